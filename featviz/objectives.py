@@ -1,0 +1,112 @@
+"""What is wanted of an image, as a scalar function of its activations: larger is better.
+
+Objectives compose with `+`, `-` and `*`, as in Lucid (Olah et al., 2017):
+
+    energy("relu4_4") - 0.5 * total_variation()
+
+They see a dict {layer: (B, C, h, w)} and never a model. Distances are 0 when nothing is left to do, so they enter with
+a minus sign, written where they are used.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+INPUT = "input"
+"""The name of the image itself among its activations."""
+
+Activations = Mapping[str, Tensor]
+
+
+class Objective:
+    """A function {layer: (B, C, h, w)} → () together with the layers it needs."""
+
+    def __init__(self, layers: frozenset[str], function: Callable[[Activations], Tensor]):
+        self.layers = layers
+        self._function = function
+
+    def __call__(self, activations: Activations) -> Tensor:
+        return self._function(activations)
+
+    def __add__(self, other: "Objective") -> "Objective":
+        return Objective(self.layers | other.layers, lambda activations: self(activations) + other(activations))
+
+    def __mul__(self, factor: float) -> "Objective":
+        return Objective(self.layers, lambda activations: self(activations) * factor)
+
+    def __neg__(self) -> "Objective":
+        return self * -1.0
+
+    def __sub__(self, other: "Objective") -> "Objective":
+        return self + -other
+
+    __rmul__ = __mul__
+
+
+def objective(*layers: str) -> Callable[[Callable[[Activations], Tensor]], Objective]:
+    """Decorator: a function of activations, and the layers it reads, as an `Objective`."""
+    return lambda function: Objective(frozenset(layers), function)
+
+
+def energy(layer: str) -> Objective:
+    """½‖a‖² of a whole layer: DeepDream (Mordvintsev et al., 2015).
+
+    Its gradient with respect to the activations is the activations themselves, so that what a layer answers most
+    strongly is given most weight.
+    """
+
+    @objective(layer)
+    def half_squared_norm(activations: Activations) -> Tensor:
+        return activations[layer].square().sum() / 2
+
+    return half_squared_norm
+
+
+def gram(activations: Tensor) -> Tensor:
+    """The correlations between feature maps: (B, C, h, w) → (B, C, C), mean over positions (Gatys et al., 2016, eq. 3).
+
+    Sums over positions, and therefore forgets arrangement. Dividing by the number of positions makes pictures of
+    different size comparable.
+    """
+    features = activations.flatten(2)
+    return features @ features.mT / features.shape[-1]
+
+
+def relative_distance(value: Tensor, target: Tensor) -> Tensor:
+    """‖value − target‖² / ‖target‖²: 1 for a value of zero, whatever the network, the layer and the size.
+
+    Differs from Gatys et al., whose weights have to be found anew for each network and size.
+    """
+    return (value - target).square().sum() / target.square().sum().clamp_min(1e-12)
+
+
+def content_distance(targets: Activations) -> Objective:
+    """How far a layer's activations are from the content's: mean over the layers of `targets` (Gatys et al., eq. 1)."""
+
+    @objective(*targets)
+    def distance(activations: Activations) -> Tensor:
+        return torch.stack([relative_distance(activations[layer], target) for layer, target in targets.items()]).mean()
+
+    return distance
+
+
+def style_distance(targets: Mapping[str, Tensor]) -> Objective:
+    """How far the Gram matrices are from the style's: mean over the layers of `targets` (Gatys et al., eqs. 4 and 5)."""
+
+    @objective(*targets)
+    def distance(activations: Activations) -> Tensor:
+        return torch.stack([relative_distance(gram(activations[layer]), target) for layer, target in targets.items()]).mean()
+
+    return distance
+
+
+def total_variation() -> Objective:
+    """Mean squared difference between neighbouring pixels of the image: (B, 3, H, W) in [0, 1] → ()."""
+
+    @objective(INPUT)
+    def variation(activations: Activations) -> Tensor:
+        image = activations[INPUT]
+        return image.diff(dim=-1).square().mean() + image.diff(dim=-2).square().mean()
+
+    return variation

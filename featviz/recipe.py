@@ -1,0 +1,122 @@
+"""A recipe is data: frozen fields, each with its meaning and range, and a `run` that yields frames.
+
+Every surface (page, API, MCP, command line, README) is built from these fields and from nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from featviz.errors import FieldError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from featviz.networks import Network
+
+
+def param(default: Any, meaning: str, *, step: float | None = None, advanced: bool = True, **bounds: float) -> Any:
+    """A recipe's field: its default, its one-sentence meaning, its range (`ge`, `le`), the step of its slider.
+
+    The range is written into the sentence, since MCP shows the sentence and not the range. `advanced` fields stay
+    folded on the page.
+    """
+    low, high = bounds.get("ge"), bounds.get("le")
+    if low is not None and high is not None:
+        meaning += f" From {low:g} to {high:g}."
+    elif low is not None:
+        meaning += f" At least {low:g}."
+    return Field(default, description=meaning, json_schema_extra={"step": step, "advanced": advanced}, **bounds)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a run stands after a step. Nothing here has been read back from the device yet."""
+
+    step: int
+    """From 1 to `steps`."""
+    steps: int
+    stage: str
+    """What is being worked on, e.g. "octave 2 of 4"."""
+    work: float
+    """The share of the whole run's work that is done, in (0, 1]: later steps see more pixels than early ones."""
+    loss: Tensor
+    """(), what goes down: minus the objective."""
+    image: Tensor
+    """(1, 3, H, W) in [0, 1], detached."""
+
+
+class Recipe(BaseModel):
+    """The base of all recipes. A subclass adds its fields and `run`.
+
+    Raises:
+        FieldError: on construction, for a field that is unknown or outside what it accepts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: ClassVar[str]
+    """As in the API's address and on the command line."""
+    title: ClassVar[str]
+    """As people read it."""
+    images: ClassVar[dict[str, str]]
+    """The pictures it takes: name → meaning, in order."""
+
+    def __init__(self, **fields: Any):
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise FieldError(_sentence(type(self), error)) from None
+
+    @property
+    def network_name(self) -> str:
+        """The network that `run` wants."""
+        raise NotImplementedError
+
+    def run(self, network: Network, **images: Tensor) -> Iterator[Frame]:
+        """Work, and yield a frame after every step. Images are (1, 3, H, W) in [0, 1] on the network's device."""
+        raise NotImplementedError
+
+
+def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
+    """The least and the greatest value a field accepts, None where there is no limit."""
+    low = next((limit.ge for limit in field.metadata if hasattr(limit, "ge")), None)
+    high = next((limit.le for limit in field.metadata if hasattr(limit, "le")), None)
+    return low, high
+
+
+def choices(field: FieldInfo) -> tuple[str, ...]:
+    """The names a field accepts, empty where it is not a choice."""
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def increment(field: FieldInfo) -> float:
+    """The step of a field's slider."""
+    return field.json_schema_extra["step"] or (1 if field.annotation is int else 0.01)
+
+
+def is_advanced(field: FieldInfo) -> bool:
+    """Whether the page keeps a field folded away."""
+    return field.json_schema_extra["advanced"]
+
+
+def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
+    """The first complaint of pydantic, as one sentence with the value and what would be accepted."""
+    first = error.errors()[0]
+    name, value = str(first["loc"][0]), first["input"]
+    field = recipe.model_fields.get(name)
+    if field is None:
+        return f"{recipe.title} has no parameter '{name}'; {nearest(name, list(recipe.model_fields))}"
+    if choices(field):
+        return f"There is no {name} '{value}'; {nearest(value, choices(field))}"
+    low, high = bounds(field)
+    kind = "a whole number" if field.annotation is int else "a number"
+    accepted = kind if low is None else f"{kind} from {low:g} to {high:g}" if high is not None else f"{kind} of at least {low:g}"
+    shown = value if isinstance(value, (int, float)) and math.isfinite(value) else repr(value)
+    return f"{name} is {shown}; expected {accepted}."
