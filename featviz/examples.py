@@ -1,0 +1,32 @@
+"""The examples beside the package: pictures with the recipes that suit them, as data."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from featviz.recipe import Recipe
+from featviz.stream import RECIPES
+
+FOLDER = Path(__file__).parent.parent / "examples"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A recipe and the pictures it is shown with."""
+
+    title: str
+    recipe: Recipe
+    pictures: Mapping[str, Path]
+
+
+def read(path: Path) -> Example:
+    """An example out of its JSON: {"title", "recipe": name, "pictures": {role: file}, "fields": {name: value}}."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    pictures = {role: path.parent / file for role, file in data["pictures"].items()}
+    return Example(data["title"], RECIPES[data["recipe"]](**data["fields"]), pictures)
+
+
+def read_all(folder: Path = FOLDER) -> list[Example]:
+    """Every example of a folder, in the order of their file names."""
+    return [read(path) for path in sorted(folder.glob("*.json"))]
