@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format readme clean
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+run: $(STAMP) ## Serve the page on port 7860; ARGS="--port 8000 --device cpu" and the like are passed on.
+	$(BIN)/python app.py $(ARGS)
+
+test: $(STAMP) ## Run every test; ARGS="-k cli" and the like are passed on.
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## Check style and format.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## Bring the code into the format that lint expects.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+readme: $(STAMP) ## Write README.md's tables anew from the recipes and the networks.
+	$(BIN)/python -m scripts.readme
+
+clean: ## Remove the virtual environment.
+	rm -rf $(VENV)
+
+# Done once; again only when requirements.txt changes. The stamp comes last: what failed half way is done over.
+$(STAMP): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "featviz needs Python 3.10 or newer; $(PYTHON) is " + sys.version.split()[0] + ". Choose another with PYTHON=python3.12")'
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	@touch $@

@@ -1,0 +1,58 @@
+"""Write README.md's tables anew from the recipes and the networks: `make readme`.
+
+A table stands between `<!-- table: name -->` and `<!-- end -->`. A test fails when one is stale.
+"""
+
+import re
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from featviz.networks import NETWORKS
+from featviz.recipe import Recipe, choices
+from featviz.stream import RECIPES
+
+README = Path(__file__).parent.parent / "README.md"
+
+TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fresh(text: str) -> str:
+    """The README's text with every table made anew."""
+    tables = {"networks": networks(), **{name: parameters(recipe) for name, recipe in RECIPES.items()}}
+    return TABLE.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", text)
+
+
+def parameters(recipe: type[Recipe]) -> str:
+    """A recipe's fields: name, default, meaning with range."""
+    rows = [(f"`{name}`", f"`{field.default}`", _meaning(field)) for name, field in recipe.model_fields.items()]
+    return _table(("parameter", "default", "meaning"), rows)
+
+
+def networks() -> str:
+    """The rows of `NETWORKS`."""
+    rows = [
+        (f"`{name}`", spec.title, _names(tuple(spec.layers)), spec.good_for, spec.licence, f"`{spec.weights.distribution}`")
+        for name, spec in NETWORKS.items()
+    ]
+    return _table(("name", "network", "layers, shallow to deep", "good for", "licence of the weights", "package"), rows)
+
+
+def _meaning(field: FieldInfo) -> str:
+    return f"{field.description} {_names(choices(field))}." if choices(field) else field.description
+
+
+def _names(names: tuple[str, ...]) -> str:
+    """All where they are few, else the ends and how many."""
+    if len(names) <= 4:
+        return ", ".join(f"`{name}`" for name in names)
+    return f"`{names[0]}` to `{names[-1]}`, {len(names)} in all"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    README.write_text(fresh(README.read_text(encoding="utf-8")), encoding="utf-8")
