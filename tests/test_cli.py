@@ -1,0 +1,247 @@
+"""The command line, from its help to its last exit code."""
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featviz import __version__, cli
+from featviz.errors import WeightsError
+from featviz.recipe import Recipe, bounds, choices
+from featviz.stream import RECIPES, Preview
+
+SMALL = 64
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty folder to be in, but for three pictures of noise."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("image", "content", "style")):
+        pixels = np.random.default_rng(seed).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"{name}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Fails when anything is run."""
+
+    def stream(*args, **kwargs):
+        pytest.fail("work began")
+
+    monkeypatch.setattr(cli, "stream", stream)
+
+
+def command(recipe: type[Recipe], out: str = "out.png", **options: object) -> list[str]:
+    """A run that is as short as the recipe allows, with further options."""
+    short = {name: bounds(recipe.model_fields[name])[0] for name in ("steps", "octaves", "scales") if name in recipe.model_fields}
+    options = {**short, "size": SMALL, "device": "cpu", **options}
+    flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    return [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), out, *flags]
+
+
+def of_every_recipe(test):
+    return pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)(test)
+
+
+def preview(step: int, steps: int = 9, picture: Image.Image | None = None) -> Preview:
+    return Preview(step, steps, "octave 1 of 1", step / steps, 1.0, 0.5, picture or Image.new("RGB", (20, 10), (step, 0, 0)))
+
+
+@of_every_recipe
+def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "9999")  # So that no line is wrapped.
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([recipe.name.replace("_", "-"), "--help"])
+    text = capsys.readouterr().out
+    lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
+    assert lines.keys() - {"device"} == {name.replace("_", "-") for name in recipe.model_fields}
+    for name, field in recipe.model_fields.items():
+        line = lines[name.replace("_", "-")]
+        assert field.description in line
+        assert line.endswith(f"Default: {field.default}.")
+        assert all(choice in line for choice in choices(field))
+        low, high = bounds(field)
+        if high is not None:
+            shown = re.search(r"From (\S+) to (\S+)\.", line)
+            assert [float(number) for number in shown.groups()] == pytest.approx([low, high], rel=1e-5)
+    for role, meaning in recipe.images.items():
+        assert re.search(rf"^  {role} +{re.escape(meaning)}$", text, re.MULTILINE)
+
+
+def test_help_shows_every_recipe(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    assert all(recipe.name.replace("_", "-") in text for recipe in RECIPES.values())
+
+
+def test_version():
+    captured = {"capture_output": True, "text": True, "check": False}
+    done = subprocess.run([sys.executable, "-m", "featviz", "--version"], cwd=Path(cli.__file__).parent.parent, **captured)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"featviz {__version__}\n", "")
+
+
+@of_every_recipe
+def test_it_makes_a_picture(recipe, capsys):
+    assert cli.main(command(recipe)) == 0
+    assert capsys.readouterr().out == "out.png\n"
+    with Image.open("out.png") as made, Image.open(f"{next(iter(recipe.images))}.png") as given:
+        assert made.size == (64, 43)
+        assert made.mode == "RGB"
+        assert np.abs(np.asarray(given.resize(made.size)).astype(float) - np.asarray(made)).mean() > 0.5
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_gives_others():
+    for out, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
+        assert cli.main(command(RECIPES["deepdream"], out, seed=seed)) == 0
+    a, b, c = (Path(f"{name}.png").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize(("extension", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("JPEG", "JPEG"), ("webp", "WEBP")])
+def test_the_extension_decides_the_format(extension, kind, monkeypatch):
+    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: iter([preview(9)]))
+    assert cli.main(command(RECIPES["deepdream"], f"out.{extension}")) == 0
+    with Image.open(f"out.{extension}") as made:
+        assert (made.format, made.size) == (kind, (20, 10))
+
+
+@of_every_recipe
+def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: iter([seen.append((*args, kwargs)), preview(9)][1:]))
+    typed = [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), "out.png"]
+    pictures = {role: f"{role}.png" for role in recipe.images}
+    fields = recipe.model_fields.items()
+    other = {name: choices(field)[-1] if choices(field) else bounds(field)[1] for name, field in fields}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in other.items()]
+    assert cli.main(typed) == 0
+    assert cli.main([*typed, *flags, "--device=cpu"]) == 0
+    assert seen == [(recipe(), {"device": "auto", **pictures}), (recipe(**other), {"device": "cpu", **pictures})]
+    assert all(getattr(recipe(), name) != value for name, value in other.items()), "choose other values than the defaults"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("deepdream image.png out.png --layer vgg19/relu4_9", "There is no layer 'vgg19/relu4_9'; did you mean 'vgg19/relu4_"),
+        ("deepdream image.png out.png --steps 0", "steps is '0'; expected a whole number from 1 to "),
+        ("deepdream image.png out.png --steps 2.5", "steps is '2.5'; expected a whole number from 1 to "),
+        ("deepdream image.png out.png --strength lots", "strength is 'lots'; expected a number from "),
+        ("deepdream image.png out.png --strength nan", "strength is 'nan'; expected a number from "),
+        ("deepdream image.png out.png --sead 1", "python -m featviz deepdream does not know '--sead'; did you mean '--seed'?"),
+        (
+            "deepdream image.png out.png --seed",
+            "Argument --seed: expected one argument; 'python -m featviz deepdream --help' shows",
+        ),
+        ("deepdream image.png out.png more.png", "python -m featviz deepdream does not know 'more.png'; 'python -m"),
+        ("deepdream image.png out.png --device tpu", "Argument --device: invalid choice: 'tpu' (choose from "),
+        ("deepdream image.png", "The following arguments are required: out; "),
+        ("dream image.png out.png", "Argument recipe: invalid choice: 'dream' (choose from "),
+        ("", "The following arguments are required: recipe; "),
+        ("deepdream image.png out.tga", "The output 'out.tga' has no extension that can be written; accepted: .png, "),
+        ("deepdream image.png out", "The output 'out' has no extension that can be written; accepted: .png, "),
+        ("deepdream image.png nowhere/out.png", "The output's folder 'nowhere' does not exist."),
+        ("deepdream image.png image.png", "The output 'image.png' is the image itself; choose another name."),
+        ("style-transfer content.png style.png ./style.png", "The output 'style.png' is the style itself; choose another name."),
+        ("style-transfer content.png style.png folder.png", "The output 'folder.png' is a folder; expected a file."),
+    ],
+)
+@pytest.mark.usefixtures("no_work")
+def test_what_cannot_work_is_one_sentence_before_any_work(arguments, sentence, capsys):
+    Path("folder.png").mkdir()
+    before = sorted(Path().iterdir())
+    assert cli.main(arguments.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(sentence)
+    assert err.count("\n") == 1
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("picture", "sentence"), [("gone.png", "The image 'gone.png' does not exist."), ("text.png", "The image is not a picture; ")]
+)
+def test_a_picture_that_cannot_be_used_is_one_sentence(picture, sentence, capsys):
+    Path("text.png").write_text("not a picture")
+    assert cli.main(["deepdream", picture, "out.png"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(sentence)
+    assert err.count("\n") == 1
+    assert not Path("out.png").exists()
+
+
+def test_an_output_without_permission_is_refused_before_any_work(no_work, capsys, monkeypatch):
+    monkeypatch.setattr(cli.os, "access", lambda path, mode: False)  # To root, who may run this, all is permitted.
+    assert cli.main(["deepdream", "image.png", "out.png"]) == 2
+    assert capsys.readouterr().err == "The output 'out.png' cannot be written; check its permissions.\n"
+
+
+def test_ctrl_c_keeps_the_latest_picture(capsys, monkeypatch):
+    def stream(*args, **kwargs):
+        yield preview(1)
+        yield preview(2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "stream", stream)
+    assert cli.main(["deepdream", "image.png", "out.png"]) == 130
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "Stopped at step 2 of 9; the picture so far is in out.png\n")
+    with Image.open("out.png") as made:
+        assert made.getpixel((0, 0)) == (2, 0, 0)
+
+
+def test_ctrl_c_before_the_first_step_writes_nothing(capsys, monkeypatch):
+    def stream(*args, **kwargs):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(cli, "stream", stream)
+    assert cli.main(["deepdream", "image.png", "out.png"]) == 130
+    assert capsys.readouterr().err == "Stopped before the first step; nothing was written.\n"
+    assert not Path("out.png").exists()
+
+
+def test_what_is_not_the_users_mistake_has_another_exit_code(capsys, monkeypatch):
+    def stream(*args, **kwargs):
+        raise WeightsError("The weights are not installed.")
+        yield
+
+    monkeypatch.setattr(cli, "stream", stream)
+    assert cli.main(["deepdream", "image.png", "out.png"]) == 1
+    assert capsys.readouterr().err == "The weights are not installed.\n"
+
+
+def test_a_full_disk_is_one_sentence(capsys, monkeypatch):
+    class Unwritable(Image.Image):
+        def save(self, *args, **kwargs):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: iter([preview(9, picture=Unwritable())]))
+    assert cli.main(["deepdream", "image.png", "out.png"]) == 1
+    assert capsys.readouterr().err == "The output 'out.png' could not be written: No space left on device.\n"
+
+
+def test_a_terminal_sees_progress_and_stdout_only_the_path(capsys, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: (preview(step) for step in (1, 5, 9)))
+    assert cli.main(["deepdream", "image.png", "out.png"]) == 0
+    shown = terminal.getvalue()
+    assert " 56%|" in shown
+    assert "100%|" in shown
+    assert "octave 1 of 1, loss 0.5" in shown
+    assert capsys.readouterr().out == "out.png\n"
