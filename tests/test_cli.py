@@ -117,16 +117,23 @@ def test_the_extension_decides_the_format(extension, kind, monkeypatch):
 @of_every_recipe
 def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe, monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: iter([seen.append((*args, kwargs)), preview(9)][1:]))
+
+    def stream(*args, **kwargs):
+        seen.append((*args, kwargs))
+        yield preview(9)
+
+    def another(field):
+        return next(name for name in choices(field) if name != field.default) if choices(field) else bounds(field)[1]
+
+    monkeypatch.setattr(cli, "stream", stream)
     typed = [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), "out.png"]
     pictures = {role: f"{role}.png" for role in recipe.images}
-    fields = recipe.model_fields.items()
-    other = {name: choices(field)[-1] if choices(field) else bounds(field)[1] for name, field in fields}
+    other = {name: another(field) for name, field in recipe.model_fields.items()}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in other.items()]
     assert cli.main(typed) == 0
     assert cli.main([*typed, *flags, "--device=cpu"]) == 0
     assert seen == [(recipe(), {"device": "auto", **pictures}), (recipe(**other), {"device": "cpu", **pictures})]
-    assert all(getattr(recipe(), name) != value for name, value in other.items()), "choose other values than the defaults"
+    assert all(getattr(recipe(), name) != value for name, value in other.items())
 
 
 @pytest.mark.parametrize(
