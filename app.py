@@ -1,0 +1,28 @@
+"""The Space, and the same app on your own machine: `python app.py --help`."""
+
+import spaces  # isort: skip  # First, since it has to see torch being imported.
+
+import argparse
+import os
+import threading
+from functools import partial
+from typing import get_args
+
+from featviz import ui
+from featviz.stream import Device, stream, warm_up
+
+parser = argparse.ArgumentParser(description="featviz in the browser, with an API and an MCP server.")
+parser.add_argument("--host", help="address to listen on; 0.0.0.0 lets others in (default: 127.0.0.1)")
+parser.add_argument("--port", type=int, help="port to listen on (default: 7860, or the next one that is free)")
+parser.add_argument("--share", action="store_true", help="make a public link through Gradio's servers")
+parser.add_argument("--device", choices=get_args(Device), default="auto", help="where to compute (default: %(default)s)")
+args = parser.parse_args(None if __name__ == "__main__" else [])
+
+demo = ui.build(partial(stream, device=args.device), lend=spaces.GPU(duration=60))
+
+if __name__ == "__main__":
+    warming = threading.Thread(target=warm_up, args=(args.device,), daemon=True)
+    warming.start()  # The page is up at once, and the first click need not load a network.
+    if "SPACES_ZERO_GPU" in os.environ:
+        warming.join()  # There the worker is forked from this process, which had better not hold a lock then.
+    ui.launch(demo, server_name=args.host, server_port=args.port, share=args.share)

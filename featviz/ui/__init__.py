@@ -1,0 +1,6 @@
+"""The page, the API and the MCP server: one Gradio app, built from the recipes' fields."""
+
+from featviz.ui.look import launch
+from featviz.ui.page import build
+
+__all__ = ["build", "launch"]

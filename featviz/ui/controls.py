@@ -1,0 +1,75 @@
+"""A recipe's fields as people and programs meet them: controls on the page, a signature and a docstring for API and MCP."""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+from pydantic.fields import FieldInfo
+
+from featviz.recipe import Recipe, bounds, choices, increment
+from featviz.stream import NETWORKS
+
+MOST_STOPS = 10_000
+"""A slider with more stops than this cannot be set by hand, so such a field is a box to type in."""
+
+
+def label(name: str) -> str:
+    """`octave_scale` → "Octave scale"."""
+    return name.replace("_", " ").capitalize()
+
+
+def spoken(value: str) -> str:
+    """A choice in people's words: `vgg19/relu4_2` → "VGG-19 · relu4_2". The value itself stays what programs send."""
+    network, _, layer = value.partition("/")
+    if network not in NETWORKS:
+        return value
+    return " · ".join(filter(None, (NETWORKS[network].title, layer)))
+
+
+def control(name: str, field: FieldInfo) -> gr.components.Component:
+    """The component that sets a field."""
+    low, high = bounds(field)
+    shared = {"value": field.default, "label": label(name), "info": field.description}
+    if choices(field):
+        return gr.Dropdown([(spoken(choice), choice) for choice in choices(field)], **shared)
+    if field.annotation is bool:
+        return gr.Checkbox(**shared)
+    step, precision = increment(field), 0 if field.annotation is int else None
+    if low is None or high is None or (high - low) / step > MOST_STOPS:
+        return gr.Number(minimum=low, maximum=high, step=step, precision=precision, **shared)
+    return gr.Slider(low, high, step=step, precision=precision, buttons=["reset"], **shared)
+
+
+def caption(recipe: Recipe) -> str:
+    """What sets a run apart: its fields that are not at their defaults."""
+    values = {name: (getattr(recipe, name), field.default) for name, field in type(recipe).model_fields.items()}
+    changed = {name: value for name, (value, default) in values.items() if value != default}
+    parts = (spoken(v) if isinstance(v, str) else f"{label(name).lower()} {v:g}" for name, v in changed.items())
+    return ", ".join(parts) or "default settings"
+
+
+def named_after(recipe: type[Recipe], call: Callable[[Sequence[Any]], Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """`call` as a generator function with the name, signature and docstring of a recipe, for Gradio to read and to publish."""
+
+    def endpoint(*values: Any) -> Iterator[Any]:
+        yield from call(values)
+
+    parameters = [inspect.Parameter(role, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str) for role in recipe.images] + [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=field.annotation)
+        for name, field in recipe.model_fields.items()
+    ]
+    endpoint.__name__ = endpoint.__qualname__ = recipe.name
+    endpoint.__signature__ = inspect.Signature(parameters)
+    endpoint.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    endpoint.__doc__ = "\n".join([
+        inspect.getdoc(recipe),
+        "",
+        "Args:",
+        *(f"    {role}: {meaning}" for role, meaning in recipe.images.items()),
+        *(f"    {name}: {field.description}" for name, field in recipe.model_fields.items()),
+        "",
+        "Returns:",
+        "    The picture: previews while it works, then the final one as a full-quality PNG.",
+    ])
+    return endpoint

@@ -1,0 +1,54 @@
+"""How the app looks and how it is served: one place, for the Space, the command line and the tests."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+THEME = gr.themes.Base(
+    primary_hue="violet",
+    secondary_hue="violet",
+    neutral_hue="zinc",
+    radius_size="lg",
+    font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif"],
+    font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"],
+).set(
+    body_background_fill="*neutral_50",
+    block_info_text_color="*neutral_500",
+    block_info_text_color_dark="*neutral_400",
+    block_title_text_color="*neutral_800",
+    block_title_text_color_dark="*neutral_100",
+    block_label_text_color="*neutral_600",
+    block_label_text_color_dark="*neutral_300",
+    body_text_color_subdued="*neutral_500",
+    body_text_color_subdued_dark="*neutral_400",
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
+    button_primary_background_fill_dark="*primary_600",
+    button_primary_background_fill_hover_dark="*primary_500",
+    button_cancel_background_fill="*neutral_800",
+    button_cancel_background_fill_hover="*neutral_700",
+    button_cancel_text_color="white",
+    button_cancel_background_fill_dark="*neutral_200",
+    button_cancel_background_fill_hover_dark="white",
+    button_cancel_text_color_dark="*neutral_900",
+    button_large_text_weight="700",
+)
+"""Its fonts come with Gradio, so the page asks no other server for anything. Plex in these weights has the whole Latin alphabet
+there; most others, and weight 600, are cut down to a few letters."""
+
+
+def launch(demo: gr.Blocks, **options: Any) -> Any:
+    """Serve the app. `options` go to Gradio's `launch`."""
+    return demo.queue(max_size=24, api_open=False).launch(
+        theme=THEME,
+        css_paths=Path(__file__).with_name("page.css"),
+        footer_links=["api"],
+        mcp_server=True,
+        run_history=False,
+        enable_monitoring=False,
+        show_error=False,
+        ssr_mode=False,
+        max_file_size="40mb",
+        **options,
+    )

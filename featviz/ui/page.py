@@ -1,0 +1,244 @@
+"""The page: a tab for each recipe, and behind each tab an endpoint for programs."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
+from PIL import Image, ImageOps
+
+from featviz import examples
+from featviz.recipe import Recipe, is_advanced
+from featviz.stream import NETWORKS, RECIPES, Preview, stream
+from featviz.ui import words
+from featviz.ui.controls import caption, control, label, named_after
+from featviz.ui.running import Runner, checked, polite
+
+HOURS_KEPT = 2
+"""How long pictures stay on the server's disk."""
+
+RUNS_AT_ONCE = {"concurrency_id": "runs", "concurrency_limit": 4}
+"""They take turns on the device step by step, so nobody waits for a whole run of someone else."""
+
+BEHIND_THE_PAGE = {"api_visibility": "private", "show_progress": "hidden"}
+"""Events of the page alone. Nothing may cover the preview: a line of its own says how far a run is."""
+
+EARLIER_KEPT = 8
+
+SHOW_RESULT = """(...values) => {{
+    document.querySelector("#{}_result").scrollIntoView({{behavior: "smooth", block: "nearest"}});
+    return values;
+}}"""
+"""On a phone the result is below the controls, out of sight."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """The latest picture of a run, and what it was made of."""
+
+    recipe: Recipe
+    before: Image.Image
+    preview: Preview
+
+    def compared(self) -> tuple[Image.Image, str]:
+        """The picture before, at the size of the result, and the result's file."""
+        return self.before.resize(self.preview.picture.size, Image.Resampling.LANCZOS), self.file()
+
+    def file(self) -> str:
+        """A PNG of full quality, in Gradio's cache, which is emptied regularly."""
+        return save_pil_to_cache(self.preview.picture, get_upload_folder(), name=f"featviz_{self.recipe.name}", format="png")
+
+
+def build(
+    run: Runner = stream, *, lend: Callable[[Runner], Runner] = lambda run: run, folder: Path = examples.FOLDER
+) -> gr.Blocks:
+    """The app, not launched yet.
+
+    Args:
+        run: what the buttons run: `featviz.stream`, or what stands in for it.
+        lend: wraps it once more, e.g. `spaces.GPU(duration=60)`.
+        folder: where the examples are.
+    """
+    run = lend(polite(run))
+    shown = examples.read_all(folder)
+    with gr.Blocks(
+        title=f"{words.TITLE} · {words.TAGLINE}", analytics_enabled=False, delete_cache=(600, HOURS_KEPT * 3600)
+    ) as demo:
+        gr.HTML(f"<h1>{words.TITLE}</h1><p>{words.TAGLINE}</p>", elem_id="masthead")
+        with gr.Tabs():
+            for recipe in RECIPES.values():
+                with gr.Tab(recipe.title, id=recipe.name):
+                    Tab(recipe, run, [example for example in shown if isinstance(example.recipe, recipe)])
+        _footer(folder)
+    return demo
+
+
+class Tab:
+    """Inputs left, result right, examples that run on one click, and the endpoint of the same name."""
+
+    def __init__(self, recipe: type[Recipe], run: Runner, shown: Sequence[examples.Example]):
+        self.recipe = recipe
+        self.run = run
+        gr.Markdown(recipe.__doc__.splitlines()[0], elem_classes="lead")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=320):
+                buttons = self._examples(shown)
+                self._inputs()
+            with gr.Column(scale=6, min_width=320, elem_id=f"{recipe.name}_result", elem_classes="result"):
+                self._result()
+                with gr.Accordion("How it works", elem_classes="prose-block"):
+                    gr.Markdown(words.HOW_IT_WORKS[recipe.name])
+        self._events(buttons)
+        self._endpoint()
+
+    def _examples(self, shown: Sequence[examples.Example]) -> list[tuple[gr.Button, examples.Example]]:
+        gr.Markdown("One click, and it runs:", elem_classes="hint")
+        with gr.Row(elem_classes="examples"), tempfile.TemporaryDirectory() as folder:
+            return [(gr.Button(e.title, icon=_thumbnail(e, folder), min_width=90, elem_classes="example"), e) for e in shown]
+
+    def _inputs(self) -> None:
+        recipe = self.recipe
+        with gr.Row():
+            self.pictures = [
+                gr.Image(
+                    label=label(role), type="filepath", image_mode=None, height=240 if len(recipe.images) > 1 else 280,
+                    sources=["upload", "clipboard", "webcam"], webcam_options=gr.WebcamOptions(mirror=False), buttons=[],
+                    alt_text=meaning, elem_id=f"{recipe.name}_{role}", min_width=140,
+                )
+                for role, meaning in recipe.images.items()
+            ]  # fmt: skip
+        fields = recipe.model_fields
+        controls = {name: control(name, field) for name, field in fields.items() if not is_advanced(field)}
+        with gr.Accordion("Advanced", open=False):
+            controls |= {name: control(name, field) for name, field in fields.items() if is_advanced(field)}
+        self.controls = [controls[name] for name in fields]  # In the order of the fields, wherever they are on the page.
+        with gr.Row():
+            self.go = gr.Button(words.RUN[recipe.name], variant="primary")
+            self.stop = gr.Button("Stop", variant="stop", visible=False)
+
+    def _result(self) -> None:
+        self.status = gr.HTML(_line("Choose a picture, or click an example."), elem_classes="status")
+        self.view = gr.Image(
+            label="Result", format="jpeg", height=480, interactive=False, buttons=[], alt_text="The picture so far.",
+            elem_classes="view",
+        )  # fmt: skip
+        self.compare = gr.ImageSlider(
+            label="Before and after", format="png", height=480, max_height=480, interactive=False, buttons=["fullscreen"],
+            visible=False, elem_classes="view",
+        )  # fmt: skip
+        self.download = gr.DownloadButton("Download PNG", interactive=False)
+        self.earlier = gr.Gallery(
+            label="Earlier results", columns=4, height=170, format="png", interactive=False, visible=False, object_fit="cover"
+        )
+        self.latest = gr.State()
+        self.kept = gr.State([])
+
+    def _events(self, buttons: Sequence[tuple[gr.Button, examples.Example]]) -> None:
+        inputs = [*self.pictures, *self.controls, self.latest, self.kept]
+        outputs = [self.view, self.compare, self.status, self.download, self.earlier, self.go, self.stop, self.latest, self.kept]
+        started = {"fn": self._start, "inputs": inputs, "outputs": outputs, "preprocess": False}
+        started |= RUNS_AT_ONCE | BEHIND_THE_PAGE
+        runs = [self.go.click(js=SHOW_RESULT.format(self.recipe.name), **started)]
+        for button, example in buttons:
+            filled = button.click(
+                lambda example=example: [*map(str, example.pictures.values()), *example.recipe.model_dump().values()],
+                outputs=[*self.pictures, *self.controls],
+                js=SHOW_RESULT.format(self.recipe.name),
+                queue=False,
+                **BEHIND_THE_PAGE,
+            )
+            runs.append(filled.then(trigger_mode="multiple", **started))
+        for button, _ in buttons:
+            button.click(None, cancels=runs)  # An example takes the place of the run under way, whose picture is kept.
+        stopping = self.stop.click(None, cancels=runs)  # Ends with the step under way, after which nothing is shown any more.
+        stopping.then(self._stopped, self.latest, outputs, queue=False, **BEHIND_THE_PAGE)
+
+    def _endpoint(self) -> None:
+        """For programs: the recipe's own name and parameters, one picture out, lossless."""
+        result = gr.Image(label="Result", format="png", visible=False)
+        gr.Button(visible=False).click(
+            named_after(self.recipe, self._pictures),
+            [*self.pictures, *self.controls], result, api_name=self.recipe.name, preprocess=False, **RUNS_AT_ONCE,
+        )  # fmt: skip
+
+    def _pictures(self, sent: Sequence[Any]) -> Iterator[Image.Image]:
+        chosen, pictures = checked(self.recipe, sent)
+        for preview in self.run(chosen, **pictures):
+            yield preview.picture
+
+    def _start(self, *values: Any) -> Iterator[dict]:
+        *sent, latest, kept = values
+        shot = latest
+        try:
+            recipe, pictures = checked(self.recipe, sent)
+            yield {self.status: _line("Getting ready…", 0), self.go: gr.Button(visible=False), self.stop: gr.Button(visible=True)}
+            before = next(iter(pictures.values()))
+            for preview in self.run(recipe, **pictures):
+                first, shot = shot is latest, Shot(recipe, before, preview)
+                changes = {self.view: preview.picture, self.status: _progress(preview), self.latest: shot}
+                if first:
+                    changes |= {self.view: gr.Image(preview.picture, visible=True), self.compare: gr.ImageSlider(visible=False)}
+                    if latest is not None:
+                        kept = [(latest.file(), caption(latest.recipe)), *kept][:EARLIER_KEPT]
+                        changes |= {self.kept: kept, self.earlier: gr.Gallery(kept, visible=True)}
+                yield changes
+        except gr.Error as error:
+            yield {**self._finished(shot), self.status: _line(error.message)}
+            raise
+        yield self._finished(shot)
+
+    def _stopped(self, latest: Shot | None) -> dict:
+        return self._finished(latest)
+
+    def _finished(self, shot: Shot | None) -> dict:
+        idle = {self.go: gr.Button(visible=True), self.stop: gr.Button(visible=False)}
+        if shot is None:
+            return idle | {self.status: _line("Stopped before the first step.")}
+        compared = shot.compared()
+        return idle | {
+            self.view: gr.Image(visible=False),
+            self.compare: gr.ImageSlider(compared, visible=True),
+            self.status: _line(_outcome(shot.preview)),
+            self.download: gr.DownloadButton(value=compared[1], interactive=True),
+        }
+
+
+def _progress(preview: Preview) -> str:
+    left = f"about {max(1, round(preview.seconds_left))} s left" if not preview.done else "done"
+    stage = preview.stage[:1].upper() + preview.stage[1:]
+    return _line(f"{stage} · step {preview.step} of {preview.steps} · {left}", preview.work)
+
+
+def _outcome(preview: Preview) -> str:
+    width, height = preview.picture.size
+    how = f"Done in {preview.steps} steps" if preview.done else f"Stopped at step {preview.step} of {preview.steps}"
+    return f"{how} · {width}×{height} pixels"
+
+
+def _line(text: str, share: float | None = None) -> str:
+    """The status line. Only what stays for a while is read out to those who listen, not every step."""
+    if share is None:
+        return f'<p role="status">{text}</p>'
+    return f'<progress value="{share:.3f}" max="1" aria-label="Progress of the run"></progress><p>{text}</p>'
+
+
+def _thumbnail(example: examples.Example, folder: str) -> str:
+    """The pictures of an example side by side, as a file."""
+    width, height = 240, 160
+    sheet = Image.new("RGB", (width, height))
+    for i, path in enumerate(example.pictures.values()):
+        slot = width // len(example.pictures)
+        with Image.open(path) as picture:
+            sheet.paste(ImageOps.fit(picture.convert("RGB"), (slot, height)), (i * slot, 0))
+    return save_pil_to_cache(sheet, folder, format="jpeg")
+
+
+def _footer(folder: Path) -> None:
+    networks = "\n".join(f"- **{spec.title}** {spec.good_for} Weights: {spec.licence}." for spec in NETWORKS.values())
+    with gr.Accordion("Networks, licences and your privacy", open=False, elem_classes="prose-block"):
+        gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{words.PRIVACY.format(hours=HOURS_KEPT)}")
+        gr.Markdown((folder / "SOURCES.md").read_text(encoding="utf-8").replace("# ", "#### ", 1))
