@@ -3,8 +3,12 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,9 +52,10 @@ def test_every_table_is_there_once(table):
 
 
 def test_a_stale_table_is_noticed():
-    stale = re.sub(r"\| `(\w+)` \|.*\n", "", TEXT, count=1)
-    assert stale != TEXT
-    assert readme.fresh(stale) == TEXT
+    fresh = readme.fresh(TEXT)
+    stale = re.sub(r"\| `(\w+)` \|.*\n", "", fresh, count=1)
+    assert stale != fresh
+    assert readme.fresh(stale) == fresh
 
 
 def test_what_the_space_reads():
@@ -88,6 +93,48 @@ def test_the_command_line_runs_as_typed(tmp_path):
     assert longest_side(tmp_path / "painted.png") == 128
 
 
-def test_mcp_configuration_is_json():
-    configuration = json.loads(snippet("json", "mcpServers"))
-    assert configuration["mcpServers"]["featviz"]["url"].endswith("/gradio_api/mcp/")
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[str]:
+    """The app as `make run` starts it, at a port of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio"))}
+    command = [sys.executable, "app.py", "--device", "cpu", "--port", address.partition(":")[2]]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as app:
+        try:
+            while not answers(f"http://{address}/config"):
+                assert app.poll() is None, "the app ended"
+                time.sleep(0.2)
+            yield address
+        finally:
+            app.terminate()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=60):
+            return True
+    except OSError:
+        return False
+
+
+def test_curl_runs_as_typed(served, tmp_path):
+    typed = snippet("bash", "curl")
+    assert "127.0.0.1:7860" in typed
+    done = run(["bash", "-euc", typed.replace("127.0.0.1:7860", served)], tmp_path)
+    events = re.findall(r"^event: (\w+)\ndata: (.+)$", done.stdout, re.MULTILINE)
+    assert {name for name, _ in events[:-1]} == {"generating"}
+    name, data = events[-1]
+    assert name == "complete"
+    url = json.loads(data)[0]["url"]
+    with urllib.request.urlopen(url, timeout=60) as result, Image.open(result) as picture:
+        assert picture.format == "PNG"
+        assert max(picture.size) == 128
+
+
+def test_the_mcp_configuration_leads_to_a_server_with_every_recipe(served):
+    url = json.loads(snippet("json", "mcpServers"))["mcpServers"]["featviz"]["url"]
+    assert url == "http://127.0.0.1:7860/gradio_api/mcp/"
+    with urllib.request.urlopen(url.replace("127.0.0.1:7860", served) + "schema", timeout=60) as schema:
+        assert set(RECIPES) <= {tool["name"] for tool in json.load(schema)}
