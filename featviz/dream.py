@@ -22,15 +22,15 @@ class DeepDream(Recipe):
     images: ClassVar[dict[str, str]] = {"image": "The picture to dream on."}
 
     layer: Literal[ADDRESSES] = param(
-        "efficientnet_lite0/block9",
+        "vgg19/relu4_4",
         "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals.",
         advanced=False,
     )
-    strength: float = param(1.5, "Mean change of a pixel in each step, of 255.", ge=0.1, le=10, step=0.1, advanced=False)
-    steps: int = param(10, "Steps of gradient ascent in each octave.", ge=1, le=100, advanced=False)
+    strength: float = param(2.5, "Mean change of a pixel in each step, of 255.", ge=0.1, le=10, step=0.1, advanced=False)
+    steps: int = param(6, "Steps of gradient ascent in each octave.", ge=1, le=100, advanced=False)
     octaves: int = param(4, "Sizes the picture passes through, small to large: more give larger structures.", ge=1, le=10)
-    octave_scale: float = param(1.4, "Ratio between the sizes of two octaves.", ge=1.1, le=2.0, step=0.05)
-    size: int = param(512, "Longest side of the result, in pixels.", ge=64, le=2048, step=16, advanced=False)
+    octave_scale: float = param(1.5, "Ratio between the sizes of two octaves.", ge=1.1, le=2.0, step=0.05)
+    size: int = param(400, "Longest side of the result, in pixels.", ge=64, le=2048, step=16, advanced=False)
     jitter: int = param(32, "Random shift of each step, in pixels, which keeps patterns from locking onto a grid.", ge=0, le=128)
     seed: int = param(0, "Seed of the random shifts: the same seed gives the same picture.", ge=0, le=2**31 - 1)
 

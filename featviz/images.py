@@ -35,10 +35,15 @@ def open_picture(picture: Picture, role: str = "picture") -> Image.Image:
     """
     if picture is None:
         raise ImageError(f"There is no {role} yet: choose one, or click an example.")
+    if isinstance(picture, Image.Image):
+        return _checked(picture, role)
     if isinstance(picture, (str, os.PathLike)):
-        picture = _open(Path(picture), role)
-    elif not isinstance(picture, Image.Image):
-        raise ImageError(f"The {role} is {type(picture).__name__}; expected a PIL image or the path of a picture file.")
+        with _open(Path(picture), role) as opened:
+            return _checked(opened, role)
+    raise ImageError(f"The {role} is {type(picture).__name__}; expected a PIL image or the path of a picture file.")
+
+
+def _checked(picture: Image.Image, role: str) -> Image.Image:
     width, height = picture.size
     if min(width, height) < SMALLEST_SIDE:
         raise ImageError(f"The {role} is {width}×{height} pixels; each side needs at least {SMALLEST_SIDE}.")
@@ -47,8 +52,7 @@ def open_picture(picture: Picture, role: str = "picture") -> Image.Image:
             f"The {role} is {width}×{height}, {width * height / 1e6:.0f} megapixels; at most {MOST_PIXELS / 1e6:.0f} are accepted."
         )
     try:
-        picture = ImageOps.exif_transpose(picture)
-        return _to_srgb(picture)
+        return _to_srgb(ImageOps.exif_transpose(picture))
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(f"The {role} is damaged and cannot be decoded ({error}).") from error
 

@@ -36,7 +36,7 @@ class NetworkSpec:
     content_layer: str
     """Where a style transfer takes the content representation."""
     style_layers: tuple[str, ...]
-    """Where a style transfer takes the correlations of feature maps, shallow to deep."""
+    """Where a style transfer takes the correlations of feature maps, shallow to deep; `INPUT` adds those of the colours."""
     smallest: int
     """Pixels that each side of an image needs at least."""
     good_for: str
@@ -96,7 +96,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         std=(128 / 255, 128 / 255, 128 / 255),
         layers={name: name for name in ("stem", *(f"block{i}" for i in range(16)), "head")},
         content_layer="block4",
-        style_layers=("stem", "block0", "block2", "block4", "block10"),
+        style_layers=(INPUT, "stem", "block0", "block1", "block2", "block3", "block4"),
         smallest=32,
         good_for="Small and quick: dreams of animals in seconds without a GPU.",
     ),

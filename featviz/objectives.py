@@ -2,7 +2,7 @@
 
 Objectives compose with `+`, `-` and `*`, as in Lucid (Olah et al., 2017):
 
-    energy("relu4_4") - 0.5 * total_variation()
+    energy("relu4_4") - 0.5 * total_variation("input")
 
 They see a dict {layer: (B, C, h, w)} and never a model. Distances are 0 when nothing is left to do, so they enter with
 a minus sign, written where they are used.
@@ -12,9 +12,6 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
-
-INPUT = "input"
-"""The name of the image itself among its activations."""
 
 Activations = Mapping[str, Tensor]
 
@@ -101,12 +98,12 @@ def style_distance(targets: Mapping[str, Tensor]) -> Objective:
     return distance
 
 
-def total_variation() -> Objective:
-    """Mean squared difference between neighbouring pixels of the image: (B, 3, H, W) in [0, 1] → ()."""
+def total_variation(layer: str) -> Objective:
+    """Mean squared difference between neighbours, of the image itself when `layer` is the network's input."""
 
-    @objective(INPUT)
+    @objective(layer)
     def variation(activations: Activations) -> Tensor:
-        image = activations[INPUT]
+        image = activations[layer]
         return image.diff(dim=-1).square().mean() + image.diff(dim=-2).square().mean()
 
     return variation

@@ -99,7 +99,8 @@ def served(tmp_path_factory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio"))}
+    quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
+    environment = {**os.environ, **quiet, "GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio"))}
     command = [sys.executable, "app.py", "--device", "cpu", "--port", address.partition(":")[2]]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as app:
         try:

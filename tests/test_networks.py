@@ -1,0 +1,154 @@
+"""The table, the bundled networks, and the promises of `Network.activations`."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from featviz import examples
+from featviz.errors import FieldError, InputError
+from featviz.images import fit, open_picture, to_tensor
+from featviz.networks import ADDRESSES, INPUT, NETWORKS, Network, NetworkSpec, load, split
+from featviz.weights import Bundled
+
+CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
+
+
+def tiny(**changes) -> Network:
+    """A seeded network of three convolutions, to stand in where no trained one is needed."""
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2), nn.ReLU(), nn.Conv2d(5, 6, 3))
+    spec = NetworkSpec(
+        title="Tiny",
+        build=lambda: trunk,
+        weights=Bundled("none", "none", ""),
+        licence="",
+        mean=(0.1, 0.2, 0.3),
+        std=(0.5, 0.6, 0.7),
+        layers={"relu1": "1", "relu2": "3", "conv3": "4"},
+        content_layer="relu2",
+        style_layers=("relu1", "relu2"),
+        smallest=8,
+        good_for="",
+    )
+    return Network(spec, trunk)
+
+
+def test_the_cat_is_a_tabby_or_an_egyptian_cat():
+    network = load("efficientnet_lite0")
+    probabilities = network.logits(fit(CAT, 224, 32)).softmax(1)[0]
+    assert probabilities.argmax().item() in (281, 282, 285)  # tabby, tiger cat, Egyptian cat
+    assert probabilities[[281, 282, 285]].sum() > 0.9
+
+
+def test_vgg19_equals_a_slow_computation_on_bgr_255_minus_the_caffe_means():
+    """Convolutions as explicit sums over the dequantised filters, in the order the network was trained in."""
+    row = NETWORKS["vgg19"].weights
+    entries = Bundled(row.distribution, row.file, row.sha256).load()
+    rgb = fit(CAT, 48, 32)
+    bgr = rgb[0].flip(0).double().numpy() * 255 - np.array([103.939, 116.779, 123.68]).reshape(3, 1, 1)
+
+    def convolve(features, name):
+        filters = entries[f"{name}_W_table"][entries[f"{name}_W_q"].long()].double().numpy()
+        height, width = features.shape[1:]
+        padded = np.pad(features, ((0, 0), (1, 1), (1, 1)))
+        result = np.zeros((len(filters), height, width)) + entries[f"{name}_b"].double().numpy().reshape(-1, 1, 1)
+        for dy in range(3):
+            for dx in range(3):
+                result += np.einsum("oi,ihw->ohw", filters[:, :, dy, dx], padded[:, dy : dy + height, dx : dx + width])
+        return np.maximum(result, 0)
+
+    def pool(features):
+        height, width = (side // 2 * 2 for side in features.shape[1:])
+        windows = features[:, :height, :width].reshape(len(features), height // 2, 2, width // 2, 2)
+        return windows.max(axis=(2, 4))
+
+    found = load("vgg19").activations(rgb, NETWORKS["vgg19"].layers)
+    features = bgr
+    for block, convolutions in enumerate((2, 2, 4, 4, 4), start=1):
+        for i in range(1, convolutions + 1):
+            features = convolve(features, f"block{block}_conv{i}")
+            ours = found[f"relu{block}_{i}"][0].numpy()
+            assert np.abs(ours - features).max() < 1e-4 * np.abs(features).max()
+        features = pool(features)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_menu_is_complete_and_in_depth_order(name):
+    network = load(name)
+    children = [child for child, _ in network.trunk.named_children()]
+    places = [children.index(child) for child in network.spec.layers.values()]
+    assert places == sorted(set(places))
+    if name == "vgg19":  # Every ReLU that follows a convolution.
+        assert places == [i for i, module in enumerate(network.trunk) if isinstance(module, nn.ReLU)]
+    else:  # Every stage but the logits, which are not convolutional.
+        assert places == list(range(len(children) - 1))
+
+
+def test_addresses_are_the_layers_of_all_networks_in_order():
+    assert [split(address) for address in ADDRESSES] == [(name, layer) for name, spec in NETWORKS.items() for layer in spec.layers]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_content_and_style_layers_are_layers_of_their_network(name):
+    spec = NETWORKS[name]
+    assert {spec.content_layer, *spec.style_layers} <= {INPUT, *spec.layers}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_get_no_gradient_and_the_image_does(name):
+    network = load(name)
+    image = fit(CAT, 64, 32).requires_grad_()
+    deepest = list(network.spec.layers)[-1]
+    network.activations(image, [deepest])[deepest].square().sum().backward()
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.trunk.parameters())
+    assert image.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_shallow_layer_does_not_run_deeper_ones(name):
+    network = load(name)
+    layers = list(network.spec.layers)
+    ran = []
+    handles = [
+        module.register_forward_hook(lambda *_, child=child: ran.append(child)) for child, module in network.trunk.named_children()
+    ]
+    try:
+        network.activations(fit(CAT, 64, 32), [layers[0], layers[2]])
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert ran[-1] == network.spec.layers[layers[2]]
+
+
+def test_activations_are_those_of_the_plain_modules_and_stay_as_recorded():
+    network = tiny()
+    image = torch.rand(2, 3, 10, 11)
+    found = network.activations(image, ["relu1", "conv3", INPUT])
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (network.spec.mean, network.spec.std))
+    first = functional.relu(network.trunk[0]((image - mean) / std))
+    assert set(found) == {"relu1", "conv3", INPUT}
+    assert torch.equal(found[INPUT], image)
+    assert torch.equal(found["relu1"], first)
+    assert torch.equal(found["conv3"], network.trunk[4](functional.relu(network.trunk[2](first))))
+
+
+def test_no_relu_works_in_place():
+    assert not any(getattr(module, "inplace", False) for name in NETWORKS for module in load(name).trunk.modules())
+
+
+def test_a_network_is_loaded_once_for_each_device():
+    assert load("vgg19") is load("vgg19", "cpu")
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(FieldError, match="no network 'vgg91'; did you mean 'vgg19'"):
+        load("vgg91")
+    with pytest.raises(FieldError, match="VGG-19 has no layer 'relu4-2'; did you mean 'relu4_2'"):
+        load("vgg19").activations(CAT, ["relu4-2"])
+
+
+def test_an_image_too_small_for_the_network_is_refused_with_its_size():
+    with pytest.raises(InputError, match="VGG-19 needs at least 32 pixels a side; this image is 40×20"):
+        load("vgg19").activations(torch.rand(1, 3, 20, 40), ["relu1_1"])

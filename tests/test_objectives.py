@@ -1,0 +1,86 @@
+"""Each objective against a slow, obvious version, its gradient against finite differences."""
+
+import pytest
+import torch
+
+from featviz.objectives import content_distance, energy, gram, relative_distance, style_distance, total_variation
+
+ACTIVATIONS = {"a": torch.randn(1, 4, 5, 6, dtype=torch.float64), "b": torch.randn(1, 3, 2, 2, dtype=torch.float64)}
+TARGETS = {layer: torch.randn_like(value) for layer, value in ACTIVATIONS.items()}
+
+
+def slow_gram(activations):
+    _, channels, height, width = activations.shape
+    result = torch.zeros(1, channels, channels, dtype=activations.dtype)
+    for i in range(channels):
+        for j in range(channels):
+            for y in range(height):
+                for x in range(width):
+                    result[0, i, j] += activations[0, i, y, x] * activations[0, j, y, x]
+    return result / (height * width)
+
+
+def test_energy_is_half_the_squared_norm_and_its_gradient_the_activations_themselves():
+    activations = ACTIVATIONS["a"].clone().requires_grad_()
+    value = energy("a")({"a": activations})
+    assert value.item() == pytest.approx(sum(v**2 for v in activations.flatten().tolist()) / 2)
+    (gradient,) = torch.autograd.grad(value, activations)
+    assert torch.equal(gradient, activations)
+
+
+def test_gram_equals_the_slow_sum():
+    assert torch.allclose(gram(ACTIVATIONS["a"]), slow_gram(ACTIVATIONS["a"]))
+
+
+def test_gram_forgets_arrangement_and_size():
+    activations = ACTIVATIONS["a"]
+    shuffled = activations.flatten(2)[..., torch.randperm(30)].view_as(activations)
+    assert torch.allclose(gram(shuffled), gram(activations))
+    assert torch.allclose(gram(activations.repeat(1, 1, 2, 3)), gram(activations))
+
+
+def test_relative_distance_is_one_from_zero_and_does_not_depend_on_scale():
+    target = TARGETS["a"]
+    assert relative_distance(torch.zeros_like(target), target).item() == pytest.approx(1)
+    assert relative_distance(target, target).item() == 0
+    near = target + 0.1
+    assert relative_distance(near * 1000, target * 1000).item() == pytest.approx(relative_distance(near, target).item())
+
+
+def test_content_distance_is_the_mean_over_its_layers():
+    expected = sum(((ACTIVATIONS[k] - TARGETS[k]) ** 2).sum() / (TARGETS[k] ** 2).sum() for k in "ab") / 2
+    assert content_distance(TARGETS)(ACTIVATIONS).item() == pytest.approx(expected.item())
+
+
+def test_style_distance_is_the_mean_over_its_layers():
+    grams = {layer: slow_gram(target) for layer, target in TARGETS.items()}
+    found = {layer: slow_gram(value) for layer, value in ACTIVATIONS.items()}
+    expected = sum(((found[k] - grams[k]) ** 2).sum() / (grams[k] ** 2).sum() for k in "ab") / 2
+    assert style_distance(grams)(ACTIVATIONS).item() == pytest.approx(expected.item())
+
+
+def test_total_variation_of_a_checkerboard_is_two_and_of_a_constant_zero():
+    board = (torch.arange(8)[:, None] + torch.arange(8)) % 2
+    assert total_variation("input")({"input": board.double().expand(1, 3, 8, 8)}).item() == 2
+    assert total_variation("input")({"input": torch.full((1, 3, 8, 8), 0.7)}).item() == 0
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [energy("a"), content_distance(TARGETS), style_distance({k: slow_gram(v) for k, v in TARGETS.items()}), total_variation("input")],
+)
+def test_gradients_equal_finite_differences(objective):
+    inputs = {"a": ACTIVATIONS["a"], "b": ACTIVATIONS["b"], "input": torch.rand(1, 3, 4, 5, dtype=torch.float64)}
+    for layer in sorted(objective.layers):
+        rest = {name: value for name, value in inputs.items() if name != layer}
+        assert torch.autograd.gradcheck(
+            lambda value, layer=layer, rest=rest: objective({**rest, layer: value}), inputs[layer].clone().requires_grad_()
+        )
+
+
+def test_objectives_compose_as_arithmetic_and_know_the_layers_they_need():
+    combined = 2 * energy("a") - energy("b") * 0.5 + -total_variation("input")
+    assert combined.layers == {"a", "b", "input"}
+    image = torch.rand(1, 3, 4, 4, dtype=torch.float64)
+    a, b, tv = energy("a")(ACTIVATIONS), energy("b")(ACTIVATIONS), total_variation("input")({"input": image})
+    assert combined({**ACTIVATIONS, "input": image}).item() == pytest.approx((2 * a - 0.5 * b - tv).item())

@@ -1,0 +1,135 @@
+"""Device, lock, pacing and stopping, with a recipe that only counts."""
+
+import sys
+import threading
+import time
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from featviz.errors import ImageError, InputError
+from featviz.recipe import Frame, Recipe, param
+from featviz.stream import RECIPES, resolve, run, stream
+
+
+class Count(Recipe):
+    """Fades the picture out, one step at a time."""
+
+    name: ClassVar[str] = "count"
+    title: ClassVar[str] = "Count"
+    images: ClassVar[dict[str, str]] = {"image": "What fades."}
+    running: ClassVar[set] = set()
+    log: ClassVar[list] = []
+
+    steps: int = param(5, "Steps.", ge=1)
+    seconds: float = param(0.0, "Seconds a step takes.", ge=0)
+    network_name: ClassVar[str] = "vgg19"
+
+    def run(self, network, *, image):
+        try:
+            for step in range(1, self.steps + 1):
+                assert not Count.running, "two steps at the same time"
+                assert torch.is_grad_enabled()
+                Count.running.add(self)
+                time.sleep(self.seconds)
+                Count.running.clear()
+                Count.log.append(step)
+                yield Frame(step, self.steps, "counting", step / self.steps, torch.tensor(float(step)), image * (1 - step / self.steps))
+        finally:
+            Count.log.append("closed")
+
+
+PICTURE = Image.new("RGB", (20, 16), (200, 100, 50))
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch):
+    monkeypatch.setattr(sys.modules["featviz.stream"], "load", lambda name, device: None)
+    Count.log.clear()
+
+
+def test_frames_become_pictures_and_numbers():
+    previews = list(stream(Count(steps=4), every=0, image=PICTURE))
+    assert [preview.step for preview in previews] == [1, 2, 3, 4]
+    assert [preview.loss for preview in previews] == [1, 2, 3, 4]
+    assert [preview.picture.getpixel((0, 0)) for preview in previews] == [(150, 75, 38), (100, 50, 25), (50, 25, 12), (0, 0, 0)]
+    assert [preview.done for preview in previews] == [False, False, False, True]
+    assert previews[-1].seconds_left == 0
+
+
+def test_the_first_step_and_the_last_are_always_shown_and_the_rest_paced():
+    assert [preview.step for preview in stream(Count(steps=50), every=1e9, image=PICTURE)] == [1, 50]
+    shown = [preview.step for preview in stream(Count(steps=30, seconds=0.01), every=0.1, image=PICTURE)]
+    assert 2 < len(shown) < 10
+
+
+def test_run_returns_the_last_picture():
+    assert np.array_equal(np.asarray(run(Count(), image=PICTURE)), np.zeros((16, 20, 3)))
+
+
+def test_closing_stops_within_one_step_and_frees_the_device():
+    previews = stream(Count(steps=1000), every=0, image=PICTURE)
+    next(previews)
+    previews.close()
+    assert Count.log == [1, "closed"]
+    assert run(Count(steps=1), image=PICTURE)
+
+
+def test_a_run_nobody_looks_at_does_not_keep_others_from_the_device():
+    waiting = stream(Count(), every=0, image=PICTURE)
+    next(waiting)
+    assert run(Count(), image=PICTURE)
+    waiting.close()
+
+
+def test_steps_of_simultaneous_runs_never_overlap_and_all_finish():
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append(run(Count(steps=20, seconds=0.002), image=PICTURE))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    assert Count.log.count(20) == 4
+
+
+def test_a_failing_step_frees_the_device(monkeypatch):
+    def fail(self, network, *, image):
+        raise RuntimeError("broken")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Count, "run", fail)
+        with pytest.raises(RuntimeError, match="broken"):
+            run(Count(), image=PICTURE)
+    assert run(Count(), image=PICTURE)
+
+
+def test_bad_pictures_are_refused_before_any_work():
+    with pytest.raises(ImageError, match="There is no image yet"):
+        next(stream(Count()))
+    with pytest.raises(ImageError, match="image is 1×1 pixels"):
+        next(stream(Count(), image=Image.new("RGB", (1, 1))))
+    with pytest.raises(InputError, match="Count takes no picture 'style'; it takes image"):
+        next(stream(Count(), image=PICTURE, style=PICTURE))
+    assert Count.log == []
+
+
+def test_auto_is_the_best_device_there_is():
+    assert resolve("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve("cpu").type == "cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_where_there_is_none():
+    with pytest.raises(InputError, match="no CUDA device here; 'cpu' and 'auto' work"):
+        resolve("cuda")
+
+
+def test_recipes_are_found_by_their_names():
+    assert {name: recipe.name for name, recipe in RECIPES.items()} == {"deepdream": "deepdream", "style_transfer": "style_transfer"}

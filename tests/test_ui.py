@@ -1,0 +1,272 @@
+"""The page without a browser and without a network: what it shows is decided by the recipes' fields and a runner."""
+
+import inspect
+import logging
+from collections.abc import Iterator
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from featviz import examples, ui
+from featviz.errors import FeatvizError
+from featviz.recipe import Recipe, bounds, choices, is_advanced, param
+from featviz.stream import NETWORKS, RECIPES, Preview
+from featviz.ui import words
+from featviz.ui.controls import caption, control, named_after, spoken
+from featviz.ui.page import Tab
+from featviz.ui.running import SORRY, polite
+
+FIELDS = [(recipe, name) for recipe in RECIPES.values() for name in recipe.model_fields]
+STEPS = 3
+
+
+def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
+    """A run of a few steps: the first picture, getting darker."""
+    first = next(iter(pictures.values()))
+    for step in range(1, STEPS + 1):
+        darker = first.point(lambda value, step=step: value // (step + 1))
+        yield Preview(step, STEPS, "octave 1 of 1", step / STEPS, seconds_left=STEPS - step, loss=0.0, picture=darker)
+
+
+@pytest.fixture(params=RECIPES.values(), ids=RECIPES)
+def recipe(request) -> type[Recipe]:
+    return request.param
+
+
+@pytest.fixture
+def pictures(recipe, tmp_path) -> list[dict[str, str]]:
+    """The recipe's pictures, as the page sends them."""
+    files = [tmp_path / f"{role}.png" for role in recipe.images]
+    for i, file in enumerate(files):
+        Image.new("RGB", (64, 48), (200, 100 + i, 50)).save(file)
+    return [{"path": str(file)} for file in files]
+
+
+@pytest.fixture(autouse=True)
+def cache(tidy_gradio, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+
+
+def tab(recipe: type[Recipe], run=fake) -> Tab:
+    with gr.Blocks(analytics_enabled=False):
+        return Tab(recipe, polite(run), [])
+
+
+def started(tab: Tab, pictures: list, latest=None, kept=(), **fields) -> Iterator[dict]:
+    values = {name: field.default for name, field in tab.recipe.model_fields.items()} | fields
+    return tab.start(*pictures, *values.values(), latest, list(kept))
+
+
+def shown(update: dict, component: gr.components.Component):
+    """What an update gives a component, however it is written."""
+    value = update[component]
+    return value.value if isinstance(value, gr.components.Component) else value
+
+
+def fails(run: Iterator[dict]) -> tuple[list[dict], str]:
+    """What is shown until the sentence comes."""
+    updates = []
+    with pytest.raises(gr.Error) as caught:
+        updates.extend(run)
+    assert caught.value.print_exception is False
+    return updates, caught.value.message
+
+
+# Controls
+
+
+@pytest.mark.parametrize(("recipe", "name"), FIELDS, ids=lambda value: getattr(value, "name", value))
+def test_a_control_says_what_its_field_says(recipe, name):
+    field = recipe.model_fields[name]
+    made = control(name, field)
+    assert made.value == field.default
+    assert made.info == field.description
+    assert made.label == name.replace("_", " ").capitalize()
+    if choices(field):
+        assert [value for _, value in made.choices] == list(choices(field))
+    else:
+        assert (made.minimum, made.maximum) == bounds(field)
+        assert (made.precision == 0) == (field.annotation is int)
+
+
+def test_a_slider_is_for_what_can_be_set_by_hand():
+    class Some(Recipe):
+        name = "some"
+        few: int = param(1, "Few.", ge=0, le=10)
+        many: int = param(1, "Many.", ge=0, le=2**31 - 1)
+        endless: float = param(1.0, "Endless.", ge=0)
+        whether: bool = param(True, "Whether.")
+
+    kinds = {name: type(control(name, field)) for name, field in Some.model_fields.items()}
+    assert kinds == {"few": gr.Slider, "many": gr.Number, "endless": gr.Number, "whether": gr.Checkbox}
+
+
+def test_choices_are_spoken_and_other_words_left_alone():
+    assert spoken("vgg19/relu4_2") == "VGG-19 · relu4_2"
+    assert spoken("vgg19") == "VGG-19"
+    assert spoken("none") == "none"
+
+
+def test_a_caption_names_what_was_changed(recipe):
+    assert caption(recipe()) == "default settings"
+    assert caption(recipe(size=128)) == "size 128"
+
+
+def test_two_to_four_controls_are_in_sight(recipe):
+    assert 2 <= sum(not is_advanced(field) for field in recipe.model_fields.values()) <= 4
+
+
+# The endpoint's own description
+
+
+def test_the_endpoint_has_the_recipe_s_name_parameters_and_meanings(recipe):
+    endpoint = named_after(recipe, iter)
+    assert endpoint.__name__ == recipe.name
+    assert inspect.isgeneratorfunction(endpoint)  # Gradio streams nothing else.
+    parameters = inspect.signature(endpoint).parameters
+    assert list(parameters) == [*recipe.images, *recipe.model_fields]
+    for name, field in recipe.model_fields.items():
+        assert parameters[name].default == field.default
+        assert parameters[name].annotation == field.annotation
+        assert f"    {name}: {field.description}" in endpoint.__doc__.splitlines()
+    for role, meaning in recipe.images.items():
+        assert parameters[role].default is inspect.Parameter.empty
+        assert f"    {role}: {meaning}" in endpoint.__doc__.splitlines()
+
+
+# A run
+
+
+def test_a_run_shows_its_previews_then_before_and_after(recipe, pictures):
+    page = tab(recipe)
+    ready, *previews, last = started(page, pictures)
+    assert "Getting ready" in ready[page.status]
+    assert shown(ready, page.stop) is not None
+    assert len(previews) == STEPS
+    assert [f"step {i} of {STEPS}" in update[page.status] for i, update in enumerate(previews, start=1)] == [True] * STEPS
+    assert "Octave 1 of 1 · step 1 of 3 · about 2 s left" in previews[0][page.status]
+    assert shown(previews[0], page.view).getpixel((0, 0)) == (100, 50, 25)
+    assert f"Done in {STEPS} steps · 64×48 pixels" in last[page.status]
+    before, after = last[page.compare].value
+    with Image.open(last[page.download].value["path"]) as file:
+        assert file.format == "PNG"
+        assert file.getpixel((0, 0)) == (50, 25, 12)
+        assert file.getexif() == {}
+    assert before.url or before.path
+    assert after.path == last[page.download].value["path"]
+
+
+def test_another_run_keeps_the_result_before_it(recipe, pictures):
+    page = tab(recipe)
+    *_, preview, _ = started(page, pictures, size=128)
+    latest = preview[page.latest]
+    _, first, *_ = started(page, pictures, latest=latest)
+    ((file, words_below),) = first[page.kept]
+    assert words_below == "size 128"
+    with Image.open(file) as kept:
+        assert kept.tobytes() == latest.preview.picture.tobytes()
+
+
+def test_stopping_keeps_the_latest_picture(recipe, pictures):
+    page = tab(recipe)
+    run = started(page, pictures)
+    next(run)
+    latest = next(run)[page.latest]
+    run.close()
+    update = page.finished(latest)
+    assert "Stopped at step 1 of 3" in update[page.status]
+    with Image.open(update[page.download].value["path"]) as file:
+        assert file.getpixel((0, 0)) == (100, 50, 25)
+
+
+def test_stopping_before_the_first_step_says_so(recipe):
+    page = tab(recipe)
+    assert "before the first step" in page.finished(None)[page.status]
+
+
+# What goes wrong
+
+
+def test_a_missing_picture_is_one_sentence_and_the_result_before_stays(recipe, pictures):
+    page = tab(recipe)
+    *_, preview, _ = started(page, pictures)
+    (update,), sentence = fails(started(page, [None] * len(pictures), latest=preview[page.latest]))
+    assert sentence == f"There is no {next(iter(recipe.images))} yet: choose one, or click an example."
+    assert sentence in update[page.status]
+    with Image.open(update[page.download].value["path"]) as file:
+        assert file.getpixel((0, 0)) == (50, 25, 12)
+
+
+@pytest.mark.parametrize(("value", "said"), [(0, "0"), (10**9, "1000000000"), (None, "None"), (2.5, "2.5"), ("many", "'many'")])
+def test_a_wrong_value_is_named_with_what_is_accepted(recipe, pictures, value, said):
+    low, high = bounds(recipe.model_fields["steps"])
+    _, sentence = fails(started(tab(recipe), pictures, steps=value))
+    assert sentence == f"steps is {said}; expected a whole number from {low} to {high}."
+
+
+def test_what_is_wrong_is_found_before_a_gpu_is_asked_for(recipe, pictures):
+    def lent(*_, **__):
+        raise AssertionError("asked")
+        yield
+
+    _, sentence = fails(started(tab(recipe, lent), pictures, size=1))
+    assert sentence.startswith("size is 1; expected")
+
+
+def test_a_run_that_fails_half_way_keeps_its_latest_picture(recipe, pictures):
+    def failing(recipe, **pictures):
+        yield next(fake(recipe, **pictures))
+        raise FeatvizError("The <b>lamp</b> went out.")
+
+    page = tab(recipe, failing)
+    (*_, last), sentence = fails(started(page, pictures))
+    assert sentence == "The &lt;b&gt;lamp&lt;/b&gt; went out."  # Gradio renders it as HTML.
+    assert last[page.download].value is not None
+
+
+def test_the_unexpected_is_logged_and_said_politely(recipe, pictures, caplog):
+    def broken(recipe, **pictures):
+        raise ZeroDivisionError("secret")
+        yield
+
+    with caplog.at_level(logging.ERROR):
+        _, sentence = fails(started(tab(recipe, broken), pictures))
+    assert sentence == SORRY
+    assert "secret" in caplog.text
+
+
+# The whole
+
+
+def test_the_page_has_words_for_every_recipe_and_an_example():
+    assert set(words.RUN) == set(words.HOW_IT_WORKS) == set(RECIPES)
+    assert {type(example.recipe) for example in examples.read_all()} == set(RECIPES.values())
+
+
+def test_only_the_recipes_are_public():
+    demo = ui.build(fake)
+    public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility != "private"}
+    assert public == set(RECIPES)
+
+
+def test_every_licence_and_source_is_on_the_page():
+    text = " ".join(str(block.value) for block in ui.build(fake).blocks.values() if isinstance(block, gr.Markdown))
+    assert all(spec.licence in text and spec.title in text for spec in NETWORKS.values())
+    assert all(path.name in text for example in examples.read_all() for path in example.pictures.values())
+
+
+def test_every_run_goes_through_what_lends_the_gpu(pictures, recipe):
+    lent = []
+
+    def lend(run):
+        def borrowed(*args, **kwargs):
+            lent.append(args[0])
+            yield from run(*args, **kwargs)
+
+        return borrowed
+
+    demo = ui.build(fake, lend=lend)
+    (endpoint,) = (fn.fn for fn in demo.fns.values() if fn.api_name == recipe.name)
+    assert len(list(endpoint(*pictures, *recipe().model_dump().values()))) == STEPS
+    assert lent == [recipe()]
