@@ -29,9 +29,9 @@ def param(default: Any, meaning: str, *, step: float | None = None, advanced: bo
     """
     low, high = bounds.get("ge"), bounds.get("le")
     if low is not None and high is not None:
-        meaning += f" From {low:g} to {high:g}."
+        meaning += f" From {low:.10g} to {high:.10g}."
     elif low is not None:
-        meaning += f" At least {low:g}."
+        meaning += f" At least {low:.10g}."
     return Field(default, description=meaning, json_schema_extra={"step": step, "advanced": advanced}, **bounds)
 
 
@@ -117,6 +117,6 @@ def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
         return f"There is no {name} '{value}'; {nearest(value, choices(field))}"
     low, high = bounds(field)
     kind = "a whole number" if field.annotation is int else "a number"
-    accepted = kind if low is None else f"{kind} from {low:g} to {high:g}" if high is not None else f"{kind} of at least {low:g}"
+    span = "" if low is None else f" of at least {low:.10g}" if high is None else f" from {low:.10g} to {high:.10g}"
     shown = value if isinstance(value, (int, float)) and math.isfinite(value) else repr(value)
-    return f"{name} is {shown}; expected {accepted}."
+    return f"{name} is {shown}; expected {kind}{span}."
