@@ -1,9 +1,15 @@
 """What several test files share: a live server with the real recipes."""
 
 import asyncio
+import contextlib
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +19,13 @@ from featviz import examples
 
 QUICK = {"deepdream": {"size": 256}, "style_transfer": {"size": 128, "steps": 10}}
 """What the examples are turned down to, so that a run ends in seconds and still shows previews on the way."""
+
+
+SERVE = """
+import sys, pathlib
+from featviz import ui
+ui.launch(ui.build(folder=pathlib.Path(sys.argv[1])), server_name="127.0.0.1", server_port=int(sys.argv[2]))
+"""
 
 
 @pytest.fixture(scope="session")
@@ -38,19 +51,27 @@ def quick_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tidy_gradio: None, quick_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the app, served on loopback as `app.py` serves it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
-        patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
-        from featviz import ui  # Here, since it takes seconds, and other tests need none of it.
-
-        demo = ui.build(folder=quick_examples)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        _, address, _ = ui.launch(demo, server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True)
+def server(quick_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the app on loopback, in a process of its own: its warnings and threads are not the tests'."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
+    environment = os.environ | quiet | {"GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio"))}
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(quick_examples), str(port)],
+            cwd=Path(__file__).parent.parent, env=environment, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        address = f"http://127.0.0.1:{port}/"
+        for _ in range(600):
+            assert process.poll() is None, f"The server ended: {log.read_text()}"
+            with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
+                break
+            time.sleep(0.1)
         yield address
-        demo.close(verbose=False)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)

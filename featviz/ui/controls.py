@@ -62,14 +62,16 @@ def named_after(recipe: type[Recipe], call: Callable[[Sequence[Any]], Iterator[A
     endpoint.__name__ = endpoint.__qualname__ = recipe.name
     endpoint.__signature__ = inspect.Signature(parameters)
     endpoint.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    endpoint.__doc__ = "\n".join([
-        inspect.getdoc(recipe),
-        "",
-        "Args:",
-        *(f"    {role}: {meaning}" for role, meaning in recipe.images.items()),
-        *(f"    {name}: {field.description}" for name, field in recipe.model_fields.items()),
-        "",
-        "Returns:",
-        "    The picture: previews while it works, then the final one as a full-quality PNG.",
-    ])
+    endpoint.__doc__ = "\n".join(
+        [
+            inspect.getdoc(recipe),
+            "",
+            "Args:",
+            *(f"    {role}: {meaning}" for role, meaning in recipe.images.items()),
+            *(f"    {name}: {field.description}" for name, field in recipe.model_fields.items()),
+            "",
+            "Returns:",
+            "    The picture: previews while it works, then the final one as a full-quality PNG.",
+        ]
+    )
     return endpoint

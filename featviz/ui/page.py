@@ -88,7 +88,7 @@ class Tab:
             with gr.Column(scale=5, min_width=320):
                 buttons = self._examples(shown)
                 self._inputs()
-            with gr.Column(scale=6, min_width=320, elem_id=f"{recipe.name}_result", elem_classes="result"):
+            with gr.Column(scale=6, min_width=320):
                 self._result()
                 with gr.Accordion("How it works", elem_classes="prose-block"):
                     gr.Markdown(words.HOW_IT_WORKS[recipe.name])
@@ -116,31 +116,26 @@ class Tab:
         with gr.Accordion("Advanced", open=False):
             controls |= {name: control(name, field) for name, field in fields.items() if is_advanced(field)}
         self.controls = [controls[name] for name in fields]  # In the order of the fields, wherever they are on the page.
-        with gr.Row():
-            self.go = gr.Button(words.RUN[recipe.name], variant="primary")
-            self.stop = gr.Button("Stop", variant="stop", visible=False)
+        self.go = gr.Button(words.RUN[recipe.name], variant="primary")
 
     def _result(self) -> None:
-        self.status = gr.HTML(_line("Choose a picture, or click an example."), elem_classes="status")
-        self.view = gr.Image(
-            label="Result", format="jpeg", height=480, interactive=False, buttons=[], alt_text="The picture so far.",
-            elem_classes="view",
-        )  # fmt: skip
-        self.compare = gr.ImageSlider(
-            label="Before and after", format="png", height=480, max_height=480, interactive=False, buttons=["fullscreen"],
-            visible=False, elem_classes="view",
-        )  # fmt: skip
-        self.download = gr.DownloadButton("Download PNG", interactive=False)
-        self.earlier = gr.Gallery(
-            label="Earlier results", columns=4, height=170, format="png", interactive=False, visible=False, object_fit="cover"
-        )
+        with gr.Column(elem_id=f"{self.recipe.name}_result", elem_classes="result"):
+            self.status = gr.HTML(_line("Choose a picture, or click an example."), elem_classes="status")
+            shared = {"height": 480, "interactive": False, "elem_classes": "view"}
+            self.view = gr.Image(label="Result", format="jpeg", buttons=[], alt_text="The picture so far.", **shared)
+            self.compare = gr.ImageSlider(
+                label="Before and after", format="png", max_height=480, buttons=["fullscreen"], visible=False, **shared
+            )
+            self.stop = gr.Button("Stop", variant="stop", visible=False)  # Here, since on a phone the controls are out of sight.
+            self.download = gr.DownloadButton("Download PNG", interactive=False)
+        self.earlier = gr.Gallery(label="Earlier results", columns=4, height="auto", interactive=False, visible=False)
         self.latest = gr.State()
         self.kept = gr.State([])
 
     def _events(self, buttons: Sequence[tuple[gr.Button, examples.Example]]) -> None:
         inputs = [*self.pictures, *self.controls, self.latest, self.kept]
         outputs = [self.view, self.compare, self.status, self.download, self.earlier, self.go, self.stop, self.latest, self.kept]
-        started = {"fn": self._start, "inputs": inputs, "outputs": outputs, "preprocess": False}
+        started = {"fn": self.start, "inputs": inputs, "outputs": outputs, "preprocess": False}
         started |= RUNS_AT_ONCE | BEHIND_THE_PAGE
         runs = [self.go.click(js=SHOW_RESULT.format(self.recipe.name), **started)]
         for button, example in buttons:
@@ -155,7 +150,7 @@ class Tab:
         for button, _ in buttons:
             button.click(None, cancels=runs)  # An example takes the place of the run under way, whose picture is kept.
         stopping = self.stop.click(None, cancels=runs)  # Ends with the step under way, after which nothing is shown any more.
-        stopping.then(self._stopped, self.latest, outputs, queue=False, **BEHIND_THE_PAGE)
+        stopping.then(self.finished, self.latest, outputs, queue=False, **BEHIND_THE_PAGE)
 
     def _endpoint(self) -> None:
         """For programs: the recipe's own name and parameters, one picture out, lossless."""
@@ -170,40 +165,46 @@ class Tab:
         for preview in self.run(chosen, **pictures):
             yield preview.picture
 
-    def _start(self, *values: Any) -> Iterator[dict]:
+    def start(self, *values: Any) -> Iterator[dict]:
+        """What the page shows of a run. Whatever goes wrong, the latest picture comes back, and another run can start."""
         *sent, latest, kept = values
         shot = latest
         try:
             recipe, pictures = checked(self.recipe, sent)
-            yield {self.status: _line("Getting ready…", 0), self.go: gr.Button(visible=False), self.stop: gr.Button(visible=True)}
+            yield self._busy() | {self.status: _line("Getting ready…", 0)}
             before = next(iter(pictures.values()))
             for preview in self.run(recipe, **pictures):
                 first, shot = shot is latest, Shot(recipe, before, preview)
                 changes = {self.view: preview.picture, self.status: _progress(preview), self.latest: shot}
-                if first:
-                    changes |= {self.view: gr.Image(preview.picture, visible=True), self.compare: gr.ImageSlider(visible=False)}
+                if first:  # Until now the last result was in sight; from now on it is among the earlier ones.
+                    changes |= {self.view: gr.update(value=preview.picture, visible=True), self.compare: gr.update(visible=False)}
                     if latest is not None:
                         kept = [(latest.file(), caption(latest.recipe)), *kept][:EARLIER_KEPT]
-                        changes |= {self.kept: kept, self.earlier: gr.Gallery(kept, visible=True)}
+                        changes |= {self.kept: kept, self.earlier: gr.update(value=kept, visible=True)}
                 yield changes
         except gr.Error as error:
-            yield {**self._finished(shot), self.status: _line(error.message)}
+            yield self.finished(shot) | {self.status: _line(error.message)}
             raise
-        yield self._finished(shot)
+        yield self.finished(shot)
 
-    def _stopped(self, latest: Shot | None) -> dict:
-        return self._finished(latest)
-
-    def _finished(self, shot: Shot | None) -> dict:
-        idle = {self.go: gr.Button(visible=True), self.stop: gr.Button(visible=False)}
+    def finished(self, shot: Shot | None) -> dict:
+        """What the page shows when a run is over: the latest picture beside the one it was made of, if there is one yet."""
+        idle = {self.go: gr.update(interactive=True), self.stop: gr.update(visible=False)}
         if shot is None:
-            return idle | {self.status: _line("Stopped before the first step.")}
-        compared = shot.compared()
+            return idle | {self.status: _line("Stopped before the first step."), self.download: gr.update(visible=True)}
+        before, after = shot.compared()
         return idle | {
-            self.view: gr.Image(visible=False),
-            self.compare: gr.ImageSlider(compared, visible=True),
+            self.view: gr.update(visible=False),
+            self.compare: gr.update(value=(before, after), visible=True),
             self.status: _line(_outcome(shot.preview)),
-            self.download: gr.DownloadButton(value=compared[1], interactive=True),
+            self.download: gr.update(value=after, visible=True, interactive=True),
+        }
+
+    def _busy(self) -> dict:
+        return {
+            self.go: gr.update(interactive=False),
+            self.stop: gr.update(visible=True),
+            self.download: gr.update(visible=False),
         }
 
 

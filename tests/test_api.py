@@ -1,0 +1,248 @@
+"""The API and the MCP server, live: they are the recipes, and what they return is the library's picture."""
+
+import asyncio
+import base64
+import inspect
+import io
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+from PIL import Image
+
+import app
+from featviz import run
+from featviz.recipe import bounds, choices
+from featviz.stream import RECIPES
+
+SMALL = {"deepdream": {"size": 96, "steps": 2, "octaves": 2}, "style_transfer": {"size": 96, "steps": 2, "scales": 1}}
+
+
+@pytest.fixture(scope="module")
+def client(server: str) -> Iterator[Client]:
+    client = Client(server, verbose=False, analytics_enabled=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory) -> Path:
+    """A picture with a place in its metadata, lying on its side."""
+    path = tmp_path_factory.mktemp("photo") / "photo.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: turn it by 90°.
+    exif[0x010E] = "a private description"
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8825)[2] = (59.0, 20.0, 30.0)
+    Image.effect_mandelbrot((160, 120), (-2, -1.2, 1, 1.2), 60).convert("RGB").save(path, exif=exif, comment=b"private")
+    return path
+
+
+@pytest.fixture(params=RECIPES.values(), ids=RECIPES)
+def recipe(request):
+    return request.param
+
+
+def pictures(recipe, photo: Path) -> dict[str, object]:
+    return {role: handle_file(photo) for role in recipe.images}
+
+
+# What is published
+
+
+def test_the_endpoints_are_the_recipes(client):
+    published = client.view_api(return_format="dict", print_info=False)
+    assert set(published["named_endpoints"]) == {f"/{name}" for name in RECIPES}
+    assert published["unnamed_endpoints"] == {}
+
+
+def test_an_endpoint_takes_the_recipe_s_fields_and_returns_one_image(client, recipe):
+    endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"][f"/{recipe.name}"]
+    assert [parameter["parameter_name"] for parameter in endpoint["parameters"]] == [*recipe.images, *recipe.model_fields]
+    published = {parameter["parameter_name"]: parameter for parameter in endpoint["parameters"]}
+    for role in recipe.images:
+        assert published[role]["component"] == "Image"
+        assert not published[role]["parameter_has_default"]
+    for name, field in recipe.model_fields.items():
+        assert published[name]["parameter_has_default"]
+        assert published[name]["parameter_default"] == field.default
+        assert published[name]["type"]["type"] == json_type(field)
+        if choices(field):
+            assert published[name]["type"]["enum"] == list(choices(field))
+    assert [(value["label"], value["component"]) for value in endpoint["returns"]] == [("Result", "Image")]
+
+
+def test_an_mcp_tool_says_what_the_fields_say(server, recipe):
+    tools = {tool["name"]: tool for tool in json.loads(curl(f"{server}gradio_api/mcp/schema"))}
+    assert set(tools) == set(RECIPES)
+    assert tools[recipe.name]["description"].startswith(inspect.getdoc(recipe))
+    schema = tools[recipe.name]["inputSchema"]
+    assert list(schema["properties"]) == [*recipe.images, *recipe.model_fields]
+    assert schema["required"] == list(recipe.images)
+    for role, meaning in recipe.images.items():
+        assert meaning in schema["properties"][role]["description"]
+    for name, field in recipe.model_fields.items():
+        published = schema["properties"][name]
+        assert published["description"] == field.description
+        assert published.get("default") == (field.default or None)  # Gradio leaves zeros out.
+        assert published["type"] == json_type(field)
+        assert published.get("enum", []) == list(choices(field))
+
+
+def json_type(field) -> str:
+    return {int: "integer", float: "number", bool: "boolean"}.get(field.annotation, "string")
+
+
+# Python
+
+
+def test_a_job_yields_previews_and_ends_with_the_library_s_picture(client, recipe, photo):
+    job = client.submit(**pictures(recipe, photo), **SMALL[recipe.name], api_name=f"/{recipe.name}")
+    previews = list(job)
+    assert len(previews) >= 2
+    with Image.open(job.result()) as result:
+        assert result.format == "PNG"
+        assert result.size == (72, 96)  # Upright, and `size` is its longest side.
+        expected = run(recipe(**SMALL[recipe.name]), **dict.fromkeys(recipe.images, photo))
+        assert result.tobytes() == expected.tobytes()  # Lossless.
+        assert not dict(result.getexif())
+        assert result.info.keys().isdisjoint({"exif", "comment", "icc_profile", "xmp"})
+    with Image.open(previews[0]) as first:
+        assert first.tobytes() != expected.tobytes()
+
+
+def test_nothing_of_the_metadata_is_in_the_file(client, photo):
+    result = client.predict(image=handle_file(photo), **SMALL["deepdream"], api_name="/deepdream")
+    assert b"private" not in Path(result).read_bytes()
+
+
+def test_a_cancelled_job_ends_early_and_the_next_one_runs(client, photo):
+    field = RECIPES["deepdream"].model_fields["steps"]
+    job = client.submit(image=handle_file(photo), steps=bounds(field)[1], api_name="/deepdream")
+    next(iter(job))
+    job.cancel()
+    assert len(job.outputs()) < 20
+    assert client.predict(image=handle_file(photo), **SMALL["deepdream"], api_name="/deepdream")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"steps": 0}, "steps is 0; expected a whole number from 1 to"),
+        ({"steps": 1.5}, "steps is 1.5; expected a whole number from 1 to"),
+        ({"seed": None}, "seed is None; expected a whole number from 0 to"),
+        ({"size": 10**6}, "size is 1000000; expected a whole number from"),
+        ({"layer": "vgg19/relu4_9"}, "There is no layer 'vgg19/relu4_9'; did you mean 'vgg19/relu"),
+    ],
+)
+def test_a_wrong_value_is_answered_in_a_sentence(client, photo, fields, sentence):
+    with pytest.raises(AppError) as caught:
+        client.predict(image=handle_file(photo), **fields, api_name="/deepdream")
+    assert caught.value.message.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [
+        ((1, 1), "The image is 1×1 pixels; each side needs at least"),
+        ((20000, 2), "The image is 20000×2 pixels; each side needs at least"),
+        (None, "The image is not a picture; PNG, JPEG,"),
+    ],
+)
+def test_a_bad_picture_is_answered_in_a_sentence(client, tmp_path, size, sentence):
+    path = tmp_path / "bad.png"
+    if size:
+        Image.new("RGB", size).save(path)
+    else:
+        path.write_text("This is not a picture.")
+    with pytest.raises(AppError) as caught:
+        client.predict(image=handle_file(path), **SMALL["deepdream"], api_name="/deepdream")
+    assert caught.value.message.startswith(sentence)
+
+
+def test_no_picture_is_answered_in_a_sentence(client):
+    with pytest.raises(AppError, match="There is no image yet"):
+        client.predict(image=None, api_name="/deepdream")
+
+
+# Plain HTTP
+
+
+def curl(*arguments: str) -> str:
+    return subprocess.run(
+        ["curl", "--silent", "--show-error", "--fail", "--noproxy", "*", *arguments], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def called(server: str, name: str, body: dict) -> str:
+    posted = json.loads(curl(f"{server}gradio_api/call/v2/{name}", "--json", json.dumps(body)))
+    return curl("--no-buffer", f"{server}gradio_api/call/v2/{name}/{posted['event_id']}")
+
+
+def test_curl_uploads_calls_and_reads_the_events(server, photo, tmp_path):
+    (uploaded,) = json.loads(curl(f"{server}gradio_api/upload", "--form", f"files=@{photo}"))
+    file = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
+    events = called(server, "deepdream", {"image": file, **SMALL["deepdream"]})
+    assert "event: generating" in events
+    (result,) = json.loads(events.rpartition("event: complete\ndata: ")[2])
+    curl(result["url"], "--output", str(tmp_path / "result.png"))
+    with Image.open(tmp_path / "result.png") as picture:
+        assert (picture.format, picture.size) == ("PNG", (72, 96))
+
+
+def test_a_picture_may_come_inside_the_request(server, photo):
+    url = "data:image/jpeg;base64," + base64.b64encode(photo.read_bytes()).decode()
+    events = called(server, "deepdream", {"image": {"url": url, "meta": {"_type": "gradio.FileData"}}, **SMALL["deepdream"]})
+    assert "event: complete" in events
+
+
+def test_files_of_the_server_stay_there(server):
+    file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    assert "event: error" in called(server, "deepdream", {"image": file})
+
+
+@pytest.mark.parametrize("path", ["run/deepdream", "runs", "monitoring/summary"])
+def test_there_is_no_way_round_the_queue_and_no_look_at_others(server, path):
+    status = subprocess.run(
+        ["curl", "--silent", "--noproxy", "*", "--output", "/dev/null", "--write-out", "%{http_code}", f"{server}gradio_api/{path}", "--json", '{"data": []}'],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert status in {"403", "404", "405"}
+
+
+# MCP
+
+
+def test_an_mcp_call_gets_a_picture(server, photo):
+    url = "data:image/jpeg;base64," + base64.b64encode(photo.read_bytes()).decode()
+
+    async def call():
+        async with (
+            streamable_http_client(f"{server}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            return await session.call_tool("deepdream", {"image": url, **SMALL["deepdream"]})
+
+    answer = asyncio.run(call())
+    assert not answer.isError
+    (image,) = (content for content in answer.content if content.type == "image")
+    assert image.mimeType == "image/png"
+    with Image.open(io.BytesIO(base64.b64decode(image.data))) as picture:
+        assert (picture.format, picture.size) == ("PNG", (72, 96))
+
+
+# app.py
+
+
+def test_app_builds_the_demo_and_knows_its_options():
+    assert {fn.api_name for fn in app.demo.fns.values() if fn.api_visibility == "public"} == set(RECIPES)
+    options = app.parser.parse_args(["--host", "0.0.0.0", "--port", "8000", "--share", "--device", "cpu"])
+    assert vars(options) == {"host": "0.0.0.0", "port": 8000, "share": True, "device": "cpu"}
+    assert vars(app.args) == {"host": None, "port": None, "share": False, "device": "auto"}
