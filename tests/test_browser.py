@@ -1,0 +1,186 @@
+"""The page in a real browser, as a visitor uses it."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+from featviz import examples
+from featviz.recipe import bounds
+from featviz.stream import RECIPES
+from featviz.ui import words
+
+try:
+    from playwright.sync_api import Browser, Page, expect, sync_playwright
+except ModuleNotFoundError:
+    sync_playwright = None
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+MISSING = (
+    "playwright is not installed" if sync_playwright is None else "there is no Chromium on the PATH" if CHROMIUM is None else None
+)
+
+# On CI they run or fail.
+pytestmark = pytest.mark.skipif(MISSING is not None and "CI" not in os.environ, reason=f"browser tests: {MISSING}")
+
+LONG = 120_000
+"""Milliseconds: the patience of a test with a busy machine, not a statement about speed."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    if MISSING:
+        pytest.fail(f"browser tests have to run here, but {MISSING}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: "Browser", server: str) -> Iterator["Visit"]:
+    """Opens the page; at the end, nothing may have been asked of another server, and nothing may have gone wrong in it."""
+    visit = Visit(browser, server)
+    yield visit
+    visit.page.close()
+    assert visit.hosts == {"127.0.0.1"}
+    assert visit.complaints == []
+
+
+class Visit:
+    def __init__(self, browser: "Browser", server: str):
+        self.hosts: set[str] = set()
+        self.complaints: list[str] = []
+        self.page: Page = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+        self.page.set_default_timeout(LONG)
+        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname or "127.0.0.1"))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
+        self.page.goto(server)
+        self.tab("deepdream")
+
+    def tab(self, name: str) -> None:
+        self.name = name
+        self.page.get_by_role("tab", name=RECIPES[name].title).click()
+        expect(self.run).to_be_visible(timeout=LONG)
+
+    @property
+    def run(self):
+        return self.page.get_by_role("button", name=words.RUN[self.name])
+
+    @property
+    def result(self):
+        return self.page.locator(f"#{self.name}_result")
+
+    @property
+    def preview(self):
+        return self.result.get_by_alt_text("The picture so far.")
+
+    def choose(self, path: Path) -> None:
+        role = next(iter(RECIPES[self.name].images))
+        box = self.page.locator(f"#{self.name}_{role}")
+        box.locator("input[type=file]").set_input_files(path)
+        expect(box.get_by_label("Remove Image").or_(box.get_by_label("Clear"))).to_be_visible(timeout=LONG)
+
+    def set(self, label: str, value: int) -> None:
+        self.page.get_by_label(f"number input for {label}").locator("visible=true").fill(str(value))
+
+    def says(self, text: str | re.Pattern) -> None:
+        expect(self.result.locator(".block.status")).to_contain_text(text, timeout=LONG)
+
+    def downloaded(self, folder: Path) -> Image.Image:
+        with self.page.expect_download() as download:
+            self.result.get_by_role("button", name="Download PNG").or_(
+                self.result.get_by_role("link", name="Download PNG")
+            ).click()
+        path = folder / download.value.suggested_filename
+        download.value.save_as(path)
+        assert path.name == f"featviz_{self.name}.png"
+        with Image.open(path) as picture:
+            picture.load()
+        return picture
+
+
+def first_example(name: str, folder: Path) -> examples.Example:
+    return next(example for example in examples.read_all(folder) if example.recipe.name == name)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_first_example_runs_on_one_click(visit, quick_examples, tmp_path, name):
+    example = first_example(name, quick_examples)
+    visit.tab(name)
+    visit.page.get_by_role("button", name=example.title).click()
+    visit.says(re.compile(r"\w+ \d+ of \d+ · step \d+ of \d+ · about \d+ s left"))
+    first = visit.preview.get_attribute("src")
+    expect(visit.preview).not_to_have_attribute("src", first, timeout=LONG)  # It moves while it runs.
+    visit.says("Done in")
+    expect(visit.result.get_by_test_id("imageslider-image").first).to_be_visible(timeout=LONG)
+    picture = visit.downloaded(tmp_path)
+    assert (picture.format, max(picture.size)) == ("PNG", example.recipe.size)
+    with Image.open(next(iter(example.pictures.values()))) as before:
+        assert picture.tobytes() != before.convert("RGB").resize(picture.size).tobytes()
+    expect(visit.run).to_be_enabled()
+
+
+def test_stop_keeps_the_latest_picture_and_another_run_starts(visit, quick_examples, tmp_path):
+    visit.choose(next(iter(first_example("deepdream", quick_examples).pictures.values())))
+    visit.set("Steps", int(bounds(RECIPES["deepdream"].model_fields["steps"])[1]))
+    visit.run.click()
+    expect(visit.preview).to_be_visible(timeout=LONG)
+    visit.result.get_by_role("button", name="Stop").click()
+    visit.says("Stopped at step")
+    stopped = visit.downloaded(tmp_path)
+
+    visit.set("Steps", 1)
+    visit.set("Size", 64)
+    visit.run.click()
+    visit.says("Done in")
+    assert visit.downloaded(tmp_path).tobytes() != stopped.tobytes()
+    expect(visit.page.get_by_label("Earlier results").or_(visit.page.get_by_text("Earlier results")).first).to_be_visible()
+
+
+def test_an_example_takes_the_place_of_the_run_under_way(visit, quick_examples):
+    button = visit.page.get_by_role("button", name=first_example("deepdream", quick_examples).title)
+    for _ in range(2):
+        button.click()
+        expect(visit.preview).to_be_visible(timeout=LONG)
+    visit.says("Done in")
+
+
+def test_switching_tabs_loses_nothing(visit, quick_examples):
+    visit.choose(next(iter(first_example("deepdream", quick_examples).pictures.values())))
+    visit.set("Steps", 1)
+    visit.set("Size", 64)
+    visit.run.click()
+    visit.tab("style_transfer")
+    visit.tab("deepdream")
+    visit.says("Done in")
+    expect(visit.page.get_by_label("number input for Steps").locator("visible=true")).to_have_value("1")
+
+
+def test_what_is_not_a_picture_gets_one_sentence_and_the_page_lives_on(visit, quick_examples, tmp_path):
+    text = tmp_path / "notes.png"
+    text.write_text("This is not a picture.")
+    visit.choose(text)
+    visit.run.click()
+    visit.says("The image is not a picture; PNG, JPEG")
+    expect(visit.page.get_by_test_id("toast-body")).to_have_count(1)
+    expect(visit.run).to_be_enabled()
+    visit.page.get_by_role("button", name=first_example("deepdream", quick_examples).title).click()
+    visit.says("Done in")
+
+
+def test_nothing_overflows_on_a_phone(visit):
+    visit.page.set_viewport_size({"width": 390, "height": 844})
+    for name in RECIPES:
+        visit.tab(name)
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_every_picture_has_words_for_those_who_cannot_see_it(visit):
+    assert visit.page.locator("img:not([alt])").count() == 0
