@@ -31,7 +31,9 @@ class SameConv2d(nn.Conv2d):
         return super().forward(functional.pad(image, pads))
 
 
-def _unit(channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, relu: bool = True) -> nn.Sequential:
+def _unit(
+    channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, relu: bool = True
+) -> nn.Sequential:
     layers = [
         SameConv2d(channels_in, channels_out, kernel, stride, groups=groups, bias=False),
         nn.BatchNorm2d(channels_out, eps=1e-3),

@@ -141,7 +141,9 @@ class Network:
                 raise FieldError(f"{self.spec.title} has no layer '{layer}'; {nearest(layer, list(self.spec.layers))}")
         height, width = image.shape[-2:]
         if min(height, width) < self.spec.smallest:
-            raise InputError(f"{self.spec.title} needs at least {self.spec.smallest} pixels a side; this image is {width}×{height}.")
+            raise InputError(
+                f"{self.spec.title} needs at least {self.spec.smallest} pixels a side; this image is {width}×{height}."
+            )
         found = {INPUT: image} if INPUT in wanted else {}
         features = (image - self._mean) / self._std
         for child, module in self.trunk.named_children():

@@ -5,13 +5,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from PIL import Image
 
 from featviz.dream import DeepDream
-from featviz.errors import InputError
+from featviz.errors import InputError, nearest
 from featviz.images import Picture, open_picture, to_picture, to_tensor
 from featviz.networks import NETWORKS, load
 from featviz.recipe import Frame, Recipe
@@ -96,7 +96,13 @@ def warm_up(device: Device = "auto") -> None:
 
 
 def resolve(device: Device) -> torch.device:
-    """"auto" is a CUDA card where there is one, else the CPU."""
+    """The device of that name; "auto" is a CUDA card where there is one, else the CPU.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if device not in get_args(Device):
+        raise InputError(f"There is no device '{device}'; {nearest(device, get_args(Device))}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

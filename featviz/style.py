@@ -33,10 +33,10 @@ class StyleTransfer(Recipe):
 
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, advanced=False)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, advanced=False)
-    size: int = param(384, "Longest side of the result, in pixels.", ge=64, le=2048, step=16, advanced=False)
+    size: int = param(352, "Longest side of the result, in pixels.", ge=64, le=2048, step=16, advanced=False)
     network: Literal[tuple(NETWORKS)] = param("vgg19", "Network that compares the pictures.")
-    steps: int = param(20, "Steps at the largest scale; each smaller scale, being cheaper, takes √2 times more.", ge=1, le=1000)
-    scales: int = param(4, "Sizes the picture passes through, small to large, each √2 times the last.", ge=1, le=8)
+    steps: int = param(24, "Steps of the optimiser at each scale.", ge=1, le=1000)
+    scales: int = param(3, "Sizes the picture passes through, small to large, each √2 times the last.", ge=1, le=8)
     style_scale: float = param(
         1.0, "Size of the style against the content: larger gives larger strokes.", ge=0.25, le=4, step=0.05
     )
@@ -56,8 +56,7 @@ class StyleTransfer(Recipe):
         """
         content = fit(content, self.size, network.spec.smallest)
         scales = pyramid(tuple(content.shape[-2:]), self.scales, 2**0.5, 2 * network.spec.smallest)
-        steps = [round(self.steps * 2 ** (coarser / 2)) for coarser in reversed(range(len(scales)))]
-        work = [count * height * width for count, (height, width) in zip(steps, scales, strict=True)]
+        pixels = [height * width for height, width in scales]
         generator = torch.Generator().manual_seed(self.seed)
         shown = resize(content, scales[0])
         moments: dict[str, Tensor] = {}  # What Adam has learnt about each pixel, carried from scale to scale.
@@ -68,8 +67,8 @@ class StyleTransfer(Recipe):
             optimiser = torch.optim.Adam([image], betas=(0.9, 0.99))
             optimiser.state[image].update(resized(moments, size))
             average = Average(0.9)
-            for step in range(1, steps[scale] + 1):
-                optimiser.param_groups[0]["lr"] = STEP_SIZE * (1 - 0.8 * step / steps[scale])  # Settle before the next scale.
+            for step in range(1, self.steps + 1):
+                optimiser.param_groups[0]["lr"] = STEP_SIZE * (1 - 0.8 * step / self.steps)  # Settle before the next scale.
                 roll = Roll.random(self.jitter, generator)
                 loss = -objective(network.activations(roll(image), objective.layers))
                 (image.grad,) = torch.autograd.grad(loss, image)
@@ -77,10 +76,10 @@ class StyleTransfer(Recipe):
                 image.data.clamp_(0, 1)
                 shown = average.update(image)
                 yield Frame(
-                    step=sum(steps[:scale]) + step,
-                    steps=sum(steps),
+                    step=scale * self.steps + step,
+                    steps=len(scales) * self.steps,
                     stage=f"scale {scale + 1} of {len(scales)}",
-                    work=(sum(work[:scale]) + work[scale] * step / steps[scale]) / sum(work),
+                    work=(sum(pixels[:scale]) + pixels[scale] * step / self.steps) / sum(pixels),
                     loss=loss.detach(),
                     image=shown,
                 )
@@ -106,5 +105,7 @@ class StyleTransfer(Recipe):
 
 def resized(moments: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
     """Adam's state for an image of another size; `step` is kept, so that its start-up bias is not corrected twice."""
-    return {name: resize(value, size).relu() if name == "exp_avg_sq" else resize(value, size) if value.ndim else value
-            for name, value in moments.items()}
+    return {
+        name: resize(value, size).relu() if name == "exp_avg_sq" else resize(value, size) if value.ndim else value
+        for name, value in moments.items()
+    }

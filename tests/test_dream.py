@@ -110,4 +110,6 @@ def test_an_unknown_layer_is_answered_with_the_nearest():
 
 
 def test_each_network_has_layers_to_dream_on():
-    assert {DeepDream(layer=f"{name}/{layer}").network_name for name, spec in NETWORKS.items() for layer in spec.layers} == set(NETWORKS)
+    assert {DeepDream(layer=f"{name}/{layer}").network_name for name, spec in NETWORKS.items() for layer in spec.layers} == set(
+        NETWORKS
+    )

@@ -47,9 +47,13 @@ def test_transparency_is_laid_on_white():
 def test_every_mode_becomes_rgb_with_bright_kept_bright(mode):
     grey = Image.fromarray(np.repeat(np.linspace(0, 255, 40).astype(np.uint8)[None], 24, 0))
     if mode in ("LA", "RGBA", "P", "CMYK", "YCbCr", "HSV", "LAB"):
-        picture = ImageCms.profileToProfile(
-            grey.convert("RGB"), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
-        ) if mode == "LAB" else grey.convert("RGB").convert(mode)
+        picture = (
+            ImageCms.profileToProfile(
+                grey.convert("RGB"), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+            )
+            if mode == "LAB"
+            else grey.convert("RGB").convert(mode)
+        )
     elif mode == "I;16":
         picture = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
     else:
@@ -79,7 +83,10 @@ def test_a_broken_profile_is_ignored():
 
 @pytest.mark.parametrize(
     ("size", "words"),
-    [((1, 1), "style is 1×1 pixels; each side needs at least 16"), ((20000, 2), "style is 20000×2 pixels; each side needs at least 16")],
+    [
+        ((1, 1), "style is 1×1 pixels; each side needs at least 16"),
+        ((20000, 2), "style is 20000×2 pixels; each side needs at least 16"),
+    ],
 )
 def test_pictures_too_small_are_refused_with_their_size(size, words):
     with pytest.raises(ImageError, match=words):

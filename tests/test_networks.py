@@ -87,7 +87,9 @@ def test_the_menu_is_complete_and_in_depth_order(name):
 
 
 def test_addresses_are_the_layers_of_all_networks_in_order():
-    assert [split(address) for address in ADDRESSES] == [(name, layer) for name, spec in NETWORKS.items() for layer in spec.layers]
+    assert [split(address) for address in ADDRESSES] == [
+        (name, layer) for name, spec in NETWORKS.items() for layer in spec.layers
+    ]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -112,7 +114,8 @@ def test_a_shallow_layer_does_not_run_deeper_ones(name):
     layers = list(network.spec.layers)
     ran = []
     handles = [
-        module.register_forward_hook(lambda *_, child=child: ran.append(child)) for child, module in network.trunk.named_children()
+        module.register_forward_hook(lambda *_, child=child: ran.append(child))
+        for child, module in network.trunk.named_children()
     ]
     try:
         network.activations(fit(CAT, 64, 32), [layers[0], layers[2]])

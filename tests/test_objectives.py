@@ -67,7 +67,12 @@ def test_total_variation_of_a_checkerboard_is_two_and_of_a_constant_zero():
 
 @pytest.mark.parametrize(
     "objective",
-    [energy("a"), content_distance(TARGETS), style_distance({k: slow_gram(v) for k, v in TARGETS.items()}), total_variation("input")],
+    [
+        energy("a"),
+        content_distance(TARGETS),
+        style_distance({k: slow_gram(v) for k, v in TARGETS.items()}),
+        total_variation("input"),
+    ],
 )
 def test_gradients_equal_finite_differences(objective):
     inputs = {"a": ACTIVATIONS["a"], "b": ACTIVATIONS["b"], "input": torch.rand(1, 3, 4, 5, dtype=torch.float64)}

@@ -57,7 +57,8 @@ def test_every_line_is_pinned_and_has_a_reason(line):
 
 
 def test_what_is_used_is_pinned_and_what_is_pinned_is_used():
-    assert used() == set(pins())
+    held_still = {"huggingface-hub", "safetensors"}  # Brought by others, which would take newer ones.
+    assert used() | held_still == set(pins())
 
 
 def test_what_is_installed_is_what_is_pinned():

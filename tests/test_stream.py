@@ -37,7 +37,9 @@ class Count(Recipe):
                 time.sleep(self.seconds)
                 Count.running.clear()
                 Count.log.append(step)
-                yield Frame(step, self.steps, "counting", step / self.steps, torch.tensor(float(step)), image * (1 - step / self.steps))
+                yield Frame(
+                    step, self.steps, "counting", step / self.steps, torch.tensor(float(step)), image * (1 - step / self.steps)
+                )
         finally:
             Count.log.append("closed")
 
@@ -123,6 +125,8 @@ def test_bad_pictures_are_refused_before_any_work():
 def test_auto_is_the_best_device_there_is():
     assert resolve("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve("cpu").type == "cpu"
+    with pytest.raises(InputError, match="There is no device 'cdua'; did you mean 'cuda'"):
+        resolve("cdua")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -132,4 +136,7 @@ def test_cuda_is_refused_where_there_is_none():
 
 
 def test_recipes_are_found_by_their_names():
-    assert {name: recipe.name for name, recipe in RECIPES.items()} == {"deepdream": "deepdream", "style_transfer": "style_transfer"}
+    assert {name: recipe.name for name, recipe in RECIPES.items()} == {
+        "deepdream": "deepdream",
+        "style_transfer": "style_transfer",
+    }

