@@ -249,6 +249,12 @@ def test_every_licence_and_source_is_on_the_page():
     assert all(path.name in text for example in examples.read_all() for path in example.pictures.values())
 
 
+def test_the_examples_thumbnails_outlive_the_visitors_pictures():
+    icons = [block for block in ui.build(fake).blocks.values() if isinstance(block, gr.Button) and block.icon]
+    assert [button.value for button in icons] == [example.title for example in examples.read_all()]
+    assert all(button.icon["path"] in button.keep_in_cache for button in icons)
+
+
 def test_every_run_goes_through_what_lends_the_gpu(pictures, recipe):
     lent = []
 

@@ -98,7 +98,10 @@ class Tab:
     def _examples(self, shown: Sequence[examples.Example]) -> list[tuple[gr.Button, examples.Example]]:
         gr.Markdown("One click, and it runs:", elem_classes="hint")
         with gr.Row(elem_classes="examples"), tempfile.TemporaryDirectory() as folder:
-            return [(gr.Button(e.title, icon=_thumbnail(e, folder), min_width=90, elem_classes="example"), e) for e in shown]
+            buttons = [gr.Button(e.title, icon=_thumbnail(e, folder), min_width=90, elem_classes="example") for e in shown]
+        for button in buttons:
+            button.keep_in_cache.add(button.icon["path"])  # Or it would be deleted with the visitors' pictures.
+        return list(zip(buttons, shown, strict=True))
 
     def _inputs(self) -> None:
         recipe = self.recipe
@@ -129,7 +132,7 @@ class Tab:
             self.stop = gr.Button("Stop", variant="stop", visible=False)  # Here, since on a phone the controls are out of sight.
             self.download = gr.DownloadButton("Download PNG", interactive=False)
         self.earlier = gr.Gallery(
-            label="Earlier results", columns=4, height="auto", fit_columns=False, interactive=False, visible=False
+            label="Earlier results", columns=4, height=180, fit_columns=False, interactive=False, visible=False
         )
         self.latest = gr.State()
         self.kept = gr.State([])
