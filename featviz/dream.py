@@ -1,17 +1,30 @@
 """DeepDream: amplify what a layer already sees in a picture."""
 
+import math
+import re
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import field_validator, model_validator
 from torch import Tensor
 
-from featviz.images import fit, resize
-from featviz.networks import ADDRESSES, Network, split
-from featviz.objectives import Objective, energy
+from featviz import tiles
+from featviz.errors import FieldError, InputError, nearest
+from featviz.gradients import SHAPERS, blur, luminance
+from featviz.images import fit, fitted_size, resize
+from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, class_names, split
+from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
-from featviz.recipe import Frame, Recipe, param
+from featviz.recipe import Demand, Frame, Recipe, param
 from featviz.transforms import Roll
+
+Regions = list[tuple[Objective, Tensor]]
+"""What is wanted where: objectives with masks (1, 1, H, W) in [0, 1] or (1, 1, 1, 1) for everywhere."""
+
+
+IMAGES_HELD, BYTES_PER_PIXEL = 9, 12
+"""Copies of the image that a run holds at once, of three float32 values a pixel."""
 
 
 class DeepDream(Recipe):
@@ -20,55 +33,258 @@ class DeepDream(Recipe):
     name: ClassVar[str] = "deepdream"
     title: ClassVar[str] = "DeepDream"
     images: ClassVar[dict[str, str]] = {"image": "The picture to dream on."}
+    extras: ClassVar[dict[str, str]] = {
+        "guide": "A picture whose features the dream shall grow, instead of its own.",
+        "mask": "Where to dream: white for here, black for not here, grey for in between.",
+    }
 
     layer: Literal[ADDRESSES] = param(
-        "vgg19/relu4_4",
-        "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals.",
-        advanced=False,
+        "vgg19/relu4_4", "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals."
     )
-    strength: float = param(2.5, "Mean change of a pixel in each step, of 255.", ge=0.1, le=10, step=0.1, advanced=False)
-    steps: int = param(6, "Steps of gradient ascent in each octave.", ge=1, le=100, advanced=False)
-    octaves: int = param(4, "Sizes the picture passes through, small to large: more give larger structures.", ge=1, le=10)
-    octave_scale: float = param(1.5, "Ratio between the sizes of two octaves.", ge=1.1, le=2.0, step=0.05)
-    size: int = param(400, "Longest side of the result, in pixels.", ge=64, le=2048, step=16, advanced=False)
-    jitter: int = param(32, "Random shift of each step, in pixels, which keeps patterns from locking onto a grid.", ge=0, le=128)
-    seed: int = param(0, "Seed of the random shifts: the same seed gives the same picture.", ge=0, le=2**31 - 1)
+    strength: float = param(2.5, "Mean change of a pixel in each step, of 255.", ge=0.1, le=10, step=0.1)
+    steps: int = param(6, "Steps of gradient ascent in each octave.", ge=1, le=100)
+    size: int = param(400, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
+
+    more_layers: str = param(
+        "",
+        "More layers of the same network, with weights, e.g. 'relu3_3: 0.5, relu5_1: 2'; the first one weighs 1.",
+        group="What",
+    )
+    channels: str = param("", "Channels of the layer to amplify, e.g. '12, 85'; empty for all.", group="What")
+    class_name: str = param(
+        "", "An ImageNet class to dream of instead of a layer, e.g. 'hummingbird'; needs a network that classifies.", group="What"
+    )
+    guide_by: Literal["match", "channels"] = param(
+        "match", "How a guide steers: its best match for each position, or the channels that it excites.", group="What"
+    )
+    outside: Literal[("", *ADDRESSES)] = param(
+        "", "Layer to amplify outside the mask; empty leaves the picture there as it is.", group="Where"
+    )
+    feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=256, group="Where")
+    octaves: int = param(
+        4, "Sizes the picture passes through, small to large: more give larger structures.", ge=1, le=10, group="Octaves"
+    )
+    octave_scale: float = param(1.5, "Ratio between the sizes of two octaves.", ge=1.1, le=2.0, step=0.05, group="Octaves")
+    octaves_above: int = param(
+        0, "How many of them are larger than the result, which is then shrunk: finer detail.", ge=0, le=3, group="Octaves"
+    )
+    detail: bool = param(True, "Bring the picture's own sharp detail back at every octave.", group="Octaves")
+    gradient: Literal[tuple(SHAPERS)] = param(
+        "plain", "How the gradient is shaped: as it is, equally strong at all scales, or smoothed.", group="Gradient"
+    )
+    jitter: int = param(
+        32, "Random shift of each step, in pixels, which keeps patterns from locking onto a grid.", ge=0, le=128, group="Gradient"
+    )
+    seed: int = param(0, "Seed of the random shifts: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="Gradient")
+    keep_colours: bool = param(False, "Change brightness only, and keep the picture's colours.", group="Result")
+    full_size: bool = param(False, "Keep the picture's own size instead of the one set.", group="Result")
+
+    @field_validator("more_layers")
+    @classmethod
+    def _check_more_layers(cls, text: str) -> str:
+        parse_weights(text)
+        return text
+
+    @field_validator("channels")
+    @classmethod
+    def _check_channels(cls, text: str) -> str:
+        parse_channels(text)
+        return text
+
+    @field_validator("class_name")
+    @classmethod
+    def _check_class_name(cls, text: str) -> str:
+        if text and text.lower() not in (names := [name.lower() for name in class_names()]):
+            raise FieldError(f"There is no class '{text}'; {nearest(text.lower(), names)}")
+        return text
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "DeepDream":
+        network, first = split(self.layer)
+        spec = NETWORKS[network]
+        weights = {first: 1.0} | parse_weights(self.more_layers)
+        for layer in weights:
+            if layer not in spec.layers:
+                raise FieldError(f"{spec.title} has no layer '{layer}'; {nearest(layer, list(spec.layers))}")
+        if not any(weights.values()):
+            raise FieldError("All layers weigh 0; at least one needs another weight.")
+        if self.outside and split(self.outside)[0] != network:
+            raise FieldError(f"outside is '{self.outside}'; expected a layer of the same network, {spec.title}.")
+        if self.class_name and spec.classifier is None:
+            classifiers = " or ".join(other.title for other in NETWORKS.values() if other.classifier)
+            raise FieldError(f"{spec.title} knows no class '{self.class_name}'; choose a layer of {classifiers}.")
+        return self
 
     @property
     def network_name(self) -> str:
         return split(self.layer)[0]
 
-    def run(self, network: Network, *, image: Tensor) -> Iterator[Frame]:
-        """Yields a frame after each step of each octave. `image` is (1, 3, H, W) in [0, 1]."""
+    def run(self, network: Network, *, image: Tensor, guide: Tensor | None = None, mask: Tensor | None = None) -> Iterator[Frame]:
+        """Yields a frame after each step of each octave. `image`, `guide` and `mask` are (1, 3, H, W) in [0, 1].
+
+        Raises:
+            InputError: a picture is too small for the network, the mask selects nothing, or a channel does not exist.
+        """
         generator = torch.Generator().manual_seed(self.seed)
-        objective = energy(split(self.layer)[1])
-        image = fit(image, self.size, network.spec.smallest)
-        octaves = pyramid(tuple(image.shape[-2:]), self.octaves, self.octave_scale, network.spec.smallest)
+        shape = SHAPERS[self.gradient]
+        longest, octaves = self.sizes(network, image.shape[-2:])
+        target = fitted_size(image.shape[-2:], longest)
+        image = fit(image, max(octaves[-1]), network.spec.smallest)
         pixels = [height * width for height, width in octaves]
-        dreamt = torch.zeros_like(image)  # What the dream has added to the picture so far.
+        mask = soften(mask, target, self.feather) if mask is not None else image.new_ones(1, 1, *target)
+        guide = guide if guide is None else fit(guide, min(longest, max(guide.shape[-2:])), network.spec.smallest)
+        dream, dreamt = image, torch.zeros_like(resize(image, octaves[0]))
 
         for octave, size in enumerate(octaves):
-            base = resize(image, size)
-            dream = (base + resize(dreamt, size)).clamp(0, 1)  # The picture's own detail enters sharp at every octave.
+            base, here = resize(image, size).clamp(0, 1), resize(mask, size).clamp(0, 1)
+            # What has been dreamt is carried on, not the picture: its own detail enters sharp at every octave.
+            dream = base + resize(dreamt, size) if self.detail else resize(dream, size)
+            dream = self.confine(dream.clamp(0, 1), base, here)
+            regions = self.regions(network, dream, guide, here)
             for step in range(1, self.steps + 1):
-                roll = Roll.random(self.jitter, generator)
-                value, gradient = ascent(network, objective, roll(dream))
-                gradient = roll.undo(gradient)
-                dream = (dream + self.strength / 255 * gradient / gradient.abs().mean().clamp_min(1e-12)).clamp(0, 1)
+                value, change = 0.0, torch.zeros_like(dream)
+                for objective, where in regions:
+                    side = tiles.largest(network.cost(objective.layers).bytes)
+                    # Beyond one tile, the roll moves the borders of the tiles to another place at each step.
+                    roll = Roll.random(self.jitter if side >= max(size) else side, generator)
+                    answer, gradient = ascent(network, objective, roll(dream), side)
+                    gradient = roll.undo(gradient)
+                    value = value + answer
+                    change += where * shape(luminance(gradient) if self.keep_colours else gradient, step / self.steps)
+                dream = (dream + self.strength / 255 * change).clamp(0, 1)
                 yield Frame(
                     step=octave * self.steps + step,
                     steps=len(octaves) * self.steps,
                     stage=f"octave {octave + 1} of {len(octaves)}",
                     work=(sum(pixels[:octave]) + pixels[octave] * step / self.steps) / sum(pixels),
                     loss=-value,
-                    image=dream,
+                    image=dream
+                    if size[0] <= target[0]
+                    else self.confine(resize(dream, target).clamp(0, 1), resize(image, target), mask),
                 )
             dreamt = dream - base
 
+    def sizes(self, network: Network, size: tuple[int, int]) -> tuple[int, list[tuple[int, int]]]:
+        """The longest side of the result for a picture of (height, width), and the (height, width) of every octave."""
+        longest = max(size) if self.full_size else self.size
+        top = fitted_size(size, round(longest * self.octave_scale**self.octaves_above))
+        return longest, pyramid(top, self.octaves, self.octave_scale, network.spec.smallest)
 
-def ascent(network: Network, objective: Objective, image: Tensor) -> tuple[Tensor, Tensor]:
-    """The objective's value () and its gradient with respect to the image (1, 3, H, W)."""
-    image = image.detach().requires_grad_()
-    value = objective(network.activations(image, objective.layers))
-    (gradient,) = torch.autograd.grad(value, image)
-    return value.detach(), gradient
+    def layers(self) -> list[frozenset[str]]:
+        """The layers that a step asks for, region by region."""
+        inside = {LOGITS} if self.class_name else {split(self.layer)[1], *parse_weights(self.more_layers)}
+        return [frozenset(inside), *([frozenset({split(self.outside)[1]})] if self.outside else [])]
+
+    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
+        _, octaves = self.sizes(network, size)
+        pixels = [height * width for height, width in octaves]
+        costs = [network.cost(layers) for layers in self.layers()]
+        held = max(min(pixels[-1], tiles.largest(cost.bytes) ** 2) * cost.bytes * tiles.WORKING for cost in costs)
+        return Demand(
+            flops=sum(pixels) * self.steps * sum(cost.flops for cost in costs),
+            bytes=held + IMAGES_HELD * BYTES_PER_PIXEL * pixels[-1],
+        )
+
+    def confine(self, dream: Tensor, base: Tensor, mask: Tensor) -> Tensor:
+        """The dream where the mask lets it be, the picture itself elsewhere, to the bit."""
+        return dream if self.outside else torch.where(mask > 0, dream, base)
+
+    def regions(self, network: Network, image: Tensor, guide: Tensor | None, mask: Tensor) -> Regions:
+        """What is wanted inside the mask and, where asked for, outside of it."""
+        inside = [(self.objective(network, image, guide), mask)]
+        return [*inside, (energy(split(self.outside)[1]), 1 - mask)] if self.outside else inside
+
+    @torch.no_grad()
+    def objective(self, network: Network, image: Tensor, guide: Tensor | None) -> Objective:
+        """What is wanted of the image: a class, what a guide has, or more of what is there."""
+        if self.class_name:
+            return unit(LOGITS, [name.lower() for name in class_names()].index(self.class_name.lower()))
+        weights = {split(self.layer)[1]: 1.0} | parse_weights(self.more_layers)
+        if guide is not None:
+            steer = {"match": guided_by_match, "channels": guided_by_channels}[self.guide_by]
+            features = network.activations(guide, weights)
+            terms = [weight / features[layer].norm() * steer(layer, features[layer]) for layer, weight in weights.items()]
+        else:
+            channels = parse_channels(self.channels)
+            check_channels(network, split(self.layer)[1], channels)
+            norms = norms_of(network, image, weights) if len(weights) > 1 else dict.fromkeys(weights, 1.0)
+            first, *others = weights
+            terms = [weights[first] / norms[first] * energy(first, channels)]
+            terms += [weights[layer] / norms[layer] * energy(layer) for layer in others]
+        return sum(terms[1:], terms[0])
+
+
+def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """The objective's value () and its gradient with respect to the image (1, 3, H, W), by tiles of at most `side` pixels.
+
+    Both are sums over tiles, exact for objectives that are sums over positions but for what the network's receptive
+    field would see across the border of a tile.
+    """
+    value, gradient = 0.0, torch.empty_like(image)
+    for rows, columns in tiles.grid(tuple(image.shape[-2:]), side):
+        tile = image[..., rows, columns].detach().requires_grad_()
+        answer = objective(network.activations(tile, objective.layers))
+        (gradient[..., rows, columns],) = torch.autograd.grad(answer, tile)
+        value = value + answer.detach()
+    return value, gradient
+
+
+def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[str, float]:
+    """‖a‖₂ of each layer for an image (1, 3, H, W), by tiles: what makes a weight of 0.5 mean half."""
+    squares = dict.fromkeys(layers, 1e-12)
+    for rows, columns in tiles.grid(tuple(image.shape[-2:]), tiles.largest(network.cost(layers).bytes)):
+        for layer, activations in network.activations(image[..., rows, columns], layers).items():
+            squares[layer] += activations.square().sum().item()
+    return {layer: square**0.5 for layer, square in squares.items()}
+
+
+def soften(mask: Tensor, size: tuple[int, int], feather: int) -> Tensor:
+    """A mask picture (1, 3, h, w) as (1, 1, H, W) in [0, 1], its edge softened over about `feather` pixels.
+
+    Raises:
+        InputError: it is black all over.
+    """
+    mask = resize(mask.mean(1, keepdim=True), size).clamp(0, 1)
+    if mask.max() < 1 / 255:
+        raise InputError("The mask is empty: paint white where to dream.")
+    return blur(mask, feather / 3) if feather else mask
+
+
+def check_channels(network: Network, layer: str, channels: tuple[int, ...]) -> None:
+    """Raises FieldError for a channel that the layer does not have."""
+    count = network.channels(layer)
+    for channel in channels:
+        if channel >= count:
+            raise FieldError(f"{network.spec.title} {layer} has no channel {channel}; it has 0 to {count - 1}.")
+
+
+def parse_channels(text: str) -> tuple[int, ...]:
+    """'12, 85' → (12, 85).
+
+    Raises:
+        FieldError: something in it is not a whole number of at least 0.
+    """
+    items = re.findall(r"[^\s,]+", text)
+    for item in items:
+        if not re.fullmatch(r"[0-9]{1,6}", item):
+            raise FieldError(f"There is no channel '{item}'; expected whole numbers from 0, as in '12, 85'.")
+    return tuple(map(int, items))
+
+
+def parse_weights(text: str) -> dict[str, float]:
+    """'relu3_3: 0.5, relu5_1' → {"relu3_3": 0.5, "relu5_1": 1.0}.
+
+    Raises:
+        FieldError: a weight is not a finite number.
+    """
+    weights = {}
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        layer, _, weight = item.partition(":")
+        try:
+            number = float(weight or 1)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise FieldError(f"The weight of '{layer.strip()}' is '{weight.strip()}'; expected a number, as in 'relu3_3: 0.5'.")
+        weights[layer.strip()] = number
+    return weights

@@ -4,7 +4,8 @@
     ├── InputError          something that was handed in; the message says what would be accepted
     │   ├── ImageError      a picture that cannot be used
     │   └── FieldError      a recipe's field outside what it accepts
-    └── WeightsError        a network's weights that cannot be had
+    ├── WeightsError        a network's weights that cannot be had
+    └── DivergedError       a run that met NaN or infinity
 
 Every message is one sentence for the person who reads it: the value, what would be accepted, the nearest match.
 """
@@ -30,6 +31,10 @@ class FieldError(InputError):
 
 class WeightsError(FeatvizError):
     """The weights of a network cannot be had, or are not the ones expected."""
+
+
+class DivergedError(FeatvizError):
+    """A run met NaN or infinity and cannot go on."""
 
 
 def nearest(value: object, accepted: list[str] | tuple[str, ...]) -> str:

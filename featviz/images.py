@@ -28,7 +28,7 @@ Picture = Image.Image | str | os.PathLike
 
 
 def open_picture(picture: Picture, role: str = "picture") -> Image.Image:
-    """Open a picture: upright, sRGB, mode RGB, free of metadata, transparency laid on white.
+    """Open a picture: upright, sRGB, free of metadata; mode RGB, or RGBA over white where there is transparency.
 
     Raises:
         ImageError: it is not a picture, is damaged, or its size is outside the limits. `role` names it in the message.
@@ -76,10 +76,10 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         picture = _stretch(picture)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
+    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+    if alpha is not None:
         white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture).convert("RGB")
+        picture = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
     if profile and picture.mode in ("RGB", "CMYK", "L"):
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -89,6 +89,8 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
     picture = picture.convert("RGB")
     picture.info.clear()  # EXIF, GPS and comments would otherwise travel into what we return.
     picture.getexif().clear()
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        picture.putalpha(alpha)
     return picture
 
 
@@ -100,8 +102,8 @@ def _stretch(picture: Image.Image) -> Image.Image:
 
 
 def to_tensor(picture: Image.Image, device: torch.device | str = "cpu") -> Tensor:
-    """An RGB picture as (1, 3, H, W) float32 in [0, 1]."""
-    pixels = torch.from_numpy(np.array(picture, dtype=np.uint8)).to(device)
+    """A picture as (1, 3, H, W) float32 in [0, 1]; what transparency it has is left aside."""
+    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).to(device)
     return pixels.permute(2, 0, 1).unsqueeze(0).float().div(255).contiguous()
 
 
@@ -109,6 +111,13 @@ def to_picture(image: Tensor) -> Image.Image:
     """(1, 3, H, W) in [0, 1], rounded to 8 bits. Waits for the device."""
     pixels = image[0].detach().clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def with_alpha(picture: Image.Image, source: Image.Image) -> Image.Image:
+    """A result with the transparency of the picture it was made of, if that has any."""
+    if source.mode == "RGBA":
+        picture.putalpha(source.getchannel("A").resize(picture.size, Image.Resampling.LANCZOS))
+    return picture
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:

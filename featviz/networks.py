@@ -10,6 +10,7 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
 from featviz.errors import FieldError, InputError, nearest
@@ -17,6 +18,9 @@ from featviz.weights import Bundled, from_codebooks
 
 INPUT = "input"
 """The name under which the image itself can be asked for, as if it were a layer's activations."""
+
+LOGITS = "logits"
+"""The name under which a classifier's answer can be asked for, (B, classes, 1, 1)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class NetworkSpec:
     smallest: int
     """Pixels that each side of an image needs at least."""
     good_for: str
+    classifier: str | None = None
+    """The name of the child that answers with logits of the ImageNet classes, where there is one."""
 
 
 def _vgg19() -> nn.Sequential:
@@ -99,6 +105,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         style_layers=(INPUT, "stem", "block0", "block1", "block2", "block3", "block4"),
         smallest=32,
         good_for="Small and quick: dreams of animals in seconds without a GPU.",
+        classifier="logits",
     ),
 }
 
@@ -115,7 +122,8 @@ class Network:
     def __init__(self, spec: NetworkSpec, trunk: nn.Sequential):
         self.spec = spec
         self.trunk = trunk.eval().requires_grad_(False)
-        self._layer_of = {child: layer for layer, child in spec.layers.items()}
+        self._layer_of = {child: layer for layer, child in spec.layers.items()} | {spec.classifier: LOGITS}
+        self._costs: dict[frozenset[str], Cost] = {}
         self._mean = torch.tensor(spec.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std).view(1, 3, 1, 1)
 
@@ -137,7 +145,7 @@ class Network:
         """
         wanted = set(layers)
         for layer in wanted - {INPUT}:
-            if layer not in self.spec.layers:
+            if layer not in self._layer_of.values():
                 raise FieldError(f"{self.spec.title} has no layer '{layer}'; {nearest(layer, list(self.spec.layers))}")
         height, width = image.shape[-2:]
         if min(height, width) < self.spec.smallest:
@@ -157,7 +165,45 @@ class Network:
 
     def logits(self, image: Tensor) -> Tensor:
         """The classifier's answer, (B, classes), for networks that end in one."""
-        return self.trunk((image - self._mean) / self._std).flatten(1)
+        return self.activations(image, [LOGITS])[LOGITS].flatten(1)
+
+    def channels(self, layer: str) -> int:
+        """How many feature maps a layer has."""
+        side = self.spec.smallest
+        with torch.no_grad():
+            return self.activations(torch.zeros(1, 3, side, side, device=self.device), [layer])[layer].shape[1]
+
+    def cost(self, layers: Iterable[str]) -> "Cost":
+        """What a forward pass to these layers and the way back to the image take, per pixel. Counted on a small image."""
+        wanted = frozenset(layers)
+        if wanted not in self._costs:
+            self._costs[wanted] = self._count(wanted)
+        return self._costs[wanted]
+
+    def _count(self, layers: frozenset[str]) -> "Cost":
+        side = max(64, self.spec.smallest)
+        image = torch.rand(1, 3, side, side, device=self.device, requires_grad=True)
+        kept = {}  # By storage, since what two operations keep may be one tensor.
+
+        def keep(tensor: Tensor) -> Tensor:
+            if not isinstance(tensor, nn.Parameter):
+                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            answer = sum(activations.sum() for activations in self.activations(image, layers).values())
+            torch.autograd.grad(answer, image)
+        return Cost(flops=counter.get_total_flops() / side**2, bytes=sum(kept.values()) / side**2)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an image costs, per pixel of it."""
+
+    flops: float
+    """Floating point operations, a multiplication and an addition counted as two."""
+    bytes: float
+    """Held from the forward pass for the way back."""
 
 
 _loading = threading.Lock()
@@ -183,6 +229,14 @@ def _load(name: str, device: str) -> Network:
         trunk = spec.build()
     trunk.load_state_dict(spec.weights.load(), assign=True)
     return Network(spec, trunk).to(device)
+
+
+@cache
+def class_names() -> tuple[str, ...]:
+    """The 1000 classes of ImageNet in the order of the logits, as torchvision's weight metadata names them."""
+    from torchvision.models import EfficientNet_B0_Weights
+
+    return tuple(EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def split(address: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ They see a dict {layer: (B, C, h, w)} and never a model. Distances are 0 when no
 a minus sign, written where they are used.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -46,8 +46,8 @@ def objective(*layers: str) -> Callable[[Callable[[Activations], Tensor]], Objec
     return lambda function: Objective(frozenset(layers), function)
 
 
-def energy(layer: str) -> Objective:
-    """½‖a‖² of a whole layer: DeepDream (Mordvintsev et al., 2015).
+def energy(layer: str, channels: Sequence[int] = ()) -> Objective:
+    """½‖a‖² of a whole layer, or of some of its channels: DeepDream (Mordvintsev et al., 2015).
 
     Its gradient with respect to the activations is the activations themselves, so that what a layer answers most
     strongly is given most weight.
@@ -55,9 +55,56 @@ def energy(layer: str) -> Objective:
 
     @objective(layer)
     def half_squared_norm(activations: Activations) -> Tensor:
-        return activations[layer].square().sum() / 2
+        values = activations[layer]
+        return (values[:, list(channels)] if channels else values).square().sum() / 2
 
     return half_squared_norm
+
+
+def unit(layer: str, index: int) -> Objective:
+    """One channel's sum over positions; of a classifier's logits, one class."""
+
+    @objective(layer)
+    def answer(activations: Activations) -> Tensor:
+        return activations[layer][:, index].sum()
+
+    return answer
+
+
+def guided_by_match(layer: str, guide: Tensor, *, chunk: int = 4096) -> Objective:
+    """Every position pulls towards the guide's feature vector that suits it best (Mordvintsev et al., 2015).
+
+    Its gradient is the best matching vector of `guide` (1, C, h, w), by dot product. Positions are matched `chunk` at a
+    time, so that memory is bounded by chunk · h · w and not by the product of both pictures.
+    """
+    vectors = guide.flatten(2)[0]  # (C, hw)
+
+    @objective(layer)
+    def match(activations: Activations) -> Tensor:
+        positions = activations[layer].flatten(2)[0].T  # (HW, C)
+        total = positions.new_zeros(())
+        for some in positions.split(chunk):
+            with torch.no_grad():
+                best = vectors.T[(some @ vectors).argmax(1)]
+            total = total + (some * best).sum()
+        return total
+
+    return match
+
+
+def guided_by_channels(layer: str, guide: Tensor) -> Objective:
+    """½ Σ v a², where v says how much each channel takes part in the guide: v = Σ_hw guide / ‖·‖₁ (Crowson, 2016).
+
+    Smoother than matching, and free of the guide's arrangement.
+    """
+    share = guide.sum((2, 3), keepdim=True)
+    share = share / share.abs().sum().clamp_min(1e-12)
+
+    @objective(layer)
+    def weighted(activations: Activations) -> Tensor:
+        return (share * activations[layer].square()).sum() / 2
+
+    return weighted
 
 
 def gram(activations: Tensor) -> Tensor:

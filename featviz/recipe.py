@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from featviz.networks import Network
 
 
-def param(default: Any, meaning: str, *, step: float | None = None, advanced: bool = True, **bounds: float) -> Any:
+def param(default: Any, meaning: str, *, group: str = "", step: float | None = None, **bounds: float) -> Any:
     """A recipe's field: its default, its one-sentence meaning, its range (`ge`, `le`), the step of its slider.
 
-    The range is written into the sentence, since MCP shows the sentence and not the range. `advanced` fields stay
-    folded on the page.
+    The range is written into the sentence, since MCP shows the sentence and not the range. Fields of a `group` are
+    folded away together; those of none are what a beginner sees.
     """
     low, high = bounds.get("ge"), bounds.get("le")
     if low is not None and high is not None:
         meaning += f" From {low:.10g} to {high:.10g}."
     elif low is not None:
         meaning += f" At least {low:.10g}."
-    return Field(default, description=meaning, json_schema_extra={"step": step, "advanced": advanced}, **bounds)
+    return Field(default, description=meaning, json_schema_extra={"step": step, "group": group}, **bounds)
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,16 @@ class Frame:
     """(1, 3, H, W) in [0, 1], detached."""
 
 
+@dataclass(frozen=True)
+class Demand:
+    """What a run takes of a machine."""
+
+    flops: float
+    """Floating point operations in all."""
+    bytes: float
+    """Memory at its peak, beside the network and the program themselves."""
+
+
 class Recipe(BaseModel):
     """The base of all recipes. A subclass adds its fields and `run`.
 
@@ -66,7 +76,9 @@ class Recipe(BaseModel):
     title: ClassVar[str]
     """As people read it."""
     images: ClassVar[dict[str, str]]
-    """The pictures it takes: name → meaning, in order."""
+    """The pictures it needs: name → meaning, in order."""
+    extras: ClassVar[dict[str, str]] = {}
+    """The pictures it can do without: name → meaning, in order."""
 
     def __init__(self, **fields: Any):
         try:
@@ -77,6 +89,10 @@ class Recipe(BaseModel):
     @property
     def network_name(self) -> str:
         """The network that `run` wants."""
+        raise NotImplementedError
+
+    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
+        """What `run` will take for a first picture of (height, width), counted and not tried."""
         raise NotImplementedError
 
     def run(self, network: Network, **images: Tensor) -> Iterator[Frame]:
@@ -101,9 +117,9 @@ def increment(field: FieldInfo) -> float:
     return field.json_schema_extra["step"] or (1 if field.annotation is int else 0.01)
 
 
-def is_advanced(field: FieldInfo) -> bool:
-    """Whether the page keeps a field folded away."""
-    return field.json_schema_extra["advanced"]
+def group(field: FieldInfo) -> str:
+    """What a field is folded away under, "" for those in sight."""
+    return field.json_schema_extra["group"]
 
 
 def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
@@ -113,10 +129,12 @@ def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
     field = recipe.model_fields.get(name)
     if field is None:
         return f"{recipe.title} has no parameter '{name}'; {nearest(name, list(recipe.model_fields))}"
+    if first["type"] == "value_error":  # A validator of the recipe's own, which has said it all.
+        return str(first["ctx"]["error"])
     if choices(field):
         return f"There is no {name} '{value}'; {nearest(value, choices(field))}"
     low, high = bounds(field)
-    kind = "a whole number" if field.annotation is int else "a number"
+    kind = {int: "a whole number", float: "a number", bool: "true or false"}.get(field.annotation, "text")
     span = "" if low is None else f" of at least {low:.10g}" if high is None else f" from {low:.10g} to {high:.10g}"
     shown = value if isinstance(value, (int, float)) and math.isfinite(value) else repr(value)
     return f"{name} is {shown}; expected {kind}{span}."

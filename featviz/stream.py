@@ -1,5 +1,6 @@
 """Where a recipe meets a machine: device, lock, pacing. Tensors below this file, pictures above it."""
 
+import math
 import threading
 import time
 from collections import defaultdict
@@ -11,8 +12,8 @@ import torch
 from PIL import Image
 
 from featviz.dream import DeepDream
-from featviz.errors import InputError, nearest
-from featviz.images import Picture, open_picture, to_picture, to_tensor
+from featviz.errors import DivergedError, InputError, nearest
+from featviz.images import Picture, open_picture, to_picture, to_tensor, with_alpha
 from featviz.networks import NETWORKS, load
 from featviz.recipe import Frame, Recipe
 from featviz.style import StyleTransfer
@@ -21,8 +22,14 @@ RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (DeepDream
 
 Device = Literal["auto", "cpu", "cuda"]
 
+LEAST_MEASURED = 0.1
+"""Share of a run's work from which on it tells the speed of this machine."""
+
 _locks: dict[torch.device, threading.Lock] = defaultdict(threading.Lock)
 """One step at a time on each device. A plain lock, since the steps of one run come from different threads."""
+
+_speeds: dict[tuple[torch.device, str], float] = {}
+"""Floating point operations a second that a network has reached on a device, corrected by every run."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,18 @@ def stream(recipe: Recipe, *, device: Device = "auto", every: float = 0.25, **pi
     Raises:
         InputError: a picture is missing, unknown or unusable; before any work is done.
         WeightsError: the network's weights cannot be had.
+        DivergedError: the run met NaN or infinity; every preview before was good.
     """
-    if unknown := [role for role in pictures if role not in recipe.images]:
-        raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {' and '.join(recipe.images)}.")
-    opened = {role: open_picture(pictures.get(role), role) for role in recipe.images}
+    accepted = {**recipe.images, **recipe.extras}
+    if unknown := [role for role in pictures if role not in accepted]:
+        raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {', '.join(accepted)}.")
+    given = {role for role in recipe.extras if pictures.get(role) is not None}
+    opened = {role: open_picture(pictures.get(role), role) for role in accepted if role in recipe.images or role in given}
     where = resolve(device)
     network = load(recipe.network_name, where)
     frames = recipe.run(network, **{role: to_tensor(picture, where) for role, picture in opened.items()})
+    first = opened[next(iter(recipe.images))]
+    demand = recipe.demand(network, first.size[::-1])
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
     try:
@@ -73,8 +85,10 @@ def stream(recipe: Recipe, *, device: Device = "auto", every: float = 0.25, **pi
                     return
                 shown = start >= due or frame.step == frame.steps
                 if shown:
-                    preview = _read(frame, busy, start)
+                    preview = _read(frame, busy, start, first)
                 busy += time.monotonic() - start
+            if frame.work >= LEAST_MEASURED:
+                _speeds[where, recipe.network_name] = demand.flops * frame.work / busy
             if shown:
                 yield preview
                 due = time.monotonic() + every
@@ -89,10 +103,44 @@ def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Imag
     return preview.picture
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What a run is going to take on this machine."""
+
+    seconds: float
+    bytes: float
+    """Of memory, beside what is in use already."""
+
+
+def estimate(recipe: Recipe, size: tuple[int, int], *, device: Device = "auto") -> Estimate:
+    """What a run on a first picture of (width, height) takes: counted work at the speed that runs have had here so far."""
+    where = resolve(device)
+    network = load(recipe.network_name, where)
+    demand = recipe.demand(network, size[::-1])
+    if (where, recipe.network_name) not in _speeds:
+        _measure(recipe.network_name, where)
+    return Estimate(demand.flops / _speeds[where, recipe.network_name], demand.bytes)
+
+
 def warm_up(device: Device = "auto") -> None:
-    """Load every bundled network ahead of the first run, so that nobody waits for it."""
+    """Load every bundled network ahead of the first run and measure its speed, so that nobody waits for it."""
     for name in NETWORKS:
-        load(name, resolve(device))
+        _measure(name, resolve(device))
+
+
+def _measure(name: str, where: torch.device) -> None:
+    """The speed of a network on a small image. The first pass prepares the kernels and is not counted."""
+    spec = NETWORKS[name]
+    recipe = DeepDream(layer=f"{name}/{list(spec.layers)[-1]}", octaves=1, steps=3, size=192)
+    network, image = load(name, where), torch.rand(1, 3, 192, 192, device=where)
+    with _locks[where]:
+        frames = recipe.run(network, image=image)
+        next(frames).loss.item()
+        start = time.monotonic()
+        next(frames)
+        next(frames).loss.item()
+        seconds = time.monotonic() - start
+    _speeds[where, name] = recipe.demand(network, (192, 192)).flops * 2 / 3 / seconds
 
 
 def resolve(device: Device) -> torch.device:
@@ -110,8 +158,13 @@ def resolve(device: Device) -> torch.device:
     return torch.device(device)
 
 
-def _read(frame: Frame, busy: float, start: float) -> Preview:
+def _read(frame: Frame, busy: float, start: float, source: Image.Image) -> Preview:
     """Wait for the device and read a frame back."""
-    picture, loss = to_picture(frame.image), frame.loss.item()
+    loss = frame.loss.item()
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"The numbers ran out of range at step {frame.step}; the last good picture is kept. Try less strength."
+        )
+    picture = with_alpha(to_picture(frame.image), source)
     spent = busy + time.monotonic() - start
     return Preview(frame.step, frame.steps, frame.stage, frame.work, spent * (1 - frame.work) / frame.work, loss, picture)

@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from featviz import tiles
 from featviz.images import fit, fitted_size, resize
 from featviz.networks import INPUT, NETWORKS, Network
 from featviz.objectives import Objective, content_distance, gram, style_distance, total_variation
 from featviz.parameterization import Average, pyramid
-from featviz.recipe import Frame, Recipe, param
+from featviz.recipe import Demand, Frame, Recipe, param
 from featviz.transforms import Roll
 
 STEP_SIZE = 0.05
@@ -31,18 +32,22 @@ class StyleTransfer(Recipe):
         "style": "The picture whose textures and colours are taken.",
     }
 
-    style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, advanced=False)
-    content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, advanced=False)
-    size: int = param(352, "Longest side of the result, in pixels.", ge=64, le=2048, step=16, advanced=False)
+    style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1)
+    content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1)
+    size: int = param(352, "Longest side of the result, in pixels.", ge=64, le=2048, step=16)
     network: Literal[tuple(NETWORKS)] = param("vgg19", "Network that compares the pictures.")
-    steps: int = param(24, "Steps of the optimiser at each scale.", ge=1, le=1000)
-    scales: int = param(3, "Sizes the picture passes through, small to large, each √2 times the last.", ge=1, le=8)
-    style_scale: float = param(
-        1.0, "Size of the style against the content: larger gives larger strokes.", ge=0.25, le=4, step=0.05
+    steps: int = param(24, "Steps of the optimiser at each scale.", ge=1, le=1000, group="Scales")
+    scales: int = param(
+        3, "Sizes the picture passes through, small to large, each √2 times the last.", ge=1, le=8, group="Scales"
     )
-    smoothness: float = param(1.0, "Pull towards even areas (total variation).", ge=0, le=10, step=0.1)
-    jitter: int = param(4, "Random shift of each step, in pixels, which keeps grain from settling in.", ge=0, le=16)
-    seed: int = param(0, "Seed of the random shifts: the same seed gives the same picture.", ge=0, le=2**31 - 1)
+    style_scale: float = param(
+        1.0, "Size of the style against the content: larger gives larger strokes.", ge=0.25, le=4, step=0.05, group="Scales"
+    )
+    smoothness: float = param(1.0, "Pull towards even areas (total variation).", ge=0, le=10, step=0.1, group="Finish")
+    jitter: int = param(
+        4, "Random shift of each step, in pixels, which keeps grain from settling in.", ge=0, le=16, group="Finish"
+    )
+    seed: int = param(0, "Seed of the random shifts: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="Finish")
 
     @property
     def network_name(self) -> str:
@@ -55,7 +60,7 @@ class StyleTransfer(Recipe):
         carried on, both after Crowson (style-transfer-pytorch, 2021).
         """
         content = fit(content, self.size, network.spec.smallest)
-        scales = pyramid(tuple(content.shape[-2:]), self.scales, 2**0.5, 2 * network.spec.smallest)
+        scales = self.sizes(network, tuple(content.shape[-2:]))
         pixels = [height * width for height, width in scales]
         generator = torch.Generator().manual_seed(self.seed)
         shown = resize(content, scales[0])
@@ -84,6 +89,16 @@ class StyleTransfer(Recipe):
                     image=shown,
                 )
             moments = optimiser.state[image]
+
+    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
+        scales = self.sizes(network, fitted_size(size, self.size))
+        pixels = [height * width for height, width in scales]
+        cost = network.cost({network.spec.content_layer, *network.spec.style_layers})
+        return Demand(flops=sum(pixels) * self.steps * cost.flops, bytes=pixels[-1] * cost.bytes * tiles.WORKING)
+
+    def sizes(self, network: Network, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """The (height, width) of every scale for a result of (height, width)."""
+        return pyramid(size, self.scales, 2**0.5, 2 * network.spec.smallest)
 
     def sized(self, style: Tensor, longest: int) -> Tensor:
         """The style picture at the size its strokes shall have beside a content of `longest` pixels; never enlarged."""

@@ -24,7 +24,7 @@ def last(recipe, image=MOUNTAIN):
 def test_the_gradient_is_that_of_the_layer_with_its_activations_for_a_gradient():
     """As taught: set the layer's gradient equal to the activations, and compute the gradient image."""
     network, image = load("vgg19"), fit(MOUNTAIN, 96, 32)
-    _, ours = ascent(network, energy("relu3_3"), image)
+    _, ours = ascent(network, energy("relu3_3"), image, 999)
     leaf = image.clone().requires_grad_()
     activations = network.activations(leaf, ["relu3_3"])["relu3_3"]
     activations.backward(gradient=activations.detach())
@@ -35,7 +35,7 @@ def test_the_gradient_of_a_whole_network_equals_finite_differences():
     network = load("efficientnet_lite0")
     network = Network(network.spec, copy.deepcopy(network.trunk).double())
     image = fit(MOUNTAIN, 48, 32).double()
-    _, gradient = ascent(network, energy("block5"), image)
+    _, gradient = ascent(network, energy("block5"), image, 999)
     for y, x in ((3, 4), (20, 40)):
         nudge = torch.zeros_like(image)
         nudge[0, 1, y, x] = 1e-6

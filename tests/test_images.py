@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageCms, ImageFile
 
 from featviz.errors import ImageError
-from featviz.images import fit, fitted_size, open_picture, resize, to_picture, to_tensor
+from featviz.images import fit, fitted_size, open_picture, resize, to_picture, to_tensor, with_alpha
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
@@ -36,11 +36,17 @@ def test_exif_orientation_is_applied_and_exif_dropped(tmp_path):
     assert dict(upright.getexif()) == {}
 
 
-def test_transparency_is_laid_on_white():
-    picture = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
-    assert open_picture(picture).getpixel((3, 3)) == (255, 255, 255)
-    picture = Image.new("RGBA", (20, 20), (255, 0, 0, 255))
-    assert open_picture(picture).getpixel((3, 3)) == (255, 0, 0)
+def test_transparency_is_laid_on_white_and_kept():
+    picture = open_picture(Image.new("RGBA", (20, 20), (255, 0, 0, 0)))
+    assert picture.getpixel((3, 3)) == (255, 255, 255, 0)
+    assert to_tensor(picture).min() == 1
+    assert with_alpha(Image.new("RGB", (10, 10)), picture).getpixel((3, 3)) == (0, 0, 0, 0)
+
+
+def test_no_transparency_is_left_where_all_is_opaque():
+    picture = open_picture(Image.new("RGBA", (20, 20), (255, 0, 0, 255)))
+    assert picture.getpixel((3, 3)) == (255, 0, 0)
+    assert with_alpha(Image.new("RGB", (10, 10)), picture).mode == "RGB"
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"])

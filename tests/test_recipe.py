@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from featviz.errors import FieldError
-from featviz.recipe import Recipe, bounds, choices, increment, is_advanced, param
+from featviz.recipe import Recipe, bounds, choices, group, increment, param
 
 
 class Soup(Recipe):
@@ -14,9 +14,9 @@ class Soup(Recipe):
     title: ClassVar[str] = "Soup"
     images: ClassVar[dict[str, str]] = {}
 
-    salt: float = param(0.5, "How salty.", ge=0, le=2, step=0.25, advanced=False)
-    carrots: int = param(3, "How many carrots.", ge=1)
-    pot: Literal["copper", "iron"] = param("iron", "What it is cooked in.")
+    salt: float = param(0.5, "How salty.", ge=0, le=2, step=0.25)
+    carrots: int = param(3, "How many carrots.", group="Ingredients", ge=1)
+    pot: Literal["copper", "iron"] = param("iron", "What it is cooked in.", group="Ingredients")
 
 
 FIELDS = Soup.model_fields
@@ -31,7 +31,7 @@ def test_surfaces_can_read_everything_from_a_field():
     assert [bounds(FIELDS[name]) for name in FIELDS] == [(0, 2), (1, None), (None, None)]
     assert [choices(FIELDS[name]) for name in FIELDS] == [(), (), ("copper", "iron")]
     assert [increment(FIELDS[name]) for name in ("salt", "carrots")] == [0.25, 1]
-    assert [is_advanced(FIELDS[name]) for name in FIELDS] == [False, True, True]
+    assert [group(FIELDS[name]) for name in FIELDS] == ["", "Ingredients", "Ingredients"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""How a gradient is shaped before the image follows it: (1, 3, H, W) → (1, 3, H, W).
+
+Each ends with a mean absolute value of 1, so that a step has the same size whatever the shape. They compose with what
+follows; none knows where the gradient came from.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Shaper = Callable[[Tensor, float], Tensor]
+"""A gradient (1, 3, H, W) and the progress through an octave, in [0, 1], to the gradient that is followed."""
+
+TINY = 1e-12
+
+
+def mean_absolute(gradient: Tensor, progress: float = 0.0) -> Tensor:
+    """The gradient itself, divided by its mean absolute value (Mordvintsev et al., 2015)."""
+    # The norm and not abs().mean(), which would take the memory of another image.
+    mean = torch.linalg.vector_norm(gradient, 1) / gradient.numel()
+    return gradient / mean.clamp_min(TINY)
+
+
+def laplacian(gradient: Tensor, progress: float = 0.0, *, levels: int = 4) -> Tensor:
+    """Every band of a Laplacian pyramid brought to the same strength: detail at all scales at once.
+
+    After the TensorFlow DeepDream notebook (2015): each of `levels` bands, and what is left below them, is divided by its
+    root mean square.
+    """
+    bands = []
+    for _ in range(levels):
+        if min(gradient.shape[-2:]) < 4:
+            break
+        low = functional.conv2d(_padded(gradient), _binomial(gradient), stride=2, groups=3)
+        bands.append(gradient - _expand(low, gradient))
+        gradient = low
+    shaped = _unit(gradient)
+    for band in reversed(bands):
+        shaped = _expand(shaped, band) + _unit(band)
+    return mean_absolute(shaped)
+
+
+def gaussian(gradient: Tensor, progress: float) -> Tensor:
+    """The mean of three Gaussian blurs, with a blur that grows through an octave: smooth and painterly.
+
+    After Gordić (pytorch-deepdream, 2020): σ = 0.5 + 2 · progress, times ½, 1 and 2. The mean over the image is taken
+    away, which keeps its brightness from drifting.
+    """
+    sigma = 0.5 + 2.0 * progress
+    blurred = sum(blur(gradient, sigma * factor) for factor in (0.5, 1.0, 2.0)) / 3
+    return mean_absolute(blurred - blurred.mean())
+
+
+def luminance(gradient: Tensor) -> Tensor:
+    """The same change for red, green and blue, so that the picture keeps its colours (weights of Rec. 601)."""
+    weights = gradient.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return (gradient * weights).sum(1, keepdim=True).expand_as(gradient)
+
+
+SHAPERS: dict[str, Shaper] = {"plain": mean_absolute, "laplacian": laplacian, "gaussian": gaussian}
+
+
+def _unit(band: Tensor) -> Tensor:
+    return band / band.square().mean().sqrt().clamp_min(1e-10)
+
+
+def _padded(image: Tensor) -> Tensor:
+    return functional.pad(image, (2, 2, 2, 2))
+
+
+def _binomial(like: Tensor) -> Tensor:
+    """[1, 4, 6, 4, 1] ⊗ [1, 4, 6, 4, 1] / 256 for each of three channels, (3, 1, 5, 5)."""
+    row = like.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0])
+    return (torch.outer(row, row) / 256).expand(3, 1, 5, 5).contiguous()
+
+
+def _expand(low: Tensor, like: Tensor) -> Tensor:
+    """The transpose of the halving, brought to the size of `like`."""
+    height, width = like.shape[-2:]
+    enlarged = functional.conv_transpose2d(low, 4 * _binomial(low), stride=2, groups=3)
+    return enlarged[..., 2 : 2 + height, 2 : 2 + width]
+
+
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """A separable Gaussian of every channel of (B, C, H, W), cut at 3σ, with the border reflected."""
+    radius = min(max(1, math.ceil(3 * sigma)), min(image.shape[-2:]) - 1)
+    offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+    kernel = torch.exp(-offsets.square() / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    planes = functional.pad(image.flatten(0, 1).unsqueeze(1), (radius,) * 4, mode="reflect")
+    return functional.conv2d(functional.conv2d(planes, kernel), kernel.mT).view_as(image)

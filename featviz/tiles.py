@@ -1,0 +1,33 @@
+"""Large images a piece at a time, so that memory follows the tile and not the image."""
+
+import math
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+
+MEMORY = float(os.environ.get("FEATVIZ_TILE_MEMORY_MB", 700)) * 1e6
+"""Bytes that one step may hold in activations."""
+
+WORKING = 1.6
+"""What a step takes at its peak, for each byte that it keeps for the way back: gradients and the library's own buffers."""
+
+Tile = tuple[slice, slice]
+
+
+def largest(bytes_per_pixel: float, memory: float = MEMORY) -> int:
+    """The side of the largest square tile whose activations fit into `memory` bytes."""
+    return max(128, math.isqrt(int(memory / (WORKING * max(bytes_per_pixel, 1)))))
+
+
+def grid(size: tuple[int, int], side: int) -> Iterator[Tile]:
+    """Tiles of equal size, at most `side` pixels a side, that cover (height, width) without overlap."""
+    rows, columns = (_cuts(length, side) for length in size)
+    for top, bottom in rows:
+        for left, right in columns:
+            yield slice(top, bottom), slice(left, right)
+
+
+def _cuts(length: int, side: int) -> list[tuple[int, int]]:
+    count = math.ceil(length / side)
+    edges = [round(i * length / count) for i in range(count + 1)]
+    return list(pairwise(edges))
