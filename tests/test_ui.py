@@ -150,6 +150,15 @@ def test_a_run_shows_its_previews_then_before_and_after(recipe, pictures):
     assert after == last[page.download]["value"]
 
 
+def test_an_example_fills_every_input(recipe):
+    page = tab(recipe)
+    example = next(example for example in examples.read_all() if isinstance(example.recipe, recipe))
+    update = page.filled(example)
+    assert [update[picture] for picture in page.pictures] == [str(path) for path in example.pictures.values()]
+    assert [update[control] for control in page.controls] == list(example.recipe.model_dump().values())
+    assert "Waiting" in update[page.status]
+
+
 def test_another_run_keeps_the_result_before_it(recipe, pictures):
     page = tab(recipe)
     *_, preview, _ = started(page, pictures, size=128)
