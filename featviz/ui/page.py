@@ -54,6 +54,18 @@ class Shot:
         return save_pil_to_cache(self.preview.picture, get_upload_folder(), name=f"featviz_{self.recipe.name}", format="png")
 
 
+@dataclass
+class Turn:
+    """Whose turn it is on a visitor's page. A run that is stopped or replaced works on until its step ends, and a double
+    click starts two; only the last one started shows anything."""
+
+    number: int = 0
+
+    def take(self) -> int:
+        self.number += 1
+        return self.number
+
+
 def build(
     run: Runner = stream, *, lend: Callable[[Runner], Runner] = lambda run: run, folder: Path = examples.FOLDER
 ) -> gr.Blocks:
@@ -137,9 +149,10 @@ class Tab:
         )
         self.latest = gr.State()
         self.kept = gr.State([])
+        self.turn = gr.State(Turn())
 
     def _events(self, buttons: Sequence[tuple[gr.Button, examples.Example]]) -> None:
-        inputs = [*self.pictures, *self.controls, self.latest, self.kept]
+        inputs = [*self.pictures, *self.controls, self.latest, self.kept, self.turn]
         outputs = [self.view, self.compare, self.status, self.download, self.earlier, self.go, self.stop, self.latest, self.kept]
         at_once = {"queue": False, **BEHIND_THE_PAGE}
         scrolled = at_once | {"js": SHOW_RESULT.format(self.recipe.name)}
@@ -153,7 +166,7 @@ class Tab:
             runs.append(filled.then(**run))
         for button, _ in buttons:
             button.click(None, cancels=runs)  # An example takes the place of the run under way, whose picture is kept.
-        self.stop.click(None, cancels=runs).then(self.finished, self.latest, outputs, **at_once)
+        self.stop.click(None, cancels=runs).then(self.stopped, [self.latest, self.turn], outputs, **at_once)
 
     def _endpoint(self) -> None:
         """For programs: the recipe's own name and parameters, one picture out, lossless."""
@@ -184,13 +197,16 @@ class Tab:
 
     def start(self, *values: Any) -> Iterator[dict]:
         """What the page shows of a run. Whatever goes wrong, the latest picture comes back, and another run can start."""
-        *sent, latest, kept = values
-        shot = latest
+        *sent, latest, kept, turn = values
+        mine, shot = turn.take(), latest
         try:
             recipe, pictures = checked(self.recipe, sent)
             yield {self.status: _line("Getting ready…", 0)}
             before = next(iter(pictures.values()))
             for preview in self.run(recipe, **pictures):
+                if turn.number != mine:
+                    yield {self.status: gr.skip()}  # Gradio shows what was yielded last once more.
+                    return
                 first, shot = shot is latest, Shot(recipe, before, preview)
                 changes = {self.view: preview.picture, self.status: _progress(preview), self.latest: shot}
                 if first:  # Until now the last result was in sight; from now on it is among the earlier ones.
@@ -203,6 +219,10 @@ class Tab:
             yield self.finished(shot) | {self.status: _line(error.message)}
             raise
         yield self.finished(shot)
+
+    def stopped(self, latest: Shot | None, turn: Turn) -> dict:
+        turn.take()
+        return self.finished(latest)
 
     def finished(self, shot: Shot | None) -> dict:
         """What the page shows when a run is over: the latest picture beside the one it was made of, if there is one yet."""
