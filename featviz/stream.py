@@ -5,13 +5,13 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 from PIL import Image
 
-from featviz.dream import DeepDream
+from featviz.dream import DeepDream, at_every_layer
 from featviz.errors import DivergedError, InputError, nearest
 from featviz.images import Picture, open_picture, to_picture, to_tensor, with_alpha
 from featviz.networks import NETWORKS, load
@@ -101,6 +101,17 @@ def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Imag
     for preview in stream(recipe, device=device, every=float("inf"), **pictures):
         pass
     return preview.picture
+
+
+def layer_sheet(recipe: DeepDream, *, device: Device = "auto", **pictures: Picture) -> Iterator[Preview]:
+    """The same dream, small, at every layer of its network, shallow to deep: one finished preview a layer.
+
+    `Preview.stage` is the layer's address. Raises what `stream` raises.
+    """
+    for small in at_every_layer(recipe):
+        for preview in stream(small, device=device, every=float("inf"), **pictures):
+            pass
+        yield replace(preview, stage=small.layer)
 
 
 @dataclass(frozen=True)
