@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
 from featviz import __version__
-from featviz.errors import FeatvizError, InputError, nearest
+from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.recipe import Recipe, choices
 from featviz.stream import RECIPES, Device, Preview, stream
 
@@ -52,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(recipe=recipe.name)
         for role, meaning in recipe.images.items():
             command.add_argument(role, help=_escaped(meaning))
+        for role, meaning in recipe.extras.items():
+            command.add_argument(_option(role), dest=role, metavar="FILE", help=_escaped(meaning))
         command.add_argument("out", help=f"The file to write: {', '.join(FORMATS)}.")
         for name, field in recipe.model_fields.items():
             command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))
@@ -64,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
     """Check everything, then work. Ctrl-C keeps the latest picture."""
     settings = recipe(**{name: arguments[name] for name in recipe.model_fields if name in arguments})
-    pictures = {role: arguments[role] for role in recipe.images}
+    pictures = {role: arguments[role] for role in (*recipe.images, *recipe.extras) if role in arguments}
     out = _output(arguments["out"], pictures)
     latest: Preview | None = None
     try:
@@ -72,6 +74,10 @@ def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
             for latest in stream(settings, device=arguments["device"], **pictures):
                 bar.n = latest.work
                 bar.set_postfix_str(f"{latest.stage}, loss {latest.loss:.4g}")
+    except DivergedError:
+        if latest is not None:
+            _save(latest, out)
+        raise
     except KeyboardInterrupt:
         if latest is None:
             print("Stopped before the first step; nothing was written.", file=sys.stderr)
@@ -107,7 +113,8 @@ def _output(path: str, pictures: dict[str, str]) -> Path:
 
 def _save(preview: Preview, out: Path) -> None:
     try:
-        preview.picture.save(out, **FORMATS[out.suffix.lower()])
+        picture = preview.picture.convert("RGB") if out.suffix.lower() in (".jpg", ".jpeg") else preview.picture
+        picture.save(out, **FORMATS[out.suffix.lower()])
     except OSError as error:
         raise FeatvizError(f"The output '{out}' could not be written: {error.strerror or error}.") from error
 
@@ -117,13 +124,13 @@ def _option(name: str) -> str:
 
 
 def _placeholder(field: FieldInfo) -> str:
-    return "NAME" if choices(field) else "N" if field.annotation is int else "X"
+    return "NAME" if choices(field) else {int: "N", float: "X", bool: "BOOL"}.get(field.annotation, "TEXT")
 
 
 def _help(field: FieldInfo) -> str:
     """Meaning with range, names to choose from, default."""
-    accepted = f" One of: {', '.join(choices(field))}." if choices(field) else ""
-    return f"{field.description}{accepted} Default: {field.default}."
+    accepted = f" One of: {', '.join(filter(None, choices(field)))}." if choices(field) else ""
+    return f"{field.description}{accepted} Default: {'none' if field.default == '' else field.default}."
 
 
 def _escaped(text: str) -> str:
