@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-MEMORY = float(os.environ.get("FEATVIZ_TILE_MEMORY_MB", 700)) * 1e6
+MEMORY = float(os.environ.get("FEATVIZ_TILE_MEMORY_MB", 500)) * 1e6
 """Bytes that one step may hold in activations."""
 
 ALIGNED = 32
