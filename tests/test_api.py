@@ -64,7 +64,11 @@ def test_the_endpoints_are_the_recipes(client):
 
 def test_an_endpoint_takes_the_recipe_s_fields_and_returns_one_image(client, recipe):
     endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"][f"/{recipe.name}"]
-    assert [parameter["parameter_name"] for parameter in endpoint["parameters"]] == [*recipe.images, *recipe.model_fields]
+    assert [parameter["parameter_name"] for parameter in endpoint["parameters"]] == [
+        *recipe.images,
+        *recipe.model_fields,
+        *recipe.extras,
+    ]
     published = {parameter["parameter_name"]: parameter for parameter in endpoint["parameters"]}
     for role in recipe.images:
         assert published[role]["component"] == "Image"
@@ -83,7 +87,7 @@ def test_an_mcp_tool_says_what_the_fields_say(server, recipe):
     assert set(tools) == set(RECIPES)
     assert tools[recipe.name]["description"].startswith(inspect.getdoc(recipe))
     schema = tools[recipe.name]["inputSchema"]
-    assert list(schema["properties"]) == [*recipe.images, *recipe.model_fields]
+    assert list(schema["properties"]) == [*recipe.images, *recipe.model_fields, *recipe.extras]
     assert schema["required"] == list(recipe.images)
     for role, meaning in recipe.images.items():
         assert meaning in schema["properties"][role]["description"]

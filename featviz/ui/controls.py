@@ -21,6 +21,8 @@ def label(name: str) -> str:
 
 def spoken(value: str) -> str:
     """A choice in people's words: `vgg19/relu4_2` → "VGG-19 · relu4_2". The value itself stays what programs send."""
+    if not value:
+        return "None"
     network, _, layer = value.partition("/")
     if network not in NETWORKS:
         return value
@@ -35,6 +37,8 @@ def control(name: str, field: FieldInfo) -> gr.components.Component:
         return gr.Dropdown([(spoken(choice), choice) for choice in choices(field)], **shared)
     if field.annotation is bool:
         return gr.Checkbox(**shared)
+    if field.annotation is str:
+        return gr.Textbox(**shared)
     step, precision = increment(field), 0 if field.annotation is int else None
     if low is None or high is None or (high - low) / step > MOST_STOPS:
         return gr.Number(minimum=low, maximum=high, step=step, precision=precision, **shared)
@@ -59,6 +63,10 @@ def named_after(recipe: type[Recipe], call: Callable[[Sequence[Any]], Iterator[A
         inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=field.annotation)
         for name, field in recipe.model_fields.items()
     ]
+    parameters += [
+        inspect.Parameter(role, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=str | None)
+        for role in recipe.extras
+    ]
     endpoint.__name__ = endpoint.__qualname__ = recipe.name
     endpoint.__signature__ = inspect.Signature(parameters)
     endpoint.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -69,6 +77,7 @@ def named_after(recipe: type[Recipe], call: Callable[[Sequence[Any]], Iterator[A
             "Args:",
             *(f"    {role}: {meaning}" for role, meaning in recipe.images.items()),
             *(f"    {name}: {field.description}" for name, field in recipe.model_fields.items()),
+            *(f"    {role}: {meaning}" for role, meaning in recipe.extras.items()),
             "",
             "Returns:",
             "    The picture: previews while it works, then the final one as a full-quality PNG.",

@@ -13,7 +13,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image, ImageOps
 
 from featviz import examples
-from featviz.recipe import Recipe, is_advanced
+from featviz.recipe import Recipe, group
 from featviz.stream import NETWORKS, RECIPES, Preview, stream
 from featviz.ui import words
 from featviz.ui.controls import caption, control, label, named_after
@@ -119,20 +119,24 @@ class Tab:
     def _inputs(self) -> None:
         recipe = self.recipe
         with gr.Row():
-            self.pictures = [
-                gr.Image(
-                    label=label(role), type="filepath", image_mode=None, height=240 if len(recipe.images) > 1 else 280,
-                    sources=["upload", "clipboard", "webcam"], webcam_options=gr.WebcamOptions(mirror=False), buttons=[],
-                    alt_text=meaning, elem_id=f"{recipe.name}_{role}", min_width=140,
-                )
-                for role, meaning in recipe.images.items()
-            ]  # fmt: skip
+            height = 240 if len(recipe.images) > 1 else 280
+            self.pictures = [self._picture(role, meaning, height) for role, meaning in recipe.images.items()]
         fields = recipe.model_fields
-        controls = {name: control(name, field) for name, field in fields.items() if not is_advanced(field)}
+        controls = {name: control(name, field) for name, field in fields.items() if not group(field)}
         with gr.Accordion("Advanced", open=False):
-            controls |= {name: control(name, field) for name, field in fields.items() if is_advanced(field)}
+            for title in dict.fromkeys(group(field) for field in fields.values() if group(field)):
+                gr.Markdown(title, elem_classes="group")
+                controls |= {name: control(name, field) for name, field in fields.items() if group(field) == title}
+            self.extras = [self._picture(role, meaning, 180) for role, meaning in recipe.extras.items()]
         self.controls = [controls[name] for name in fields]  # In the order of the fields, wherever they are on the page.
         self.go = gr.Button(words.RUN[recipe.name], variant="primary")
+
+    def _picture(self, role: str, meaning: str, height: int) -> gr.Image:
+        return gr.Image(
+            label=label(role), type="filepath", image_mode=None, height=height,
+            sources=["upload", "clipboard", "webcam"], webcam_options=gr.WebcamOptions(mirror=False), buttons=[],
+            alt_text=meaning, elem_id=f"{self.recipe.name}_{role}", min_width=140,
+        )  # fmt: skip
 
     def _result(self) -> None:
         with gr.Column(elem_id=f"{self.recipe.name}_result", elem_classes="result"):
@@ -152,7 +156,7 @@ class Tab:
         self.turn = gr.State(Turn())
 
     def _events(self, buttons: Sequence[tuple[gr.Button, examples.Example]]) -> None:
-        inputs = [*self.pictures, *self.controls, self.latest, self.kept, self.turn]
+        inputs = [*self.pictures, *self.controls, *self.extras, self.latest, self.kept, self.turn]
         outputs = [self.view, self.compare, self.status, self.download, self.earlier, self.go, self.stop, self.latest, self.kept]
         at_once = {"queue": False, **BEHIND_THE_PAGE}
         scrolled = at_once | {"js": SHOW_RESULT.format(self.recipe.name)}
@@ -162,7 +166,9 @@ class Tab:
 
         runs = [self.go.click(self.waiting, outputs=outputs, **scrolled).then(**run)]
         for button, example in buttons:
-            filled = button.click(partial(self.filled, example), outputs=[*self.pictures, *self.controls, *outputs], **scrolled)
+            filled = button.click(
+                partial(self.filled, example), outputs=[*self.pictures, *self.controls, *self.extras, *outputs], **scrolled
+            )
             runs.append(filled.then(**run))
         for button, _ in buttons:
             button.click(None, cancels=runs)  # An example takes the place of the run under way, whose picture is kept.
@@ -173,7 +179,7 @@ class Tab:
         result = gr.Image(label="Result", format="png", visible=False)
         gr.Button(visible=False).click(
             named_after(self.recipe, self._pictures),
-            [*self.pictures, *self.controls], result, api_name=self.recipe.name, preprocess=False, **RUNS_AT_ONCE,
+            [*self.pictures, *self.controls, *self.extras], result, api_name=self.recipe.name, preprocess=False, **RUNS_AT_ONCE,
         )  # fmt: skip
 
     def _pictures(self, sent: Sequence[Any]) -> Iterator[Image.Image]:
@@ -183,8 +189,10 @@ class Tab:
 
     def filled(self, example: examples.Example) -> dict:
         """An example in the inputs, about to run."""
-        values = [*map(str, example.pictures.values()), *example.recipe.model_dump().values()]
-        return dict(zip([*self.pictures, *self.controls], values, strict=True)) | self.waiting()
+        files = [example.pictures.get(role) for role in (*self.recipe.images, *self.recipe.extras)]
+        inputs = [*self.pictures, *self.extras, *self.controls]
+        values = [*(file and str(file) for file in files), *example.recipe.model_dump().values()]
+        return dict(zip(inputs, values, strict=True)) | self.waiting()
 
     def waiting(self) -> dict:
         """What the page shows from the click until the run has its turn."""
@@ -208,9 +216,12 @@ class Tab:
                     yield {self.status: gr.skip()}  # Gradio shows what was yielded last once more.
                     return
                 first, shot = shot is latest, Shot(recipe, before, preview)
-                changes = {self.view: preview.picture, self.status: _progress(preview), self.latest: shot}
+                changes = {self.view: preview.picture.convert("RGB"), self.status: _progress(preview), self.latest: shot}
                 if first:  # Until now the last result was in sight; from now on it is among the earlier ones.
-                    changes |= {self.view: gr.update(value=preview.picture, visible=True), self.compare: gr.update(visible=False)}
+                    changes |= {
+                        self.view: gr.update(value=preview.picture.convert("RGB"), visible=True),
+                        self.compare: gr.update(visible=False),
+                    }
                     if latest is not None:
                         kept = [(latest.file(), caption(latest.recipe)), *kept][:EARLIER_KEPT]
                         changes |= {self.kept: kept, self.earlier: gr.update(value=kept, visible=True)}

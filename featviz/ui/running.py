@@ -52,9 +52,10 @@ def polite(run: Runner) -> Runner:
 def checked(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
     """The recipe and its opened pictures out of what was sent: all that can be wrong is found before a GPU is asked for."""
     with sentences():
-        files, values = sent[: len(recipe.images)], sent[len(recipe.images) :]
-        chosen = recipe(**dict(zip(recipe.model_fields, values, strict=True)))
-        return chosen, {role: open_picture(file_of(file), role) for role, file in zip(recipe.images, files, strict=True)}
+        named = dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
+        chosen = recipe(**{name: named[name] for name in recipe.model_fields})
+        roles = [*recipe.images, *(role for role in recipe.extras if named[role] is not None)]
+        return chosen, {role: open_picture(file_of(named[role]), role) for role in roles}
 
 
 def file_of(sent: Mapping[str, Any] | None) -> str | None:
