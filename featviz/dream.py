@@ -214,6 +214,14 @@ class DeepDream(Recipe):
         return sum(terms[1:], terms[0])
 
 
+def at_every_layer(recipe: DeepDream, size: int = 144) -> list[DeepDream]:
+    """The same dream, small, at every layer of its network, shallow to deep: which layer does what?"""
+    single = {"more_layers": "", "channels": "", "class_name": "", "outside": "", "full_size": False}
+    small = {"size": size, "octaves": min(recipe.octaves, 2), "octaves_above": 0, "steps": min(recipe.steps, 8)}
+    layers = NETWORKS[recipe.network_name].layers
+    return [recipe.model_copy(update=single | small | {"layer": f"{recipe.network_name}/{layer}"}) for layer in layers]
+
+
 def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """The objective's value () and its gradient with respect to the image (1, 3, H, W), by tiles of at most `side` pixels.
 

@@ -20,6 +20,15 @@ class Example:
     pictures: Mapping[str, Path]
 
 
+@dataclass(frozen=True)
+class Look:
+    """A recipe for any picture, and what it makes of the example picture."""
+
+    title: str
+    recipe: Recipe
+    thumbnail: Path
+
+
 def read(path: Path) -> Example:
     """An example out of its JSON: {"title", "recipe": name, "pictures": {role: file}, "fields": {name: value}}."""
     data = json.loads(path.read_text(encoding="utf-8"))
@@ -27,6 +36,17 @@ def read(path: Path) -> Example:
     return Example(data["title"], RECIPES[data["recipe"]](**data["fields"]), pictures)
 
 
+def read_look(path: Path) -> Look:
+    """A look out of its JSON: {"title", "recipe": name, "fields": {name: value}}; its thumbnail stands beside it."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return Look(data["title"], RECIPES[data["recipe"]](**data["fields"]), path.with_suffix(".jpg"))
+
+
 def read_all(folder: Path = FOLDER) -> list[Example]:
     """Every example of a folder, in the order of their file names."""
     return [read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def looks(folder: Path = FOLDER) -> list[Look]:
+    """Every look in the subfolder `looks`, in the order of their file names."""
+    return [read_look(path) for path in sorted((folder / "looks").glob("*.json"))]

@@ -122,7 +122,9 @@ class Network:
     def __init__(self, spec: NetworkSpec, trunk: nn.Sequential):
         self.spec = spec
         self.trunk = trunk.eval().requires_grad_(False)
-        self._layer_of = {child: layer for layer, child in spec.layers.items()} | {spec.classifier: LOGITS}
+        self._layer_of = {child: layer for layer, child in spec.layers.items()}
+        if spec.classifier:
+            self._layer_of[spec.classifier] = LOGITS
         self._costs: dict[frozenset[str], Cost] = {}
         self._mean = torch.tensor(spec.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std).view(1, 3, 1, 1)
@@ -190,7 +192,11 @@ class Network:
                 kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with (
+            torch.enable_grad(),
+            FlopCounterMode(display=False) as counter,
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        ):
             answer = sum(activations.sum() for activations in self.activations(image, layers).values())
             torch.autograd.grad(answer, image)
         return Cost(flops=counter.get_total_flops() / side**2, bytes=sum(kept.values()) / side**2)

@@ -129,12 +129,12 @@ def group(field: FieldInfo) -> str:
 def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
     """The first complaint of pydantic, as one sentence with the value and what would be accepted."""
     first = error.errors()[0]
+    if first["type"] == "value_error":  # A validator of the recipe's own, which has said it all.
+        return str(first["ctx"]["error"])
     name, value = str(first["loc"][0]), first["input"]
     field = recipe.model_fields.get(name)
     if field is None:
         return f"{recipe.title} has no parameter '{name}'; {nearest(name, list(recipe.model_fields))}"
-    if first["type"] == "value_error":  # A validator of the recipe's own, which has said it all.
-        return str(first["ctx"]["error"])
     if choices(field):
         return f"There is no {name} '{value}'; {nearest(value, choices(field))}"
     low, high = bounds(field)

@@ -7,13 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 from PIL import Image
 
-from featviz.dream import DeepDream
+from featviz.dream import DeepDream, at_every_layer
 from featviz.errors import DivergedError, InputError, nearest
 from featviz.images import Picture, open_picture, to_picture, to_tensor, with_alpha
 from featviz.networks import NETWORKS, load
@@ -128,9 +128,7 @@ def film(
     yield from record(stream(recipe, device=device, every=every, **pictures), path, recipe.fps, every=every)
 
 
-def record(
-    previews: Generator[Preview], path: str | os.PathLike, fps: int, *, every: float = 0.25
-) -> Generator[Preview]:
+def record(previews: Generator[Preview], path: str | os.PathLike, fps: int, *, every: float = 0.25) -> Generator[Preview]:
     """Write the finished pictures among the previews of a run to a video file, and pass previews on, paced by time.
 
     What `film` does to `stream`, for whoever runs recipes in a way of their own. The file is finished when this ends
@@ -144,6 +142,17 @@ def record(
             if preview.done or time.monotonic() >= due:
                 yield preview
                 due = time.monotonic() + every
+
+
+def layer_sheet(recipe: DeepDream, *, device: Device = "auto", **pictures: Picture) -> Iterator[Preview]:
+    """The same dream, small, at every layer of its network, shallow to deep: one finished preview a layer.
+
+    `Preview.stage` is the layer's address. Raises what `stream` raises.
+    """
+    for small in at_every_layer(recipe):
+        for preview in stream(small, device=device, every=float("inf"), **pictures):
+            pass
+        yield replace(preview, stage=small.layer)
 
 
 @dataclass(frozen=True)
@@ -210,4 +219,6 @@ def _read(frame: Frame, busy: float, start: float, source: Image.Image) -> Previ
         )
     picture = with_alpha(to_picture(frame.image), source)
     spent = busy + time.monotonic() - start
-    return Preview(frame.step, frame.steps, frame.stage, frame.work, spent * (1 - frame.work) / frame.work, loss, picture, frame.kept)
+    return Preview(
+        frame.step, frame.steps, frame.stage, frame.work, spent * (1 - frame.work) / frame.work, loss, picture, frame.kept
+    )

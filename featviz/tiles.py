@@ -8,6 +8,9 @@ from itertools import pairwise
 MEMORY = float(os.environ.get("FEATVIZ_TILE_MEMORY_MB", 700)) * 1e6
 """Bytes that one step may hold in activations."""
 
+ALIGNED = 32
+"""Tiles begin at multiples of this, the stride of the deepest layers, so that a tile is sampled where the whole image is."""
+
 WORKING = 1.6
 """What a step takes at its peak, for each byte that it keeps for the way back: gradients and the library's own buffers."""
 
@@ -20,7 +23,10 @@ def largest(bytes_per_pixel: float, memory: float = MEMORY) -> int:
 
 
 def grid(size: tuple[int, int], side: int) -> Iterator[Tile]:
-    """Tiles of equal size, at most `side` pixels a side, that cover (height, width) without overlap."""
+    """Tiles of about equal size, at most `side` + 31 pixels a side, that cover (height, width) without overlap.
+
+    A rest of less than 32 pixels goes to its neighbour, since networks could not see it.
+    """
     rows, columns = (_cuts(length, side) for length in size)
     for top, bottom in rows:
         for left, right in columns:
@@ -28,6 +34,5 @@ def grid(size: tuple[int, int], side: int) -> Iterator[Tile]:
 
 
 def _cuts(length: int, side: int) -> list[tuple[int, int]]:
-    count = math.ceil(length / side)
-    edges = [round(i * length / count) for i in range(count + 1)]
-    return list(pairwise(edges))
+    step = math.ceil(math.ceil(length / math.ceil(length / side)) / ALIGNED) * ALIGNED
+    return list(pairwise([*range(0, max(1, length - ALIGNED + 1), step), length]))

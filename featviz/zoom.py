@@ -31,7 +31,9 @@ class DreamZoom(DeepDream):
     )
     seconds: float = param(4.0, "Length of the video.", ge=0.1, le=60, step=0.1)
     zoom: float = param(1.6, "How much larger everything gets in a second; under 1 it goes backwards.", ge=0.25, le=4, step=0.05)
-    turn: float = param(6.0, "Degrees turned in a second, clockwise; negative ones turn the other way.", ge=-180, le=180, step=1, group="Video")
+    turn: float = param(
+        6.0, "Degrees turned in a second, clockwise; negative ones turn the other way.", ge=-180, le=180, step=1, group="Video"
+    )
     fps: int = param(12, "Frames a second: more are smoother, take longer and dream more often.", ge=1, le=50, group="Video")
 
     @property

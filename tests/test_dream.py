@@ -1,16 +1,18 @@
 """DeepDream on the bundled networks: what the taught loop promises."""
 
 import copy
+import re
 
 import pytest
 import torch
 
-from featviz import examples
-from featviz.dream import DeepDream, ascent
-from featviz.errors import FieldError, ImageError
+from featviz import examples, tiles
+from featviz.dream import DeepDream, ascent, soften
+from featviz.errors import FieldError, ImageError, InputError
 from featviz.images import fit, open_picture, to_tensor
-from featviz.networks import NETWORKS, Network, load
+from featviz.networks import NETWORKS, Network, class_names, load
 from featviz.objectives import energy
+from featviz.tiles import grid
 
 MOUNTAIN = to_tensor(open_picture(examples.FOLDER / "mountain.jpg"))
 QUICK = {"layer": "efficientnet_lite0/block9", "size": 128, "octaves": 2, "steps": 3}
@@ -113,3 +115,196 @@ def test_each_network_has_layers_to_dream_on():
     assert {DeepDream(layer=f"{name}/{layer}").network_name for name, spec in NETWORKS.items() for layer in spec.layers} == set(
         NETWORKS
     )
+
+
+# What to amplify
+
+
+def energies(image, layers):
+    network = load("efficientnet_lite0")
+    with torch.no_grad():
+        return {layer: value.square().sum().item() / 2 for layer, value in network.activations(image, layers).items()}
+
+
+def test_a_class_is_dreamt_until_the_classifier_names_it():
+    network, index = load("efficientnet_lite0"), class_names().index("hummingbird")
+    recipe = DeepDream(layer="efficientnet_lite0/block9", class_name="Hummingbird", size=224, octaves=2, steps=10)
+    before = network.logits(fit(MOUNTAIN, 224, 32)).softmax(1)[0, index]
+    after = network.logits(last(recipe).image).softmax(1)[0, index]
+    assert before < 0.01
+    assert after > 0.5
+
+
+def test_channels_are_excited_and_not_the_rest():
+    network = load("efficientnet_lite0")
+    image = fit(MOUNTAIN, 128, 32)
+
+    def share(picture):
+        squares = network.activations(picture, ["block9"])["block9"].square().sum((0, 2, 3))
+        return (squares[[5, 17]].sum() / squares.sum()).item()
+
+    assert share(last(DeepDream(**QUICK, channels="5, 17")).image) > 1.3 * share(image)
+
+
+def test_several_layers_are_balanced_by_their_norms_so_that_half_means_half():
+    """At the start of an octave each layer's gradient is its activations, divided by their norm, times its weight."""
+    network, image = load("efficientnet_lite0"), fit(MOUNTAIN, 96, 32)
+    recipe = DeepDream(**QUICK | {"layer": "efficientnet_lite0/block3"}, more_layers="block9: 0.5")
+    activations = {layer: value.requires_grad_() for layer, value in network.activations(image, ["block3", "block9"]).items()}
+    value = recipe.objective(network, image, None)(activations)
+    norms = [gradient.norm().item() for gradient in torch.autograd.grad(value, list(activations.values()))]
+    assert norms == pytest.approx([1.0, 0.5], rel=1e-4)
+
+
+@pytest.mark.parametrize("by", ["match", "channels"])
+def test_a_guide_moves_the_layers_statistics_towards_its_own(by):
+    network, cat = load("efficientnet_lite0"), to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
+    kinds = QUICK | {"layer": "efficientnet_lite0/block5", "steps": 10}
+
+    def profile(image):
+        return network.activations(image, ["block5"])["block5"].square().mean((0, 2, 3)).sqrt()
+
+    def likeness(image):
+        return torch.cosine_similarity(profile(image), profile(fit(cat, 128, 32)), dim=0).item()
+
+    *_, guided = DeepDream(**kinds, guide_by=by).run(network, image=MOUNTAIN, guide=cat)
+    assert likeness(guided.image) > likeness(last(DeepDream(**kinds)).image)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"more_layers": "block99"}, "EfficientNet-Lite0 has no layer 'block99'; did you mean 'block9'"),
+        ({"more_layers": "block3: lots"}, "The weight of 'block3' is 'lots'; expected a number"),
+        ({"more_layers": "block3: nan"}, "The weight of 'block3' is 'nan'; expected a number"),
+        ({"more_layers": "block9: 0"}, "All layers weigh 0"),
+        ({"channels": "3, four"}, "There is no channel 'four'; expected whole numbers"),
+        ({"channels": "-1"}, "There is no channel '-1'"),
+        ({"class_name": "humingbird"}, "There is no class 'humingbird'; did you mean 'hummingbird'"),
+        (
+            {"class_name": "hummingbird", "layer": "vgg19/relu4_4"},
+            "VGG-19 knows no class 'hummingbird'; choose a layer of EfficientNet-Lite0",
+        ),
+        ({"outside": "vgg19/relu4_4"}, "outside is 'vgg19/relu4_4'; expected a layer of the same network, EfficientNet-Lite0"),
+    ],
+)
+def test_what_cannot_be_amplified_is_refused_with_one_sentence(fields, sentence):
+    with pytest.raises(FieldError, match=re.escape(sentence)):
+        DeepDream(**{"layer": "efficientnet_lite0/block9"} | fields)
+
+
+def test_a_channel_that_does_not_exist_is_refused_before_the_first_step():
+    with pytest.raises(FieldError, match="EfficientNet-Lite0 block9 has no channel 112; it has 0 to 111"):
+        last(DeepDream(**QUICK, channels="112"))
+
+
+# Where
+
+
+def half(size=(85, 128)):
+    """A mask that lets the dream be on the left."""
+    mask = torch.zeros(1, 3, *size)
+    mask[..., : size[1] // 2] = 1
+    return mask
+
+
+@pytest.mark.parametrize("fields", [{}, {"detail": False}, {"octaves_above": 1}, {"gradient": "gaussian"}])
+def test_the_mask_leaves_the_outside_as_it_was(fields):
+    recipe = DeepDream(**QUICK | {"steps": 2} | fields, feather=9)
+    *_, frame = recipe.run(load("efficientnet_lite0"), image=MOUNTAIN, mask=half())
+    original = fit(MOUNTAIN, 128, 32)
+    assert frame.image.shape == original.shape
+    assert (frame.image - original)[..., 64 + 9 :].abs().max() < (0.5 / 255 if "octaves_above" not in fields else 0.1)
+    assert (frame.image - original)[..., :55].abs().mean() > 2 / 255
+
+
+def test_the_masks_edge_is_soft():
+    mask = soften(half(), (85, 128), 9)
+    assert mask.shape == (1, 1, 85, 128)
+    profile = mask[0, 0, 40]
+    assert profile[50] > 0.999
+    assert profile[78] == 0
+    assert 0.3 < profile[63] < 0.7
+    assert (profile.diff() < 1e-6).all()
+
+
+def test_a_second_layer_takes_the_rest():
+    network, fields = load("efficientnet_lite0"), QUICK | {"layer": "efficientnet_lite0/block9"}
+    *_, both = DeepDream(**fields, outside="efficientnet_lite0/block2").run(network, image=MOUNTAIN, mask=half())
+    left, right = both.image[..., :64], both.image[..., 64:]
+    plain = fit(MOUNTAIN, 128, 32)
+    deep, shallow = (
+        [energies(part, [layer])[layer] for part in (left, plain[..., :64], right, plain[..., 64:])]
+        for layer in ("block9", "block2")
+    )
+    assert deep[0] > 1.1 * deep[1]
+    assert shallow[2] > 1.1 * shallow[3]
+
+
+def test_an_empty_mask_is_refused_before_the_first_step():
+    with pytest.raises(InputError, match="The mask is empty: paint white where to dream"):
+        next(DeepDream(**QUICK).run(load("efficientnet_lite0"), image=MOUNTAIN, mask=torch.zeros(1, 3, 50, 50)))
+
+
+# Octaves, gradients and tiles
+
+
+def test_octaves_above_the_result_see_it_larger_and_give_it_back_at_its_size():
+    frames = list(
+        DeepDream(**QUICK | {"octaves": 3, "steps": 1}, octaves_above=1).run(load("efficientnet_lite0"), image=MOUNTAIN)
+    )
+    assert [tuple(frame.image.shape[-2:]) for frame in frames] == [(57, 85), (85, 128), (85, 128)]
+    assert frames[-1].work == 1
+    below = last(DeepDream(**QUICK | {"octaves": 2, "steps": 1})).image
+    assert (frames[-1].image - below).abs().mean() > 1 / 255
+
+
+def test_without_detail_the_pictures_fine_texture_is_lost():
+    with_detail, without = (last(DeepDream(**QUICK | {"strength": 0.1}, detail=detail)).image for detail in (True, False))
+    original = fit(MOUNTAIN, 128, 32)
+    assert (without - original).abs().mean() > 3 * (with_detail - original).abs().mean()
+
+
+def test_keeping_colours_changes_brightness_only():
+    image = 0.25 + 0.5 * fit(MOUNTAIN, 128, 32)
+    recipe = DeepDream(**QUICK | {"octaves": 1, "strength": 1.0}, keep_colours=True)
+    change = last(recipe, image).image - image
+    assert change.abs().mean() > 0.5 / 255
+    assert (change - change.mean(1, keepdim=True)).abs().max() < 1e-6
+
+
+def test_full_size_keeps_the_pictures_own_size():
+    frame = last(DeepDream(**QUICK | {"steps": 1, "octaves": 1}, full_size=True), MOUNTAIN[..., :90, :150])
+    assert frame.image.shape == (1, 3, 90, 150)
+
+
+def test_tiled_and_whole_gradients_agree_away_from_the_borders_of_tiles():
+    network, image = load("efficientnet_lite0"), fit(MOUNTAIN, 288, 32)[..., :192, :256]
+    objective = energy("block2")
+    value, whole = ascent(network, objective, image, 999)
+    tiled_value, tiled = ascent(network, objective, image, 128)
+    height, width = image.shape[-2:]
+    away = torch.ones(height, width, dtype=torch.bool)
+    for rows, columns in grid((height, width), 128):
+        for edge in (rows.start, rows.stop):
+            away[max(0, edge - 24) : edge + 24] = False
+        for edge in (columns.start, columns.stop):
+            away[:, max(0, edge - 24) : edge + 24] = False
+    assert away.sum() > 2000
+    assert (whole - tiled)[..., away].abs().max() < 1e-4 * whole.abs().max()
+    assert tiled_value.item() == pytest.approx(value.item(), rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tiles_leave_no_seams(seed, monkeypatch):
+    """Over a run, neighbours across the places where tiles would meet without the roll change no more than others."""
+    monkeypatch.setattr(tiles, "largest", lambda held: 96)
+    recipe = DeepDream(layer="efficientnet_lite0/block4", size=288, octaves=1, steps=12, seed=seed)
+    image = fit(MOUNTAIN[..., :288, :288], 288, 32)
+    change = last(recipe, image).image - image
+    across = change.diff(dim=-1).abs().mean((0, 1, 2))
+    seams = torch.zeros(287, dtype=torch.bool)
+    seams[[95, 191]] = True
+    near = torch.zeros(287, dtype=torch.bool)
+    near[[91, 92, 93, 97, 98, 99, 187, 188, 189, 193, 194, 195]] = True
+    assert across[seams].mean().item() == pytest.approx(across[near].mean().item(), rel=0.1)

@@ -9,7 +9,7 @@ from torch.nn import functional
 from featviz import examples
 from featviz.errors import FieldError, InputError
 from featviz.images import fit, open_picture, to_tensor
-from featviz.networks import ADDRESSES, INPUT, NETWORKS, Network, NetworkSpec, load, split
+from featviz.networks import ADDRESSES, INPUT, LOGITS, NETWORKS, Network, NetworkSpec, class_names, load, split
 from featviz.weights import Bundled
 
 CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
@@ -155,3 +155,30 @@ def test_unknown_names_are_answered_with_the_nearest():
 def test_an_image_too_small_for_the_network_is_refused_with_its_size():
     with pytest.raises(InputError, match="VGG-19 needs at least 32 pixels a side; this image is 40×20"):
         load("vgg19").activations(torch.rand(1, 3, 20, 40), ["relu1_1"])
+
+
+def test_the_cost_of_a_convolution_is_the_one_counted_by_hand():
+    """relu1 of the tiny network: 3·3·3 products for each of 4 channels, there and back; kept: image and answer."""
+    cost = tiny().cost(["relu1"])
+    assert cost.flops == 2 * 2 * 3 * 3 * 3 * 4
+    assert cost.bytes == pytest.approx(4 * (3 + 4), rel=0.01)
+
+
+def test_a_deeper_layer_costs_more_and_vgg19_what_the_literature_says():
+    network = load("vgg19")
+    costs = [network.cost([layer]).flops for layer in network.spec.layers]
+    assert costs == sorted(costs)
+    forward = network.cost(["relu5_4"]).flops / 4 * 224**2  # Half of it is the way back, and a product and a sum are two.
+    assert forward == pytest.approx(19.5e9, rel=0.02)  # Multiplications of VGG-19 at 224², without its three linear layers.
+
+
+def test_a_classifier_answers_with_one_logit_for_each_named_class():
+    network = load("efficientnet_lite0")
+    assert len(class_names()) == network.activations(fit(CAT, 64, 32), [LOGITS])[LOGITS].shape[1] == 1000
+    assert class_names()[285] == "Egyptian cat"
+    with pytest.raises(FieldError, match="VGG-19 has no layer 'logits'"):
+        load("vgg19").activations(CAT, [LOGITS])
+
+
+def test_channels_are_counted():
+    assert [load("vgg19").channels(layer) for layer in ("relu1_1", "relu4_4")] == [64, 512]

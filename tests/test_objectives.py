@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from featviz.objectives import content_distance, energy, gram, relative_distance, style_distance, total_variation
+from featviz.objectives import (
+    content_distance,
+    energy,
+    gram,
+    guided_by_channels,
+    guided_by_match,
+    relative_distance,
+    style_distance,
+    total_variation,
+    unit,
+)
 
 ACTIVATIONS = {"a": torch.randn(1, 4, 5, 6, dtype=torch.float64), "b": torch.randn(1, 3, 2, 2, dtype=torch.float64)}
 TARGETS = {layer: torch.randn_like(value) for layer, value in ACTIVATIONS.items()}
@@ -26,6 +36,38 @@ def test_energy_is_half_the_squared_norm_and_its_gradient_the_activations_themse
     assert value.item() == pytest.approx(sum(v**2 for v in activations.flatten().tolist()) / 2)
     (gradient,) = torch.autograd.grad(value, activations)
     assert torch.equal(gradient, activations)
+
+
+def test_energy_of_some_channels_leaves_the_others_alone():
+    activations = ACTIVATIONS["a"].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(energy("a", (1, 3))({"a": activations}), activations)
+    assert torch.equal(gradient[:, [1, 3]], activations[:, [1, 3]])
+    assert not gradient[:, [0, 2]].any()
+
+
+def test_unit_is_the_sum_of_one_channel():
+    assert unit("a", 2)(ACTIVATIONS).item() == pytest.approx(ACTIVATIONS["a"][0, 2].sum().item())
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 4096])
+def test_a_guide_by_match_pulls_every_position_towards_its_best_vector(chunk):
+    guide = torch.randn(1, 4, 3, 2, dtype=torch.float64)
+    activations = ACTIVATIONS["a"].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(guided_by_match("a", guide, chunk=chunk)({"a": activations}), activations)
+    vectors = [guide[0, :, y, x] for y in range(3) for x in range(2)]
+    for y in range(5):
+        for x in range(6):
+            best = max(vectors, key=lambda vector, here=ACTIVATIONS["a"][0, :, y, x]: (vector * here).sum())
+            assert torch.equal(gradient[0, :, y, x], best)
+
+
+def test_a_guide_by_channels_weighs_each_channel_by_its_share_of_the_guide():
+    guide = torch.rand(1, 4, 3, 2, dtype=torch.float64)
+    activations = ACTIVATIONS["a"].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(guided_by_channels("a", guide)({"a": activations}), activations)
+    for channel in range(4):
+        share = guide[0, channel].sum() / guide.sum()
+        assert torch.allclose(gradient[0, channel], share * activations[0, channel])
 
 
 def test_gram_equals_the_slow_sum():

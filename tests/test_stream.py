@@ -1,5 +1,6 @@
 """Device, lock, pacing and stopping, with a recipe that only counts."""
 
+import math
 import sys
 import threading
 import time
@@ -10,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from featviz.errors import ImageError, InputError
-from featviz.recipe import Frame, Recipe, param
-from featviz.stream import RECIPES, resolve, run, stream
+from featviz.errors import DivergedError, ImageError, InputError
+from featviz.recipe import Demand, Frame, Recipe, param
+from featviz.stream import RECIPES, estimate, resolve, run, stream
 
 
 class Count(Recipe):
@@ -26,7 +27,11 @@ class Count(Recipe):
 
     steps: int = param(5, "Steps.", ge=1)
     seconds: float = param(0.0, "Seconds a step takes.", ge=0)
+    breaks: int = param(0, "The step whose numbers run out of range.", ge=0)
     network_name: ClassVar[str] = "vgg19"
+
+    def demand(self, network, size):
+        return Demand(flops=self.steps * 1e6, bytes=size[0] * size[1])
 
     def run(self, network, *, image):
         try:
@@ -38,7 +43,12 @@ class Count(Recipe):
                 Count.running.clear()
                 Count.log.append(step)
                 yield Frame(
-                    step, self.steps, "counting", step / self.steps, torch.tensor(float(step)), image * (1 - step / self.steps)
+                    step,
+                    self.steps,
+                    "counting",
+                    step / self.steps,
+                    torch.tensor(math.nan if step == self.breaks else float(step)),
+                    image * (1 - step / self.steps),
                 )
         finally:
             Count.log.append("closed")
@@ -140,3 +150,24 @@ def test_recipes_are_found_by_their_names():
         "deepdream": "deepdream",
         "style_transfer": "style_transfer",
     }
+
+
+def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run():
+    run(Count(steps=10, seconds=0.01), image=PICTURE)
+    expected = estimate(Count(steps=10), (20, 16))
+    assert expected.bytes == 320
+    assert 0.1 <= expected.seconds < 1
+    assert estimate(Count(steps=30), (20, 16)).seconds == pytest.approx(3 * expected.seconds)
+
+
+def test_a_run_that_meets_nan_ends_with_the_last_good_picture_and_one_sentence():
+    previews = stream(Count(steps=5, breaks=3), every=0, image=PICTURE)
+    assert [next(previews).step, next(previews).step] == [1, 2]
+    with pytest.raises(DivergedError, match="ran out of range at step 3; the last good picture is kept"):
+        next(previews)
+    assert Count.log[-1] == "closed"
+
+
+def test_transparency_is_kept():
+    picture = Image.new("RGBA", (20, 16), (200, 100, 50, 128))
+    assert run(Count(), image=picture).getpixel((5, 5)) == (0, 0, 0, 128)

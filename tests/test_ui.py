@@ -14,7 +14,7 @@ from featviz.recipe import Recipe, bounds, choices, is_advanced, param
 from featviz.stream import NETWORKS, RECIPES, Preview
 from featviz.ui import words
 from featviz.ui.controls import caption, control, named_after, spoken
-from featviz.ui.page import Tab
+from featviz.ui.page import Tab, Turn
 from featviz.ui.running import SORRY, polite
 
 FIELDS = [(recipe, name) for recipe in RECIPES.values() for name in recipe.model_fields]
@@ -53,9 +53,9 @@ def tab(recipe: type[Recipe], run=fake) -> Tab:
         return Tab(recipe, polite(run), [])
 
 
-def started(tab: Tab, pictures: list, latest=None, kept=(), **fields) -> Iterator[dict]:
+def started(tab: Tab, pictures: list, latest=None, kept=(), turn=None, **fields) -> Iterator[dict]:
     values = {name: field.default for name, field in tab.recipe.model_fields.items()} | fields
-    return tab.start(*pictures, *values.values(), latest, list(kept))
+    return tab.start(*pictures, *values.values(), latest, list(kept), turn or Turn())
 
 
 def fails(run: Iterator[dict]) -> tuple[list[dict], str]:
@@ -150,6 +150,15 @@ def test_a_run_shows_its_previews_then_before_and_after(recipe, pictures):
     assert after == last[page.download]["value"]
 
 
+def test_an_example_fills_every_input(recipe):
+    page = tab(recipe)
+    example = next(example for example in examples.read_all() if isinstance(example.recipe, recipe))
+    update = page.filled(example)
+    assert [update[picture] for picture in page.pictures] == [str(path) for path in example.pictures.values()]
+    assert [update[control] for control in page.controls] == list(example.recipe.model_dump().values())
+    assert "Waiting" in update[page.status]
+
+
 def test_another_run_keeps_the_result_before_it(recipe, pictures):
     page = tab(recipe)
     *_, preview, _ = started(page, pictures, size=128)
@@ -161,16 +170,27 @@ def test_another_run_keeps_the_result_before_it(recipe, pictures):
         assert kept.tobytes() == latest.preview.picture.tobytes()
 
 
-def test_stopping_keeps_the_latest_picture(recipe, pictures):
-    page = tab(recipe)
-    run = started(page, pictures)
+def test_stopping_keeps_the_latest_picture_and_shows_no_later_one(recipe, pictures):
+    page, turn = tab(recipe), Turn()
+    run = started(page, pictures, turn=turn)
     next(run)
     latest = next(run)[page.latest]
-    run.close()
-    update = page.finished(latest)
+    update = page.stopped(latest, turn)
     assert "Stopped at step 1 of 3" in update[page.status]
     with Image.open(update[page.download]["value"]) as file:
         assert file.getpixel((0, 0)) == (100, 50, 25)
+    assert list(run) == [{page.status: gr.skip()}]
+
+
+def test_of_two_runs_only_the_last_one_started_shows_anything(recipe, pictures):
+    page, turn = tab(recipe), Turn()
+    first = started(page, pictures, turn=turn)
+    next(first)
+    second = started(page, pictures, turn=turn)
+    next(second)
+    assert list(first) == [{page.status: gr.skip()}]
+    *_, last = second
+    assert "Done" in last[page.status]
 
 
 def test_stopping_before_the_first_step_says_so(recipe):

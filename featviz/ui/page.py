@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ class Shot:
     def file(self) -> str:
         """A PNG of full quality, in Gradio's cache, which is emptied regularly."""
         return save_pil_to_cache(self.preview.picture, get_upload_folder(), name=f"featviz_{self.recipe.name}", format="png")
+
+
+@dataclass
+class Turn:
+    """Whose turn it is on a visitor's page. A run that is stopped or replaced works on until its step ends, and a double
+    click starts two; only the last one started shows anything."""
+
+    number: int = 0
+
+    def take(self) -> int:
+        self.number += 1
+        return self.number
 
 
 def build(
@@ -136,26 +149,24 @@ class Tab:
         )
         self.latest = gr.State()
         self.kept = gr.State([])
+        self.turn = gr.State(Turn())
 
     def _events(self, buttons: Sequence[tuple[gr.Button, examples.Example]]) -> None:
-        inputs = [*self.pictures, *self.controls, self.latest, self.kept]
+        inputs = [*self.pictures, *self.controls, self.latest, self.kept, self.turn]
         outputs = [self.view, self.compare, self.status, self.download, self.earlier, self.go, self.stop, self.latest, self.kept]
-        started = {"fn": self.start, "inputs": inputs, "outputs": outputs, "preprocess": False}
-        started |= RUNS_AT_ONCE | BEHIND_THE_PAGE
-        runs = [self.go.click(js=SHOW_RESULT.format(self.recipe.name), **started)]
+        at_once = {"queue": False, **BEHIND_THE_PAGE}
+        scrolled = at_once | {"js": SHOW_RESULT.format(self.recipe.name)}
+        # "multiple", since a run that is being stopped would otherwise swallow the click that starts the next one.
+        run = {"fn": self.start, "inputs": inputs, "outputs": outputs, "preprocess": False, "trigger_mode": "multiple"}
+        run |= RUNS_AT_ONCE | BEHIND_THE_PAGE
+
+        runs = [self.go.click(self.waiting, outputs=outputs, **scrolled).then(**run)]
         for button, example in buttons:
-            filled = button.click(
-                lambda example=example: [*map(str, example.pictures.values()), *example.recipe.model_dump().values()],
-                outputs=[*self.pictures, *self.controls],
-                js=SHOW_RESULT.format(self.recipe.name),
-                queue=False,
-                **BEHIND_THE_PAGE,
-            )
-            runs.append(filled.then(trigger_mode="multiple", **started))
+            filled = button.click(partial(self.filled, example), outputs=[*self.pictures, *self.controls, *outputs], **scrolled)
+            runs.append(filled.then(**run))
         for button, _ in buttons:
             button.click(None, cancels=runs)  # An example takes the place of the run under way, whose picture is kept.
-        stopping = self.stop.click(None, cancels=runs)  # Ends with the step under way, after which nothing is shown any more.
-        stopping.then(self.finished, self.latest, outputs, queue=False, **BEHIND_THE_PAGE)
+        self.stop.click(None, cancels=runs).then(self.stopped, [self.latest, self.turn], outputs, **at_once)
 
     def _endpoint(self) -> None:
         """For programs: the recipe's own name and parameters, one picture out, lossless."""
@@ -170,15 +181,32 @@ class Tab:
         for preview in self.run(chosen, **pictures):
             yield preview.picture
 
+    def filled(self, example: examples.Example) -> dict:
+        """An example in the inputs, about to run."""
+        values = [*map(str, example.pictures.values()), *example.recipe.model_dump().values()]
+        return dict(zip([*self.pictures, *self.controls], values, strict=True)) | self.waiting()
+
+    def waiting(self) -> dict:
+        """What the page shows from the click until the run has its turn."""
+        return {
+            self.status: _line("Waiting for its turn…", 0),
+            self.go: gr.update(interactive=False),
+            self.stop: gr.update(visible=True),
+            self.download: gr.update(visible=False),
+        }
+
     def start(self, *values: Any) -> Iterator[dict]:
         """What the page shows of a run. Whatever goes wrong, the latest picture comes back, and another run can start."""
-        *sent, latest, kept = values
-        shot = latest
+        *sent, latest, kept, turn = values
+        mine, shot = turn.take(), latest
         try:
             recipe, pictures = checked(self.recipe, sent)
-            yield self._busy() | {self.status: _line("Getting ready…", 0)}
+            yield {self.status: _line("Getting ready…", 0)}
             before = next(iter(pictures.values()))
             for preview in self.run(recipe, **pictures):
+                if turn.number != mine:
+                    yield {self.status: gr.skip()}  # Gradio shows what was yielded last once more.
+                    return
                 first, shot = shot is latest, Shot(recipe, before, preview)
                 changes = {self.view: preview.picture, self.status: _progress(preview), self.latest: shot}
                 if first:  # Until now the last result was in sight; from now on it is among the earlier ones.
@@ -192,6 +220,10 @@ class Tab:
             raise
         yield self.finished(shot)
 
+    def stopped(self, latest: Shot | None, turn: Turn) -> dict:
+        turn.take()
+        return self.finished(latest)
+
     def finished(self, shot: Shot | None) -> dict:
         """What the page shows when a run is over: the latest picture beside the one it was made of, if there is one yet."""
         idle = {self.go: gr.update(interactive=True), self.stop: gr.update(visible=False)}
@@ -203,13 +235,6 @@ class Tab:
             self.compare: gr.update(value=(before, after), visible=True),
             self.status: _line(_outcome(shot.preview)),
             self.download: gr.update(value=after, visible=True, interactive=True),
-        }
-
-    def _busy(self) -> dict:
-        return {
-            self.go: gr.update(interactive=False),
-            self.stop: gr.update(visible=True),
-            self.download: gr.update(visible=False),
         }
 
 
