@@ -113,7 +113,7 @@ def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Imag
 
 def film(
     recipe: Recipe, path: str | os.PathLike, *, device: Device = "auto", every: float = 0.25, **pictures: Picture
-) -> Generator[Preview]:
+) -> Iterator[Preview]:
     """Run a recipe that produces a video, write it to `path`, and yield previews as `stream` does.
 
     Closing the generator stops the run and finishes the file, which then has all the pictures made so far.
@@ -128,7 +128,9 @@ def film(
     yield from record(stream(recipe, device=device, every=every, **pictures), path, recipe.fps, every=every)
 
 
-def record(previews: Generator[Preview], path: str | os.PathLike, fps: int, *, every: float = 0.25) -> Generator[Preview]:
+def record(
+    previews: Generator[Preview, None, None], path: str | os.PathLike, fps: int, *, every: float = 0.25
+) -> Iterator[Preview]:
     """Write the finished pictures among the previews of a run to a video file, and pass previews on, paced by time.
 
     What `film` does to `stream`, for whoever runs recipes in a way of their own. The file is finished when this ends

@@ -93,9 +93,14 @@ def test_details_survive(extension, tmp_path):
 @every_format
 def test_it_can_be_played_wherever_it_was_closed(extension, tmp_path):
     path = tmp_path / f"a{extension}"
-    with pytest.raises(KeyboardInterrupt), Video(path, 12) as video:
-        video.write(Image.new("RGB", (96, 64), COLOURS[0]))
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with Video(path, 12) as video:
+            video.write(Image.new("RGB", (96, 64), COLOURS[0]))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     (picture,), (end,) = read(path)
     assert np.abs(picture.astype(int) - COLOURS[0]).max() <= 4
     if extension == ".mp4":  # Of one picture, the others are pictures that stand still.
