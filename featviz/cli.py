@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
 from featviz import __version__, video
-from featviz.errors import FeatvizError, InputError, nearest
+from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.recipe import Recipe, choices
 from featviz.stream import RECIPES, Device, Preview, record, stream
 
@@ -53,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(recipe=recipe.name)
         for role, meaning in recipe.images.items():
             command.add_argument(role, help=_escaped(meaning))
+        for role, meaning in recipe.extras.items():
+            command.add_argument(_option(role), dest=role, metavar="FILE", help=_escaped(meaning))
         command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe))}.")
         for name, field in recipe.model_fields.items():
             command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))
@@ -65,12 +67,12 @@ def parser() -> argparse.ArgumentParser:
 def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
     """Check everything, then work. Ctrl-C keeps the latest picture, or a video of all there are."""
     settings = recipe(**{name: arguments[name] for name in recipe.model_fields if name in arguments})
-    pictures = {role: arguments[role] for role in recipe.images}
+    pictures = {role: arguments[role] for role in (*recipe.images, *recipe.extras) if role in arguments}
     out = _output(arguments["out"], pictures, _extensions(recipe))
     previews, moving = stream(settings, device=arguments["device"], **pictures), recipe.produces == "video"
     if moving:
         previews = record(previews, out, settings.fps, every=0)
-    latest: Preview | None = None
+    latest: Preview | None = None  # What is worth keeping.
     try:
         with (
             closing(previews),
@@ -80,16 +82,18 @@ def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
                 latest = preview if preview.kept or not moving else latest
                 bar.n = preview.work
                 bar.set_postfix_str(f"{preview.stage}, loss {preview.loss:.4g}")
+    except DivergedError:
+        if latest is not None:
+            _save(latest, out)
+        raise
     except KeyboardInterrupt:
         if latest is None:
             print(f"Stopped before the first {'picture' if moving else 'step'}; nothing was written.", file=sys.stderr)
         else:
-            if not moving:
-                _save(latest, out)
+            _save(latest, out)
             print(f"Stopped at step {latest.step} of {latest.steps}; the {recipe.produces} so far is in {out}", file=sys.stderr)
         return INTERRUPTED
-    if not moving:
-        _save(latest, out)
+    _save(latest, out)
     print(out)
     return FINE
 
@@ -121,8 +125,11 @@ def _output(path: str, pictures: dict[str, str], extensions: Collection[str]) ->
 
 
 def _save(preview: Preview, out: Path) -> None:
+    if preview.kept:  # A video's pictures are in its file already.
+        return
     try:
-        preview.picture.save(out, **FORMATS[out.suffix.lower()])
+        picture = preview.picture.convert("RGB") if out.suffix.lower() in (".jpg", ".jpeg") else preview.picture
+        picture.save(out, **FORMATS[out.suffix.lower()])
     except OSError as error:
         raise FeatvizError(f"The output '{out}' could not be written: {error.strerror or error}.") from error
 
@@ -132,13 +139,13 @@ def _option(name: str) -> str:
 
 
 def _placeholder(field: FieldInfo) -> str:
-    return "NAME" if choices(field) else "N" if field.annotation is int else "X"
+    return "NAME" if choices(field) else {int: "N", float: "X", bool: "BOOL"}.get(field.annotation, "TEXT")
 
 
 def _help(field: FieldInfo) -> str:
     """Meaning with range, names to choose from, default."""
-    accepted = f" One of: {', '.join(choices(field))}." if choices(field) else ""
-    return f"{field.description}{accepted} Default: {field.default}."
+    accepted = f" One of: {', '.join(filter(None, choices(field)))}." if choices(field) else ""
+    return f"{field.description}{accepted} Default: {'none' if field.default == '' else field.default}."
 
 
 def _escaped(text: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from featviz import __version__, cli
-from featviz.errors import WeightsError
+from featviz.errors import DivergedError, WeightsError
 from featviz.recipe import Recipe, bounds, choices
 from featviz.stream import RECIPES, Preview
 
@@ -68,11 +68,12 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = capsys.readouterr().out
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device"} == {name.replace("_", "-") for name in recipe.model_fields}
+    assert lines.keys() - {"device"} == {name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)}
+    assert all(meaning in lines[role] for role, meaning in recipe.extras.items())
     for name, field in recipe.model_fields.items():
         line = lines[name.replace("_", "-")]
         assert field.description in line
-        assert line.endswith(f"Default: {field.default}.")
+        assert line.endswith(f"Default: {field.default if field.default != '' else 'none'}.")
         assert all(choice in line for choice in choices(field))
         low, high = bounds(field)
         if high is not None:
@@ -140,15 +141,18 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
 
     def stream(*args, **kwargs):
         seen.append((*args, kwargs))
-        yield preview(9)
+        yield replace(preview(9), kept=recipe.produces == "video")
 
     def another(field):
+        if field.annotation is bool:
+            return not field.default
         return next(name for name in choices(field) if name != field.default) if choices(field) else bounds(field)[1]
 
     monkeypatch.setattr(cli, "stream", stream)
     typed = [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), output(recipe)]
     pictures = {role: f"{role}.png" for role in recipe.images}
-    other = {name: another(field) for name, field in recipe.model_fields.items()}
+    texts = {"more_layers": "relu3_3: 0.5", "channels": "1, 2"}
+    other = {name: texts.get(name) or another(field) for name, field in recipe.model_fields.items() if name != "class_name"}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in other.items()]
     assert cli.main(typed) == 0
     assert cli.main([*typed, *flags, "--device=cpu"]) == 0
@@ -307,3 +311,36 @@ def test_a_terminal_sees_progress_and_stdout_only_the_path(capsys, monkeypatch):
     assert "100%|" in shown
     assert "octave 1 of 1, loss 0.5" in shown
     assert capsys.readouterr().out == "out.png\n"
+
+
+def test_a_mask_and_a_guide_are_options(folder):
+    mask = Image.new("L", (90, 60))
+    mask.paste(255, (0, 0, 45, 60))
+    mask.save("mask.png")
+    options = {"layer": "efficientnet_lite0/block5", "mask": "mask.png", "guide": "style.png", "feather": 0, "steps": 2}
+    assert cli.main(command(RECIPES["deepdream"], **options)) == 0
+    with Image.open("image.png") as image, Image.open("out.png") as written:
+        change = np.abs(np.asarray(written).astype(int) - np.asarray(image.resize((SMALL, 43), Image.Resampling.BICUBIC)))
+    assert change[:, 34:].mean() < 1.5  # Two ways to resize differ by that.
+    assert change[:, :30].mean() > 3
+
+
+def test_a_run_that_meets_nan_writes_the_last_good_picture_and_one_sentence(capsys, monkeypatch):
+    def stream(*args, **kwargs):
+        yield preview(3)
+        raise DivergedError("The numbers ran out of range.")
+
+    monkeypatch.setattr(cli, "stream", stream)
+    assert cli.main(command(RECIPES["deepdream"])) == 1
+    with Image.open("out.png") as written:
+        assert written.getpixel((0, 0)) == (3, 0, 0)
+    assert capsys.readouterr().err.splitlines()[-1] == "The numbers ran out of range."
+
+
+def test_transparency_is_kept_in_a_png_and_left_out_of_a_jpeg(monkeypatch):
+    clear = preview(9, picture=Image.new("RGBA", (20, 10), (9, 9, 9, 100)))
+    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: (each for each in [clear]))
+    for out, mode in (("out.png", "RGBA"), ("out.jpg", "RGB")):
+        assert cli.main(command(RECIPES["deepdream"], out)) == 0
+        with Image.open(out) as written:
+            assert written.mode == mode
