@@ -11,10 +11,12 @@ from typing import Any, NoReturn, get_args
 from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
-from featviz import __version__, video
+from featviz import __version__
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.recipe import Recipe, choices
 from featviz.stream import RECIPES, Device, Preview, record, stream
+from featviz.video import FORMATS as VIDEO_FORMATS
+from featviz.video import Video
 
 FORMATS: dict[str, dict[str, Any]] = {
     ".png": {},
@@ -71,7 +73,7 @@ def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
     out = _output(arguments["out"], pictures, _extensions(recipe))
     previews, moving = stream(settings, device=arguments["device"], **pictures), recipe.produces == "video"
     if moving:
-        previews = record(previews, out, settings.fps, every=0)
+        previews = record(previews, Video(out, settings.fps), every=0)
     latest: Preview | None = None  # What is worth keeping.
     try:
         with (
@@ -100,7 +102,7 @@ def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
 
 def _extensions(recipe: type[Recipe]) -> Collection[str]:
     """What the output of a recipe may be called."""
-    return (video.FORMATS if recipe.produces == "video" else FORMATS).keys()
+    return (VIDEO_FORMATS if recipe.produces == "video" else FORMATS).keys()
 
 
 def _output(path: str, pictures: dict[str, str], extensions: Collection[str]) -> Path:

@@ -125,19 +125,17 @@ def film(
     """
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
-    yield from record(stream(recipe, device=device, every=every, **pictures), path, recipe.fps, every=every)
+    yield from record(stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps), every=every)
 
 
-def record(
-    previews: Generator[Preview, None, None], path: str | os.PathLike, fps: int, *, every: float = 0.25
-) -> Iterator[Preview]:
-    """Write the finished pictures among the previews of a run to a video file, and pass previews on, paced by time.
+def record(previews: Generator[Preview, None, None], video: Video, *, every: float = 0.25) -> Iterator[Preview]:
+    """Write the finished pictures among the previews of a run to a video, and pass previews on, paced by time.
 
-    What `film` does to `stream`, for whoever runs recipes in a way of their own. The file is finished when this ends
+    What `film` does to `stream`, for whoever runs recipes in a way of their own. The video is closed when this ends
     for any reason. Encoding happens between the steps of a run, when no device is held.
     """
     due = 0.0
-    with Video(path, fps) as video, closing(previews):
+    with video, closing(previews):
         for preview in previews:
             if preview.kept:
                 video.write(preview.picture)

@@ -1,6 +1,7 @@
 """Pictures to a video file, each encoded as it comes: the only file that knows codecs and containers."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ FORMATS: dict[str, Format] = {
 class Video:
     """A video file that grows by a picture at a time, and can be played as soon as it is closed, whenever that is.
 
-    A context manager. The file is made when the first picture is written: who writes none leaves none behind.
+    A context manager. One thread may close what another writes to: what is written later is left out. The file is made when the first picture is written: who writes none leaves none behind.
 
     Raises:
         InputError: the extension of `path` is not one of `FORMATS`.
@@ -80,7 +81,10 @@ class Video:
         self.path = Path(path)
         self._format = format_of(self.path)
         self._fps = fps
-        self._count = 0
+        self.count = 0
+        """Pictures written."""
+        self._closed = False
+        self._lock = threading.Lock()
         self._file: av.container.OutputContainer | None = None
         self._stream: av.VideoStream | None = None
 
@@ -91,12 +95,14 @@ class Video:
             FeatvizError: the file cannot be written.
         """
         frame = self._format.frame(picture.convert("RGB"))
-        frame.pts, frame.time_base, frame.duration = self._count, Fraction(1, self._fps), 1
-        with self._sentence():
+        with self._lock, self._sentence():
+            if self._closed:
+                return
             if self._file is None:
                 self._open(frame)
+            frame.pts, frame.time_base, frame.duration = self.count, Fraction(1, self._fps), 1
             self._file.mux(self._stream.encode(frame))
-        self._count += 1
+            self.count += 1
 
     def close(self) -> None:
         """Finish the file; a second time does nothing.
@@ -104,10 +110,11 @@ class Video:
         Raises:
             FeatvizError: the file cannot be written.
         """
-        file, self._file = self._file, None
-        if file is not None:
-            with self._sentence(), file:
-                file.mux(self._stream.encode(None))
+        with self._lock, self._sentence():
+            file, self._file, self._closed = self._file, None, True
+            if file is not None:
+                with file:
+                    file.mux(self._stream.encode(None))
 
     def __enter__(self) -> "Video":
         return self

@@ -107,7 +107,7 @@ def test_it_makes_a_picture(recipe, capsys):
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES.values() if recipe.produces == "video"])
-@pytest.mark.parametrize("extension", cli.video.FORMATS)
+@pytest.mark.parametrize("extension", cli.VIDEO_FORMATS)
 def test_it_makes_a_video(recipe, extension, capsys):
     assert cli.main(command(recipe, f"out{extension}", seconds=0.25, fps=8)) == 0
     assert capsys.readouterr().out == f"out{extension}\n"

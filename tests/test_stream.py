@@ -240,7 +240,7 @@ def test_the_device_is_free_while_a_film_encodes(tmp_path, monkeypatch):
 
 
 def test_any_run_s_previews_can_be_recorded(tmp_path):
-    for _ in record(stream(Flicker(steps=4), image=PICTURE), tmp_path / "a.webp", 10):
+    for _ in record(stream(Flicker(steps=4), image=PICTURE), Video(tmp_path / "a.webp", 10)):
         pass
     with Image.open(tmp_path / "a.webp") as made:
         assert made.n_frames == 2

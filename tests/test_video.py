@@ -120,6 +120,14 @@ def test_without_a_picture_there_is_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_written_after_closing_is_left_out(tmp_path):
+    with Video(tmp_path / "a.mp4", 12) as video:
+        video.write(Image.new("RGB", (96, 64)))
+        video.close()
+        video.write(Image.new("RGB", (96, 64)))
+    assert video.count == len(read(tmp_path / "a.mp4")[0]) == 1
+
+
 def test_what_cannot_be_written_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"'a.avi' has no extension of a video; accepted: .mp4, .webp, .gif."):
         Video("a.avi", 12)
