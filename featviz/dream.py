@@ -225,24 +225,25 @@ def at_every_layer(recipe: DeepDream, size: int = 144) -> list[DeepDream]:
 def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """The objective's value () and its gradient with respect to the image (1, 3, H, W), by tiles of at most `side` pixels.
 
-    Both are sums over tiles, exact for objectives that are sums over positions but for what the network's receptive
-    field would see across the border of a tile.
+    For objectives that are sums over positions, both are what the whole image would give, but for what the network
+    would see beyond a tile's margin.
     """
     value, gradient = 0.0, torch.empty_like(image)
-    for rows, columns in tiles.grid(tuple(image.shape[-2:]), side):
-        tile = image[..., rows, columns].detach().requires_grad_()
-        answer = objective(network.activations(tile, objective.layers))
-        (gradient[..., rows, columns],) = torch.autograd.grad(answer, tile)
-        value = value + answer.detach()
+    for tile in tiles.grid(tuple(image.shape[-2:]), side):
+        seen = image[(..., *tile.seen)].detach().requires_grad_()
+        answer = objective(network.activations(seen, objective.layers))
+        (change,) = torch.autograd.grad(answer, seen)
+        gradient[(..., *tile.kept)] = change[(..., *tile.inside)]
+        value = value + tile.share * answer.detach()
     return value, gradient
 
 
 def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[str, float]:
     """‖a‖₂ of each layer for an image (1, 3, H, W), by tiles: what makes a weight of 0.5 mean half."""
     squares = dict.fromkeys(layers, 1e-12)
-    for rows, columns in tiles.grid(tuple(image.shape[-2:]), tiles.largest(network.cost(layers).bytes)):
-        for layer, activations in network.activations(image[..., rows, columns], layers).items():
-            squares[layer] += activations.square().sum().item()
+    for tile in tiles.grid(tuple(image.shape[-2:]), tiles.largest(network.cost(layers).bytes)):
+        for layer, activations in network.activations(image[(..., *tile.seen)], layers).items():
+            squares[layer] += tile.share * activations.square().sum().item()
     return {layer: square**0.5 for layer, square in squares.items()}
 
 

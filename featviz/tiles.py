@@ -3,9 +3,10 @@
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
-MEMORY = float(os.environ.get("FEATVIZ_TILE_MEMORY_MB", 700)) * 1e6
+MEMORY = float(os.environ.get("FEATVIZ_TILE_MEMORY_MB", 500)) * 1e6
 """Bytes that one step may hold in activations."""
 
 ALIGNED = 32
@@ -14,7 +15,22 @@ ALIGNED = 32
 WORKING = 1.6
 """What a step takes at its peak, for each byte that it keeps for the way back: gradients and the library's own buffers."""
 
-Tile = tuple[slice, slice]
+MARGIN = 32
+"""Pixels around a tile that are looked at and whose gradient is dropped: near its own border a network sees padding."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A piece of an image, as slices of (rows, columns)."""
+
+    seen: tuple[slice, slice]
+    """What the network looks at: the tile and the margin around it, as far as the image reaches."""
+    kept: tuple[slice, slice]
+    """The tile itself, in the image."""
+    inside: tuple[slice, slice]
+    """The tile itself, in what is seen."""
+    share: float
+    """The tile's share of the pixels that are seen."""
 
 
 def largest(bytes_per_pixel: float, memory: float = MEMORY) -> int:
@@ -23,16 +39,30 @@ def largest(bytes_per_pixel: float, memory: float = MEMORY) -> int:
 
 
 def grid(size: tuple[int, int], side: int) -> Iterator[Tile]:
-    """Tiles of about equal size, at most `side` + 31 pixels a side, that cover (height, width) without overlap.
+    """Tiles of about equal size that cover (height, width) without overlap, each seen with its margin.
 
-    A rest of less than 32 pixels goes to its neighbour, since networks could not see it.
+    With the margin a tile is at most `side` pixels a side, and 31 more where the image's rest is smaller than that: it goes to
+    its neighbour, since networks could not see it.
     """
-    rows, columns = (_cuts(length, side) for length in size)
-    for top, bottom in rows:
-        for left, right in columns:
-            yield slice(top, bottom), slice(left, right)
+    height, width = size
+    for rows in _cuts(height, side):
+        for columns in _cuts(width, side):
+            kept, seen, inside = zip(*(_around(*cut, length) for cut, length in ((rows, height), (columns, width))), strict=True)
+            yield Tile(seen, kept, inside, _area(kept) / _area(seen))
+
+
+def _around(start: int, stop: int, length: int) -> tuple[slice, slice, slice]:
+    first, last = max(0, start - MARGIN), min(length, stop + MARGIN)
+    return slice(start, stop), slice(first, last), slice(start - first, stop - first)
+
+
+def _area(slices: tuple[slice, slice]) -> int:
+    return math.prod(part.stop - part.start for part in slices)
 
 
 def _cuts(length: int, side: int) -> list[tuple[int, int]]:
-    step = math.ceil(math.ceil(length / math.ceil(length / side)) / ALIGNED) * ALIGNED
-    return list(pairwise([*range(0, max(1, length - ALIGNED + 1), step), length]))
+    if length <= side:
+        return [(0, length)]
+    most = max(ALIGNED, (side - 2 * MARGIN) // ALIGNED * ALIGNED)
+    step = math.ceil(math.ceil(length / math.ceil(length / most)) / ALIGNED) * ALIGNED
+    return list(pairwise([*range(0, length - ALIGNED + 1, step), length]))

@@ -13,6 +13,7 @@ from featviz.images import fit, open_picture, to_tensor
 from featviz.networks import NETWORKS, Network, class_names, load
 from featviz.objectives import energy
 from featviz.tiles import grid
+from featviz.transforms import Roll
 
 MOUNTAIN = to_tensor(open_picture(examples.FOLDER / "mountain.jpg"))
 QUICK = {"layer": "efficientnet_lite0/block9", "size": 128, "octaves": 2, "steps": 3}
@@ -283,28 +284,30 @@ def test_tiled_and_whole_gradients_agree_away_from_the_borders_of_tiles():
     objective = energy("block2")
     value, whole = ascent(network, objective, image, 999)
     tiled_value, tiled = ascent(network, objective, image, 128)
-    height, width = image.shape[-2:]
-    away = torch.ones(height, width, dtype=torch.bool)
-    for rows, columns in grid((height, width), 128):
-        for edge in (rows.start, rows.stop):
-            away[max(0, edge - 24) : edge + 24] = False
-        for edge in (columns.start, columns.stop):
-            away[:, max(0, edge - 24) : edge + 24] = False
-    assert away.sum() > 2000
+    away = torch.zeros(192, 256, dtype=torch.bool)
+    for tile in grid((192, 256), 128):
+        away[tuple(slice(part.start + 4, part.stop - 4) for part in tile.kept)] = True
     assert (whole - tiled)[..., away].abs().max() < 1e-4 * whole.abs().max()
-    assert tiled_value.item() == pytest.approx(value.item(), rel=0.05)
+    assert tiled_value.item() == pytest.approx(value.item(), rel=0.1)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_tiles_leave_no_seams(seed, monkeypatch):
-    """Over a run, neighbours across the places where tiles would meet without the roll change no more than others."""
-    monkeypatch.setattr(tiles, "largest", lambda held: 96)
-    recipe = DeepDream(layer="efficientnet_lite0/block4", size=288, octaves=1, steps=12, seed=seed)
-    image = fit(MOUNTAIN[..., :288, :288], 288, 32)
-    change = last(recipe, image).image - image
-    across = change.diff(dim=-1).abs().mean((0, 1, 2))
-    seams = torch.zeros(287, dtype=torch.bool)
-    seams[[95, 191]] = True
-    near = torch.zeros(287, dtype=torch.bool)
-    near[[91, 92, 93, 97, 98, 99, 187, 188, 189, 193, 194, 195]] = True
-    assert across[seams].mean().item() == pytest.approx(across[near].mean().item(), rel=0.1)
+    """Neighbours across a former border of a tile differ as much as they do in a run without tiles, within 3 %."""
+    image = fit(MOUNTAIN[..., :400, :400], 288, 32)
+    recipe = DeepDream(layer="efficientnet_lite0/block4", size=288, octaves=1, steps=8, seed=seed)
+    rolls, random = [], Roll.random
+    monkeypatch.setattr("featviz.dream.Roll.random", lambda most, generator: rolls.append(random(288, generator)) or rolls[-1])
+
+    def roughness(side):
+        """Mean absolute difference of the change across former borders, against elsewhere."""
+        rolls.clear()
+        monkeypatch.setattr(tiles, "largest", lambda held: side)
+        across = (last(recipe, image).image - image).diff(dim=-1).abs().mean((0, 1, 2))
+        borders = torch.zeros(288)
+        for roll in rolls:
+            for tile in grid((288, 288), 128):
+                borders[(tile.kept[1].start - roll.right) % 288] += 1
+        return ((across * borders[1:]).sum() / borders[1:].sum() / across.mean()).item()
+
+    assert roughness(128) == pytest.approx(roughness(999), rel=0.03)

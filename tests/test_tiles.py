@@ -4,17 +4,28 @@ import torch
 from featviz.tiles import WORKING, grid, largest
 
 
-@pytest.mark.parametrize(("size", "side"), [((100, 70), 32), ((64, 64), 64), ((65, 200), 64), ((4096, 3072), 500), ((7, 5), 128)])
-def test_tiles_cover_every_pixel_once_start_aligned_and_are_never_too_small(size, side):
+@pytest.mark.parametrize(
+    ("size", "side"), [((300, 70), 128), ((128, 128), 128), ((129, 400), 128), ((7, 5), 128), ((4096, 3072), 500)]
+)
+def test_tiles_cover_every_pixel_once_start_aligned_and_are_seen_with_their_margin(size, side):
     count = torch.zeros(size)
-    shapes = []
-    for rows, columns in grid(size, side):
-        count[rows, columns] += 1
-        shapes.append(count[rows, columns].shape)
+    image = torch.rand(size)
+    for tile in grid(size, side):
+        count[tile.kept] += 1
+        assert torch.equal(image[tile.seen][tile.inside], image[tile.kept])
+        assert all(part.start % 32 == 0 for part in (*tile.kept, *tile.seen))
+        assert max(image[tile.seen].shape) <= side + 31
+        assert min(image[tile.seen].shape) >= min(32, *size)
+        for kept, seen, length in zip(tile.kept, tile.seen, size, strict=True):
+            assert seen.start == max(0, kept.start - 32)
+            assert seen.stop == min(length, kept.stop + 32)
+        assert tile.share == pytest.approx(image[tile.kept].numel() / image[tile.seen].numel())
     assert (count == 1).all()
-    assert max(max(shape) for shape in shapes) <= side + 31
-    assert all(rows.start % 32 == columns.start % 32 == 0 for rows, columns in grid(size, side))
-    assert min(min(shape) for shape in shapes) >= min(32, *size)
+
+
+def test_an_image_that_fits_is_one_tile():
+    (tile,) = grid((100, 128), 128)
+    assert tile.share == 1
 
 
 def test_the_largest_tile_fills_the_memory_it_may_take():
