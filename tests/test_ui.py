@@ -10,7 +10,7 @@ from PIL import Image
 
 from featviz import examples, ui
 from featviz.errors import FeatvizError
-from featviz.recipe import Recipe, bounds, choices, is_advanced, param
+from featviz.recipe import Recipe, bounds, choices, group, param
 from featviz.stream import NETWORKS, RECIPES, Preview
 from featviz.ui import words
 from featviz.ui.controls import caption, control, named_after, spoken
@@ -108,7 +108,7 @@ def test_a_caption_names_what_was_changed(recipe):
 
 
 def test_two_to_four_controls_are_in_sight(recipe):
-    assert 2 <= sum(not is_advanced(field) for field in recipe.model_fields.values()) <= 4
+    assert 2 <= sum(not group(field) for field in recipe.model_fields.values()) <= 4
 
 
 # The endpoint's own description
@@ -152,7 +152,7 @@ def test_a_run_shows_its_previews_then_before_and_after(recipe, pictures):
 
 def test_an_example_fills_every_input(recipe):
     page = tab(recipe)
-    example = next(example for example in examples.read_all() if isinstance(example.recipe, recipe))
+    example = next(example for example in examples.read_all() if type(example.recipe) is recipe)
     update = page.filled(example)
     assert [update[picture] for picture in page.pictures] == [str(path) for path in example.pictures.values()]
     assert [update[control] for control in page.controls] == list(example.recipe.model_dump().values())
@@ -287,5 +287,5 @@ def test_every_run_goes_through_what_lends_the_gpu(pictures, recipe):
 
     demo = ui.build(fake, lend=lend)
     (endpoint,) = (fn.fn for fn in demo.fns.values() if fn.api_name == recipe.name)
-    assert len(list(endpoint(*pictures, *recipe().model_dump().values()))) == STEPS
+    assert len(list(endpoint(*pictures, *recipe().model_dump().values()))) >= STEPS
     assert lent == [recipe()]
