@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -13,7 +14,9 @@ from tqdm import tqdm
 from featviz import __version__
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.recipe import Recipe, choices
-from featviz.stream import RECIPES, Device, Preview, stream
+from featviz.stream import RECIPES, Device, Preview, record, stream
+from featviz.video import FORMATS as VIDEO_FORMATS
+from featviz.video import Video
 
 FORMATS: dict[str, dict[str, Any]] = {
     ".png": {},
@@ -21,7 +24,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     ".jpeg": {"quality": 95},
     ".webp": {"quality": 95},
 }
-"""The extension of the output → how Pillow is asked to save it."""
+"""The extension of a picture → how Pillow is asked to save it."""
 
 FINE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes, as shells know them: 2 for a command that cannot be run as typed, 128 + SIGINT for Ctrl-C."""
@@ -54,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(role, help=_escaped(meaning))
         for role, meaning in recipe.extras.items():
             command.add_argument(_option(role), dest=role, metavar="FILE", help=_escaped(meaning))
-        command.add_argument("out", help=f"The file to write: {', '.join(FORMATS)}.")
+        command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe))}.")
         for name, field in recipe.model_fields.items():
             command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))
         command.add_argument(
@@ -64,41 +67,53 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
-    """Check everything, then work. Ctrl-C keeps the latest picture."""
+    """Check everything, then work. Ctrl-C keeps the latest picture, or a video of all there are."""
     settings = recipe(**{name: arguments[name] for name in recipe.model_fields if name in arguments})
     pictures = {role: arguments[role] for role in (*recipe.images, *recipe.extras) if role in arguments}
-    out = _output(arguments["out"], pictures)
-    latest: Preview | None = None
+    out = _output(arguments["out"], pictures, _extensions(recipe))
+    previews, moving = stream(settings, device=arguments["device"], **pictures), recipe.produces == "video"
+    if moving:
+        previews = record(previews, Video(out, settings.fps), every=0)
+    latest: Preview | None = None  # What is worth keeping.
     try:
-        with tqdm(total=1, bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}", disable=None, leave=False) as bar:
-            for latest in stream(settings, device=arguments["device"], **pictures):
-                bar.n = latest.work
-                bar.set_postfix_str(f"{latest.stage}, loss {latest.loss:.4g}")
+        with (
+            closing(previews),
+            tqdm(total=1, bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}", disable=None, leave=False) as bar,
+        ):
+            for preview in previews:
+                latest = preview if preview.kept or not moving else latest
+                bar.n = preview.work
+                bar.set_postfix_str(f"{preview.stage}, loss {preview.loss:.4g}")
     except DivergedError:
         if latest is not None:
             _save(latest, out)
         raise
     except KeyboardInterrupt:
         if latest is None:
-            print("Stopped before the first step; nothing was written.", file=sys.stderr)
+            print(f"Stopped before the first {'picture' if moving else 'step'}; nothing was written.", file=sys.stderr)
         else:
             _save(latest, out)
-            print(f"Stopped at step {latest.step} of {latest.steps}; the picture so far is in {out}", file=sys.stderr)
+            print(f"Stopped at step {latest.step} of {latest.steps}; the {recipe.produces} so far is in {out}", file=sys.stderr)
         return INTERRUPTED
     _save(latest, out)
     print(out)
     return FINE
 
 
-def _output(path: str, pictures: dict[str, str]) -> Path:
+def _extensions(recipe: type[Recipe]) -> Collection[str]:
+    """What the output of a recipe may be called."""
+    return (VIDEO_FORMATS if recipe.produces == "video" else FORMATS).keys()
+
+
+def _output(path: str, pictures: dict[str, str], extensions: Collection[str]) -> Path:
     """The file to write, known to be writable before any work is done.
 
     Raises:
         InputError: it cannot be written, or writing it would destroy a picture that is read.
     """
     out = Path(path)
-    if out.suffix.lower() not in FORMATS:
-        raise InputError(f"The output '{out}' has no extension that can be written; accepted: {', '.join(FORMATS)}.")
+    if out.suffix.lower() not in extensions:
+        raise InputError(f"The output '{out}' has no extension that can be written; accepted: {', '.join(extensions)}.")
     if not out.parent.is_dir():
         raise InputError(f"The output's folder '{out.parent}' does not exist.")
     if out.is_dir():
@@ -112,6 +127,8 @@ def _output(path: str, pictures: dict[str, str]) -> Path:
 
 
 def _save(preview: Preview, out: Path) -> None:
+    if preview.kept:  # A video's pictures are in its file already.
+        return
     try:
         picture = preview.picture.convert("RGB") if out.suffix.lower() in (".jpg", ".jpeg") else preview.picture
         picture.save(out, **FORMATS[out.suffix.lower()])

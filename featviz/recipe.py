@@ -50,6 +50,8 @@ class Frame:
     """(), what goes down: minus the objective."""
     image: Tensor
     """(1, 3, H, W) in [0, 1], detached."""
+    kept: bool = False
+    """Whether this is a finished picture of a video, which goes into its file even if nobody is shown it."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Recipe(BaseModel):
     """The pictures it needs: name → meaning, in order."""
     extras: ClassVar[dict[str, str]] = {}
     """The pictures it can do without: name → meaning, in order."""
+    produces: ClassVar[Literal["picture", "video"]] = "picture"
+    """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`."""
 
     def __init__(self, **fields: Any):
         try:

@@ -1,10 +1,12 @@
 """Where a recipe meets a machine: device, lock, pacing. Tensors below this file, pictures above it."""
 
 import math
+import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -17,8 +19,10 @@ from featviz.images import Picture, open_picture, to_picture, to_tensor, with_al
 from featviz.networks import NETWORKS, load
 from featviz.recipe import Frame, Recipe
 from featviz.style import StyleTransfer
+from featviz.video import Video
+from featviz.zoom import DreamZoom
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (DeepDream, StyleTransfer)}
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (DeepDream, DreamZoom, StyleTransfer)}
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -46,6 +50,8 @@ class Preview:
     """At the speed of the run so far, waiting for others not counted."""
     loss: float
     picture: Image.Image
+    kept: bool = False
+    """Whether this is a finished picture of a video, which goes into its file."""
 
     @property
     def done(self) -> bool:
@@ -55,6 +61,7 @@ class Preview:
 def stream(recipe: Recipe, *, device: Device = "auto", every: float = 0.25, **pictures: Picture) -> Iterator[Preview]:
     """Run a recipe and yield previews: the first step, then one at most every `every` seconds, and always the last.
 
+    Every finished picture of a video is yielded as well, however fast they come: `record` makes a file of them.
     Closing the generator stops the run within one step. Runs on the same device take turns step by step, and none
     holds the device while it is not stepping.
 
@@ -72,6 +79,7 @@ def stream(recipe: Recipe, *, device: Device = "auto", every: float = 0.25, **pi
     network = load(recipe.network_name, where)
     frames = recipe.run(network, **{role: to_tensor(picture, where) for role, picture in opened.items()})
     first = opened[next(iter(recipe.images))]
+    source = first if recipe.produces == "picture" else first.convert("RGB")  # A video moves on, its alpha would not.
     demand = recipe.demand(network, first.size[::-1])
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
@@ -83,9 +91,9 @@ def stream(recipe: Recipe, *, device: Device = "auto", every: float = 0.25, **pi
                 frame = next(frames, None)
                 if frame is None:
                     return
-                shown = start >= due or frame.step == frame.steps
+                shown = start >= due or frame.kept or frame.step == frame.steps
                 if shown:
-                    preview = _read(frame, busy, start, first)
+                    preview = _read(frame, busy, start, source)
                 busy += time.monotonic() - start
             if frame.work >= LEAST_MEASURED:
                 _speeds[where, recipe.network_name] = demand.flops * frame.work / busy
@@ -101,6 +109,39 @@ def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Imag
     for preview in stream(recipe, device=device, every=float("inf"), **pictures):
         pass
     return preview.picture
+
+
+def film(
+    recipe: Recipe, path: str | os.PathLike, *, device: Device = "auto", every: float = 0.25, **pictures: Picture
+) -> Iterator[Preview]:
+    """Run a recipe that produces a video, write it to `path`, and yield previews as `stream` does.
+
+    Closing the generator stops the run and finishes the file, which then has all the pictures made so far.
+
+    Raises:
+        InputError: the recipe produces no video, or `path` has no extension of one; before any work is done.
+        FeatvizError: the file cannot be written.
+        Also what `stream` raises; the file is finished then, too.
+    """
+    if recipe.produces != "video":
+        raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
+    yield from record(stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps), every=every)
+
+
+def record(previews: Generator[Preview, None, None], video: Video, *, every: float = 0.25) -> Iterator[Preview]:
+    """Write the finished pictures among the previews of a run to a video, and pass previews on, paced by time.
+
+    What `film` does to `stream`, for whoever runs recipes in a way of their own. The video is closed when this ends
+    for any reason. Encoding happens between the steps of a run, when no device is held.
+    """
+    due = 0.0
+    with video, closing(previews):
+        for preview in previews:
+            if preview.kept:
+                video.write(preview.picture)
+            if preview.done or time.monotonic() >= due:
+                yield preview
+                due = time.monotonic() + every
 
 
 def layer_sheet(recipe: DeepDream, *, device: Device = "auto", **pictures: Picture) -> Iterator[Preview]:
@@ -178,4 +219,6 @@ def _read(frame: Frame, busy: float, start: float, source: Image.Image) -> Previ
         )
     picture = with_alpha(to_picture(frame.image), source)
     spent = busy + time.monotonic() - start
-    return Preview(frame.step, frame.steps, frame.stage, frame.work, spent * (1 - frame.work) / frame.work, loss, picture)
+    return Preview(
+        frame.step, frame.steps, frame.stage, frame.work, spent * (1 - frame.work) / frame.work, loss, picture, frame.kept
+    )

@@ -17,7 +17,7 @@ import pytest
 
 from featviz import examples
 
-QUICK = {"deepdream": {"size": 192}, "style_transfer": {"size": 128, "steps": 10}}
+QUICK = {"deepdream": {"size": 192}, "deepdream_zoom": {"size": 96, "seconds": 1.0}, "style_transfer": {"size": 128, "steps": 10}}
 """What the examples are turned down to, so that a run ends in seconds and still shows previews on the way."""
 
 

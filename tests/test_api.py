@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -21,7 +22,11 @@ from featviz import run
 from featviz.recipe import bounds, choices
 from featviz.stream import RECIPES
 
-SMALL = {"deepdream": {"size": 96, "steps": 2, "octaves": 2}, "style_transfer": {"size": 96, "steps": 2, "scales": 1}}
+SMALL = {
+    "deepdream": {"size": 96, "steps": 2, "octaves": 2},
+    "deepdream_zoom": {"size": 96, "steps": 1, "octaves": 2, "seconds": 0.5, "fps": 8},
+    "style_transfer": {"size": 96, "steps": 2, "scales": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,7 @@ def test_the_endpoints_are_the_recipes(client):
     assert published["unnamed_endpoints"] == {}
 
 
-def test_an_endpoint_takes_the_recipe_s_fields_and_returns_one_image(client, recipe):
+def test_an_endpoint_takes_the_recipe_s_fields_and_returns_one_result(client, recipe):
     endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"][f"/{recipe.name}"]
     assert [parameter["parameter_name"] for parameter in endpoint["parameters"]] == [
         *recipe.images,
@@ -79,7 +84,9 @@ def test_an_endpoint_takes_the_recipe_s_fields_and_returns_one_image(client, rec
         assert published[name]["type"]["type"] == json_type(field)
         if choices(field):
             assert published[name]["type"]["enum"] == list(choices(field))
-    assert [(value["label"], value["component"]) for value in endpoint["returns"]] == [("Result", "Image")]
+    assert [(value["label"], value["component"]) for value in endpoint["returns"]] == [
+        ("Result", {"picture": "Image", "video": "Video"}[recipe.produces])
+    ]
 
 
 def test_an_mcp_tool_says_what_the_fields_say(server, recipe):
@@ -106,6 +113,7 @@ def json_type(field) -> str:
 # Python
 
 
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES.values() if recipe.produces == "picture"])
 def test_a_job_yields_previews_and_ends_with_the_library_s_picture(client, recipe, photo):
     job = client.submit(**pictures(recipe, photo), **SMALL[recipe.name], api_name=f"/{recipe.name}")
     previews = list(job)
@@ -119,6 +127,18 @@ def test_a_job_yields_previews_and_ends_with_the_library_s_picture(client, recip
         assert result.info.keys().isdisjoint({"exif", "comment", "icc_profile", "xmp"})
     with Image.open(previews[0]) as first:
         assert first.tobytes() != expected.tobytes()
+
+
+def test_a_zoom_is_a_video(client, photo):
+    job = client.submit(image=handle_file(photo), **SMALL["deepdream_zoom"], api_name="/deepdream_zoom")
+    *before, _ = job
+    assert set(before) == {None}
+    path = job.result()["video"] if isinstance(job.result(), dict) else job.result()
+    with av.open(path) as file:
+        (stream,) = file.streams
+        assert (stream.codec_context.name, stream.average_rate) == ("h264", 8)
+        assert [(frame.width, frame.height) for frame in file.decode(stream)] == [(72, 96)] * 4
+    assert b"private" not in Path(path).read_bytes()
 
 
 def test_nothing_of_the_metadata_is_in_the_file(client, photo):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import av
 import pytest
 from PIL import Image
 
@@ -108,15 +109,17 @@ class Visit:
     def watched(self) -> tuple[list[str], list[str]]:
         return tuple(self.page.evaluate("[[...window.lines], [...window.previews]]"))
 
-    def downloaded(self, folder: Path) -> Image.Image:
+    def saved(self, folder: Path, extension: str) -> Path:
+        label = f"Download {extension.upper()}"
         with self.page.expect_download() as download:
-            self.result.get_by_role("button", name="Download PNG").or_(
-                self.result.get_by_role("link", name="Download PNG")
-            ).click()
+            self.result.get_by_role("button", name=label).or_(self.result.get_by_role("link", name=label)).click()
         path = folder / download.value.suggested_filename
         download.value.save_as(path)
-        assert path.name == f"featviz_{self.name}.png"
-        with Image.open(path) as picture:
+        assert path.name == f"featviz_{self.name}.{extension}"
+        return path
+
+    def downloaded(self, folder: Path) -> Image.Image:
+        with Image.open(self.saved(folder, "png")) as picture:
             picture.load()
         return picture
 
@@ -125,7 +128,7 @@ def first_example(name: str, folder: Path) -> examples.Example:
     return next(example for example in examples.read_all(folder) if example.recipe.name == name)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.produces == "picture"])
 def test_the_first_example_runs_on_one_click(visit, quick_examples, tmp_path, name):
     example = first_example(name, quick_examples)
     visit.tab(name)
@@ -141,6 +144,35 @@ def test_the_first_example_runs_on_one_click(visit, quick_examples, tmp_path, na
     with Image.open(next(iter(example.pictures.values()))) as before:
         assert picture.tobytes() != before.convert("RGB").resize(picture.size).tobytes()
     expect(visit.run).to_be_enabled()
+
+
+def test_a_zoom_moves_while_it_is_made_and_plays_when_it_is_done_or_stopped(visit, quick_examples, tmp_path):
+    example = first_example("deepdream_zoom", quick_examples)
+    visit.tab("deepdream_zoom")
+    visit.watch()
+    visit.page.get_by_role("button", name=example.title).click()
+    visit.says("Done in")
+    player = visit.result.locator("video")
+    expect(player).to_be_visible(timeout=LONG)
+    lines, previews = visit.watched()
+    assert any(re.fullmatch(r"Frame \d+ of \d+ · step \d+ of \d+ · about \d+ s left", line) for line in lines)
+    assert len(previews) >= 2
+    player.evaluate("video => video.readyState >= 2 || new Promise(ready => video.addEventListener('loadeddata', ready))")
+    assert player.evaluate("video => [video.videoWidth, video.duration]") == pytest.approx([96, 1], abs=0.01)
+    assert pictures(visit.saved(tmp_path, "mp4")) == 12
+
+    visit.set("Seconds", 60)
+    visit.run.click()
+    visit.says(re.compile(r"Frame [3-9] of 720"))
+    visit.result.get_by_role("button", name="Stop").click()
+    visit.says("Stopped at step")
+    expect(player).to_be_visible(timeout=LONG)
+    assert 2 <= pictures(visit.saved(tmp_path, "mp4")) < 720
+
+
+def pictures(path: Path) -> int:
+    with av.open(path) as file:
+        return len(list(file.decode(video=0)))
 
 
 def test_stop_keeps_the_latest_picture_and_another_run_starts(visit, quick_examples, tmp_path):

@@ -4,8 +4,10 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -38,12 +40,17 @@ def no_work(monkeypatch):
     monkeypatch.setattr(cli, "stream", stream)
 
 
-def command(recipe: type[Recipe], out: str = "out.png", **options: object) -> list[str]:
+def output(recipe: type[Recipe]) -> str:
+    return {"picture": "out.png", "video": "out.mp4"}[recipe.produces]
+
+
+def command(recipe: type[Recipe], out: str | None = None, **options: object) -> list[str]:
     """A run that is as short as the recipe allows, with further options."""
-    short = {name: bounds(recipe.model_fields[name])[0] for name in ("steps", "octaves", "scales") if name in recipe.model_fields}
+    lengths = [name for name in ("steps", "octaves", "scales", "seconds") if name in recipe.model_fields]
+    short = {name: bounds(recipe.model_fields[name])[0] for name in lengths}
     options = {**short, "size": SMALL, "device": "cpu", **options}
     flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    return [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), out, *flags]
+    return [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), out or output(recipe), *flags]
 
 
 def of_every_recipe(test):
@@ -89,7 +96,7 @@ def test_version():
     assert (done.returncode, done.stdout, done.stderr) == (0, f"featviz {__version__}\n", "")
 
 
-@of_every_recipe
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES.values() if recipe.produces == "picture"])
 def test_it_makes_a_picture(recipe, capsys):
     assert cli.main(command(recipe)) == 0
     assert capsys.readouterr().out == "out.png\n"
@@ -97,6 +104,19 @@ def test_it_makes_a_picture(recipe, capsys):
         assert made.size == (64, 43)
         assert made.mode == "RGB"
         assert np.abs(np.asarray(given.resize(made.size)).astype(float) - np.asarray(made)).mean() > 0.5
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES.values() if recipe.produces == "video"])
+@pytest.mark.parametrize("extension", cli.VIDEO_FORMATS)
+def test_it_makes_a_video(recipe, extension, capsys):
+    assert cli.main(command(recipe, f"out{extension}", seconds=0.25, fps=8)) == 0
+    assert capsys.readouterr().out == f"out{extension}\n"
+    if extension == ".mp4":
+        with av.open("out.mp4") as made:
+            assert [(frame.width, frame.height) for frame in made.decode(video=0)] == [(64, 42)] * 2
+    else:
+        with Image.open(f"out{extension}") as made:
+            assert (made.size, made.n_frames) == ((64, 43), 2)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others():
@@ -109,7 +129,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others():
 
 @pytest.mark.parametrize(("extension", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("JPEG", "JPEG"), ("webp", "WEBP")])
 def test_the_extension_decides_the_format(extension, kind, monkeypatch):
-    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: iter([preview(9)]))
+    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: (preview(step) for step in [9]))
     assert cli.main(command(RECIPES["deepdream"], f"out.{extension}")) == 0
     with Image.open(f"out.{extension}") as made:
         assert (made.format, made.size) == (kind, (20, 10))
@@ -121,7 +141,7 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
 
     def stream(*args, **kwargs):
         seen.append((*args, kwargs))
-        yield preview(9)
+        yield replace(preview(9), kept=recipe.produces == "video")
 
     def another(field):
         if field.annotation is bool:
@@ -129,7 +149,7 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
         return next(name for name in choices(field) if name != field.default) if choices(field) else bounds(field)[1]
 
     monkeypatch.setattr(cli, "stream", stream)
-    typed = [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), "out.png"]
+    typed = [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), output(recipe)]
     pictures = {role: f"{role}.png" for role in recipe.images}
     texts = {"more_layers": "relu3_3: 0.5", "channels": "1, 2"}
     other = {name: texts.get(name) or another(field) for name, field in recipe.model_fields.items() if name != "class_name"}
@@ -163,6 +183,16 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
         ("deepdream image.png nowhere/out.png", "The output's folder 'nowhere' does not exist."),
         ("deepdream image.png image.png", "The output 'image.png' is the image itself; choose another name."),
         ("style-transfer content.png style.png ./style.png", "The output 'style.png' is the style itself; choose another name."),
+        (
+            "deepdream-zoom image.png out.png",
+            "The output 'out.png' has no extension that can be written; accepted: .mp4, .webp, .gif.",
+        ),
+        (
+            "deepdream-zoom image.png out.avi",
+            "The output 'out.avi' has no extension that can be written; accepted: .mp4, .webp, .gif.",
+        ),
+        ("deepdream-zoom image.png out.mp4 --fps 51", "fps is '51'; expected a whole number from 1 to 50."),
+        ("deepdream image.png out.mp4", "The output 'out.mp4' has no extension that can be written; accepted: .png, "),
         ("style-transfer content.png style.png folder.png", "The output 'folder.png' is a folder; expected a file."),
     ],
 )
@@ -222,6 +252,31 @@ def test_ctrl_c_before_the_first_step_writes_nothing(capsys, monkeypatch):
     assert not Path("out.png").exists()
 
 
+def test_ctrl_c_keeps_a_video_of_the_pictures_so_far(capsys, monkeypatch):
+    def stream(*args, **kwargs):
+        for step in (1, 2, 3):
+            yield replace(preview(step), kept=step < 3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "stream", stream)
+    assert cli.main(["deepdream-zoom", "image.png", "out.mp4"]) == 130
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "Stopped at step 2 of 9; the video so far is in out.mp4\n")
+    with av.open("out.mp4") as made:
+        assert len(list(made.decode(video=0))) == 2
+
+
+def test_ctrl_c_before_the_first_picture_of_a_video_writes_nothing(capsys, monkeypatch):
+    def stream(*args, **kwargs):
+        yield preview(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "stream", stream)
+    assert cli.main(["deepdream-zoom", "image.png", "out.mp4"]) == 130
+    assert capsys.readouterr().err == "Stopped before the first picture; nothing was written.\n"
+    assert not Path("out.mp4").exists()
+
+
 def test_what_is_not_the_users_mistake_has_another_exit_code(capsys, monkeypatch):
     def stream(*args, **kwargs):
         raise WeightsError("The weights are not installed.")
@@ -237,7 +292,7 @@ def test_a_full_disk_is_one_sentence(capsys, monkeypatch):
         def save(self, *args, **kwargs):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: iter([preview(9, picture=Unwritable())]))
+    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: (preview(step, picture=Unwritable()) for step in [9]))
     assert cli.main(["deepdream", "image.png", "out.png"]) == 1
     assert capsys.readouterr().err == "The output 'out.png' could not be written: No space left on device.\n"
 
@@ -284,7 +339,7 @@ def test_a_run_that_meets_nan_writes_the_last_good_picture_and_one_sentence(caps
 
 def test_transparency_is_kept_in_a_png_and_left_out_of_a_jpeg(monkeypatch):
     clear = preview(9, picture=Image.new("RGBA", (20, 10), (9, 9, 9, 100)))
-    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: iter([clear]))
+    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: (each for each in [clear]))
     for out, mode in (("out.png", "RGBA"), ("out.jpg", "RGB")):
         assert cli.main(command(RECIPES["deepdream"], out)) == 0
         with Image.open(out) as written:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "featviz"
 RESTS_ON = {("networks", "weights"), ("networks", "efficientnet_lite")}
 """The only imports within a floor. Recipes never import each other."""
 
-TORCH = {1, 3, 4}
+TORCH = {1, 3, 4, 5}
 """The floors where tensors are; above them there are pictures, and errors and fields need neither."""
 
 FILES = sorted([*PACKAGE.rglob("*.py"), ROOT / "app.py"])
@@ -68,7 +68,7 @@ def test_imports_point_to_lower_floors(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_torch_gradio_and_tqdm_stay_where_they_belong(path):
+def test_torch_gradio_tqdm_and_codecs_stay_where_they_belong(path):
     packages = {module.partition(".")[0] for module in imported(path)}
     if floors()[name(path)] not in TORCH:
         assert not packages & {"torch", "torchvision"}
@@ -76,6 +76,8 @@ def test_torch_gradio_and_tqdm_stay_where_they_belong(path):
         assert "gradio" not in packages
     if name(path) != "cli":
         assert "tqdm" not in packages
+    if name(path) != "video":
+        assert "av" not in packages
 
 
 def test_this_reads_imports_wherever_they_are(tmp_path):

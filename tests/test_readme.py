@@ -81,14 +81,16 @@ def test_links_lead_to_headings(anchor):
 
 def test_python_runs_as_typed(tmp_path):
     done = run([sys.executable, "-W", "error", "-c", snippet("python", "import")], tmp_path)
-    assert "100% done" in done.stdout.splitlines()[-1]
+    assert "100% done" in done.stdout
+    assert done.stdout.splitlines()[-1] == "frame 6 of 6"
+    assert (tmp_path / "journey.mp4").stat().st_size > 1000
     assert longest_side(tmp_path / "dream.png") == 256
     assert longest_side(tmp_path / "painted.png") == 128
 
 
 def test_the_command_line_runs_as_typed(tmp_path):
     done = run(["bash", "-euc", snippet("bash", "python -m featviz")], tmp_path)
-    assert done.stdout.splitlines() == ["dream.jpg", "painted.png"]
+    assert done.stdout.splitlines() == ["dream.jpg", "painted.png", "journey.mp4"]
     assert longest_side(tmp_path / "dream.jpg") == 128
     assert longest_side(tmp_path / "painted.png") == 128
 

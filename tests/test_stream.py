@@ -1,11 +1,13 @@
 """Device, lock, pacing and stopping, with a recipe that only counts."""
 
+import dataclasses
 import math
 import sys
 import threading
 import time
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,8 @@ from PIL import Image
 
 from featviz.errors import DivergedError, ImageError, InputError
 from featviz.recipe import Demand, Frame, Recipe, param
-from featviz.stream import RECIPES, estimate, resolve, run, stream
+from featviz.stream import RECIPES, estimate, film, record, resolve, run, stream
+from featviz.video import Video
 
 
 class Count(Recipe):
@@ -148,6 +151,7 @@ def test_cuda_is_refused_where_there_is_none():
 def test_recipes_are_found_by_their_names():
     assert {name: recipe.name for name, recipe in RECIPES.items()} == {
         "deepdream": "deepdream",
+        "deepdream_zoom": "deepdream_zoom",
         "style_transfer": "style_transfer",
     }
 
@@ -171,3 +175,85 @@ def test_a_run_that_meets_nan_ends_with_the_last_good_picture_and_one_sentence()
 def test_transparency_is_kept():
     picture = Image.new("RGBA", (20, 16), (200, 100, 50, 128))
     assert run(Count(), image=picture).getpixel((5, 5)) == (0, 0, 0, 128)
+
+
+# Films
+
+
+class Flicker(Count):
+    """A video: of every two steps of the count, the second is a finished picture."""
+
+    title: ClassVar[str] = "Flicker"
+    produces: ClassVar[Literal["picture", "video"]] = "video"
+
+    fps: int = param(10, "Frames a second.", ge=1)
+
+    def run(self, network, *, image):
+        for frame in super().run(network, image=image):
+            yield dataclasses.replace(frame, kept=frame.step % 2 == 0)
+
+
+def reds(path) -> list[int]:
+    with av.open(path) as file:
+        return [int(frame.to_ndarray(format="rgb24")[8, 8, 0]) for frame in file.decode(video=0)]
+
+
+def test_finished_pictures_of_a_video_are_yielded_however_fast_they_come():
+    previews = list(stream(Flicker(steps=8), every=1e9, image=PICTURE))
+    assert [(preview.step, preview.kept) for preview in previews] == [(1, False), (2, True), (4, True), (6, True), (8, True)]
+
+
+@pytest.mark.parametrize("every", [0, 1e9])
+def test_a_film_has_every_finished_picture_whatever_is_shown(every, tmp_path):
+    shown = [preview.step for preview in film(Flicker(steps=8), tmp_path / "a.mp4", every=every, image=PICTURE)]
+    assert shown == ([1, 2, 3, 4, 5, 6, 7, 8] if every == 0 else [1, 8])
+    assert reds(tmp_path / "a.mp4") == pytest.approx([150, 100, 50, 0], abs=3)
+
+
+def test_closing_a_film_stops_the_run_and_leaves_a_video_of_what_there_is(tmp_path):
+    previews = film(Flicker(steps=1000), tmp_path / "a.mp4", every=0, image=PICTURE)
+    while next(previews).step < 6:
+        pass
+    previews.close()
+    assert Count.log == [1, 2, 3, 4, 5, 6, "closed"]
+    assert len(reds(tmp_path / "a.mp4")) == 3
+    assert run(Count(steps=1), image=PICTURE)
+
+
+def test_a_film_whose_run_fails_can_be_played_up_to_there(tmp_path):
+    with pytest.raises(DivergedError):
+        list(film(Flicker(steps=8, breaks=5), tmp_path / "a.mp4", every=0, image=PICTURE))
+    assert len(reds(tmp_path / "a.mp4")) == 2
+
+
+def test_the_device_is_free_while_a_film_encodes(tmp_path, monkeypatch):
+    write, others = Video.write, []
+
+    def write_after_another_run(self, picture):
+        others.append(run(Count(steps=2), image=PICTURE))  # Would wait for ever.
+        write(self, picture)
+
+    monkeypatch.setattr(Video, "write", write_after_another_run)
+    for _ in film(Flicker(steps=4), tmp_path / "a.mp4", image=PICTURE):
+        pass
+    assert len(others) == len(reds(tmp_path / "a.mp4")) == 2
+
+
+def test_any_run_s_previews_can_be_recorded(tmp_path):
+    for _ in record(stream(Flicker(steps=4), image=PICTURE), Video(tmp_path / "a.webp", 10)):
+        pass
+    with Image.open(tmp_path / "a.webp") as made:
+        assert made.n_frames == 2
+
+
+def test_what_cannot_be_filmed_is_refused_before_any_work(tmp_path):
+    with pytest.raises(InputError, match="Count makes a picture, not a video"):
+        next(film(Count(), tmp_path / "a.mp4", image=PICTURE))
+    with pytest.raises(InputError, match="has no extension of a video; accepted"):
+        next(film(Flicker(), tmp_path / "a.avi", image=PICTURE))
+    assert (Count.log, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_video_does_not_get_the_transparency_of_its_picture():
+    picture = Image.new("RGBA", (20, 16), (200, 100, 50, 128))
+    assert run(Flicker(steps=2), image=picture).mode == "RGB"

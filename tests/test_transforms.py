@@ -1,6 +1,9 @@
+import math
+
+import pytest
 import torch
 
-from featviz.transforms import Roll
+from featviz.transforms import Roll, Zoom
 
 
 def test_a_roll_moves_every_pixel_cyclically_and_its_undoing_brings_it_back():
@@ -18,3 +21,56 @@ def test_random_rolls_stay_within_the_jitter_reach_both_ends_and_follow_the_seed
     assert {roll.down for roll in rolls(0)} == {roll.right for roll in rolls(0)} == {-2, -1, 0, 1, 2}
     assert rolls(0) == rolls(0) != rolls(1)
     assert Roll.random(0, torch.Generator()) == Roll(0, 0)
+
+
+def smooth(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Three gentle waves (1, 3, H, W) in [0, 1], of pixels from the centre."""
+    waves = [torch.sin(0.11 * x + 0.05 * y), torch.cos(0.07 * y - 0.04 * x), torch.sin(0.06 * x) * torch.cos(0.09 * y)]
+    return 0.5 + 0.4 * torch.stack(waves).unsqueeze(0)
+
+
+@pytest.mark.parametrize(("factor", "degrees"), [(1.3, 0), (1.0, 20), (1.5, -35), (0.8, 10), (1.05, 1.5)])
+@pytest.mark.parametrize("size", [(64, 96), (97, 51)])
+def test_a_zoom_shows_what_was_at_the_place_it_came_from(factor, degrees, size):
+    """Against the slow way: for each pixel, turn back and shrink its distance from the centre, and look there."""
+    height, width = size
+    y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
+    turn = math.radians(-degrees)  # Back. With y down, a positive angle is clockwise.
+    from_x = (x * math.cos(turn) - y * math.sin(turn)) / factor
+    from_y = (x * math.sin(turn) + y * math.cos(turn)) / factor
+    inside = (from_x.abs() < width / 2 - 3) & (from_y.abs() < height / 2 - 3)
+    assert inside.float().mean() > 0.4
+    error = (Zoom(factor, degrees)(smooth(x, y)) - smooth(from_x, from_y)).abs().amax(1)[0]
+    assert error[inside].max() < 1e-3
+
+
+def test_a_turn_is_clockwise_and_the_centre_stays():
+    image = torch.zeros(1, 3, 33, 33)
+    image[..., 16, 26] = 1  # Three o'clock.
+    turned = Zoom(1, 90)(image)[0, 0]
+    assert turned[26, 16] == pytest.approx(1, abs=1e-4)  # Six o'clock.
+    image = torch.zeros(1, 3, 33, 33)
+    image[..., 16, 16] = 1
+    assert Zoom(1.6, 40)(image)[0, 0].argmax() == 16 * 33 + 16
+
+
+def test_a_quarter_turn_of_a_square_is_exact_and_no_zoom_changes_nothing():
+    image = torch.rand(1, 3, 20, 20)
+    assert torch.allclose(Zoom(1, 90)(image), image.rot90(-1, (-2, -1)), atol=1e-4)
+    assert torch.allclose(Zoom(1)(image), image, atol=1e-5)
+
+
+@pytest.mark.parametrize(("factor", "degrees"), [(0.5, 0), (0.3, 30), (1, 45), (1.1, 170)])
+def test_borders_are_never_black(factor, degrees):
+    light = 0.8 + 0.2 * torch.rand(1, 3, 40, 70)
+    assert Zoom(factor, degrees)(light).min() > 0.75
+    assert Zoom(factor, degrees)(torch.full((1, 3, 40, 70), 0.8)) == pytest.approx(torch.full((1, 3, 40, 70), 0.8), abs=1e-5)
+
+
+def test_a_zoom_stays_in_range_and_keeps_what_8_bits_would_lose():
+    edges = (torch.rand(1, 3, 40, 40) > 0.5).float()
+    zoomed = Zoom(1.3, 5)(edges)
+    assert 0 <= zoomed.min()
+    assert zoomed.max() <= 1
+    faint = torch.full((1, 3, 40, 40), 0.5) + 1e-4 * torch.rand(1, 3, 40, 40)
+    assert Zoom(1.2)(faint).std() > 1e-5

@@ -153,7 +153,7 @@ def test_a_run_shows_its_previews_then_before_and_after(recipe, pictures):
 
 def test_an_example_fills_every_input(recipe):
     page = tab(recipe)
-    example = next(example for example in examples.read_all() if isinstance(example.recipe, recipe))
+    example = next(example for example in examples.read_all() if type(example.recipe) is recipe)
     update = page.filled(example)
     assert [update[picture] for picture in page.pictures] == [str(path) for path in example.pictures.values()]
     assert [update[control] for control in page.controls] == list(example.recipe.model_dump().values())
@@ -288,5 +288,5 @@ def test_every_run_goes_through_what_lends_the_gpu(pictures, recipe):
 
     demo = ui.build(fake, lend=lend)
     (endpoint,) = (fn.fn for fn in demo.fns.values() if fn.api_name == recipe.name)
-    assert len(list(endpoint(*pictures, *recipe().model_dump().values(), *[None] * len(recipe.extras)))) == STEPS
+    assert len(list(endpoint(*pictures, *recipe().model_dump().values(), *[None] * len(recipe.extras)))) >= STEPS
     assert lent == [recipe()]

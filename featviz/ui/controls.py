@@ -14,6 +14,12 @@ MOST_STOPS = 10_000
 """A slider with more stops than this cannot be set by hand, so such a field is a box to type in."""
 
 
+RETURNS = {
+    "picture": "The picture: previews while it works, then the final one as a full-quality PNG.",
+    "video": "The video as an MP4, when it is done.",
+}
+
+
 def label(name: str) -> str:
     """`octave_scale` → "Octave scale"."""
     return name.replace("_", " ").capitalize()
@@ -80,7 +86,7 @@ def named_after(recipe: type[Recipe], call: Callable[[Sequence[Any]], Iterator[A
             *(f"    {role}: {meaning}" for role, meaning in recipe.extras.items()),
             "",
             "Returns:",
-            "    The picture: previews while it works, then the final one as a full-quality PNG.",
+            f"    {RETURNS[recipe.produces]}",
         ]
     )
     return endpoint

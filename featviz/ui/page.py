@@ -1,14 +1,15 @@
 """The page: a tab for each recipe, and behind each tab an endpoint for programs."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_pil_to_cache
+from gradio.processing_utils import save_file_to_cache, save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image, ImageOps
 
@@ -17,7 +18,8 @@ from featviz.recipe import Recipe, group
 from featviz.stream import NETWORKS, RECIPES, Preview, stream
 from featviz.ui import words
 from featviz.ui.controls import caption, control, label, named_after
-from featviz.ui.running import Runner, checked, polite
+from featviz.ui.running import Runner, checked, polite, sentences
+from featviz.video import Video
 
 HOURS_KEPT = 2
 """How long pictures stay on the server's disk."""
@@ -45,8 +47,8 @@ class Shot:
     before: Image.Image
     preview: Preview
 
-    def compared(self) -> tuple[Image.Image, str]:
-        """The picture before, at the size of the result, and the result's file."""
+    def shown(self) -> tuple[Image.Image, str] | str:
+        """What is shown when the run is over: the picture before, at the size of the result, and the result's file."""
         return self.before.resize(self.preview.picture.size, Image.Resampling.LANCZOS), self.file()
 
     def file(self) -> str:
@@ -85,13 +87,16 @@ def build(
         with gr.Tabs():
             for recipe in RECIPES.values():
                 with gr.Tab(recipe.title, id=recipe.name):
-                    Tab(recipe, run, [example for example in shown if isinstance(example.recipe, recipe)])
+                    kind = VideoTab if recipe.produces == "video" else Tab
+                    kind(recipe, run, [example for example in shown if type(example.recipe) is recipe])
         _footer(folder)
     return demo
 
 
 class Tab:
     """Inputs left, result right, examples that run on one click, and the endpoint of the same name."""
+
+    FILE = "PNG"
 
     def __init__(self, recipe: type[Recipe], run: Runner, shown: Sequence[examples.Example]):
         self.recipe = recipe
@@ -143,17 +148,21 @@ class Tab:
             self.status = gr.HTML(_line("Choose a picture, or click an example."), elem_classes="status")
             shared = {"height": 480, "interactive": False, "elem_classes": "view"}
             self.view = gr.Image(label="Result", format="jpeg", buttons=[], alt_text="The picture so far.", **shared)
-            self.compare = gr.ImageSlider(
-                label="Before and after", format="png", max_height=480, buttons=["fullscreen"], visible=False, **shared
-            )
+            self.compare = self._final(shared)
             self.stop = gr.Button("Stop", variant="stop", visible=False)  # Here, since on a phone the controls are out of sight.
-            self.download = gr.DownloadButton("Download PNG", interactive=False)
+            self.download = gr.DownloadButton(f"Download {self.FILE}", interactive=False)
         self.earlier = gr.Gallery(
             label="Earlier results", columns=4, height=180, fit_columns=False, interactive=False, visible=False
         )
         self.latest = gr.State()
         self.kept = gr.State([])
         self.turn = gr.State(Turn())
+
+    def _final(self, shared: dict[str, Any]) -> gr.components.Component:
+        """What shows a run that is over."""
+        return gr.ImageSlider(
+            label="Before and after", format="png", max_height=480, buttons=["fullscreen"], visible=False, **shared
+        )
 
     def _events(self, buttons: Sequence[tuple[gr.Button, examples.Example]]) -> None:
         inputs = [*self.pictures, *self.controls, *self.extras, self.latest, self.kept, self.turn]
@@ -175,17 +184,26 @@ class Tab:
         self.stop.click(None, cancels=runs).then(self.stopped, [self.latest, self.turn], outputs, **at_once)
 
     def _endpoint(self) -> None:
-        """For programs: the recipe's own name and parameters, one picture out, lossless."""
-        result = gr.Image(label="Result", format="png", visible=False)
+        """For programs: the recipe's own name and parameters, one result out."""
         gr.Button(visible=False).click(
-            named_after(self.recipe, self._pictures),
-            [*self.pictures, *self.controls, *self.extras], result, api_name=self.recipe.name, preprocess=False, **RUNS_AT_ONCE,
+            named_after(self.recipe, self._answers),
+            [*self.pictures, *self.controls, *self.extras], self._answer(), api_name=self.recipe.name, preprocess=False, **RUNS_AT_ONCE,
         )  # fmt: skip
 
-    def _pictures(self, sent: Sequence[Any]) -> Iterator[Image.Image]:
-        chosen, pictures = checked(self.recipe, sent)
-        for preview in self.run(chosen, **pictures):
-            yield preview.picture
+    def _answer(self) -> gr.components.Component:
+        """What programs get: lossless."""
+        return gr.Image(label="Result", format="png", visible=False)
+
+    def _answers(self, sent: Sequence[Any]) -> Iterator[Any]:
+        """What goes into `_answer` in the course of a run."""
+        for shot in self._shots(*checked(self.recipe, sent)):
+            yield shot.preview.picture
+
+    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image]) -> Iterator[Shot]:
+        """A run, as the page keeps it."""
+        before = next(iter(pictures.values()))
+        for preview in self.run(recipe, **pictures):
+            yield Shot(recipe, before, preview)
 
     def filled(self, example: examples.Example) -> dict:
         """An example in the inputs, about to run."""
@@ -210,18 +228,14 @@ class Tab:
         try:
             recipe, pictures = checked(self.recipe, sent)
             yield {self.status: _line("Getting ready…", 0)}
-            before = next(iter(pictures.values()))
-            for preview in self.run(recipe, **pictures):
+            for now in self._shots(recipe, pictures):
                 if turn.number != mine:
                     yield {self.status: gr.skip()}  # Gradio shows what was yielded last once more.
                     return
-                first, shot = shot is latest, Shot(recipe, before, preview)
-                changes = {self.view: preview.picture.convert("RGB"), self.status: _progress(preview), self.latest: shot}
+                first, shot, picture = shot is latest, now, now.preview.picture.convert("RGB")
+                changes = {self.view: picture, self.status: _progress(now.preview), self.latest: shot}
                 if first:  # Until now the last result was in sight; from now on it is among the earlier ones.
-                    changes |= {
-                        self.view: gr.update(value=preview.picture.convert("RGB"), visible=True),
-                        self.compare: gr.update(visible=False),
-                    }
+                    changes |= {self.view: gr.update(value=picture, visible=True), self.compare: gr.update(visible=False)}
                     if latest is not None:
                         kept = [(latest.file(), caption(latest.recipe)), *kept][:EARLIER_KEPT]
                         changes |= {self.kept: kept, self.earlier: gr.update(value=kept, visible=True)}
@@ -240,13 +254,81 @@ class Tab:
         idle = {self.go: gr.update(interactive=True), self.stop: gr.update(visible=False)}
         if shot is None:
             return idle | {self.status: _line("Stopped before the first step."), self.download: gr.update(visible=True)}
-        before, after = shot.compared()
         return idle | {
             self.view: gr.update(visible=False),
-            self.compare: gr.update(value=(before, after), visible=True),
+            self.compare: gr.update(value=shot.shown(), visible=True),
             self.status: _line(_outcome(shot.preview)),
-            self.download: gr.update(value=after, visible=True, interactive=True),
+            self.download: gr.update(value=shot.file(), visible=True, interactive=True),
         }
+
+
+class Film:
+    """The file of a run that makes a video: in a folder of its own while it grows, then in Gradio's cache."""
+
+    def __init__(self, recipe: Recipe):
+        self._folder = tempfile.TemporaryDirectory()
+        self._video = Video(Path(self._folder.name) / f"featviz_{recipe.name}.mp4", recipe.fps)
+        self._finished: str | None = None
+        self._lock = Lock()
+
+    def write(self, preview: Preview) -> None:
+        if preview.kept:
+            with sentences():
+                self._video.write(preview.picture)
+
+    def finish(self, last: Preview | None) -> str | None:
+        """The file's address, once for all. Where there is no picture yet, `last` has to do."""
+        with self._lock, sentences():
+            if self._finished is None and self._folder is not None:
+                if self._video.count == 0 and last is not None:
+                    self._video.write(last.picture)
+                self._video.close()
+                if self._video.count:
+                    self._finished = save_file_to_cache(self._video.path, get_upload_folder())
+                self._folder.cleanup()
+                self._folder = None
+        return self._finished
+
+
+@dataclass(frozen=True)
+class VideoShot(Shot):
+    """Where a run is that makes a video."""
+
+    film: Film
+
+    def shown(self) -> str:
+        return self.file()
+
+    def file(self) -> str:
+        """A video of what there is so far. It ends here: whoever asks has stopped the run, or has seen its end."""
+        return self.film.finish(self.preview)
+
+
+class VideoTab(Tab):
+    """A tab whose result is a video: single pictures while it is in the making, then a player."""
+
+    FILE = "MP4"
+
+    def _final(self, shared: dict[str, Any]) -> gr.components.Component:
+        return gr.Video(label="Result", autoplay=True, loop=True, buttons=[], visible=False, **shared)
+
+    def _answer(self) -> gr.components.Component:
+        return gr.Video(label="Result", visible=False)
+
+    def _answers(self, sent: Sequence[Any]) -> Iterator[Any]:
+        for shot in self._shots(*checked(self.recipe, sent)):
+            yield None  # A run can be cancelled wherever it yields.
+        yield shot.file()
+
+    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image]) -> Iterator[Shot]:
+        film, preview = Film(recipe), None
+        try:
+            for shot in super()._shots(recipe, pictures):
+                preview = shot.preview
+                film.write(preview)
+                yield VideoShot(recipe, shot.before, preview, film)
+        finally:
+            film.finish(preview)
 
 
 def _progress(preview: Preview) -> str:

@@ -3,7 +3,7 @@
 TITLE = "featviz"
 TAGLINE = "See what a convolutional network sees."
 
-RUN = {"deepdream": "Start dreaming", "style_transfer": "Start painting"}
+RUN = {"deepdream": "Start dreaming", "deepdream_zoom": "Start the journey", "style_transfer": "Start painting"}
 
 HOW_IT_WORKS = {
     "deepdream": """
@@ -22,6 +22,18 @@ DeepDream turns its hints up: **whatever a layer already detects in your picture
    ones, the *octaves*, so that the dream has large shapes as well as fine detail.
 
 *Try it: the same picture with an early, a middle and a late layer. You see how the network builds animals out of edges.*
+""",
+    "deepdream_zoom": """
+A dream you can fly into: **each frame of the video is a dream of the frame before, seen from a little closer.**
+
+1. **Dream.** The picture is changed so that a layer of the network sees more of what it already sees, as under *DeepDream*,
+   but only a little.
+2. **Move closer.** The dream is enlarged about its centre and turned by a fraction of a degree.
+3. **Dream again, on the dream.** What has just been dreamt is now larger, so the layer finds new detail inside of it: an eye
+   gets lashes, and between the lashes another eye begins.
+4. **Repeat.** After a few seconds nothing is left of your picture, and all that is seen is what the network knows.
+
+*Try it: an early layer such as block 5 for a flight through patterns, and a zoom under 1 to fly out instead of in.*
 """,
     "style_transfer": """
 A network sees a picture in more than one way at once, and two of them can be pulled apart: **what is in it, and how it is

@@ -1,0 +1,150 @@
+"""Pictures to a video file, each encoded as it comes: the only file that knows codecs and containers."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from PIL import Image
+
+from featviz.errors import FeatvizError, InputError
+
+
+def _bt709(picture: Image.Image) -> av.VideoFrame:
+    """What every browser plays: H.264 with colour at half the resolution, so an odd last row or column is left out."""
+    picture = picture.crop((0, 0, picture.width // 2 * 2, picture.height // 2 * 2))
+    return av.VideoFrame.from_image(picture).reformat(
+        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, interpolation="LANCZOS"
+    )
+
+
+def _bgra(picture: Image.Image) -> av.VideoFrame:
+    return av.VideoFrame.from_image(picture).reformat(format="bgra")
+
+
+def _palette(picture: Image.Image) -> av.VideoFrame:
+    """256 colours of the picture's own. Not dithered: the grain would flicker, and the file be twice as large."""
+    indexed = picture.quantize(256)
+    palette = np.full((256, 4), 255, np.uint8)  # As FFmpeg has it: alpha first.
+    colours = np.array(indexed.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    palette[: len(colours), 1:] = colours
+    return av.VideoFrame.from_ndarray((np.asarray(indexed), palette), format="pal8")
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the files of an extension are written."""
+
+    codec: str
+    frame: Callable[[Image.Image], av.VideoFrame]
+    """An RGB picture as the codec takes it."""
+    clock: int | None = None
+    """Ticks a second by which frames are timed; None where that is one a frame."""
+    codec_settings: Mapping[str, Any] = field(default_factory=dict)
+    codec_options: Mapping[str, str] = field(default_factory=dict)
+    file_options: Mapping[str, str] = field(default_factory=dict)
+
+
+_SRGB = {  # Or a player guesses, and small videos come out in other colours than large ones.
+    "colorspace": Colorspace.ITU709,
+    "color_primaries": ColorPrimaries.BT709,
+    "color_trc": ColorTrc.IEC61966_2_1,
+    "color_range": ColorRange.MPEG,
+}
+
+FORMATS: dict[str, Format] = {
+    # The index comes first, so that a browser plays before it has all.
+    ".mp4": Format("libx264", _bt709, None, _SRGB, {"crf": "18", "preset": "medium"}, {"movflags": "faststart"}),
+    ".webp": Format("libwebp_anim", _bgra, 1000, {}, {"quality": "80"}, {"loop": "0"}),
+    ".gif": Format("gif", _palette, 100, {}, {}, {"loop": "0"}),
+}
+"""The extension of a file → how it is written. WebP and GIF repeat for ever."""
+
+
+class Video:
+    """A video file that grows by a picture at a time, and can be played as soon as it is closed, whenever that is.
+
+    A context manager. One thread may close what another writes to: what is written later is left out. The file is made when the first picture is written: who writes none leaves none behind.
+
+    Raises:
+        InputError: the extension of `path` is not one of `FORMATS`.
+    """
+
+    def __init__(self, path: str | os.PathLike, fps: int):
+        self.path = Path(path)
+        self._format = format_of(self.path)
+        self._fps = fps
+        self.count = 0
+        """Pictures written."""
+        self._closed = False
+        self._lock = threading.Lock()
+        self._file: av.container.OutputContainer | None = None
+        self._stream: av.VideoStream | None = None
+
+    def write(self, picture: Image.Image) -> None:
+        """Add a picture. All have the size of the first; what transparency they have is left aside.
+
+        Raises:
+            FeatvizError: the file cannot be written.
+        """
+        frame = self._format.frame(picture.convert("RGB"))
+        with self._lock, self._sentence():
+            if self._closed:
+                return
+            if self._file is None:
+                self._open(frame)
+            frame.pts, frame.time_base, frame.duration = self.count, Fraction(1, self._fps), 1
+            self._file.mux(self._stream.encode(frame))
+            self.count += 1
+
+    def close(self) -> None:
+        """Finish the file; a second time does nothing.
+
+        Raises:
+            FeatvizError: the file cannot be written.
+        """
+        with self._lock, self._sentence():
+            file, self._file, self._closed = self._file, None, True
+            if file is not None:
+                with file:
+                    file.mux(self._stream.encode(None))
+
+    def __enter__(self) -> "Video":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, frame: av.VideoFrame) -> None:
+        self._file = av.open(self.path, "w", format=self.path.suffix.lower()[1:], options=dict(self._format.file_options))
+        self._stream = self._file.add_stream(self._format.codec, rate=self._fps, options=dict(self._format.codec_options))
+        context = self._stream.codec_context
+        context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
+        context.time_base = Fraction(1, self._format.clock or self._fps)
+        for name, value in self._format.codec_settings.items():
+            setattr(context, name, value)
+
+    @contextmanager
+    def _sentence(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, av.FFmpegError) as error:
+            raise FeatvizError(f"The video '{self.path}' could not be written: {error.strerror or error}.") from error
+
+
+def format_of(path: str | os.PathLike) -> Format:
+    """How the file of this name is written.
+
+    Raises:
+        InputError: its extension is not one of `FORMATS`.
+    """
+    if (extension := Path(path).suffix.lower()) not in FORMATS:
+        raise InputError(f"'{path}' has no extension of a video; accepted: {', '.join(FORMATS)}.")
+    return FORMATS[extension]

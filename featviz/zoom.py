@@ -1,0 +1,72 @@
+"""Zoom: dream, zoom in and turn a little, and dream again: a journey into the picture."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from featviz.dream import DeepDream
+from featviz.networks import ADDRESSES, Network
+from featviz.recipe import Demand, Frame, param
+from featviz.transforms import Zoom
+
+
+class DreamZoom(DeepDream):
+    """Fly into a dream: each frame of the video dreams on the one before, zoomed in a little (Mordvintsev et al., 2015)."""
+
+    name: ClassVar[str] = "deepdream_zoom"
+    title: ClassVar[str] = "Zoom"
+    produces: ClassVar[Literal["picture", "video"]] = "video"
+
+    layer: Literal[ADDRESSES] = param(
+        "efficientnet_lite0/block9",
+        "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals.",
+    )
+    strength: float = param(1.0, "Mean change of a pixel in each step, of 255.", ge=0.1, le=10, step=0.1)
+    steps: int = param(2, "Steps of gradient ascent in each octave of each frame.", ge=1, le=100, group="Octaves")
+    size: int = param(400, "Longest side of the video, in pixels.", ge=64, le=4096, step=16, group="Video")
+    octaves: int = param(
+        4, "Sizes each frame passes through, small to large: more give larger structures.", ge=1, le=10, group="Octaves"
+    )
+    seconds: float = param(4.0, "Length of the video.", ge=0.1, le=60, step=0.1)
+    zoom: float = param(1.6, "How much larger everything gets in a second; under 1 it goes backwards.", ge=0.25, le=4, step=0.05)
+    turn: float = param(
+        6.0, "Degrees turned in a second, clockwise; negative ones turn the other way.", ge=-180, le=180, step=1, group="Video"
+    )
+    fps: int = param(12, "Frames a second: more are smoother, take longer and dream more often.", ge=1, le=50, group="Video")
+
+    @property
+    def frames(self) -> int:
+        """Of the video."""
+        return max(1, round(self.seconds * self.fps))
+
+    def run(self, network: Network, *, image: Tensor, **extras: Tensor) -> Iterator[Frame]:
+        """Yields a frame after each step of each octave of each picture of the video, whose last one is `kept`.
+
+        The first picture is a plain dream. While a later one is in the making, the one before is shown: its small
+        octaves would flicker. Pictures stay float32 from one to the next and are never rounded. Takes what
+        `DeepDream.run` takes, and raises what it raises.
+        """
+        motion = Zoom(self.zoom ** (1 / self.fps), self.turn / self.fps)
+        finished = None
+        for number in range(self.frames):
+            # Another seed for each, or what the shifts favour would stand still on the screen.
+            dream = self.model_copy(update={"seed": (self.seed + number) % 2**31})
+            before = image if finished is None else motion(finished)
+            for frame in DeepDream.run(dream, network, image=before, **extras):
+                done = frame.step == frame.steps
+                yield replace(
+                    frame,
+                    step=number * frame.steps + frame.step,
+                    steps=self.frames * frame.steps,
+                    stage=f"frame {number + 1} of {self.frames}",
+                    work=(number + frame.work) / self.frames,
+                    image=frame.image if done or finished is None else finished,
+                    kept=done,
+                )
+            finished = frame.image
+
+    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
+        dream = super().demand(network, size)
+        return replace(dream, flops=dream.flops * self.frames)

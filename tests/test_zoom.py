@@ -1,0 +1,141 @@
+"""Zoom on a bundled network: every picture is a dream of the one before, moved."""
+
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from featviz import examples
+from featviz.dream import DeepDream
+from featviz.images import open_picture, to_tensor
+from featviz.networks import load
+from featviz.recipe import Frame, group
+from featviz.stream import film
+from featviz.transforms import Zoom
+from featviz.zoom import DreamZoom
+
+FILE = examples.FOLDER / "mountain.jpg"
+MOUNTAIN = to_tensor(open_picture(FILE))
+QUICK = {"size": 96, "octaves": 2, "steps": 1, "seconds": 0.5, "fps": 8}
+
+
+def frames(recipe: DreamZoom, **images: torch.Tensor) -> list[Frame]:
+    return list(recipe.run(load(recipe.network_name), **{"image": MOUNTAIN, **images}))
+
+
+def pictures(recipe: DreamZoom) -> list[torch.Tensor]:
+    return [frame.image for frame in frames(recipe) if frame.kept]
+
+
+def likeness(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Correlation of the middles, where no border plays a part."""
+    height, width = (side // 4 for side in one.shape[-2:])
+    middles = [image[..., height:-height, width:-width].flatten() for image in (one, other)]
+    return torch.corrcoef(torch.stack(middles))[0, 1].item()
+
+
+def test_every_picture_is_the_dream_of_the_one_before_to_the_bit():
+    """Against the slow way, by DeepDream itself: nothing is rounded on the way, and each has its own seed."""
+    fields = {"layer": "efficientnet_lite0/block5", "size": 96, "octaves": 2, "steps": 2, "strength": 2.0}
+    made = pictures(DreamZoom(**fields, seconds=0.5, fps=6, zoom=2.0, turn=30, seed=5))
+    assert len(made) == 3
+    image = MOUNTAIN
+    for number, picture in enumerate(made):
+        *_, frame = DeepDream(**fields, seed=5 + number).run(load("efficientnet_lite0"), image=image)
+        assert torch.equal(picture, frame.image)
+        image = Zoom(2 ** (1 / 6), 30 / 6)(picture)
+
+
+def test_each_picture_resembles_the_one_before_more_when_that_is_moved():
+    recipe = DreamZoom(**QUICK, zoom=3, turn=60)
+    made = pictures(recipe)
+    for before, after in pairwise(made):
+        assert not torch.equal(before, after)
+        assert likeness(Zoom(3 ** (1 / 8), 60 / 8)(before), after) > likeness(before, after) + 0.05
+
+
+@pytest.mark.parametrize("fps", [4, 8])
+def test_a_second_moves_as_far_at_any_number_of_frames(fps):
+    made = pictures(DreamZoom(**QUICK | {"fps": fps, "seconds": 1.3, "strength": 0.1}, zoom=1.6, turn=24))
+    same = likeness(Zoom(1.6, 24)(made[0]), made[fps])
+    assert same > 0.9
+    for zoom, turn in ((1.6**0.5, 24), (1.6**2, 24), (1.6, 12), (1.6, 48), (1.6, -24)):
+        assert likeness(Zoom(zoom, turn)(made[0]), made[fps]) < same - 0.02
+
+
+def test_frames_count_steps_and_work_and_show_a_finished_picture_from_the_second_on():
+    seen = frames(DreamZoom(**QUICK))
+    assert [frame.step for frame in seen] == list(range(1, 9))
+    assert {frame.steps for frame in seen} == {8}
+    assert [frame.stage for frame in seen] == [f"frame {number} of 4" for number in (1, 1, 2, 2, 3, 3, 4, 4)]
+    assert [frame.kept for frame in seen] == [False, True] * 4
+    assert [frame.work for frame in seen] == sorted(frame.work for frame in seen)
+    assert seen[-1].work == 1
+    assert seen[0].image.shape != seen[1].image.shape == (1, 3, 64, 96)  # The first dream is shown as it grows.
+    assert all(torch.equal(frame.image, before.image) for before, frame in zip(seen[1::2], seen[2::2], strict=False))
+    assert all(frame.image.min() >= 0 and frame.image.max() <= 1 and not frame.image.requires_grad for frame in seen)
+
+
+@pytest.mark.parametrize(("seconds", "fps", "count"), [(0.1, 1, 1), (0.5, 12, 6), (1.1, 7, 8), (2.0, 50, 100)])
+def test_the_length_is_the_seconds_to_the_nearest_frame(seconds, fps, count):
+    assert DreamZoom(seconds=seconds, fps=fps).frames == count
+
+
+def test_the_same_seed_gives_the_same_film_and_another_another():
+    one, two, other = (pictures(DreamZoom(**QUICK, seed=seed))[-1] for seed in (3, 3, 4))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_the_greatest_seed_works():
+    assert len(pictures(DreamZoom(**QUICK | {"seconds": 0.25}, seed=2**31 - 1))) == 2
+
+
+def test_a_guide_leads_every_picture_and_a_mask_stays_where_it_is():
+    recipe = DreamZoom(**QUICK | {"seconds": 0.25}, zoom=1, turn=0)
+    free = [frame.image for frame in frames(recipe) if frame.kept]
+    guided = [frame.image for frame in frames(recipe, guide=MOUNTAIN.flip(-1)) if frame.kept]
+    assert not any(torch.equal(one, other) for one, other in zip(free, guided, strict=True))
+    mask = torch.zeros(1, 3, 64, 96)
+    mask[..., :48] = 1
+    masked = [frame.image for frame in frames(recipe.model_copy(update={"feather": 0}), mask=mask) if frame.kept]
+    assert torch.allclose(masked[0][..., 60:], masked[1][..., 60:], atol=1e-5)
+    assert not torch.allclose(masked[0][..., :40], masked[1][..., :40], atol=1e-2)
+
+
+def test_the_demand_is_that_of_all_its_dreams():
+    network = load("efficientnet_lite0")
+    recipe = DreamZoom(**QUICK)
+    one = DeepDream(**{name: getattr(recipe, name) for name in DeepDream.model_fields}).demand(network, (100, 150))
+    assert recipe.demand(network, (100, 150)).flops == pytest.approx(4 * one.flops)
+    assert recipe.demand(network, (100, 150)).bytes == one.bytes
+
+
+def test_a_beginner_meets_four_controls():
+    in_sight = [name for name, field in DreamZoom.model_fields.items() if not group(field)]
+    assert in_sight == ["layer", "strength", "seconds", "zoom"]
+
+
+def test_a_film_is_as_long_as_fast_and_as_large_as_asked_and_moves(tmp_path):
+    for _ in film(DreamZoom(**QUICK), tmp_path / "a.mp4", image=FILE):
+        pass
+    with av.open(tmp_path / "a.mp4") as file:
+        (stream,) = file.streams
+        made = [frame.to_ndarray(format="rgb24").astype(float) for frame in file.decode(stream)]
+        assert (len(made), stream.average_rate) == (4, 8)
+        assert float(stream.duration * stream.time_base) == pytest.approx(0.5)
+    assert {picture.shape for picture in made} == {(64, 96, 3)}
+    assert all(np.abs(after - before).mean() > 2 for before, after in pairwise(made))
+
+
+def test_a_film_shows_the_recipe_s_pictures(tmp_path):
+    recipe = DreamZoom(**QUICK)
+    for _ in film(recipe, tmp_path / "a.mp4", image=FILE):
+        pass
+    with av.open(tmp_path / "a.mp4") as file:
+        made = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    for frame, picture in zip(made, pictures(recipe), strict=True):
+        written = torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255
+        assert likeness(written, picture) > 0.98
