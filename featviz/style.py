@@ -17,7 +17,7 @@ from featviz.transforms import Roll
 STEP_SIZE = 0.05
 """Of Adam, at the start of each scale: about how far a pixel moves in a step, of a range of 1."""
 
-STYLE, SMOOTHNESS = 20.0, 40.0
+STYLE, SMOOTHNESS = 20.0, 120.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
 target, so that these two numbers serve every network, layer and size."""
 
