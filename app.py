@@ -5,11 +5,10 @@ import spaces  # isort: skip  # First, since it has to see torch being imported.
 import argparse
 import os
 import threading
-from functools import partial
 from typing import get_args
 
 from featviz import ui
-from featviz.stream import Device, stream, warm_up
+from featviz.stream import Device, warm_up
 
 parser = argparse.ArgumentParser(description="featviz in the browser, with an API and an MCP server.")
 parser.add_argument("--host", help="address to listen on; 0.0.0.0 lets others in (default: 127.0.0.1)")
@@ -18,7 +17,7 @@ parser.add_argument("--share", action="store_true", help="make a public link thr
 parser.add_argument("--device", choices=get_args(Device), default="auto", help="where to compute (default: %(default)s)")
 args = parser.parse_args(None if __name__ == "__main__" else [])
 
-demo = ui.build(partial(stream, device=args.device), lend=spaces.GPU(duration=60))
+demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=60))
 
 if __name__ == "__main__":
     warming = threading.Thread(target=warm_up, args=(args.device,), daemon=True)

@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -11,11 +12,11 @@ from PIL import Image
 from featviz import examples, ui
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe, bounds, choices, group, param
-from featviz.stream import NETWORKS, RECIPES, Preview
+from featviz.stream import NETWORKS, RECIPES, Estimate, Preview
 from featviz.ui import words
 from featviz.ui.controls import caption, control, named_after, spoken
-from featviz.ui.page import Tab, Turn
-from featviz.ui.running import SORRY, polite
+from featviz.ui.running import SORRY, Engine, Turn
+from featviz.ui.tab import Tab
 
 FIELDS = [(recipe, name) for recipe in RECIPES.values() for name in recipe.model_fields]
 STEPS = 3
@@ -27,6 +28,21 @@ def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
     for step in range(1, STEPS + 1):
         darker = first.point(lambda value, step=step: value // (step + 1))
         yield Preview(step, STEPS, "octave 1 of 1", step / STEPS, seconds_left=STEPS - step, loss=0.0, picture=darker)
+
+
+def fake_sheet(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
+    """Two layers of the recipe's network."""
+    layers = [f"{recipe.network_name}/{layer}" for layer in NETWORKS[recipe.network_name].layers]
+    preview = next(fake(recipe, **pictures))
+    yield from (replace(preview, stage=layer) for layer in layers[:2])
+
+
+def fake_estimate(recipe: Recipe, size: tuple[int, int]) -> Estimate:
+    """A second and a kilobyte for each pixel of the result's longest side."""
+    return Estimate(recipe.size, recipe.size * 1e3)
+
+
+ENGINE = Engine(fake, fake_sheet, fake_estimate)
 
 
 @pytest.fixture(params=RECIPES.values(), ids=RECIPES)
@@ -49,8 +65,9 @@ def cache(tidy_gradio, tmp_path, monkeypatch):
 
 
 def tab(recipe: type[Recipe], run=fake) -> Tab:
+    looks = [look for look in examples.looks() if type(look.recipe) is recipe]
     with gr.Blocks(analytics_enabled=False):
-        return Tab(recipe, polite(run), [])
+        return Tab(recipe, replace(ENGINE, run=run).lent(lambda run: run), [], looks)
 
 
 def started(tab: Tab, pictures: list, latest=None, kept=(), turn=None, **fields) -> Iterator[dict]:
@@ -165,7 +182,8 @@ def test_another_run_keeps_the_result_before_it(recipe, pictures):
     *_, preview, _ = started(page, pictures, size=128)
     latest = preview[page.latest]
     _, first, *_ = started(page, pictures, latest=latest)
-    ((file, words_below),) = first[page.kept]
+    ((file, words_below),) = first[page.earlier]["value"]
+    assert first[page.kept] == [latest]
     assert words_below == "size 128"
     with Image.open(file) as kept:
         assert kept.tobytes() == latest.preview.picture.tobytes()
@@ -259,20 +277,20 @@ def test_the_page_has_words_for_every_recipe_and_an_example():
 
 
 def test_only_the_recipes_are_public():
-    demo = ui.build(fake)
+    demo = ui.build(ENGINE)
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility != "private"}
     assert public == set(RECIPES)
 
 
 def test_every_licence_and_source_is_on_the_page():
-    text = " ".join(str(block.value) for block in ui.build(fake).blocks.values() if isinstance(block, gr.Markdown))
+    text = " ".join(str(block.value) for block in ui.build(ENGINE).blocks.values() if isinstance(block, gr.Markdown))
     assert all(spec.licence in text and spec.title in text for spec in NETWORKS.values())
     assert all(path.name in text for example in examples.read_all() for path in example.pictures.values())
 
 
 def test_the_examples_thumbnails_outlive_the_visitors_pictures():
-    icons = [block for block in ui.build(fake).blocks.values() if isinstance(block, gr.Button) and block.icon]
-    assert [button.value for button in icons] == [example.title for example in examples.read_all()]
+    icons = [block for block in ui.build(ENGINE).blocks.values() if isinstance(block, gr.Button) and block.icon]
+    assert {button.value for button in icons} == {one.title for one in (*examples.read_all(), *examples.looks())}
     assert all(button.icon["path"] in button.keep_in_cache for button in icons)
 
 
@@ -286,7 +304,7 @@ def test_every_run_goes_through_what_lends_the_gpu(pictures, recipe):
 
         return borrowed
 
-    demo = ui.build(fake, lend=lend)
+    demo = ui.build(ENGINE, lend=lend)
     (endpoint,) = (fn.fn for fn in demo.fns.values() if fn.api_name == recipe.name)
     assert len(list(endpoint(*pictures, *recipe().model_dump().values(), *[None] * len(recipe.extras)))) >= STEPS
     assert lent == [recipe()]

@@ -12,8 +12,8 @@ from featviz.errors import FeatvizError
 from featviz.recipe import Recipe
 from featviz.stream import Preview
 from featviz.ui.controls import named_after
-from featviz.ui.page import Turn, VideoTab
-from featviz.ui.running import polite
+from featviz.ui.running import Engine, Turn
+from featviz.ui.video import VideoTab
 from featviz.zoom import DreamZoom
 
 GREYS = [200, 150, 100, 50]
@@ -41,7 +41,7 @@ def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
 
 def tab(run=fake) -> VideoTab:
     with gr.Blocks(analytics_enabled=False):
-        return VideoTab(DreamZoom, polite(run), [])
+        return VideoTab(DreamZoom, Engine(run).lent(lambda run: run), [])
 
 
 def started(page: VideoTab, picture: dict, latest=None, turn=None) -> Iterator[dict]:
@@ -91,7 +91,7 @@ def test_another_run_keeps_the_video_before_it(picture):
     page = tab()
     *_, preview, _ = started(page, picture)
     _, first, *_ = started(page, picture, latest=preview[page.latest])
-    ((file, _),) = first[page.kept]
+    ((file, _),) = first[page.earlier]["value"]
     assert greys(file) == pytest.approx(GREYS, abs=3)
 
 

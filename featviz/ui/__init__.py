@@ -2,5 +2,6 @@
 
 from featviz.ui.look import launch
 from featviz.ui.page import build
+from featviz.ui.running import Engine
 
-__all__ = ["build", "launch"]
+__all__ = ["Engine", "build", "launch"]

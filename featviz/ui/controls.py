@@ -55,8 +55,13 @@ def caption(recipe: Recipe) -> str:
     """What sets a run apart: its fields that are not at their defaults."""
     values = {name: (getattr(recipe, name), field.default) for name, field in type(recipe).model_fields.items()}
     changed = {name: value for name, (value, default) in values.items() if value != default}
-    parts = (spoken(v) if isinstance(v, str) else f"{label(name).lower()} {v:g}" for name, v in changed.items())
-    return ", ".join(parts) or "default settings"
+    return ", ".join(_said(name, value) for name, value in changed.items()) or "default settings"
+
+
+def _said(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return label(name).lower() if value else f"no {label(name).lower()}"
+    return spoken(value) if isinstance(value, str) else f"{label(name).lower()} {value:g}"
 
 
 def named_after(recipe: type[Recipe], call: Callable[[Sequence[Any]], Iterator[Any]]) -> Callable[..., Iterator[Any]]:

@@ -1,23 +1,30 @@
-"""A run as the surfaces see it: what is checked before it starts, and what people read when it cannot go on."""
+"""A run as the surfaces see it: what is checked before it starts, what is kept of it, and what people read meanwhile."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from dataclasses import dataclass, replace
+from functools import partial, wraps
 from html import escape
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_base64_to_cache
+from gradio.processing_utils import save_base64_to_cache, save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe
-from featviz.stream import Preview, open_picture
+from featviz.stream import Device, Estimate, Preview, estimate, layer_sheet, open_picture, stream
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""
+
+RUNS_AT_ONCE = {"concurrency_id": "runs", "concurrency_limit": 4}
+"""They take turns on the device step by step, so nobody waits for a whole run of someone else."""
+
+BEHIND_THE_PAGE = {"api_visibility": "private", "show_progress": "hidden"}
+"""Events of the page alone. Nothing may cover the preview: a line of its own says how far a run is."""
 
 SORRY = "Something went wrong on our side, and it has been noted. Please try again, or try another picture."
 
@@ -49,6 +56,57 @@ def polite(run: Runner) -> Runner:
     return polite_run
 
 
+@dataclass(frozen=True)
+class Engine:
+    """What the page asks of the library; tests put something quicker in its place."""
+
+    run: Runner = stream
+    sheet: Runner = layer_sheet
+    estimate: Callable[[Recipe, tuple[int, int]], Estimate] = estimate
+
+    @classmethod
+    def on(cls, device: Device) -> "Engine":
+        return cls(*(partial(ask, device=device) for ask in (stream, layer_sheet, estimate)))
+
+    def lent(self, lend: Callable[[Runner], Runner]) -> "Engine":
+        """The same, on a device that is borrowed for each run."""
+        return replace(self, run=lend(polite(self.run)), sheet=lend(polite(self.sheet)))
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """The latest picture of a run, and what it was made of."""
+
+    recipe: Recipe
+    before: Image.Image
+    preview: Preview
+
+    def shown(self) -> tuple[Image.Image, str] | str:
+        """What is shown when the run is over: the picture before, at the size of the result, and the result's file."""
+        return self.before.resize(self.preview.picture.size, Image.Resampling.LANCZOS), self.file()
+
+    def file(self) -> str:
+        """A PNG of full quality, in Gradio's cache, which is emptied regularly."""
+        return save_pil_to_cache(self.preview.picture, get_upload_folder(), name=f"featviz_{self.recipe.name}", format="png")
+
+
+@dataclass
+class Turn:
+    """Whose turn it is on a visitor's page. A run that is stopped or replaced works on until its step ends, and a double
+    click starts two; only the last one started shows anything."""
+
+    number: int = 0
+    busy: bool = False
+
+    def take(self) -> int:
+        self.number, self.busy = self.number + 1, True
+        return self.number
+
+    def rest(self) -> None:
+        """Nobody's turn any more."""
+        self.number, self.busy = self.number + 1, False
+
+
 def checked(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
     """The recipe and its opened pictures out of what was sent: all that can be wrong is found before a GPU is asked for."""
     with sentences():
@@ -65,3 +123,22 @@ def file_of(sent: Mapping[str, Any] | None) -> str | None:
     if (url := sent.get("url") or "").startswith("data:"):
         return save_base64_to_cache(url, get_upload_folder())
     return sent["path"]
+
+
+def line(text: str, share: float | None = None) -> str:
+    """A line that says how far something is. Only what stays for a while is read out to those who listen, not every step."""
+    if share is None:
+        return f'<p role="status">{text}</p>'
+    return f'<progress value="{share:.3f}" max="1" aria-label="Progress of the run"></progress><p>{text}</p>'
+
+
+def progress(preview: Preview) -> str:
+    left = f"about {max(1, round(preview.seconds_left))} s left" if not preview.done else "done"
+    stage = preview.stage[:1].upper() + preview.stage[1:]
+    return line(f"{stage} · step {preview.step} of {preview.steps} · {left}", preview.work)
+
+
+def outcome(preview: Preview) -> str:
+    width, height = preview.picture.size
+    how = f"Done in {preview.steps} steps" if preview.done else f"Stopped at step {preview.step} of {preview.steps}"
+    return f"{how} · {width}×{height} pixels"

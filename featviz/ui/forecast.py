@@ -1,0 +1,117 @@
+"""Before a run: what it is going to take, and the largest size that this machine can be asked for."""
+
+import logging
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from featviz.errors import FeatvizError
+from featviz.recipe import Recipe, bounds, increment
+from featviz.stream import Estimate
+from featviz.ui.running import BEHIND_THE_PAGE, file_of
+
+PATIENCE = 15 * 60
+"""Seconds that a run may take before a smaller one is offered."""
+
+logger = logging.getLogger(__name__)
+
+Estimator = Callable[[Recipe, tuple[int, int]], Estimate]
+
+
+class Forecast:
+    """A quiet line beside the button that starts a run; where that would be too much, a button that makes it less."""
+
+    def __init__(self, recipe: type[Recipe], estimate: Estimator):
+        self.recipe, self.estimate = recipe, estimate
+        self.line = gr.HTML(elem_classes="forecast")
+        self.smaller = gr.Button(visible=False, size="sm", elem_classes="quiet")
+        self.fitting = gr.State()
+
+    def events(self, picture: gr.Image, controls: dict[str, gr.components.Component]) -> None:
+        """`controls`: the recipe's, by the names of their fields."""
+        at_once = {"queue": False, **BEHIND_THE_PAGE}
+        inputs = [picture, *controls.values()]
+        gr.on(
+            [component.change for component in inputs],
+            lambda sent, *values: self.foretold(sent, values),
+            inputs,
+            [self.line, self.smaller, self.fitting],
+            preprocess=False,
+            trigger_mode="always_last",
+            **at_once,
+        )
+        sized = [controls[name] for name in ("size", "full_size") if name in controls]
+        self.smaller.click(lambda size: [size, False][: len(sized)], self.fitting, sized, **at_once)
+
+    def foretold(self, sent: Mapping[str, Any] | None, values: Sequence[Any]) -> dict:
+        """What the page says of a run with these settings."""
+        said, fitting = self.sentence(sent, values)
+        offer = gr.update(visible=fitting is not None, value=f"Use size {fitting}")
+        return {self.line: f"<p>{escape(said, quote=False)}</p>", self.smaller: offer, self.fitting: fitting}
+
+    def sentence(self, sent: Mapping[str, Any] | None, values: Sequence[Any]) -> tuple[str, int | None]:
+        """What is said, and the largest size that fits, where the one that is set does not."""
+        try:
+            recipe = self.recipe(**dict(zip(self.recipe.model_fields, values, strict=True)))
+            if sent is None:
+                return "", None
+            with Image.open(file_of(sent)) as picture:
+                estimate, free = partial(self.estimate, size=picture.size), free_memory()
+            needed = estimate(recipe)
+        except FeatvizError as error:
+            return str(error), None
+        except OSError:
+            return "", None  # Not a picture. It is said when a run is asked for.
+        except Exception:
+            logger.exception("No estimate.")
+            return "", None
+        said = f"About {duration(needed.seconds)} and {gigabytes(needed.bytes)} on this machine."
+        if fits(needed, free):
+            return said, None
+        reason = f"there are {gigabytes(free)} free" if needed.bytes > free else f"that is over {duration(PATIENCE)}"
+        fitting = largest(recipe, lambda smaller: fits(estimate(smaller), free))
+        return f"{said[:-1]}; {reason}." + (f" Size {fitting} would fit." if fitting else ""), fitting
+
+
+def fits(needed: Estimate, free: float) -> bool:
+    return needed.bytes <= free and needed.seconds <= PATIENCE
+
+
+def largest(recipe: Recipe, possible: Callable[[Recipe], bool]) -> int | None:
+    """The largest size a recipe can have that is possible, or None where not even the smallest is."""
+    field = type(recipe).model_fields["size"]
+    low, high = bounds(field)
+    sizes = range(int(low), int(high) + 1, int(increment(field)))
+    change = {"full_size": False} if hasattr(recipe, "full_size") else {}
+    count = bisect_right(sizes, False, key=lambda size: not possible(recipe.model_copy(update=change | {"size": size})))
+    return sizes[count - 1] if count else None
+
+
+def free_memory() -> float:
+    """Bytes that this process may still take: what the machine has left, or the container, whichever is less."""
+    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    if not meminfo.exists():
+        return float("inf")  # Not Linux: nothing to go by, so nobody is held back.
+    lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    free = float(lines["MemAvailable"].split()[0]) * 1024
+    with suppress(OSError, ValueError):  # No container, or one without a limit ("max").
+        free = min(free, float((group / "memory.max").read_text()) - float((group / "memory.current").read_text()))
+    return free
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.0f} h"
+
+
+def gigabytes(number: float) -> str:
+    return f"{max(number / 1e9, 0.1):.1f} GB"

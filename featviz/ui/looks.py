@@ -1,0 +1,97 @@
+"""Where to start from: looks, each with what it makes of one picture, and how finely they are worked out."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import gradio as gr
+from gradio.processing_utils import save_pil_to_cache
+from PIL import Image, ImageOps
+
+from featviz.examples import Example, Look
+from featviz.recipe import Recipe, bounds
+from featviz.ui.running import BEHIND_THE_PAGE
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How finely a recipe is worked out: its longest side, where that is not its own, and its steps times so much."""
+
+    title: str
+    size: int | None = None
+    steps: float = 1
+
+    def of(self, recipe: Recipe) -> dict[str, int]:
+        """The fields it sets."""
+        low, high = bounds(type(recipe).model_fields["steps"])
+        return {"size": self.size or recipe.size, "steps": int(min(max(round(recipe.steps * self.steps), low), high))}
+
+
+FINISHES = {finish.title: finish for finish in (Finish("Draft", 256), Finish("Standard"), Finish("Fine", 768, 1.5))}
+STANDARD = "Standard"
+
+
+class Looks:
+    """A row of looks to click on, of which the chosen one is marked, and the choice of a finish. They set controls."""
+
+    def __init__(self, recipe: type[Recipe], looks: Sequence[Look]):
+        self.looks = looks
+        self.buttons = []
+        if looks:
+            gr.Markdown("Choose a look:", elem_classes="hint")
+            with gr.Row(elem_classes="looks"):
+                self.buttons = [card(look.title, [look.thumbnail], (144, 144), "look") for look in looks]
+        self.finish = gr.Radio(list(FINISHES), value=STANDARD, show_label=False, container=False, elem_classes="finish")
+        self.base = gr.State(recipe())  # What the finish is relative to.
+
+    def events(self, controls: dict[str, gr.components.Component]) -> None:
+        """`controls`: the recipe's, by the names of their fields."""
+        at_once = {"queue": False, **BEHIND_THE_PAGE}
+
+        def chosen(look: Look, finish: str) -> dict:
+            values = look.recipe.model_dump() | FINISHES[finish].of(look.recipe)
+            return {controls[name]: value for name, value in values.items()} | self.marked(look)
+
+        def finished(base: Recipe, finish: str) -> dict:
+            return {controls[name]: value for name, value in FINISHES[finish].of(base).items()}
+
+        for button, look in zip(self.buttons, self.looks, strict=True):
+            button.click(
+                lambda finish, look=look: chosen(look, finish), self.finish, [*controls.values(), *self.outputs], **at_once
+            )
+        self.finish.input(finished, [self.base, self.finish], [controls["size"], controls["steps"]], **at_once)
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        return [self.base, *self.buttons]
+
+    def marked(self, look: Look) -> dict:
+        """This look as the one that is set."""
+        marks = {b: _mark(one is look) for b, one in zip(self.buttons, self.looks, strict=True)}
+        return marks | {self.base: look.recipe}
+
+    def replaced(self, recipe: Recipe) -> dict:
+        """No look, but a recipe of another origin."""
+        return {button: _mark(False) for button in self.buttons} | {self.base: recipe, self.finish: STANDARD}
+
+
+def _mark(chosen: bool) -> dict:
+    return gr.update(elem_classes=["card", "look", *(["chosen"] if chosen else [])])
+
+
+def card(title: str, pictures: Sequence, size: tuple[int, int], kind: str) -> gr.Button:
+    """A button that shows pictures side by side above its title."""
+    width, height = size
+    sheet = Image.new("RGB", size)
+    for i, path in enumerate(pictures):
+        slot = width // len(pictures)
+        with Image.open(path) as picture:
+            sheet.paste(ImageOps.fit(picture.convert("RGB"), (slot, height)), (i * slot, 0))
+    with tempfile.TemporaryDirectory() as folder:
+        button = gr.Button(title, icon=save_pil_to_cache(sheet, folder, format="jpeg"), min_width=60, elem_classes=["card", kind])
+    button.keep_in_cache.add(button.icon["path"])  # Or it would be deleted with the visitors' pictures.
+    return button
+
+
+def example_cards(shown: Sequence[Example]) -> list[gr.Button]:
+    return [card(example.title, list(example.pictures.values()), (240, 160), "example") for example in shown]

@@ -1,0 +1,286 @@
+"""A recipe as people use it: inputs left, result right, and behind them the endpoint for programs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from featviz.examples import Example, Look
+from featviz.recipe import Recipe, group
+from featviz.stream import RECIPES
+from featviz.ui import words
+from featviz.ui.controls import caption, control, label, named_after
+from featviz.ui.forecast import Forecast
+from featviz.ui.looks import Looks, example_cards
+from featviz.ui.masks import Painting, mention_stretching, painted
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, checked, line, outcome, progress
+from featviz.ui.sheet import Sheet
+
+EARLIER_KEPT = 8
+
+BESIDE = {"guide": "What"}
+"""Pictures a recipe can do without, and the group of fields each belongs to. A mask is painted, not chosen."""
+
+SHOW_RESULT = """(...values) => {{
+    document.querySelector("#{}_result").scrollIntoView({{behavior: "smooth", block: "nearest"}});
+    return values;
+}}"""
+"""On a phone the result is below the controls, out of sight."""
+
+
+class Tab:
+    """Inputs left, result right, examples that run on one click, and the endpoint of the same name."""
+
+    FILE = "PNG"
+
+    def __init__(self, recipe: type[Recipe], engine: Engine, shown: Sequence[Example], looks: Sequence[Look] = ()):
+        self.recipe = recipe
+        self.engine = engine
+        gr.Markdown(recipe.__doc__.splitlines()[0], elem_classes="lead")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=320):
+                buttons = self._examples(shown)
+                self._inputs(looks)
+            with gr.Column(scale=6, min_width=320):
+                self._result()
+                with gr.Accordion("How it works", elem_classes="prose-block"):
+                    gr.Markdown(words.HOW_IT_WORKS[recipe.name])
+        self._events(buttons)
+        self._endpoint()
+
+    def _examples(self, shown: Sequence[Example]) -> list[tuple[gr.Button, Example]]:
+        gr.Markdown("One click, and it runs:", elem_classes="hint")
+        with gr.Row(elem_classes="examples"):
+            return list(zip(example_cards(shown), shown, strict=True))
+
+    def _inputs(self, looks: Sequence[Look]) -> None:
+        recipe = self.recipe
+        with gr.Row():
+            height = 240 if len(recipe.images) > 1 else 280
+            self.pictures = [self._picture(role, meaning, height=height) for role, meaning in recipe.images.items()]
+        self.painting = Painting(self.pictures[0], recipe.name) if "mask" in recipe.extras else None
+        self.looks = Looks(recipe, looks)
+        self.named = self._controls([""])
+        self.extras = {
+            role: self._picture(role, recipe.extras[role], visible="hidden") for role in recipe.extras if role not in BESIDE
+        }
+        groups = list(dict.fromkeys(group(field) for field in recipe.model_fields.values() if group(field)))
+        with gr.Accordion("Advanced", open=False):
+            self.named |= self._controls(groups)
+        self.named = {name: self.named[name] for name in recipe.model_fields}  # In the order of the fields, wherever they are.
+        self.controls = list(self.named.values())
+        self.extras = [self.extras[role] for role in recipe.extras]
+        self.go = gr.Button(words.RUN[recipe.name], variant="primary")
+        self.forecast = Forecast(recipe, self.engine.estimate)
+
+    def _controls(self, groups: Sequence[str]) -> dict[str, gr.components.Component]:
+        """The controls of some groups, each under its title, with the pictures that belong there."""
+        made = {}
+        for title in groups:
+            if title:
+                gr.Markdown(title, elem_classes="group")
+            for name, field in self.recipe.model_fields.items():
+                if group(field) == title:
+                    made[name] = control(name, field)
+                    if name == "layer" and self.recipe.produces == "picture":
+                        self.which = gr.Button("Which layer? Show me", size="sm", elem_classes="quiet")
+            for role in self.recipe.extras:
+                if BESIDE.get(role) == title:
+                    self.extras[role] = self._picture(role, self.recipe.extras[role], height=180)
+        return made
+
+    def _picture(self, role: str, meaning: str, **options: Any) -> gr.Image:
+        return gr.Image(
+            label=label(role), type="filepath", image_mode=None, format="png",
+            sources=["upload", "clipboard", "webcam"], webcam_options=gr.WebcamOptions(mirror=False), buttons=[],
+            alt_text=meaning, elem_id=f"{self.recipe.name}_{role}", min_width=140, **options,
+        )  # fmt: skip
+
+    def _result(self) -> None:
+        with gr.Column(elem_id=f"{self.recipe.name}_result", elem_classes="result"):
+            self.status = gr.HTML(line("Choose a picture, or click an example."), elem_classes="status")
+            shared = {"height": 480, "interactive": False, "elem_classes": "view"}
+            self.view = gr.Image(label="Result", format="jpeg", buttons=[], alt_text="The picture so far.", **shared)
+            self.compare = self._final(shared)
+            self.stop = gr.Button("Stop", variant="stop", visible=False)  # Here, since on a phone the controls are out of sight.
+            self.download = gr.DownloadButton(f"Download {self.FILE}", interactive=False)
+            self._onward()
+        self.earlier = gr.Gallery(
+            label="Earlier results", columns=4, height=180, fit_columns=False, interactive=False, visible=False,
+            allow_preview=False, buttons=[], elem_id=f"{self.recipe.name}_earlier",
+        )  # fmt: skip
+        self.sheet = Sheet(self.recipe, self.engine.sheet, self.which) if hasattr(self, "which") else None
+        self.latest = gr.State()
+        self.kept = gr.State([])
+        self.turn = gr.State(Turn())
+
+    def _onward(self) -> None:
+        """Where a result can go from here: back to the start, or to another recipe."""
+        with gr.Row(visible=False, elem_classes="onward") as self.onward:
+            self.again = gr.Button("Use as input", size="sm", min_width=120)
+            others = [recipe for recipe in RECIPES.values() if recipe is not self.recipe]
+            self.ways = {o.name: gr.Button(f"Send to {o.title}", size="sm", min_width=120) for o in others}
+
+    def _final(self, shared: dict[str, Any]) -> gr.components.Component:
+        """What shows a run that is over."""
+        return gr.ImageSlider(
+            label="Before and after", format="png", max_height=480, buttons=["fullscreen"], visible=False, **shared
+        )
+
+    def _events(self, buttons: Sequence[tuple[gr.Button, Example]]) -> None:
+        at_once = {"queue": False, **BEHIND_THE_PAGE}
+        scrolled = at_once | {"js": SHOW_RESULT.format(self.recipe.name)}
+        outputs = self._shown()
+        # "multiple", since a run that is being stopped would otherwise swallow the click that starts the next one.
+        run = {
+            "fn": self.start,
+            "inputs": [*self.pictures, *self.controls, *self.extras, self.latest, self.kept, self.turn],
+            "outputs": outputs,
+            "preprocess": False,
+            "trigger_mode": "multiple",
+        } | RUNS_AT_ONCE | BEHIND_THE_PAGE  # fmt: skip
+
+        editors = [self.painting.editor] if self.painting else []
+        runs = [self.go.click(self.asked, editors, [*self.extras, *outputs], **scrolled).then(**run)]
+        for button, example in buttons:
+            filled = button.click(partial(self.filled, example), outputs=[*self._filled(), *outputs], **scrolled)
+            runs.append(filled.then(**run))
+        for button, _ in buttons:
+            button.click(None, cancels=runs)  # An example takes the place of the run under way, whose picture is kept.
+        self.stop.click(None, cancels=runs).then(self.stopped, [self.latest, self.turn], outputs, **at_once)
+
+        if self.again:
+            self.again.click(lambda shot: shot.file(), self.latest, self.pictures[0], **at_once)
+        self.earlier.select(self.back, [self.latest, self.kept, self.turn], outputs, **at_once)
+        self.looks.events(self.named)
+        self.forecast.events(self.pictures[0], self.named)
+        if self.painting:
+            self.painting.events()
+        if self.sheet:
+            self.sheet.events(self.pictures, self.named)
+
+    def _shown(self) -> list[gr.components.Component]:
+        """What a run may change."""
+        result = [self.view, self.compare, self.status, self.download, self.onward, self.earlier]
+        return [*result, self.go, self.stop, self.latest, self.kept]
+
+    def _filled(self) -> list[gr.components.Component]:
+        """What an example fills."""
+        inputs = [*self.pictures, *self.controls, *self.extras, *self.looks.outputs, self.looks.finish]
+        return [*inputs, *self.painting.outputs] if self.painting else inputs
+
+    def _endpoint(self) -> None:
+        """For programs: the recipe's own name and parameters, one result out."""
+        gr.Button(visible=False).click(
+            named_after(self.recipe, self._answers),
+            [*self.pictures, *self.controls, *self.extras], self._answer(), api_name=self.recipe.name, preprocess=False, **RUNS_AT_ONCE,
+        )  # fmt: skip
+
+    def _answer(self) -> gr.components.Component:
+        """What programs get: lossless."""
+        return gr.Image(label="Result", format="png", visible=False)
+
+    def _answers(self, sent: Sequence[Any]) -> Iterator[Any]:
+        """What goes into `_answer` in the course of a run."""
+        for shot in self._shots(*self._checked(sent)):
+            yield shot.preview.picture
+
+    def _checked(self, sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
+        recipe, pictures = checked(self.recipe, sent)
+        mention_stretching(pictures)
+        return recipe, pictures
+
+    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image]) -> Iterator[Shot]:
+        """A run, as the page keeps it."""
+        before = next(iter(pictures.values()))
+        for preview in self.engine.run(recipe, **pictures):
+            yield Shot(recipe, before, preview)
+
+    def filled(self, example: Example) -> dict:
+        """An example in the inputs, about to run."""
+        files = [example.pictures.get(role) for role in (*self.recipe.images, *self.recipe.extras)]
+        inputs = [*self.pictures, *self.extras, *self.controls]
+        values = [*(file and str(file) for file in files), *example.recipe.model_dump().values()]
+        painting = self.painting.closed() if self.painting else {}
+        return dict(zip(inputs, values, strict=True)) | painting | self.looks.replaced(example.recipe) | self.waiting()
+
+    def asked(self, editor: Mapping[str, Any] | None = None) -> dict:
+        """A run was asked for. What has been painted by now is its mask."""
+        masks = {
+            picture: painted(editor) for role, picture in zip(self.recipe.extras, self.extras, strict=True) if role == "mask"
+        }
+        return masks | self.waiting()
+
+    def waiting(self) -> dict:
+        """What the page shows from the click until the run has its turn."""
+        return {
+            self.status: line("Waiting for its turn…", 0),
+            self.go: gr.update(interactive=False),
+            self.stop: gr.update(visible=True),
+            self.download: gr.update(visible=False),
+            self.onward: gr.update(visible=False),
+        }
+
+    def start(self, *values: Any) -> Iterator[dict]:
+        """What the page shows of a run. Whatever goes wrong, the latest picture comes back, and another run can start."""
+        *sent, latest, kept, turn = values
+        mine, shot = turn.take(), latest
+        try:
+            recipe, pictures = self._checked(sent)
+            yield {self.status: line("Getting ready…", 0)}
+            for now in self._shots(recipe, pictures):
+                if turn.number != mine:
+                    yield {self.status: gr.skip()}  # Gradio shows what was yielded last once more.
+                    return
+                first, shot, picture = shot is latest, now, now.preview.picture.convert("RGB")
+                changes = {self.view: picture, self.status: progress(now.preview), self.latest: shot}
+                if first:  # Until now the last result was in sight; from now on it is among the earlier ones.
+                    changes |= {self.view: gr.update(value=picture, visible=True), self.compare: gr.update(visible=False)}
+                    changes |= self.keeping(latest, kept)
+                yield changes
+        except gr.Error as error:
+            yield self.finished(shot) | {self.status: line(error.message)}
+            raise
+        finally:
+            if turn.number == mine:
+                turn.rest()
+        yield self.finished(shot)
+
+    def stopped(self, latest: Shot | None, turn: Turn) -> dict:
+        turn.rest()
+        return self.finished(latest)
+
+    def finished(self, shot: Shot | None) -> dict:
+        """What the page shows when a run is over: the latest picture beside the one it was made of, if there is one yet."""
+        idle = {self.go: gr.update(interactive=True), self.stop: gr.update(visible=False)}
+        if shot is None:
+            return idle | {self.status: line("Stopped before the first step."), self.download: gr.update(visible=True)}
+        return idle | self.result(shot)
+
+    def result(self, shot: Shot) -> dict:
+        """A result, and what can be done with it."""
+        return {
+            self.view: gr.update(visible=False),
+            self.compare: gr.update(value=shot.shown(), visible=True),
+            self.status: line(outcome(shot.preview)),
+            self.download: gr.update(value=shot.file(), visible=True, interactive=True),
+            self.onward: gr.update(visible=True),
+        }
+
+    def keeping(self, latest: Shot | None, kept: Sequence[Shot]) -> dict:
+        """The result that was in sight is among the earlier ones from now on, once."""
+        if latest is None or latest in kept:
+            return {}
+        kept = [latest, *kept][:EARLIER_KEPT]
+        strip = [(shot.file(), caption(shot.recipe)) for shot in kept]
+        return {self.kept: kept, self.earlier: gr.update(value=strip, visible=True, selected_index=None)}
+
+    def back(self, latest: Shot, kept: Sequence[Shot], turn: Turn, event: gr.SelectData) -> dict:
+        """An earlier result in sight again; the one that was there joins the others."""
+        if turn.busy:
+            gr.Info("Earlier results can be opened again when this run is over.")
+            return {self.status: gr.skip()}
+        shot = kept[event.index]
+        return self.result(shot) | {self.latest: shot} | self.keeping(latest, kept)

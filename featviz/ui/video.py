@@ -1,0 +1,92 @@
+"""The tab of a recipe that makes a video: pictures while it is in the making, a player at the end."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from featviz.recipe import Recipe
+from featviz.stream import Preview
+from featviz.ui.running import Shot, sentences
+from featviz.ui.tab import Tab
+from featviz.video import Video
+
+
+class Film:
+    """The file of a run that makes a video: in a folder of its own while it grows, then in Gradio's cache."""
+
+    def __init__(self, recipe: Recipe):
+        self._folder = tempfile.TemporaryDirectory()
+        self._video = Video(Path(self._folder.name) / f"featviz_{recipe.name}.mp4", recipe.fps)
+        self._finished: str | None = None
+        self._lock = Lock()
+
+    def write(self, preview: Preview) -> None:
+        if preview.kept:
+            with sentences():
+                self._video.write(preview.picture)
+
+    def finish(self, last: Preview | None) -> str | None:
+        """The file's address, once for all. Where there is no picture yet, `last` has to do."""
+        with self._lock, sentences():
+            if self._finished is None and self._folder is not None:
+                if self._video.count == 0 and last is not None:
+                    self._video.write(last.picture)
+                self._video.close()
+                if self._video.count:
+                    self._finished = save_file_to_cache(self._video.path, get_upload_folder())
+                self._folder.cleanup()
+                self._folder = None
+        return self._finished
+
+
+@dataclass(frozen=True, eq=False)
+class VideoShot(Shot):
+    """Where a run is that makes a video."""
+
+    film: Film
+
+    def shown(self) -> str:
+        return self.file()
+
+    def file(self) -> str:
+        """A video of what there is so far. It ends here: whoever asks has stopped the run, or has seen its end."""
+        return self.film.finish(self.preview)
+
+
+class VideoTab(Tab):
+    """A tab whose result is a video: single pictures while it is in the making, then a player."""
+
+    FILE = "MP4"
+
+    def _final(self, shared: dict[str, Any]) -> gr.components.Component:
+        return gr.Video(label="Result", autoplay=True, loop=True, buttons=[], visible=False, **shared)
+
+    def _onward(self) -> None:
+        """A video goes nowhere: recipes start from pictures."""
+        self.onward, self.again, self.ways = gr.Row(visible=False), None, {}
+
+    def _answer(self) -> gr.components.Component:
+        return gr.Video(label="Result", visible=False)
+
+    def _answers(self, sent: Sequence[Any]) -> Iterator[Any]:
+        for shot in self._shots(*self._checked(sent)):
+            yield None  # A run can be cancelled wherever it yields.
+        yield shot.file()
+
+    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image]) -> Iterator[Shot]:
+        film, preview = Film(recipe), None
+        try:
+            for shot in super()._shots(recipe, pictures):
+                preview = shot.preview
+                film.write(preview)
+                yield VideoShot(recipe, shot.before, preview, film)
+        finally:
+            film.finish(preview)
