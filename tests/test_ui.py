@@ -15,6 +15,9 @@ from featviz.recipe import Recipe, bounds, choices, group, param
 from featviz.stream import NETWORKS, RECIPES, Estimate, Preview
 from featviz.ui import words
 from featviz.ui.controls import caption, control, named_after, spoken
+from featviz.ui.forecast import free_memory
+from featviz.ui.looks import FINISHES
+from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.running import SORRY, Engine, Turn
 from featviz.ui.tab import Tab
 
@@ -266,6 +269,184 @@ def test_the_unexpected_is_logged_and_said_politely(recipe, pictures, caplog):
         _, sentence = fails(started(tab(recipe, broken), pictures))
     assert sentence == SORRY
     assert "secret" in caplog.text
+
+
+# Before a run
+
+
+def test_a_look_sets_every_field_and_is_the_only_one_marked():
+    page = tab(RECIPES["deepdream"])
+    look = page.looks.looks[2]
+    update = page.looks.chosen(look, "Standard")
+    assert [update[control] for control in page.controls] == list(look.recipe.model_dump().values())
+    assert ["chosen" in update[button]["elem_classes"] for button in page.looks.buttons].index(True) == 2
+    assert sum("chosen" in update[button]["elem_classes"] for button in page.looks.buttons) == 1
+
+
+@pytest.mark.parametrize(("finish", "size", "steps"), [("Draft", 256, 10), ("Standard", 320, 10), ("Fine", 768, 15)])
+def test_a_finish_is_relative_to_the_look(finish, size, steps):
+    recipe = RECIPES["deepdream"](size=320, steps=10)
+    assert FINISHES[finish].of(recipe) == {"size": size, "steps": steps}
+
+
+def test_a_finish_stays_within_what_a_field_accepts():
+    assert FINISHES["Fine"].of(RECIPES["deepdream"](steps=100))["steps"] == 100
+
+
+def forecast(page: Tab, picture: dict | None, **fields) -> tuple[str, int | None]:
+    return page.forecast.sentence(picture, (page.recipe().model_dump() | fields).values())
+
+
+def test_an_estimate_is_one_line(recipe, pictures):
+    assert forecast(tab(recipe), pictures[0], size=80) == ("About 80 s and 0.1 GB on this machine.", None)
+
+
+@pytest.mark.parametrize("picture", [None, {"path": __file__}])
+def test_without_a_picture_there_is_no_estimate(recipe, picture):
+    assert forecast(tab(recipe), picture) == ("", None)
+
+
+def test_what_takes_too_long_is_offered_smaller(recipe, pictures):
+    said, fitting = forecast(tab(recipe), pictures[0], size=1600)
+    assert said == "About 27 min and 0.1 GB on this machine; that is over 15 min. Size 896 would fit."
+    assert fitting == 896
+
+
+def test_what_takes_more_memory_than_there_is_is_offered_smaller(recipe, pictures, monkeypatch):
+    monkeypatch.setattr("featviz.ui.forecast.free_memory", lambda: 100e3)
+    said, fitting = forecast(tab(recipe), pictures[0], size=400)
+    assert said == "About 7 min and 0.1 GB on this machine; there are 0.1 GB free. Size 96 would fit."
+    assert fitting == 96
+    monkeypatch.setattr("featviz.ui.forecast.free_memory", lambda: 0)
+    assert forecast(tab(recipe), pictures[0], size=400)[1] is None
+
+
+def test_a_setting_that_cannot_be_is_said_before_a_run(pictures):
+    said, _ = forecast(tab(RECIPES["deepdream"]), pictures[0], class_name="dragonfish")
+    assert said.startswith("There is no class 'dragonfish'")
+
+
+def test_free_memory_is_what_the_machine_has():
+    assert 1e6 < free_memory()
+
+
+# Where
+
+
+def layer(*boxes: tuple[int, int, int, int]) -> Image.Image:
+    picture = Image.new("RGBA", (64, 48))
+    for box in boxes:
+        picture.paste((139, 92, 246, round(255 * OPACITY)), box)
+    return picture
+
+
+def test_the_mask_is_white_where_it_was_painted():
+    mask = painted({"background": None, "layers": [layer((0, 0, 10, 10)), layer((20, 20, 30, 30))], "composite": None})
+    assert [mask.getpixel(place) for place in [(5, 5), (25, 25), (50, 40)]] == [255, 255, 0]
+
+
+@pytest.mark.parametrize("value", [None, {"layers": []}, {"layers": None}, {"layers": [layer()]}])
+def test_nothing_painted_is_no_mask(value):
+    assert painted(value) is None
+
+
+def test_what_is_painted_is_the_mask_of_the_run(pictures):
+    page = tab(RECIPES["deepdream"])
+    update = page.asked({"layers": [layer((0, 0, 10, 10))]})
+    assert update[page.extras[list(page.recipe.extras).index("mask")]].getpixel((5, 5)) == 255
+    assert page.extras[list(page.recipe.extras).index("guide")] not in update
+
+
+def test_the_picture_is_opened_for_painting_and_closed_by_another(pictures):
+    painting = tab(RECIPES["deepdream"]).painting
+    opened = painting.toggled(pictures[0], None)
+    assert opened[painting.editor]["visible"]
+    assert opened[painting.editor]["value"]["background"].size == (64, 48)
+    of = opened[painting.of]
+    assert painting.editor not in painting.changed(pictures[0], of)
+    for closed in (painting.changed({"path": "another.png"}, of), painting.changed(None, of), painting.toggled(pictures[0], of)):
+        assert (closed[painting.editor]["visible"], closed[painting.of]) == (False, None)
+
+
+def test_painting_without_a_picture_is_one_sentence():
+    with pytest.raises(gr.Error, match="There is no picture yet"):
+        tab(RECIPES["deepdream"]).painting.toggled(None, None)
+
+
+@pytest.mark.parametrize(("size", "said"), [((64, 48), ""), ((32, 24), ""), ((48, 64), "The mask is 48×64 and was stretched")])
+def test_a_mask_of_another_shape_is_used_with_a_word(capsys, size, said):
+    mention_stretching({"image": Image.new("RGB", (64, 48)), "mask": Image.new("RGB", size)})
+    assert capsys.readouterr().out.startswith(said)
+
+
+# Which layer?
+
+
+def test_the_sheet_fills_layer_by_layer_and_a_click_sets_the_layer(pictures):
+    sheet = tab(RECIPES["deepdream"]).sheet
+    *updates, last = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), Turn())
+    tiles = [update[sheet.gallery] for update in updates if sheet.gallery in update]
+    assert [len(shown) for shown in tiles] == [1, 2]
+    assert [caption for _, caption in tiles[-1]] == ["VGG-19 · relu1_1", "VGG-19 · relu1_2"]
+    assert last[sheet.stop]["visible"] is False
+    click = gr.SelectData(None, {"index": 1, "value": {"image": {}, "caption": "VGG-19 · relu1_2"}})
+    assert sheet.chosen(click) == "vgg19/relu1_2"
+
+
+def test_a_sheet_that_is_stopped_shows_nothing_more(pictures):
+    sheet, turn = tab(RECIPES["deepdream"]).sheet, Turn()
+    run = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), turn)
+    next(run), next(run)
+    sheet.stopped(turn)
+    assert list(run) == [{sheet.status: gr.skip()}]
+
+
+def test_a_sheet_without_a_picture_is_one_sentence():
+    sheet = tab(RECIPES["deepdream"]).sheet
+    (update,), sentence = fails(sheet.show(None, *RECIPES["deepdream"]().model_dump().values(), Turn()))
+    assert sentence.startswith("There is no image yet")
+    assert sentence in update[sheet.status]
+
+
+# After a run
+
+
+def test_going_back_shows_an_earlier_result_and_loses_none(recipe, pictures):
+    page = tab(recipe)
+    shots = []
+    for size in (80, 96):
+        *_, preview, _ = started(page, pictures, latest=shots[-1] if shots else None, kept=[], size=size)
+        shots.append(preview[page.latest])
+    first, second = shots
+    update = page.back(second, [first], Turn(), gr.SelectData(None, {"index": 0, "value": None}))
+    assert update[page.latest] is first
+    assert update[page.kept] == [second, first]
+    assert update[page.compare]["value"] is not None
+    assert page.keeping(first, [second, first]) == {}  # It is there already.
+
+
+def test_there_is_no_going_back_during_a_run(recipe, pictures, capsys):
+    page, turn = tab(recipe), Turn()
+    run = started(page, pictures, turn=turn)
+    next(run)
+    latest = next(run)[page.latest]
+    click = gr.SelectData(None, {"index": 0, "value": None})
+    assert page.back(latest, [latest], turn, click) == {page.status: gr.skip()}
+    assert "when this run is over" in capsys.readouterr().out
+    list(run)
+    assert page.latest in page.back(latest, [latest], turn, click)
+
+
+def test_a_transparent_picture_is_shown_and_keeps_its_transparency(tmp_path):
+    def transparent(recipe, **pictures):
+        yield Preview(1, 1, "octave 1 of 1", 1.0, 0.0, 0.0, Image.new("RGBA", (64, 48), (9, 9, 9, 128)))
+
+    page = tab(RECIPES["deepdream"], transparent)
+    Image.new("RGBA", (64, 48), (9, 9, 9, 128)).save(tmp_path / "clear.png")
+    _, preview, last = started(page, [{"path": str(tmp_path / "clear.png")}])
+    assert preview[page.view]["value"].mode == "RGB"
+    with Image.open(last[page.download]["value"]) as file:
+        assert file.getpixel((0, 0)) == (9, 9, 9, 128)
 
 
 # The whole

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
@@ -47,28 +48,23 @@ class Looks:
     def events(self, controls: dict[str, gr.components.Component]) -> None:
         """`controls`: the recipe's, by the names of their fields."""
         at_once = {"queue": False, **BEHIND_THE_PAGE}
-
-        def chosen(look: Look, finish: str) -> dict:
-            values = look.recipe.model_dump() | FINISHES[finish].of(look.recipe)
-            return {controls[name]: value for name, value in values.items()} | self.marked(look)
-
-        def finished(base: Recipe, finish: str) -> dict:
-            return {controls[name]: value for name, value in FINISHES[finish].of(base).items()}
-
+        self.controls = controls
         for button, look in zip(self.buttons, self.looks, strict=True):
-            button.click(
-                lambda finish, look=look: chosen(look, finish), self.finish, [*controls.values(), *self.outputs], **at_once
-            )
-        self.finish.input(finished, [self.base, self.finish], [controls["size"], controls["steps"]], **at_once)
+            button.click(partial(self.chosen, look), self.finish, [*controls.values(), *self.outputs], **at_once)
+        self.finish.input(self.finished, [self.base, self.finish], [controls["size"], controls["steps"]], **at_once)
+
+    def chosen(self, look: Look, finish: str) -> dict:
+        """A look in the controls, marked as the one that is set."""
+        values = look.recipe.model_dump() | FINISHES[finish].of(look.recipe)
+        marks = {button: _mark(one is look) for button, one in zip(self.buttons, self.looks, strict=True)}
+        return {self.controls[name]: value for name, value in values.items()} | marks | {self.base: look.recipe}
+
+    def finished(self, base: Recipe, finish: str) -> dict:
+        return {self.controls[name]: value for name, value in FINISHES[finish].of(base).items()}
 
     @property
     def outputs(self) -> list[gr.components.Component]:
         return [self.base, *self.buttons]
-
-    def marked(self, look: Look) -> dict:
-        """This look as the one that is set."""
-        marks = {b: _mark(one is look) for b, one in zip(self.buttons, self.looks, strict=True)}
-        return marks | {self.base: look.recipe}
 
     def replaced(self, recipe: Recipe) -> dict:
         """No look, but a recipe of another origin."""
