@@ -18,7 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 import app
-from featviz import run
+from featviz import examples, run
 from featviz.recipe import bounds, choices
 from featviz.stream import RECIPES
 
@@ -139,6 +139,49 @@ def test_a_zoom_is_a_video(client, photo):
         assert (stream.codec_context.name, stream.average_rate) == ("h264", 8)
         assert [(frame.width, frame.height) for frame in file.decode(stream)] == [(72, 96)] * 4
     assert b"private" not in Path(path).read_bytes()
+
+
+@pytest.fixture
+def half(tmp_path) -> Path:
+    """A mask: the left half."""
+    mask = Image.new("L", (60, 80))
+    mask.paste(255, (0, 0, 30, 80))
+    mask.save(tmp_path / "mask.png")
+    return tmp_path / "mask.png"
+
+
+def test_a_mask_keeps_the_dream_to_its_place(client, photo, half):
+    fields = {**SMALL["deepdream"], "feather": 0}
+    free, masked = (
+        Image.open(client.predict(image=handle_file(photo), **fields, **extra, api_name="/deepdream"))
+        for extra in ({}, {"mask": handle_file(half)})
+    )
+    right = (40, 0, 72, 96)
+    assert masked.crop(right).tobytes() != free.crop(right).tobytes()
+    assert masked.tobytes() == run(RECIPES["deepdream"](**fields), image=photo, mask=half).tobytes()
+    undreamt = run(RECIPES["deepdream"](**fields, outside=""), image=photo, mask=corner(half))
+    assert masked.crop(right).tobytes() == undreamt.crop(right).tobytes()
+    assert masked.crop((4, 4, 30, 92)).tobytes() != undreamt.crop((4, 4, 30, 92)).tobytes()
+
+
+def corner(mask: Path) -> Image.Image:
+    """A mask of one place at the top left, so that the picture itself is everywhere else."""
+    with Image.open(mask) as picture:
+        alone = Image.new("L", picture.size)
+    alone.paste(255, (0, 0, 2, 2))
+    return alone
+
+
+def test_a_guide_changes_the_dream(client, photo):
+    guide = next(look.thumbnail for look in examples.looks())
+    given = {**SMALL["deepdream"], "image": handle_file(photo), "api_name": "/deepdream"}
+    assert Path(client.predict(**given, guide=handle_file(guide))).read_bytes() != Path(client.predict(**given)).read_bytes()
+
+
+def test_an_extra_picture_that_is_none_is_said_in_a_sentence(client, photo, tmp_path):
+    (tmp_path / "guide.png").write_text("This is not a picture.")
+    with pytest.raises(AppError, match="The guide is not a picture"):
+        client.predict(image=handle_file(photo), guide=handle_file(tmp_path / "guide.png"), api_name="/deepdream")
 
 
 def test_nothing_of_the_metadata_is_in_the_file(client, photo):

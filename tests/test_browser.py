@@ -11,10 +11,12 @@ import av
 import pytest
 from PIL import Image
 
+import featviz as api
 from featviz import examples
 from featviz.recipe import bounds
 from featviz.stream import RECIPES
 from featviz.ui import words
+from featviz.ui.looks import FINISHES
 
 try:
     from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -29,7 +31,7 @@ MISSING = (
 # On CI they run or fail.
 pytestmark = pytest.mark.skipif(MISSING is not None and "CI" not in os.environ, reason=f"browser tests: {MISSING}")
 
-LONG = 120_000
+LONG = 180_000
 """Milliseconds: the patience of a test with a busy machine, not a statement about speed."""
 
 
@@ -37,6 +39,7 @@ LONG = 120_000
 def browser() -> Iterator["Browser"]:
     if MISSING:
         pytest.fail(f"browser tests have to run here, but {MISSING}")
+    expect.set_options(timeout=LONG)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -90,6 +93,12 @@ class Visit:
 
     def set(self, label: str, value: int) -> None:
         self.page.get_by_label(f"number input for {label}").locator("visible=true").fill(str(value))
+
+    def value(self, label: str) -> str:
+        return self.page.get_by_label(f"number input for {label}").locator("visible=true").input_value()
+
+    def button(self, name: str):
+        return self.page.get_by_role("button", name=name).locator("visible=true")
 
     def says(self, text: str | re.Pattern) -> None:
         expect(self.result.locator(".block.status")).to_contain_text(text, timeout=LONG)
@@ -198,6 +207,100 @@ def test_an_example_takes_the_place_of_the_run_under_way(visit, quick_examples):
         button.click()
         visit.says("step")  # "step 1 of 24", or already "Done in 24 steps"
     visit.says("Done in")
+
+
+def quick(visit: Visit, folder: Path) -> Path:
+    """The cat, about to be dreamt in a second or two."""
+    path = folder / "cat.jpg"
+    visit.choose(path)
+    visit.set("Steps", 1)
+    visit.set("Size", 96)
+    return path
+
+
+def test_a_look_and_a_finish_set_the_fields(visit, quick_examples):
+    look = next(look for look in examples.looks(quick_examples) if look.recipe.steps != RECIPES["deepdream"]().steps)
+    visit.button(look.title).click()
+    expect(visit.page.get_by_label("number input for Steps").locator("visible=true")).to_have_value(str(look.recipe.steps))
+    expect(visit.button(look.title)).to_have_class(re.compile("chosen"))
+    visit.page.get_by_label("Draft").locator("visible=true").check()
+    expect(visit.page.get_by_label("number input for Size").locator("visible=true")).to_have_value(str(FINISHES["Draft"].size))
+
+
+def test_an_estimate_appears_and_offers_what_fits(visit, quick_examples):
+    visit.choose(quick_examples / "cat.jpg")
+    line = visit.page.locator(".block.forecast").locator("visible=true")
+    expect(line).to_contain_text(re.compile(r"About \d+ \w+ and \d+\.\d GB"), timeout=LONG)
+    visit.set("Steps", 100)
+    visit.set("Size", 4096)
+    expect(line).to_contain_text("would fit", timeout=LONG)
+    visit.button("Use size").click()
+    expect(line).not_to_contain_text("would fit", timeout=LONG)
+    assert 64 <= int(visit.value("Size")) < 4096
+
+
+def test_what_is_not_painted_stays_as_it_is(visit, quick_examples, tmp_path):
+    path = quick(visit, quick_examples)
+    visit.button("Paint where to dream").click()
+    editor = visit.page.locator("#deepdream_painting")
+    expect(editor.locator("canvas").first).to_be_visible(timeout=LONG)
+    editor.scroll_into_view_if_needed()
+    visit.page.wait_for_timeout(1500)  # The canvas has no sign by which it says that it is ready for the brush.
+    box = editor.locator("canvas").first.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    visit.page.mouse.move(*middle)
+    visit.page.mouse.down()
+    visit.page.mouse.move(middle[0] + 20, middle[1], steps=5)
+    visit.page.mouse.up()
+    visit.run.click()
+    visit.says("Done in")
+    result = visit.downloaded(tmp_path)
+    everywhere = api.run(RECIPES["deepdream"](size=96, steps=1), image=path, mask=Image.new("L", result.size, 255))
+    picture = api.run(RECIPES["deepdream"](size=96, steps=1), image=path, mask=corner(result.size))
+    there = (result.width // 2, result.height // 2)
+    assert result.getpixel(there) != picture.getpixel(there)
+    for here in [(result.width - 2, 2), (2, result.height - 2), (result.width - 2, result.height - 2)]:
+        assert result.getpixel(here) == picture.getpixel(here) != everywhere.getpixel(here)
+
+
+def corner(size: tuple[int, int]) -> Image.Image:
+    """A mask of one place at the top left, so that the picture itself is everywhere else."""
+    mask = Image.new("L", size)
+    mask.paste(255, (0, 0, 2, 2))
+    return mask
+
+
+def test_every_layer_is_shown_and_a_click_sets_it(visit, quick_examples):
+    visit.choose(quick_examples / "cat.jpg")
+    visit.button("Which layer? Show me").click()
+    sheet = visit.page.locator("#deepdream_sheet")
+    sheet.locator("button", has_text=re.compile(r"^\s*relu1_1\s*$")).click()
+    expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("VGG-19 · relu1_1")
+    sheet.get_by_role("button", name="Stop").click()
+    expect(sheet).to_contain_text("Stopped")
+    sheet.get_by_role("button", name="Close").click()
+    expect(sheet).to_be_hidden()
+
+
+def test_a_result_goes_on_to_style_transfer_and_earlier_ones_come_back(visit, quick_examples, tmp_path):
+    quick(visit, quick_examples)
+    visit.run.click()
+    visit.says("96×")
+    first = visit.downloaded(tmp_path)
+    visit.set("Size", 64)
+    visit.run.click()
+    visit.says("64×")
+    visit.page.locator("#deepdream_earlier").get_by_role("button").locator("visible=true").first.click()
+    visit.says("96×")
+    assert visit.downloaded(tmp_path).tobytes() == first.tobytes()
+    expect(visit.page.locator("#deepdream_earlier img")).to_have_count(2, timeout=LONG)  # The latest is there, too.
+
+    visit.button("Use as input").click()
+    expect(visit.page.locator("#deepdream_image img")).to_have_attribute("src", re.compile("featviz_deepdream"), timeout=LONG)
+    visit.button("Send to Style Transfer").click()
+    content = visit.page.locator("#style_transfer_content img")
+    expect(content).to_be_visible(timeout=LONG)
+    expect(content).to_have_attribute("src", re.compile("featviz_deepdream"))
 
 
 def test_switching_tabs_loses_nothing(visit, quick_examples):

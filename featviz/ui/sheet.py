@@ -8,7 +8,6 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
 from featviz.recipe import Recipe, choices
-from featviz.ui.controls import spoken
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Runner, Turn, checked, line
 
 SCROLL = """(...values) => {{
@@ -25,17 +24,18 @@ class Sheet:
         with gr.Column(visible=False, elem_id=f"{recipe.name}_sheet") as self.box:
             self.status = gr.HTML(elem_classes="status")
             self.gallery = gr.Gallery(
-                label="Click one to choose its layer", columns=4, height=340, allow_preview=False, interactive=False, buttons=[],
+                label="Click one to choose its layer", columns=5, height=400, allow_preview=False, interactive=False, buttons=[],
                 elem_classes="sheet",
             )  # fmt: skip
             self.stop = gr.Button("Stop", variant="stop", size="sm")
             self.close = gr.Button("Close", size="sm", elem_classes="quiet", visible=False)
+        self.layers = gr.State([])  # Their addresses, in the order of the gallery.
         self.turn = gr.State(Turn())
 
     def events(self, pictures: list[gr.Image], controls: dict[str, gr.components.Component]) -> None:
         """`controls`: the recipe's, by the names of their fields."""
         at_once = {"queue": False, **BEHIND_THE_PAGE}
-        outputs = [self.box, self.status, self.gallery, self.stop, self.close]
+        outputs = [self.box, self.status, self.gallery, self.layers, self.stop, self.close]
         run = self.button.click(
             self.opened, outputs=outputs, js=SCROLL.format(self.recipe.name), **at_once
         ).then(
@@ -44,7 +44,7 @@ class Sheet:
         )  # fmt: skip
         self.stop.click(None, cancels=[run]).then(self.stopped, self.turn, outputs, **at_once)
         self.close.click(lambda: gr.update(visible=False), None, self.box, **at_once)
-        self.gallery.select(self.chosen, None, controls["layer"], **at_once)
+        self.gallery.select(self.chosen, self.layers, controls["layer"], **at_once)
 
     def opened(self) -> dict:
         return {
@@ -58,7 +58,7 @@ class Sheet:
     def show(self, *values: Any) -> Iterator[dict]:
         """The gallery, one layer more each time. What is there stays, whatever goes wrong."""
         *sent, turn = values
-        mine, tiles = turn.take(), []
+        mine, tiles, layers = turn.take(), [], []
         try:
             recipe, pictures = checked(self.recipe, [*sent, *[None] * len(self.recipe.extras)])
             count = sum(layer.startswith(f"{recipe.network_name}/") for layer in choices(self.recipe.model_fields["layer"]))
@@ -67,8 +67,10 @@ class Sheet:
                 if turn.number != mine:
                     yield {self.status: gr.skip()}
                     return
-                tiles.append((save_pil_to_cache(preview.picture, get_upload_folder(), format="png"), spoken(preview.stage)))
-                yield {self.gallery: list(tiles), self.status: line(f"Layer {len(tiles)} of {count}", len(tiles) / count)}
+                layers.append(preview.stage)
+                tiles.append((save_pil_to_cache(preview.picture, get_upload_folder(), format="png"), short(preview.stage)))
+                said = line(f"Layer {len(tiles)} of {count}", len(tiles) / count)
+                yield {self.gallery: list(tiles), self.layers: list(layers), self.status: said}
         except gr.Error as error:
             yield self.over(error.message)
             raise
@@ -81,7 +83,11 @@ class Sheet:
     def over(self, said: str) -> dict:
         return {self.status: line(said), self.stop: gr.update(visible=False), self.close: gr.update(visible=True)}
 
-    def chosen(self, event: gr.SelectData) -> str:
-        """The layer whose picture was clicked, by what is written under it."""
-        layers = choices(self.recipe.model_fields["layer"])
-        return next(layer for layer in layers if spoken(layer) == event.value["caption"])
+    def chosen(self, layers: list[str], event: gr.SelectData) -> str:
+        """The layer whose picture was clicked."""
+        return layers[event.index]
+
+
+def short(layer: str) -> str:
+    """An address without its network, which is the same for all."""
+    return layer.rpartition("/")[2]
