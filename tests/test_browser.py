@@ -295,6 +295,9 @@ def test_a_result_goes_on_to_style_transfer_and_earlier_ones_come_back(visit, qu
     assert visit.downloaded(tmp_path).tobytes() == first.tobytes()
     expect(visit.page.locator("#deepdream_earlier img")).to_have_count(2, timeout=LONG)  # The latest is there, too.
 
+    visit.page.set_viewport_size({"width": 390, "height": 844})
+    visit.page.wait_for_function("document.documentElement.scrollWidth <= 390")
+
     visit.button("Use as input").click()
     expect(visit.page.locator("#deepdream_image img")).to_have_attribute("src", re.compile("featviz_deepdream"), timeout=LONG)
     visit.button("Send to Style Transfer").click()
