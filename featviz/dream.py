@@ -100,13 +100,12 @@ class DeepDream(Recipe):
 
     @model_validator(mode="after")
     def _check_together(self) -> "DeepDream":
-        network, first = split(self.layer)
+        network = self.network_name
         spec = NETWORKS[network]
-        weights = {first: 1.0} | parse_weights(self.more_layers)
-        for layer in weights:
+        for layer in self.weights:
             if layer not in spec.layers:
                 raise FieldError(f"{spec.title} has no layer '{layer}'; {nearest(layer, list(spec.layers))}")
-        if not any(weights.values()):
+        if not any(self.weights.values()):
             raise FieldError("All layers weigh 0; at least one needs another weight.")
         if self.outside and split(self.outside)[0] != network:
             raise FieldError(f"outside is '{self.outside}'; expected a layer of the same network, {spec.title}.")
@@ -118,6 +117,11 @@ class DeepDream(Recipe):
     @property
     def network_name(self) -> str:
         return split(self.layer)[0]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Every layer that is amplified and its weight, the chosen one first."""
+        return {split(self.layer)[1]: 1.0} | parse_weights(self.more_layers)
 
     def run(self, network: Network, *, image: Tensor, guide: Tensor | None = None, mask: Tensor | None = None) -> Iterator[Frame]:
         """Yields a frame after each step of each octave. `image`, `guide` and `mask` are (1, 3, H, W) in [0, 1].
@@ -172,7 +176,7 @@ class DeepDream(Recipe):
 
     def layers(self) -> list[frozenset[str]]:
         """The layers that a step asks for, region by region."""
-        inside = {LOGITS} if self.class_name else {split(self.layer)[1], *parse_weights(self.more_layers)}
+        inside = {LOGITS} if self.class_name else self.weights
         return [frozenset(inside), *([frozenset({split(self.outside)[1]})] if self.outside else [])]
 
     def demand(self, network: Network, size: tuple[int, int]) -> Demand:
@@ -199,16 +203,16 @@ class DeepDream(Recipe):
         """What is wanted of the image: a class, what a guide has, or more of what is there."""
         if self.class_name:
             return unit(LOGITS, [name.lower() for name in class_names()].index(self.class_name.lower()))
-        weights = {split(self.layer)[1]: 1.0} | parse_weights(self.more_layers)
+        weights = self.weights
         if guide is not None:
             steer = {"match": guided_by_match, "channels": guided_by_channels}[self.guide_by]
             features = network.activations(guide, weights)
             terms = [weight / features[layer].norm() * steer(layer, features[layer]) for layer, weight in weights.items()]
         else:
-            channels = parse_channels(self.channels)
-            check_channels(network, split(self.layer)[1], channels)
-            norms = norms_of(network, image, weights) if len(weights) > 1 else dict.fromkeys(weights, 1.0)
             first, *others = weights
+            channels = parse_channels(self.channels)
+            check_channels(network, first, channels)
+            norms = norms_of(network, image, weights) if others else {first: 1.0}
             terms = [weights[first] / norms[first] * energy(first, channels)]
             terms += [weights[layer] / norms[layer] * energy(layer) for layer in others]
         return sum(terms[1:], terms[0])

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -73,8 +73,7 @@ def stream(recipe: Recipe, *, device: Device = "auto", every: float = 0.25, **pi
     accepted = {**recipe.images, **recipe.extras}
     if unknown := [role for role in pictures if role not in accepted]:
         raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {', '.join(accepted)}.")
-    given = {role for role in recipe.extras if pictures.get(role) is not None}
-    opened = {role: open_picture(pictures.get(role), role) for role in accepted if role in recipe.images or role in given}
+    opened = open_pictures(recipe, pictures)
     where = resolve(device)
     network = load(recipe.network_name, where)
     frames = recipe.run(network, **{role: to_tensor(picture, where) for role, picture in opened.items()})
@@ -102,6 +101,12 @@ def stream(recipe: Recipe, *, device: Device = "auto", every: float = 0.25, **pi
                 due = time.monotonic() + every
     finally:
         frames.close()
+
+
+def open_pictures(recipe: Recipe | type[Recipe], given: Mapping[str, Picture | None]) -> dict[str, Image.Image]:
+    """The pictures that a recipe needs, and those of the others that are given. Raises ImageError as `open_picture` does."""
+    extras = (role for role in recipe.extras if given.get(role) is not None)
+    return {role: open_picture(given.get(role), role) for role in (*recipe.images, *extras)}
 
 
 def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Image.Image:
@@ -176,8 +181,11 @@ def estimate(recipe: Recipe, size: tuple[int, int], *, device: Device = "auto") 
 
 def warm_up(device: Device = "auto") -> None:
     """Load every bundled network ahead of the first run and measure its speed, so that nobody waits for it."""
+    where = resolve(device)
+    for name in NETWORKS:  # All of them first: what cannot be measured is at least loaded.
+        load(name, where)
     for name in NETWORKS:
-        _measure(name, resolve(device))
+        _measure(name, where)
 
 
 def _measure(name: str, where: torch.device) -> None:

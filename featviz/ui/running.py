@@ -15,7 +15,7 @@ from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe
-from featviz.stream import Device, Estimate, Preview, estimate, layer_sheet, open_picture, stream
+from featviz.stream import Device, Estimate, Preview, estimate, layer_sheet, open_pictures, stream
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""
@@ -112,8 +112,7 @@ def checked(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str
     with sentences():
         named = dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
         chosen = recipe(**{name: named[name] for name in recipe.model_fields})
-        roles = [*recipe.images, *(role for role in recipe.extras if named[role] is not None)]
-        return chosen, {role: open_picture(file_of(named[role]), role) for role in roles}
+        return chosen, open_pictures(recipe, {role: file_of(named[role]) for role in (*recipe.images, *recipe.extras)})
 
 
 def file_of(sent: Mapping[str, Any] | None) -> str | None:
