@@ -107,11 +107,10 @@ class Fade(Recipe):
 
 
 def test_a_run_without_pictures_is_steered_from_its_next_step_on_and_only_in_its_live_fields():
-    wanted = Fade()
-    previews = []
-    for preview in stream(Fade(), every=0, steer=lambda: wanted):
+    wanted, previews = [Fade()], []
+    for preview in stream(Fade(), every=0, steer=wanted.pop):
         previews.append(preview)
-        wanted = Fade(grey=preview.step / 5, steps=99)
+        wanted.append(Fade(grey=preview.step / 5, steps=99))
     assert [preview.picture.getpixel((0, 0))[0] for preview in previews] == [0, 51, 102]
     assert [preview.measures["grey"] for preview in previews] == pytest.approx([0, 0.2, 0.4])
 
