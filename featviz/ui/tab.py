@@ -84,8 +84,8 @@ class Tab:
             for name, field in self.recipe.model_fields.items():
                 if group(field) == title:
                     made[name] = control(name, field)
-                    if name == "layer" and self.recipe.produces == "picture":
-                        self.which = gr.Button("Which layer? Show me", size="sm", elem_classes="quiet")
+                    if (name,) == self.recipe.picks[-1:]:
+                        self.which = gr.Button(words.TRY_OUT[self.recipe.name], size="sm", elem_classes="quiet")
             for role in self.recipe.extras:
                 if BESIDE.get(role) == title:
                     self.extras[role] = self._picture(role, self.recipe.extras[role], height=180)
@@ -111,7 +111,7 @@ class Tab:
             label="Earlier results", columns=4, height=180, fit_columns=False, interactive=False, visible=False,
             allow_preview=False, buttons=[], elem_id=f"{self.recipe.name}_earlier",
         )  # fmt: skip
-        self.sheet = Sheet(self.recipe, self.engine.sheet, self.which) if hasattr(self, "which") else None
+        self.sheet = Sheet(self.recipe, self.engine.try_out, self.which) if self.recipe.picks else None
         self.latest = gr.State()
         self.kept = gr.State([])
         self.turn = gr.State(Turn())
