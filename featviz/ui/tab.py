@@ -1,20 +1,23 @@
 """A recipe as people use it: inputs left, result right, and behind them the endpoint for programs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
+from featviz.errors import FeatvizError
 from featviz.examples import Example, Look
-from featviz.recipe import Recipe, group
-from featviz.stream import RECIPES
+from featviz.recipe import Recipe, group, live
+from featviz.stream import RECIPES, Preview
 from featviz.ui import words
-from featviz.ui.controls import caption, control, label, named_after
+from featviz.ui.controls import caption, control, enumeration, label, named_after
 from featviz.ui.forecast import Forecast
 from featviz.ui.looks import Looks, example_cards
 from featviz.ui.masks import Painting, mention_stretching, painted
+from featviz.ui.measures import bars
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, checked, line, outcome, progress
 from featviz.ui.sheet import Sheet
 
@@ -104,6 +107,7 @@ class Tab:
             shared = {"height": 480, "interactive": False, "elem_classes": "view"}
             self.view = gr.Image(label="Result", format="jpeg", buttons=[], alt_text="The picture so far.", **shared)
             self.compare = self._final(shared)
+            self.measures = gr.HTML(visible=False, elem_classes="measures")
             self.stop = gr.Button("Stop", variant="stop", visible=False)  # Here, since on a phone the controls are out of sight.
             self.download = gr.DownloadButton(f"Download {self.FILE}", interactive=False)
             self._onward()
@@ -151,6 +155,11 @@ class Tab:
             button.click(None, cancels=runs)  # An example takes the place of the run under way, whose picture is kept.
         stopped = self.stop.click(None, cancels=runs).then(self.stopped, [self.latest, self.turn], outputs, **at_once)
 
+        self.steering_hint = ""
+        if followed := live(self.recipe) if self.engine.within_reach else []:
+            self.steering_hint = f"{enumeration(label(name) for name in followed)} can be changed while it works."
+        for name in live(self.recipe):
+            self.named[name].change(self.steered, [*self.controls, self.turn], trigger_mode="always_last", **at_once)
         if self.again:
             self.again.click(lambda shot: shot.file(), self.latest, self.pictures[0], **at_once)
         self.earlier.select(self.back, [self.latest, self.kept, self.turn], outputs, **at_once)
@@ -164,7 +173,7 @@ class Tab:
 
     def _shown(self) -> list[gr.components.Component]:
         """What a run may change."""
-        result = [self.view, self.compare, self.status, self.download, self.onward, self.earlier]
+        result = [self.view, self.compare, self.measures, self.status, self.download, self.onward, self.earlier]
         return [*result, self.go, self.stop, self.latest, self.kept]
 
     def _filled(self) -> list[gr.components.Component]:
@@ -193,11 +202,20 @@ class Tab:
         mention_stretching(pictures)
         return recipe, pictures
 
-    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image]) -> Iterator[Shot]:
+    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image], **steering: Callable[[], Recipe]) -> Iterator[Shot]:
         """A run, as the page keeps it."""
         before = next(iter(pictures.values()))
-        for preview in self.engine.run(recipe, **pictures):
+        for preview in self.engine.run(recipe, **pictures, **steering):
             yield Shot(recipe, before, preview)
+
+    def steered(self, *values: Any) -> None:
+        """A control was moved that a run under way can follow."""
+        *values, turn = values
+        if turn.busy and not self.engine.within_reach:
+            gr.Info("This takes effect in the next run.")
+        elif turn.busy:
+            with suppress(FeatvizError):  # A number half typed; the run goes on as it was.
+                turn.wanted = self.recipe(**dict(zip(self.recipe.model_fields, values, strict=True)))
 
     def filled(self, example: Example) -> dict:
         """An example in the inputs, about to run."""
@@ -232,12 +250,14 @@ class Tab:
         try:
             recipe, pictures = self._checked(sent)
             yield {self.status: line("Getting ready…", 0)}
-            for now in self._shots(recipe, pictures):
+            steering = {"steer": lambda: turn.wanted or recipe} if self.steering_hint else {}
+            for now in self._shots(recipe, pictures, **steering):
                 if turn.number != mine:
                     yield {self.status: gr.skip()}  # Gradio shows what was yielded last once more.
                     return
                 first, shot, picture = shot is latest, now, now.preview.picture.convert("RGB")
                 changes = {self.view: picture, self.status: progress(now.preview), self.latest: shot}
+                changes |= self.measured(now.preview, self.steering_hint)
                 if first:  # Until now the last result was in sight; from now on it is among the earlier ones.
                     changes |= {self.view: gr.update(value=picture, visible=True), self.compare: gr.update(visible=False)}
                     changes |= self.keeping(latest, kept)
@@ -269,7 +289,11 @@ class Tab:
             self.status: line(outcome(shot.preview)),
             self.download: gr.update(value=shot.file(), visible=True, interactive=True),
             self.onward: gr.update(visible=True),
-        }
+        } | self.measured(shot.preview)
+
+    def measured(self, preview: Preview, hint: str = "") -> dict:
+        """The numbers of a run, where it has any."""
+        return {self.measures: gr.update(value=bars(preview.measures, hint), visible=True)} if preview.measures else {}
 
     def keeping(self, latest: Shot | None, kept: Sequence[Shot]) -> dict:
         """The result that was in sight is among the earlier ones from now on, once."""
