@@ -10,7 +10,7 @@ from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.examples import Example, Look
-from featviz.recipe import Recipe, group, live
+from featviz.recipe import Recipe, bounds, group, live
 from featviz.stream import RECIPES, Preview
 from featviz.ui import words
 from featviz.ui.controls import caption, control, enumeration, label, named_after
@@ -23,8 +23,8 @@ from featviz.ui.sheet import Sheet
 
 EARLIER_KEPT = 8
 
-BESIDE = {"guide": "What"}
-"""Pictures a recipe can do without, and the group of fields each belongs to. A mask is painted, not chosen."""
+BESIDE = {"guide": "What", "style2": "Style"}
+"""Pictures a recipe can do without, and the group of fields each belongs to. A mask is painted, a start is a result."""
 
 SHOW_RESULT = """(...values) => {{
     document.querySelector("#{}_result").scrollIntoView({{behavior: "smooth", block: "nearest"}});
@@ -124,6 +124,7 @@ class Tab:
         """Where a result can go from here: back to the start, or to another recipe."""
         with gr.Row(visible=False, elem_classes="onward") as self.onward:
             self.again = gr.Button("Use as input", size="sm", min_width=120)
+            self.refine = gr.Button("Refine larger", size="sm", min_width=120, visible="start" in self.recipe.extras)
             others = [recipe for recipe in RECIPES.values() if recipe is not self.recipe]
             self.ways = {o.name: gr.Button(f"Send to {o.title}", size="sm", min_width=120) for o in others}
 
@@ -148,6 +149,10 @@ class Tab:
 
         editors = [self.painting.editor] if self.painting else []
         runs = [self.go.click(self.asked, editors, [*self.extras, *outputs], **scrolled).then(**run)]
+        if "start" in self.recipe.extras:
+            size = self.named["size"]
+            refined = self.refine.click(self.refined, [self.latest, *editors], [*self.extras, size, *outputs], **scrolled)
+            runs.append(refined.then(**run))
         for button, example in buttons:
             filled = button.click(partial(self.filled, example), outputs=[*self._filled(), *outputs], **scrolled)
             runs.append(filled.then(**run))
@@ -226,8 +231,15 @@ class Tab:
         return dict(zip(inputs, values, strict=True)) | painting | self.looks.replaced(example.recipe) | self.waiting()
 
     def asked(self, editor: Mapping[str, Any] | None = None) -> dict:
-        """A run was asked for. What has been painted by now is its mask."""
-        return self.masks(editor) | self.waiting()
+        """A run was asked for. What has been painted by now is its mask; no result is gone on from."""
+        starts = {picture: None for role, picture in zip(self.recipe.extras, self.extras, strict=True) if role == "start"}
+        return starts | self.masks(editor) | self.waiting()
+
+    def refined(self, shot: Shot, editor: Mapping[str, Any] | None = None) -> dict:
+        """A run was asked for that goes on from a result at double its size, as far as sizes go."""
+        _, most = bounds(self.recipe.model_fields["size"])
+        start = self.extras[list(self.recipe.extras).index("start")]
+        return self.asked(editor) | {start: shot.file(), self.named["size"]: min(2 * shot.recipe.size, int(most))}
 
     def masks(self, editor: Mapping[str, Any] | None = None) -> dict:
         """What has been painted in the editor, as the recipe takes it."""
