@@ -106,10 +106,14 @@ def _metadata() -> Iterator[Hostile]:
             yield Hostile(f"orientation_{orientation}.{kind}", written(gradient(), kind, exif=exif), PICTURE)
     yield Hostile("comment.jpeg", written(gradient(), "jpeg", comment=SECRET), PICTURE)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for i, broken in enumerate([profile, profile[:60], profile[:128], b"", b"\0" * 500, profile[:-40] + bytes(40), b"\xff" * 4000]):
+    for i, broken in enumerate(
+        [profile, profile[:60], profile[:128], b"", b"\0" * 500, profile[:-40] + bytes(40), b"\xff" * 4000]
+    ):
         for kind in ("png", "jpeg", "webp", "tiff"):
             yield Hostile(f"profile_{i}.{kind}", written(gradient(), kind, icc_profile=broken), PICTURE)
-    for i, exif in enumerate([b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(30), bytes(60)]):
+    for i, exif in enumerate(
+        [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(30), bytes(60)]
+    ):
         for kind in ("jpeg", "png", "webp"):
             yield Hostile(f"exif_{i}.{kind}", written(gradient(), kind, exif=exif))
 
@@ -166,7 +170,9 @@ def _png(width: int, height: int, data: bytes = b"", *chunks: tuple[bytes, bytes
     """A PNG that says what it likes."""
     head = (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
     parts = [head, *chunks, (b"IDAT", data or zlib.compress(b"")), (b"IEND", b"")]
-    body = b"".join(struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in parts)
+    body = b"".join(
+        struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in parts
+    )
     return b"\x89PNG\r\n\x1a\n" + body
 
 

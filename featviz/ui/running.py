@@ -1,11 +1,14 @@
 """A run as the surfaces see it: what is checked before it starts, what is kept of it, and what people read meanwhile."""
 
+import errno
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,9 +16,12 @@ from gradio.processing_utils import save_base64_to_cache, save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from featviz.errors import FeatvizError
+from featviz import limits
+from featviz.errors import FeatvizError, ImageError
 from featviz.recipe import Recipe
 from featviz.stream import Device, Estimate, Preview, estimate, open_pictures, stream, try_out
+from featviz.ui.gate import RATE, visitor
+from featviz.ui.leaving import RUNS
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""
@@ -27,6 +33,8 @@ BEHIND_THE_PAGE = {"api_visibility": "private", "show_progress": "hidden"}
 """Events of the page alone. Nothing may cover the preview: a line of its own says how far a run is."""
 
 SORRY = "Something went wrong on our side, and it has been noted. Please try again, or try another picture."
+
+DISK_FULL = "The server's disk is full; please try again in a while."
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +48,9 @@ def sentences() -> Iterator[None]:
         raise
     except FeatvizError as error:
         raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
-    except Exception:
+    except Exception as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise gr.Error(DISK_FULL, print_exception=False) from None
         logger.exception("A run failed.")
         raise gr.Error(SORRY, print_exception=False) from None
 
@@ -56,6 +66,20 @@ def polite(run: Runner) -> Runner:
     return polite_run
 
 
+def attended(run: Runner) -> Runner:
+    """`run`, told when the server leaves. Outside of what is lent, since a signal arrives in this process."""
+
+    @wraps(run)
+    def attended_run(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
+        with RUNS.one() as go_on, closing(run(recipe, **pictures)) as previews:
+            go_on()
+            for preview in previews:
+                yield preview
+                go_on()
+
+    return attended_run
+
+
 @dataclass(frozen=True)
 class Engine:
     """What the page asks of the library; tests put something quicker in its place."""
@@ -68,11 +92,13 @@ class Engine:
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
-        return cls(*(partial(ask, device=device) for ask in (stream, try_out, estimate)))
+        granted = partial(stream, seconds=limits.RUN_SECONDS.value)
+        return cls(*(partial(ask, device=device) for ask in (granted, try_out, estimate)))
 
     def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
         """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
-        return replace(self, run=lend(polite(self.run)), try_out=lend(polite(self.try_out)), within_reach=not apart)
+        borrowed = {name: attended(lend(polite(getattr(self, name)))) for name in ("run", "try_out")}
+        return replace(self, **borrowed, within_reach=not apart)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +115,8 @@ class Shot:
 
     def file(self) -> str:
         """A PNG of full quality, in Gradio's cache, which is emptied regularly."""
-        return save_pil_to_cache(self.preview.picture, get_upload_folder(), name=f"featviz_{self.recipe.name}", format="png")
+        with sentences():
+            return save_pil_to_cache(self.preview.picture, get_upload_folder(), name=f"featviz_{self.recipe.name}", format="png")
 
 
 @dataclass
@@ -114,16 +141,31 @@ class Turn:
 def checked(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
     """The recipe and its opened pictures out of what was sent: all that can be wrong is found before a GPU is asked for."""
     with sentences():
+        if who := visitor():
+            RATE.take(who)
+        if shutil.disk_usage(_existing(Path(get_upload_folder()))).free < limits.DISK_MEGABYTES.value * 1e6:
+            raise gr.Error(DISK_FULL, print_exception=False)
         named = dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
         chosen = recipe(**{name: named[name] for name in recipe.model_fields})
         return chosen, open_pictures(recipe, {role: file_of(named[role]) for role in (*recipe.images, *recipe.extras)})
 
 
+def _existing(folder: Path) -> Path:
+    """A folder, or the nearest above it that is there already."""
+    return next(one for one in (folder, *folder.absolute().parents) if one.exists())
+
+
 def file_of(sent: Mapping[str, Any] | None) -> str | None:
-    """The file that the page or a program sent, whatever is in it: the library says what is wrong with it."""
+    """The file that the page or a program sent, whatever is in it: the library says what is wrong with it.
+
+    Raises:
+        ImageError: it is inside the request, and larger than what is accepted, or damaged.
+    """
     if sent is None:
         return None
     if (url := sent.get("url") or "").startswith("data:"):
+        if len(url) * 3 / 4 > limits.MEGABYTES.value * 1e6:
+            raise ImageError(f"A picture has {len(url) * 3 / 4e6:.0f} megabytes; at most {limits.MEGABYTES.value} are accepted.")
         return save_base64_to_cache(url, get_upload_folder())
     return sent["path"]
 
