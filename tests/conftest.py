@@ -57,6 +57,7 @@ def server(quick_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
+    quiet |= {"FEATVIZ_QUEUE": "64", "FEATVIZ_RUNS_PER_MINUTE": "100000"}  # All tests are one visitor.
     environment = os.environ | quiet | {"GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio"))}
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with log.open("w") as output:

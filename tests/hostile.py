@@ -67,7 +67,7 @@ def _valid() -> Iterator[Hostile]:
     see_through = modes["P"].copy()
     see_through.info["transparency"] = 3
     formats = {
-        "png": ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"),
+        "png": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
         "jpeg": ("1", "L", "RGB", "CMYK", "YCbCr"),
         "gif": ("1", "L", "P", "RGB", "RGBA"),
         "webp": ("RGB", "RGBA"),
