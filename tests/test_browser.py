@@ -286,6 +286,24 @@ def test_every_layer_is_shown_and_a_click_sets_it(visit, quick_examples):
     expect(sheet).to_be_hidden()
 
 
+def test_strengths_can_be_changed_while_it_works(visit, quick_examples):
+    visit.tab("style_transfer")
+    visit.page.get_by_role("button", name="Advanced").locator("visible=true").click()
+    for role, name in (("content", "cat.jpg"), ("style", "great_wave.jpg")):
+        visit.page.locator(f"#style_transfer_{role} input[type=file]").set_input_files(quick_examples / name)
+    visit.set("Size", 96)
+    visit.set("Steps", 1000)
+    visit.run.click()
+    bars = visit.result.locator(".block.measures")
+    expect(bars).to_contain_text("relu1_1")
+    visit.set("Style strength", 0)
+    expect(bars).not_to_contain_text("relu1_1")  # A style that is not wanted is not looked at.
+    expect(bars).to_contain_text("content")
+    visit.says("left")
+    visit.result.get_by_role("button", name="Stop").click()
+    visit.says("Stopped")
+
+
 def test_a_result_goes_on_to_style_transfer_and_earlier_ones_come_back(visit, quick_examples, tmp_path):
     quick(visit, quick_examples)
     visit.run.click()

@@ -13,12 +13,14 @@ from featviz import examples, ui
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe, bounds, choices, group, param
 from featviz.stream import NETWORKS, RECIPES, Estimate, Preview
+from featviz.style import StyleTransfer
 from featviz.ui import words
 from featviz.ui.controls import caption, control, named_after, spoken
 from featviz.ui.forecast import free_memory
 from featviz.ui.looks import FINISHES
 from featviz.ui.masks import OPACITY, mention_stretching, painted
-from featviz.ui.running import SORRY, Engine, Turn
+from featviz.ui.measures import bars
+from featviz.ui.running import SORRY, Engine, Shot, Turn
 from featviz.ui.tab import Tab
 
 FIELDS = [(recipe, name) for recipe in RECIPES.values() for name in recipe.model_fields]
@@ -414,7 +416,73 @@ def test_a_sheet_without_a_picture_is_one_sentence():
     assert sentence in update[sheet.status]
 
 
+# While a run goes on
+
+
+def sent(path) -> dict[str, str]:
+    """A picture, as the page sends it."""
+    return {"path": str(path)}
+
+
+PAIR = [sent(examples.FOLDER / name) for name in ("cat.jpg", "great_wave.jpg")]
+
+
+def steerable(recipe: Recipe, *, steer, **pictures: Image.Image) -> Iterator[Preview]:
+    """Shows the style strength that it is asked for, as if it were a distance."""
+    for preview in fake(recipe, **pictures):
+        yield replace(preview, measures={"strength": steer().style_strength})
+
+
+def moved(room: Tab, turn: Turn, **fields) -> None:
+    room.steered(*(StyleTransfer().model_dump() | fields).values(), turn)
+
+
+def test_a_run_under_way_follows_the_controls_and_keeps_on_while_a_number_is_half_typed():
+    room, turn = tab(StyleTransfer, steerable), Turn()
+    run = started(room, PAIR, turn=turn)
+    next(run)
+    assert "<span>1</span>" in next(run)[room.measures]["value"]
+    moved(room, turn, style_strength=3)
+    assert "<span>3</span>" in (shown := next(run)[room.measures]["value"])
+    assert "Style strength, content strength and smoothness can be changed while it works." in shown
+    moved(room, turn, style_strength=None)
+    assert "<span>3</span>" in next(run)[room.measures]["value"]
+
+
+def test_a_run_out_of_reach_is_not_steered_and_the_page_says_so(monkeypatch):
+    said = []
+    monkeypatch.setattr(gr, "Info", said.append)
+    with gr.Blocks(analytics_enabled=False):
+        room = Tab(StyleTransfer, ENGINE.lent(lambda run: run, apart=True), [])
+    turn = Turn()
+    run = started(room, PAIR, turn=turn)
+    next(run), next(run)
+    moved(room, turn)
+    assert said == ["This takes effect in the next run."]
+    assert turn.wanted is None
+
+
+def test_bars_are_half_for_a_distance_of_one_and_names_are_escaped():
+    assert bars({}) == ""
+    shown = bars({"a<b": 1.0, "c": 0.0})
+    assert 'value="0.500"' in shown
+    assert 'value="0.000"' in shown
+    assert "a&lt;b" in shown
+
+
 # After a run
+
+
+def test_a_result_is_refined_at_double_its_size_and_only_once():
+    room = tab(StyleTransfer)
+    shot = Shot(
+        StyleTransfer(size=3000), Image.new("RGB", (32, 32)), next(fake(StyleTransfer(), image=Image.new("RGB", (32, 32))))
+    )
+    start = room.extras[list(StyleTransfer.extras).index("start")]
+    asked = room.refined(shot)
+    assert asked[start] == shot.file()
+    assert asked[room.named["size"]] == 4096
+    assert room.asked()[start] is None
 
 
 def test_going_back_shows_an_earlier_result_and_loses_none(recipe, pictures):

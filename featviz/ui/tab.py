@@ -87,7 +87,7 @@ class Tab:
             for name, field in self.recipe.model_fields.items():
                 if group(field) == title:
                     made[name] = control(name, field)
-                    if (name,) == self.recipe.picks[-1:]:
+                    if (name,) == self.recipe.picks[:1]:
                         self.which = gr.Button(words.TRY_OUT[self.recipe.name], size="sm", elem_classes="quiet")
             for role in self.recipe.extras:
                 if BESIDE.get(role) == title:
