@@ -13,9 +13,10 @@ from typing import Literal, get_args
 import torch
 from PIL import Image
 
+from featviz import provenance
 from featviz.dream import DeepDream, at_every_layer
 from featviz.errors import DivergedError, InputError, nearest
-from featviz.images import Picture, open_picture, to_picture, to_tensor, with_alpha
+from featviz.images import NOTE, Picture, open_picture, to_picture, to_tensor, with_alpha
 from featviz.networks import NETWORKS, load
 from featviz.recipe import Frame, Recipe
 from featviz.style import StyleTransfer
@@ -92,7 +93,7 @@ def stream(recipe: Recipe, *, device: Device = "auto", every: float = 0.25, **pi
                     return
                 shown = start >= due or frame.kept or frame.step == frame.steps
                 if shown:
-                    preview = _read(frame, busy, start, source)
+                    preview = _read(frame, busy, start, source, recipe)
                 busy += time.monotonic() - start
             if frame.work >= LEAST_MEASURED:
                 _speeds[where, recipe.network_name] = demand.flops * frame.work / busy
@@ -110,10 +111,22 @@ def open_pictures(recipe: Recipe | type[Recipe], given: Mapping[str, Picture | N
 
 
 def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Image.Image:
-    """Run a recipe to its end and return the last picture. Raises what `stream` raises."""
+    """Run a recipe to its end and return the last picture. Raises what `stream` raises.
+
+    The picture knows its recipe, and `featviz.save` writes it into the file.
+    """
     for preview in stream(recipe, device=device, every=float("inf"), **pictures):
         pass
     return preview.picture
+
+
+def recipe_of(file: Picture) -> Recipe:
+    """The recipe in a picture or a video that featviz made. Run on the same pictures, it makes the same again.
+
+    Raises:
+        InputError: there is no such file, or no recipe in it.
+    """
+    return provenance.read(file, RECIPES).recipe
 
 
 def film(
@@ -130,7 +143,7 @@ def film(
     """
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
-    yield from record(stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps), every=every)
+    yield from record(stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps, provenance.note(recipe)), every=every)
 
 
 def record(previews: Generator[Preview, None, None], video: Video, *, every: float = 0.25) -> Iterator[Preview]:
@@ -218,14 +231,16 @@ def resolve(device: Device) -> torch.device:
     return torch.device(device)
 
 
-def _read(frame: Frame, busy: float, start: float, source: Image.Image) -> Preview:
-    """Wait for the device and read a frame back."""
+def _read(frame: Frame, busy: float, start: float, source: Image.Image, recipe: Recipe) -> Preview:
+    """Wait for the device and read a frame back. Its picture says where it comes from."""
     loss = frame.loss.item()
     if not math.isfinite(loss):
         raise DivergedError(
             f"The numbers ran out of range at step {frame.step}; the last good picture is kept. Try less strength."
         )
     picture = with_alpha(to_picture(frame.image), source)
+    stopped = "" if frame.step == frame.steps else f"step {frame.step} of {frame.steps}"
+    picture.info[NOTE] = provenance.note(recipe, stopped)
     spent = busy + time.monotonic() - start
     return Preview(
         frame.step, frame.steps, frame.stage, frame.work, spent * (1 - frame.work) / frame.work, loss, picture, frame.kept

@@ -53,9 +53,7 @@ def control(name: str, field: FieldInfo) -> gr.components.Component:
 
 def caption(recipe: Recipe) -> str:
     """What sets a run apart: its fields that are not at their defaults."""
-    values = {name: (getattr(recipe, name), field.default) for name, field in type(recipe).model_fields.items()}
-    changed = {name: value for name, (value, default) in values.items() if value != default}
-    return ", ".join(_said(name, value) for name, value in changed.items()) or "default settings"
+    return ", ".join(_said(name, value) for name, value in recipe.changed.items()) or "default settings"
 
 
 def _said(name: str, value: Any) -> str:
