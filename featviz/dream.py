@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
@@ -16,7 +15,7 @@ from featviz.images import fit, fitted_size, resize
 from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, class_names, split
 from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
-from featviz.recipe import Demand, Frame, Recipe, param
+from featviz.recipe import Demand, Frame, Frames, Recipe, param
 from featviz.transforms import Roll
 
 Regions = list[tuple[Objective, Tensor]]
@@ -32,6 +31,7 @@ class DeepDream(Recipe):
 
     name: ClassVar[str] = "deepdream"
     title: ClassVar[str] = "DeepDream"
+    room: ClassVar[str] = "DeepDream"
     images: ClassVar[dict[str, str]] = {"image": "The picture to dream on."}
     extras: ClassVar[dict[str, str]] = {
         "guide": "A picture whose features the dream shall grow, instead of its own.",
@@ -123,7 +123,7 @@ class DeepDream(Recipe):
         """Every layer that is amplified and its weight, the chosen one first."""
         return {split(self.layer)[1]: 1.0} | parse_weights(self.more_layers)
 
-    def run(self, network: Network, *, image: Tensor, guide: Tensor | None = None, mask: Tensor | None = None) -> Iterator[Frame]:
+    def run(self, network: Network, *, image: Tensor, guide: Tensor | None = None, mask: Tensor | None = None) -> Frames:
         """Yields a frame after each step of each octave. `image`, `guide` and `mask` are (1, 3, H, W) in [0, 1].
 
         Raises:

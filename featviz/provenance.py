@@ -43,13 +43,13 @@ def as_json(recipe: Recipe) -> dict[str, Any]:
     return {"recipe": recipe.name, "fields": recipe.model_dump()}
 
 
-def note(recipe: Recipe, stopped: str = "") -> str:
+def note(recipe: Recipe, *, whole: bool = True) -> str:
     """What a result says of itself: the recipe, featviz's version, and the network with the sha256 of its weights.
 
-    `stopped` says where the run was when this picture was not its last one, e.g. "step 3 of 24".
+    `whole` is whether it is what a run comes to that nobody stops or steers.
     """
     origin = {"network": recipe.network_name, "weights": NETWORKS[recipe.network_name].weights.sha256}
-    return json.dumps({"featviz": __version__, **as_json(recipe), **origin, **({"stopped": stopped} if stopped else {})})
+    return json.dumps({"featviz": __version__, **as_json(recipe), **origin, "whole": whole})
 
 
 def read(file: images.Picture, recipes: Recipes) -> Restored:
@@ -100,12 +100,13 @@ def from_json(data: object, recipes: Recipes) -> Restored:
 
 def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
     """What is known to keep a run of this recipe from giving the same picture here."""
-    if (version := data.get("featviz")) != __version__:
-        yield f"It was made by featviz {short(version)}; this is {__version__}, whose results may differ."
-    elif data.get("weights") != NETWORKS[recipe.network_name].weights.sha256:
+    here = NETWORKS[recipe.network_name].weights.sha256
+    if data.get("featviz", __version__) != __version__:
+        yield f"It was made by featviz {short(data['featviz'])}; this is {__version__}, whose results may differ."
+    elif data.get("weights", here) != here:
         yield f"It was made with other weights of {NETWORKS[recipe.network_name].title}; the result will differ."
-    if stopped := data.get("stopped"):
-        yield f"It was stopped at {short(stopped)}; a whole run goes further."
+    if data.get("whole") is False:
+        yield "It was stopped or steered on its way; a run that is left alone comes to something else."
 
 
 # As a link

@@ -6,8 +6,8 @@ Every surface (page, API, MCP, command line, README) is built from these fields 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from featviz.networks import Network
 
 
-def param(default: Any, meaning: str, *, group: str = "", step: float | None = None, **bounds: float) -> Any:
+def param(default: Any, meaning: str, *, group: str = "", step: float | None = None, live: bool = False, **bounds: float) -> Any:
     """A recipe's field: its default, its one-sentence meaning, its range (`ge`, `le`), the step of its slider.
 
     The range is written into the sentence, since MCP shows the sentence and not the range. Fields of a `group` are
-    folded away together; those of none are what a beginner sees.
+    folded away together; those of none are what a beginner sees. A `live` field may change while a run goes on.
     """
     low, high = bounds.get("ge"), bounds.get("le")
     if low is not None and high is not None:
         meaning += f" From {low:.10g} to {high:.10g}."
     elif low is not None:
         meaning += f" At least {low:.10g}."
-    return Field(default, description=meaning, json_schema_extra={"step": step, "group": group}, **bounds)
+    return Field(default, description=meaning, json_schema_extra={"step": step, "group": group, "live": live}, **bounds)
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,12 @@ class Frame:
     """(1, 3, H, W) in [0, 1], detached."""
     kept: bool = False
     """Whether this is a finished picture of a video, which goes into its file even if nobody is shown it."""
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
+    """What else is worth watching, () each, by name, e.g. the distance that each layer still sees."""
+
+
+Frames = Generator[Frame, "Recipe | None", None]
+"""A run: frames, and what may be sent back between them."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,10 @@ class Recipe(BaseModel):
     """As in the API's address and on the command line."""
     title: ClassVar[str]
     """As people read it."""
+    room: ClassVar[str]
+    """The part of the page where people find it; recipes of one room stand side by side there."""
     images: ClassVar[dict[str, str]]
-    """The pictures it needs: name → meaning, in order."""
+    """The pictures it needs: name → meaning, in order; none for a recipe that starts from noise."""
     extras: ClassVar[dict[str, str]] = {}
     """The pictures it can do without: name → meaning, in order."""
     produces: ClassVar[Literal["picture", "video"]] = "picture"
@@ -100,12 +108,15 @@ class Recipe(BaseModel):
         """What sets it apart: its fields that are not at their defaults."""
         return {name: value for name, value in self if value != type(self).model_fields[name].default}
 
-    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
-        """What `run` will take for a first picture of (height, width), counted and not tried."""
+    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+        """What `run` will take for a first picture of (height, width), None where it needs none; counted and not tried."""
         raise NotImplementedError
 
-    def run(self, network: Network, **images: Tensor) -> Iterator[Frame]:
-        """Work, and yield a frame after every step. Images are (1, 3, H, W) in [0, 1] on the network's device."""
+    def run(self, network: Network, **images: Tensor) -> Frames:
+        """Work, and yield a frame after every step. Images are (1, 3, H, W) in [0, 1] on the network's device.
+
+        Who drives it may send the recipe back with other values of its live fields; they hold from the next step on.
+        """
         raise NotImplementedError
 
 
@@ -129,6 +140,11 @@ def increment(field: FieldInfo) -> float:
 def group(field: FieldInfo) -> str:
     """What a field is folded away under, "" for those in sight."""
     return field.json_schema_extra["group"]
+
+
+def live(recipe: type[Recipe]) -> list[str]:
+    """The names of the fields that may change while a run goes on."""
+    return [name for name, field in recipe.model_fields.items() if field.json_schema_extra["live"]]
 
 
 def _sentence(recipe: type[Recipe], error: ValidationError) -> str:

@@ -5,9 +5,9 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
@@ -18,7 +18,7 @@ from featviz.dream import DeepDream, at_every_layer
 from featviz.errors import DivergedError, InputError, nearest
 from featviz.images import NOTE, Picture, open_picture, to_picture, to_tensor, with_alpha
 from featviz.networks import NETWORKS, load
-from featviz.recipe import Frame, Recipe
+from featviz.recipe import Frame, Recipe, live
 from featviz.style import StyleTransfer
 from featviz.video import Video
 from featviz.zoom import DreamZoom
@@ -53,14 +53,25 @@ class Preview:
     picture: Image.Image
     kept: bool = False
     """Whether this is a finished picture of a video, which goes into its file."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """What else is worth watching, by name, e.g. the distance that each layer still sees."""
 
     @property
     def done(self) -> bool:
         return self.step == self.steps
 
 
-def stream(recipe: Recipe, *, device: Device = "auto", every: float = 0.25, **pictures: Picture) -> Iterator[Preview]:
+def stream(
+    recipe: Recipe,
+    *,
+    device: Device = "auto",
+    every: float = 0.25,
+    steer: Callable[[], Recipe] | None = None,
+    **pictures: Picture,
+) -> Iterator[Preview]:
     """Run a recipe and yield previews: the first step, then one at most every `every` seconds, and always the last.
+
+    `steer`, where given, is asked before every step for the recipe as it is wanted by then; only live fields may differ.
 
     Every finished picture of a video is yielded as well, however fast they come: `record` makes a file of them.
     Closing the generator stops the run within one step. Runs on the same device take turns step by step, and none
@@ -78,30 +89,41 @@ def stream(recipe: Recipe, *, device: Device = "auto", every: float = 0.25, **pi
     where = resolve(device)
     network = load(recipe.network_name, where)
     frames = recipe.run(network, **{role: to_tensor(picture, where) for role, picture in opened.items()})
-    first = opened[next(iter(recipe.images))]
-    source = first if recipe.produces == "picture" else first.convert("RGB")  # A video moves on, its alpha would not.
-    demand = recipe.demand(network, first.size[::-1])
+    first = next(iter(opened.values())) if recipe.images else None
+    source = first if recipe.produces == "picture" else None  # A video moves on, its alpha would not.
+    demand = recipe.demand(network, first and first.size[::-1])
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
+    steered = None  # A generator's first step takes nothing.
+    as_asked = True  # And steered nowhere else.
     try:
         while True:
             # Never across the yield: a run that is looked at slowly, or stopped, must not keep others from the device.
             with _locks[where]:
                 start = time.monotonic()
-                frame = next(frames, None)
-                if frame is None:
+                try:
+                    frame = frames.send(steered)
+                except StopIteration:
                     return
                 shown = start >= due or frame.kept or frame.step == frame.steps
                 if shown:
-                    preview = _read(frame, busy, start, source, recipe)
+                    preview = _read(frame, busy, start, source)
                 busy += time.monotonic() - start
             if frame.work >= LEAST_MEASURED:
                 _speeds[where, recipe.network_name] = demand.flops * frame.work / busy
+            as_asked = as_asked and steered in (None, recipe)
             if shown:
+                preview.picture.info[NOTE] = provenance.note(steered or recipe, whole=as_asked and preview.done)
                 yield preview
                 due = time.monotonic() + every
+            steered = steer and _steered(recipe, steer())
     finally:
         frames.close()
+
+
+def _steered(recipe: Recipe, wanted: Recipe) -> Recipe:
+    """A recipe with the live fields of another."""
+    return recipe.model_copy(update={name: getattr(wanted, name) for name in live(type(recipe))})
 
 
 def open_pictures(recipe: Recipe | type[Recipe], given: Mapping[str, Picture | None]) -> dict[str, Image.Image]:
@@ -182,11 +204,11 @@ class Estimate:
     """Of memory, beside what is in use already."""
 
 
-def estimate(recipe: Recipe, size: tuple[int, int], *, device: Device = "auto") -> Estimate:
+def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:
     """What a run on a first picture of (width, height) takes: counted work at the speed that runs have had here so far."""
     where = resolve(device)
     network = load(recipe.network_name, where)
-    demand = recipe.demand(network, size[::-1])
+    demand = recipe.demand(network, size and size[::-1])
     if (where, recipe.network_name) not in _speeds:
         _measure(recipe.network_name, where)
     return Estimate(demand.flops / _speeds[where, recipe.network_name], demand.bytes)
@@ -231,17 +253,24 @@ def resolve(device: Device) -> torch.device:
     return torch.device(device)
 
 
-def _read(frame: Frame, busy: float, start: float, source: Image.Image, recipe: Recipe) -> Preview:
-    """Wait for the device and read a frame back. Its picture says where it comes from."""
+def _read(frame: Frame, busy: float, start: float, source: Image.Image | None) -> Preview:
+    """Wait for the device and read a frame back."""
     loss = frame.loss.item()
     if not math.isfinite(loss):
         raise DivergedError(
             f"The numbers ran out of range at step {frame.step}; the last good picture is kept. Try less strength."
         )
-    picture = with_alpha(to_picture(frame.image), source)
-    stopped = "" if frame.step == frame.steps else f"step {frame.step} of {frame.steps}"
-    picture.info[NOTE] = provenance.note(recipe, stopped)
+    picture = to_picture(frame.image)
+    measures = {name: value.item() for name, value in frame.measures.items()}
     spent = busy + time.monotonic() - start
     return Preview(
-        frame.step, frame.steps, frame.stage, frame.work, spent * (1 - frame.work) / frame.work, loss, picture, frame.kept
+        step=frame.step,
+        steps=frame.steps,
+        stage=frame.stage,
+        work=frame.work,
+        seconds_left=spent * (1 - frame.work) / frame.work,
+        loss=loss,
+        picture=with_alpha(picture, source) if source else picture,
+        kept=frame.kept,
+        measures=measures,
     )

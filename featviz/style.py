@@ -1,6 +1,5 @@
 """Style transfer: the content of one picture in the style of another."""
 
-from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
@@ -11,7 +10,7 @@ from featviz.images import fit, fitted_size, resize
 from featviz.networks import INPUT, NETWORKS, Network
 from featviz.objectives import Objective, content_distance, gram, style_distance, total_variation
 from featviz.parameterization import Average, pyramid
-from featviz.recipe import Demand, Frame, Recipe, param
+from featviz.recipe import Demand, Frame, Frames, Recipe, param
 from featviz.transforms import Roll
 
 STEP_SIZE = 0.05
@@ -27,6 +26,7 @@ class StyleTransfer(Recipe):
 
     name: ClassVar[str] = "style_transfer"
     title: ClassVar[str] = "Style Transfer"
+    room: ClassVar[str] = "Style Transfer"
     images: ClassVar[dict[str, str]] = {
         "content": "The picture whose objects and arrangement are kept.",
         "style": "The picture whose textures and colours are taken.",
@@ -53,7 +53,7 @@ class StyleTransfer(Recipe):
     def network_name(self) -> str:
         return self.network
 
-    def run(self, network: Network, *, content: Tensor, style: Tensor) -> Iterator[Frame]:
+    def run(self, network: Network, *, content: Tensor, style: Tensor) -> Frames:
         """Yields a frame after each step of each scale. `content` and `style` are (1, 3, H, W) in [0, 1].
 
         Differs from Gatys et al. (2015): Adam instead of L-BFGS, coarse to fine, with the averaged iterates shown and

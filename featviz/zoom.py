@@ -1,6 +1,5 @@
 """Zoom: dream, zoom in and turn a little, and dream again: a journey into the picture."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -8,7 +7,7 @@ from torch import Tensor
 
 from featviz.dream import DeepDream
 from featviz.networks import ADDRESSES, Network
-from featviz.recipe import Demand, Frame, param
+from featviz.recipe import Demand, Frames, param
 from featviz.transforms import Zoom
 
 
@@ -41,7 +40,7 @@ class DreamZoom(DeepDream):
         """Of the video."""
         return max(1, round(self.seconds * self.fps))
 
-    def run(self, network: Network, *, image: Tensor, **extras: Tensor) -> Iterator[Frame]:
+    def run(self, network: Network, *, image: Tensor, **extras: Tensor) -> Frames:
         """Yields a frame after each step of each octave of each picture of the video, whose last one is `kept`.
 
         The first picture is a plain dream. While a later one is in the making, the one before is shown: its small

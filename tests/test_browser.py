@@ -17,6 +17,7 @@ from featviz.recipe import bounds
 from featviz.stream import RECIPES
 from featviz.ui import words
 from featviz.ui.looks import FINISHES
+from featviz.ui.page import inner_title
 
 try:
     from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -70,7 +71,10 @@ class Visit:
 
     def tab(self, name: str) -> None:
         self.name = name
-        self.page.get_by_role("tab", name=RECIPES[name].title).click()
+        recipe = RECIPES[name]
+        self.page.get_by_role("tab", name=recipe.room).click()
+        if [other.room for other in RECIPES.values()].count(recipe.room) > 1:
+            self.page.get_by_role("tab", name=inner_title(recipe)).click()
         expect(self.run).to_be_visible(timeout=LONG)
 
     @property

@@ -24,6 +24,7 @@ class Count(Recipe):
 
     name: ClassVar[str] = "count"
     title: ClassVar[str] = "Count"
+    room: ClassVar[str] = "Count"
     images: ClassVar[dict[str, str]] = {"image": "What fades."}
     running: ClassVar[set] = set()
     log: ClassVar[list] = []
@@ -79,6 +80,39 @@ def test_the_first_step_and_the_last_are_always_shown_and_the_rest_paced():
     assert [preview.step for preview in stream(Count(steps=50), every=1e9, image=PICTURE)] == [1, 50]
     shown = [preview.step for preview in stream(Count(steps=30, seconds=0.01), every=0.1, image=PICTURE)]
     assert 2 < len(shown) < 10
+
+
+class Fade(Recipe):
+    """Needs no picture, and can be steered."""
+
+    name: ClassVar[str] = "fade"
+    title: ClassVar[str] = "Fade"
+    room: ClassVar[str] = "Fade"
+    images: ClassVar[dict[str, str]] = {}
+    network_name: ClassVar[str] = "vgg19"
+
+    grey: float = param(0.0, "Of the picture.", ge=0, le=1, live=True)
+    steps: int = param(3, "Steps.", ge=1)
+
+    def demand(self, network, size):
+        assert size is None
+        return Demand(flops=1.0, bytes=1.0)
+
+    def run(self, network):
+        settings = self
+        for step in range(1, self.steps + 1):
+            image = torch.full((1, 3, 16, 16), settings.grey)
+            measures = {"grey": image.mean()}
+            settings = (yield Frame(step, self.steps, "", step / self.steps, image.mean(), image, measures=measures)) or settings
+
+
+def test_a_run_without_pictures_is_steered_from_its_next_step_on_and_only_in_its_live_fields():
+    wanted, previews = [Fade()], []
+    for preview in stream(Fade(), every=0, steer=wanted.pop):
+        previews.append(preview)
+        wanted.append(Fade(grey=preview.step / 5, steps=99))
+    assert [preview.picture.getpixel((0, 0))[0] for preview in previews] == [0, 51, 102]
+    assert [preview.measures["grey"] for preview in previews] == pytest.approx([0, 0.2, 0.4])
 
 
 def test_run_returns_the_last_picture():

@@ -1,12 +1,14 @@
-"""The page: a tab for each recipe, and the ways from one to another."""
+"""The page: a tab for each room with its recipes, and the ways from one to another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import gradio as gr
 
 from featviz import examples
+from featviz.recipe import Recipe
 from featviz.stream import NETWORKS, RECIPES
 from featviz.ui import words
 from featviz.ui.running import BEHIND_THE_PAGE, Engine, Runner, Shot
@@ -35,24 +37,58 @@ def build(
         title=f"{words.TITLE} · {words.TAGLINE}", analytics_enabled=False, delete_cache=(600, HOURS_KEPT * 3600)
     ) as demo:
         gr.HTML(f"<h1>{words.TITLE}</h1><p>{words.TAGLINE}</p>", elem_id="masthead")
-        with gr.Tabs() as tabs:
-            rooms = []
-            for recipe in RECIPES.values():
-                with gr.Tab(recipe.title, id=recipe.name):
-                    own = [[one for one in all_ if type(one.recipe) is recipe] for all_ in (shown, looks)]
-                    rooms.append(KINDS[recipe.produces](recipe, engine, *own))
-        for room in rooms:
-            for other in rooms:
-                if button := room.ways.get(other.recipe.name):
-                    sent = partial(_sent, tabs, other)
-                    button.click(sent, room.latest, [tabs, other.pictures[0]], queue=False, **BEHIND_THE_PAGE)
+        doors, tabs = Doors(), []
+        for recipe in doors.entered(RECIPES.values()):
+            own = [[one for one in all_ if type(one.recipe) is recipe] for all_ in (shown, looks)]
+            tabs.append(KINDS[recipe.produces](recipe, engine, *own))
+        for tab in tabs:
+            for other in tabs:
+                if button := tab.ways.get(other.recipe.name):
+                    sent = partial(_sent, doors, other)
+                    button.click(sent, tab.latest, [*doors.outputs, other.pictures[0]], queue=False, **BEHIND_THE_PAGE)
         _footer(folder)
     return demo
 
 
-def _sent(tabs: gr.Tabs, room: Tab, shot: Shot) -> dict:
-    """A result as the first picture of another room, which opens."""
-    return {tabs: gr.Tabs(selected=room.recipe.name), room.pictures[0]: shot.file()}
+class Doors:
+    """A tab for each room and, inside a room of several recipes, one for each of them."""
+
+    def __init__(self):
+        self.outer = gr.Tabs()
+        self.inner: dict[str, gr.Tabs] = {}  # By room.
+
+    @property
+    def outputs(self) -> list[gr.Tabs]:
+        return [self.outer, *self.inner.values()]
+
+    def entered(self, recipes: Iterable[type[Recipe]]) -> Iterator[type[Recipe]]:
+        """Every recipe in turn, inside its tab."""
+        with self.outer:
+            for room, side_by_side in groupby(recipes, lambda recipe: recipe.room):
+                side_by_side = list(side_by_side)
+                with gr.Tab(room, id=room):
+                    if len(side_by_side) == 1:
+                        yield side_by_side[0]
+                        continue
+                    with gr.Tabs() as self.inner[room]:
+                        for recipe in side_by_side:
+                            with gr.Tab(inner_title(recipe), id=recipe.name):
+                                yield recipe
+
+    def opened(self, recipe: type[Recipe]) -> dict:
+        """The tabs, with a recipe in sight."""
+        inner = self.inner.get(recipe.room)
+        return {self.outer: gr.Tabs(selected=recipe.room)} | ({inner: gr.Tabs(selected=recipe.name)} if inner else {})
+
+
+def inner_title(recipe: type[Recipe]) -> str:
+    """A recipe among others of its room: the one that the room is named after goes by what it makes."""
+    return recipe.title if recipe.title != recipe.room else recipe.produces.capitalize()
+
+
+def _sent(doors: Doors, tab: Tab, shot: Shot) -> dict:
+    """A result as the first picture of another recipe, whose tab opens."""
+    return doors.opened(tab.recipe) | {tab.pictures[0]: shot.file()}
 
 
 def _footer(folder: Path) -> None:
