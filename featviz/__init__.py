@@ -2,13 +2,12 @@
 
 from featviz.dream import DeepDream
 from featviz.errors import FeatvizError
-from featviz.networks import NETWORKS
 from featviz.images import save
+from featviz.networks import NETWORKS
 from featviz.stream import RECIPES, Preview, film, recipe_of, run, stream
 from featviz.style import StyleTransfer
 from featviz.version import __version__
 from featviz.zoom import DreamZoom
-
 
 __all__ = [
     "NETWORKS",

@@ -7,14 +7,14 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn import functional
@@ -108,6 +108,9 @@ def _stretch(picture: Image.Image) -> Image.Image:
 NOTE = "featviz"
 """Under this name a picture carries its note: in `Image.info`, and in a PNG's text."""
 
+LABEL, GAP = 26, 6
+"""Pixels of a contact sheet: above a picture, and between two."""
+
 ASCII = b"ASCII\0\0\0"
 """Ahead of an EXIF comment, which encoding it has."""
 
@@ -165,6 +168,20 @@ def save(picture: Image.Image, path: str | os.PathLike) -> None:
         bare.save(path, **form.options, **(form.annotated(note) if note else {}))
     except OSError as error:
         raise FeatvizError(f"The output '{path}' could not be written: {error.strerror or error}.") from error
+
+
+def contact_sheet(cells: Sequence[tuple[str, Image.Image]], columns: int, width: int) -> Image.Image:
+    """Pictures in rows, each `width` pixels wide under its label."""
+    scaled = [(label, picture.resize((width, round(width * picture.height / picture.width)))) for label, picture in cells]
+    height = max(picture.height for _, picture in scaled) + LABEL
+    rows = -(-len(scaled) // columns)
+    result = Image.new("RGB", (min(columns, len(scaled)) * (width + GAP) - GAP, rows * height), "white")
+    draw, font = ImageDraw.Draw(result), ImageFont.load_default(15)
+    for i, (label, picture) in enumerate(scaled):
+        left, top = i % columns * (width + GAP), i // columns * height
+        draw.text((left + 2, top + 4), label, fill="black", font=font)
+        result.paste(picture, (left, top + LABEL))
+    return result
 
 
 def read_note(picture: Picture) -> str:

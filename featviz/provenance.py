@@ -43,13 +43,13 @@ def as_json(recipe: Recipe) -> dict[str, Any]:
     return {"recipe": recipe.name, "fields": recipe.model_dump()}
 
 
-def note(recipe: Recipe, *, whole: bool = True) -> str:
+def note(recipe: Recipe, *, whole: bool | None = None) -> str:
     """What a result says of itself: the recipe, featviz's version, and the network with the sha256 of its weights.
 
-    `whole` is whether it is what a run comes to that nobody stops or steers.
+    `whole` is whether it is what a run comes to that nobody stops or steers; None where that is not known yet.
     """
     origin = {"network": recipe.network_name, "weights": NETWORKS[recipe.network_name].weights.sha256}
-    return json.dumps({"featviz": __version__, **as_json(recipe), **origin, "whole": whole})
+    return json.dumps({"featviz": __version__, **as_json(recipe), **origin} | ({} if whole is None else {"whole": whole}))
 
 
 def read(file: images.Picture, recipes: Recipes) -> Restored:
@@ -106,7 +106,7 @@ def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
     elif data.get("weights", here) != here:
         yield f"It was made with other weights of {NETWORKS[recipe.network_name].title}; the result will differ."
     if data.get("whole") is False:
-        yield "It was stopped or steered on its way; a run that is left alone comes to something else."
+        yield "It is not what a whole run with these settings comes to."
 
 
 # As a link

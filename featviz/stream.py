@@ -16,8 +16,8 @@ from PIL import Image
 from featviz import provenance
 from featviz.dream import DeepDream, at_every_layer
 from featviz.errors import DivergedError, InputError, nearest
-from featviz.images import NOTE, Picture, open_picture, to_picture, to_tensor, with_alpha
-from featviz.networks import NETWORKS, load
+from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
+from featviz.networks import NETWORKS, load, split
 from featviz.recipe import Frame, Recipe, live
 from featviz.style import StyleTransfer
 from featviz.video import Video
@@ -165,7 +165,9 @@ def film(
     """
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
-    yield from record(stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps, provenance.note(recipe)), every=every)
+    yield from record(
+        stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps, provenance.note(recipe)), every=every
+    )
 
 
 def record(previews: Generator[Preview, None, None], video: Video, *, every: float = 0.25) -> Iterator[Preview]:
@@ -195,6 +197,16 @@ def layer_sheet(recipe: DeepDream, *, device: Device = "auto", **pictures: Pictu
         yield replace(preview, stage=small.layer)
 
 
+def on_one_sheet(recipe: DeepDream, previews: Iterator[Preview]) -> Iterator[Preview]:
+    """What `layer_sheet` yields for a recipe, as one picture that fills up: every layer so far, with its name."""
+    cells, layers = [], NETWORKS[recipe.network_name].layers
+    for preview in previews:
+        cells.append((split(preview.stage)[1], preview.picture))
+        picture = contact_sheet(cells, columns=6, width=200)
+        picture.info[NOTE] = provenance.note(recipe, whole=False)
+        yield replace(preview, step=len(cells), steps=len(layers), work=len(cells) / len(layers), picture=picture)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What a run is going to take on this machine."""
@@ -202,6 +214,22 @@ class Estimate:
     seconds: float
     bytes: float
     """Of memory, beside what is in use already."""
+
+    def __str__(self) -> str:
+        return f"About {duration(self.seconds)} and {gigabytes(self.bytes)} on this machine."
+
+
+def duration(seconds: float) -> str:
+    """As people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.0f} h"
+
+
+def gigabytes(number: float) -> str:
+    """Of as many bytes."""
+    return f"{max(number / 1e9, 0.1):.1f} GB"
 
 
 def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:

@@ -68,7 +68,7 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = capsys.readouterr().out
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device"} == {name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)}
+    assert lines.keys() - {"device", "estimate", "look"} == {name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)}
     assert all(meaning in lines[role] for role, meaning in recipe.extras.items())
     for name, field in recipe.model_fields.items():
         line = lines[name.replace("_", "-")]
@@ -176,8 +176,8 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
         ("deepdream image.png out.png more.png", "python -m featviz deepdream does not know 'more.png'; 'python -m"),
         ("deepdream image.png out.png --device tpu", "Argument --device: invalid choice: 'tpu' (choose from "),
         ("deepdream image.png", "The following arguments are required: out; "),
-        ("dream image.png out.png", "Argument recipe: invalid choice: 'dream' (choose from "),
-        ("", "The following arguments are required: recipe; "),
+        ("dream image.png out.png", "Argument command: invalid choice: 'dream' (choose from "),
+        ("", "The following arguments are required: command; "),
         ("deepdream image.png out.tga", "The output 'out.tga' has no extension that can be written; accepted: .png, "),
         ("deepdream image.png out", "The output 'out' has no extension that can be written; accepted: .png, "),
         ("deepdream image.png nowhere/out.png", "The output's folder 'nowhere' does not exist."),
@@ -288,11 +288,11 @@ def test_what_is_not_the_users_mistake_has_another_exit_code(capsys, monkeypatch
 
 
 def test_a_full_disk_is_one_sentence(capsys, monkeypatch):
-    class Unwritable(Image.Image):
-        def save(self, *args, **kwargs):
-            raise OSError(28, "No space left on device")
+    def save(*args, **kwargs):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: (preview(step, picture=Unwritable()) for step in [9]))
+    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: (preview(step) for step in [9]))
     assert cli.main(["deepdream", "image.png", "out.png"]) == 1
     assert capsys.readouterr().err == "The output 'out.png' could not be written: No space left on device.\n"
 
