@@ -221,7 +221,13 @@ class DeepDream(Recipe):
 def at_every_layer(recipe: DeepDream, size: int = 144) -> list[DeepDream]:
     """The same dream, small, at every layer of its network, shallow to deep: which layer does what?"""
     single = {"more_layers": "", "channels": "", "class_name": "", "outside": "", "full_size": False}
-    small = {"size": size, "octaves": min(recipe.octaves, 2), "octaves_above": 0, "steps": min(recipe.steps, 8)}
+    small = {
+        "size": size,
+        "octaves": min(recipe.octaves, 2),
+        "octaves_above": 0,
+        "steps": min(recipe.steps, 8),
+        "feather": round(recipe.feather * size / recipe.size),
+    }
     layers = NETWORKS[recipe.network_name].layers
     return [recipe.model_copy(update=single | small | {"layer": f"{recipe.network_name}/{layer}"}) for layer in layers]
 

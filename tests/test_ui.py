@@ -384,7 +384,7 @@ def test_a_mask_of_another_shape_is_used_with_a_word(capsys, size, said):
 
 def test_the_sheet_fills_layer_by_layer_and_a_click_sets_the_layer(pictures):
     sheet = tab(RECIPES["deepdream"]).sheet
-    *updates, last = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), Turn())
+    *updates, last = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None, Turn())
     tiles = [update[sheet.gallery] for update in updates if sheet.gallery in update]
     assert [len(shown) for shown in tiles] == [1, 2]
     assert [caption for _, caption in tiles[-1]] == ["relu1_1", "relu1_2"]
@@ -393,9 +393,17 @@ def test_the_sheet_fills_layer_by_layer_and_a_click_sets_the_layer(pictures):
     assert sheet.chosen(updates[-1][sheet.layers], click) == "vgg19/relu1_2"
 
 
+def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, monkeypatch):
+    sent = {}
+    sheet = tab(RECIPES["deepdream"]).sheet
+    monkeypatch.setattr(sheet, "run", lambda recipe, **given: sent.update(given) or fake_sheet(recipe, **given))
+    list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], pictures[0], Turn()))
+    assert list(sent) == ["image", "guide", "mask"]
+
+
 def test_a_sheet_that_is_stopped_shows_nothing_more(pictures):
     sheet, turn = tab(RECIPES["deepdream"]).sheet, Turn()
-    run = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), turn)
+    run = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None, turn)
     next(run), next(run)
     sheet.stopped(turn)
     assert list(run) == [{sheet.status: gr.skip()}]
@@ -403,7 +411,7 @@ def test_a_sheet_that_is_stopped_shows_nothing_more(pictures):
 
 def test_a_sheet_without_a_picture_is_one_sentence():
     sheet = tab(RECIPES["deepdream"]).sheet
-    (update,), sentence = fails(sheet.show(None, *RECIPES["deepdream"]().model_dump().values(), Turn()))
+    (update,), sentence = fails(sheet.show(None, *RECIPES["deepdream"]().model_dump().values(), None, None, Turn()))
     assert sentence.startswith("There is no image yet")
     assert sentence in update[sheet.status]
 

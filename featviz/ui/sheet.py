@@ -1,6 +1,6 @@
 """Which layer does what? The visitor's picture, small, dreamt at every layer of the chosen network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -32,14 +32,20 @@ class Sheet:
         self.layers = gr.State([])  # Their addresses, in the order of the gallery.
         self.turn = gr.State(Turn())
 
-    def events(self, pictures: list[gr.Image], controls: dict[str, gr.components.Component]) -> None:
-        """`controls`: the recipe's, by the names of their fields."""
+    def events(
+        self,
+        pictures: Sequence[gr.Image],
+        controls: Mapping[str, gr.components.Component],
+        extras: Sequence[gr.Image],
+        paint: Mapping[str, Any],
+    ) -> None:
+        """`controls`: the recipe's, by the names of their fields. `paint`: the event that brings `extras` up to date."""
         at_once = {"queue": False, **BEHIND_THE_PAGE}
         outputs = [self.box, self.status, self.gallery, self.layers, self.stop, self.close]
         run = self.button.click(
             self.opened, outputs=outputs, js=SCROLL.format(self.recipe.name), **at_once
-        ).then(
-            self.show, [*pictures, *controls.values(), self.turn], outputs,
+        ).then(**paint).then(
+            self.show, [*pictures, *controls.values(), *extras, self.turn], outputs,
             preprocess=False, trigger_mode="multiple", **RUNS_AT_ONCE, **BEHIND_THE_PAGE,
         )  # fmt: skip
         self.stop.click(None, cancels=[run]).then(self.stopped, self.turn, outputs, **at_once)
@@ -60,7 +66,7 @@ class Sheet:
         *sent, turn = values
         mine, tiles, layers = turn.take(), [], []
         try:
-            recipe, pictures = checked(self.recipe, [*sent, *[None] * len(self.recipe.extras)])
+            recipe, pictures = checked(self.recipe, sent)
             count = sum(layer.startswith(f"{recipe.network_name}/") for layer in choices(self.recipe.model_fields["layer"]))
             yield {self.status: line("Getting ready…", 0)}
             for preview in self.run(recipe, **pictures):

@@ -149,17 +149,18 @@ class Tab:
             runs.append(filled.then(**run))
         for button, _ in buttons:
             button.click(None, cancels=runs)  # An example takes the place of the run under way, whose picture is kept.
-        self.stop.click(None, cancels=runs).then(self.stopped, [self.latest, self.turn], outputs, **at_once)
+        stopped = self.stop.click(None, cancels=runs).then(self.stopped, [self.latest, self.turn], outputs, **at_once)
 
         if self.again:
             self.again.click(lambda shot: shot.file(), self.latest, self.pictures[0], **at_once)
         self.earlier.select(self.back, [self.latest, self.kept, self.turn], outputs, **at_once)
         self.looks.events(self.named)
-        self.forecast.events(self.pictures[0], self.named)
+        self.forecast.events(self.pictures[0], self.named, [*runs, stopped])
         if self.painting:
             self.painting.events()
         if self.sheet:
-            self.sheet.events(self.pictures, self.named)
+            paint = {"fn": self.masks, "inputs": editors, "outputs": self.extras} | at_once
+            self.sheet.events(self.pictures, self.named, self.extras, paint)
 
     def _shown(self) -> list[gr.components.Component]:
         """What a run may change."""
@@ -208,10 +209,11 @@ class Tab:
 
     def asked(self, editor: Mapping[str, Any] | None = None) -> dict:
         """A run was asked for. What has been painted by now is its mask."""
-        masks = {
-            picture: painted(editor) for role, picture in zip(self.recipe.extras, self.extras, strict=True) if role == "mask"
-        }
-        return masks | self.waiting()
+        return self.masks(editor) | self.waiting()
+
+    def masks(self, editor: Mapping[str, Any] | None = None) -> dict:
+        """What has been painted in the editor, as the recipe takes it."""
+        return {picture: painted(editor) for role, picture in zip(self.recipe.extras, self.extras, strict=True) if role == "mask"}
 
     def waiting(self) -> dict:
         """What the page shows from the click until the run has its turn."""
