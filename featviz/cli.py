@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -43,23 +43,16 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
     for recipe in RECIPES.values():
         command = _command(commands, recipe.name, recipe.__doc__, partial(_make, recipe))
-        for role, meaning in recipe.images.items():
-            command.add_argument(role, help=_escaped(meaning))
-        for role, meaning in recipe.extras.items():
-            command.add_argument(_option(role), dest=role, metavar="FILE", help=_escaped(meaning))
-        _add_output_and_fields(command, recipe)
+        _add_pictures_and_fields(command, recipe)
         command.add_argument("--estimate", action="store_true", help="Say what it would take on this machine, and do nothing.")
 
     sheet = _command(commands, "layer_sheet", _sheet.__doc__, _sheet)
-    for role, meaning in DeepDream.images.items():
-        sheet.add_argument(role, help=_escaped(meaning))
-    _add_output_and_fields(sheet, DeepDream)
+    _add_pictures_and_fields(sheet, DeepDream)
 
     again = _command(commands, "rerun", "Make a picture or a video again by the recipe inside it, of these pictures.", _rerun)
     again.add_argument("made", help="A file that featviz made.")
     again.add_argument("pictures", nargs="*", help="The pictures that its recipe needs, in order.")
-    for role, meaning in {role: meaning for recipe in RECIPES.values() for role, meaning in recipe.extras.items()}.items():
-        again.add_argument(_option(role), dest=role, metavar="FILE", help=_escaped(meaning))
+    _add_extras(again, {role: meaning for recipe in RECIPES.values() for role, meaning in recipe.extras.items()})
     again.add_argument("out", help="The file to write.")
     return root
 
@@ -78,7 +71,15 @@ def _command(commands: Any, name: str, meaning: str, do: Callable[[dict[str, Any
     return command
 
 
-def _add_output_and_fields(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
+def _add_extras(command: argparse.ArgumentParser, extras: Mapping[str, str]) -> None:
+    for role, meaning in extras.items():
+        command.add_argument(_option(role), dest=role, metavar="FILE", help=_escaped(meaning))
+
+
+def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
+    for role, meaning in recipe.images.items():
+        command.add_argument(role, help=_escaped(meaning))
+    _add_extras(command, recipe.extras)
     command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe))}.")
     for name, field in recipe.model_fields.items():
         command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))

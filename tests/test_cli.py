@@ -68,7 +68,9 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = capsys.readouterr().out
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device", "estimate", "look"} == {name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)}
+    assert lines.keys() - {"device", "estimate", "look"} == {
+        name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)
+    }
     assert all(meaning in lines[role] for role, meaning in recipe.extras.items())
     for name, field in recipe.model_fields.items():
         line = lines[name.replace("_", "-")]

@@ -12,6 +12,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from featviz import provenance
 from featviz.recipe import Recipe
 from featviz.stream import Preview
 from featviz.ui.running import Shot, sentences
@@ -24,7 +25,7 @@ class Film:
 
     def __init__(self, recipe: Recipe):
         self._folder = tempfile.TemporaryDirectory()
-        self._video = Video(Path(self._folder.name) / f"featviz_{recipe.name}.mp4", recipe.fps)
+        self._video = Video(Path(self._folder.name) / f"featviz_{recipe.name}.mp4", recipe.fps, provenance.note(recipe))
         self._finished: str | None = None
         self._lock = Lock()
 
