@@ -54,8 +54,8 @@ def followed(request: gr.Request) -> Restored | None:
     except InputError as error:
         gr.Info(escape(str(error), quote=False))
         return None
-    for remark in restored.remarks if restored else ():
-        gr.Info(escape(f"This link asks for something that cannot be had: {remark}", quote=False))
+    if restored and restored.remarks:
+        gr.Info(escape(f"Not everything in this link can be used: {' '.join(restored.remarks)}", quote=False))
     return restored
 
 
@@ -70,7 +70,7 @@ class Origin:
         with gr.Row(visible=False, elem_classes="origin") as self.box:
             self.line = gr.HTML()
             self.undo = gr.Button("Undo", size="sm", min_width=80, scale=0, elem_classes="quiet")
-            self.there = gr.Button("Open", size="sm", min_width=80, scale=0, elem_classes="quiet")
+            self.there = gr.Button("Open there", size="sm", min_width=80, scale=0, elem_classes="quiet")
         self.recipe = gr.State()
         """What the visible button leads to: the settings before, or those of another recipe."""
 
@@ -89,21 +89,21 @@ class Origin:
             return self.closed(), None  # Whatever is wrong with the picture is said when a run is asked for.
         theirs, aside = restored.recipe, " ".join(restored.remarks)
         if type(theirs) is not recipe:
-            return self.opened(f"Made with {theirs.title}. {aside}", theirs, there=True), None
+            return self.opened(f"Made here, with {theirs.title}. {aside}", theirs, there=True), None
         try:
             ours = recipe(**dict(zip(recipe.model_fields, values, strict=True)))
         except FeatvizError:
             ours = recipe()
         if ours == theirs:
-            return self.opened(f"Made with the settings below. {aside}", None), None
-        return self.opened(f"Its settings are restored. {aside}", ours, undo=True), theirs
+            return self.opened(f"Made here, with the settings below. {aside}", None), None
+        return self.opened(f"Made here; its settings are restored below. {aside}", ours, undo=True), theirs
 
     def opened(self, said: str, recipe: Recipe | None, *, undo: bool = False, there: bool = False) -> dict:
         return {
             self.box: gr.update(visible=True),
             self.line: f'<p role="status">{escape(said, quote=False)}</p>',
             self.undo: gr.update(visible=undo),
-            self.there: gr.update(visible=there, value=f"Open in {recipe.title}" if there else "Open"),
+            self.there: gr.update(visible=there),
             self.recipe: recipe,
         }
 

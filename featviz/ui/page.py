@@ -11,6 +11,7 @@ from featviz import examples
 from featviz.recipe import Recipe
 from featviz.stream import NETWORKS, RECIPES
 from featviz.ui import words
+from featviz.ui.endpoints import publish
 from featviz.ui.links import followed
 from featviz.ui.running import BEHIND_THE_PAGE, Engine, Runner, Shot
 from featviz.ui.tab import Tab
@@ -49,6 +50,7 @@ def build(
                     changed = [*doors.outputs, other.pictures[0], *other.origin.outputs]
                     button.click(sent, tab.latest, changed, queue=False, **BEHIND_THE_PAGE)
         _let_in(demo, doors, tabs)
+        publish(looks, engine.estimate)
         _footer(folder)
     return demo
 

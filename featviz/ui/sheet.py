@@ -6,14 +6,20 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
+from PIL import Image
 
 from featviz.recipe import Recipe, choices
+from featviz.stream import on_one_sheet
+from featviz.ui.controls import named_after
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Runner, Turn, checked, line
 
 SCROLL = """(...values) => {{
     setTimeout(() => document.querySelector("#{}_sheet")?.scrollIntoView({{behavior: "smooth", block: "nearest"}}), 300);
     return values;
 }}"""
+
+
+MEANING = "The same dream, small, at every layer of its network, on one labelled picture: which layer does what?"
 
 
 class Sheet:
@@ -51,6 +57,10 @@ class Sheet:
         self.stop.click(None, cancels=[run]).then(self.stopped, self.turn, outputs, **at_once)
         self.close.click(lambda: gr.update(visible=False), None, self.box, **at_once)
         self.gallery.select(self.chosen, self.layers, controls["layer"], **at_once)
+        gr.Button(visible=False).click(
+            named_after(self.recipe, self.answers, "layer_sheet", MEANING), [*pictures, *controls.values(), *extras],
+            gr.Image(label="Result", format="png", visible=False), api_name="layer_sheet", preprocess=False, **RUNS_AT_ONCE,
+        )  # fmt: skip
 
     def opened(self) -> dict:
         return {
@@ -81,6 +91,12 @@ class Sheet:
             yield self.over(error.message)
             raise
         yield self.over("The same dream at every layer, from shallow to deep.")
+
+    def answers(self, sent: Sequence[Any]) -> Iterator[Image.Image]:
+        """For programs: one picture of all layers, as it fills up."""
+        recipe, pictures = checked(self.recipe, sent)
+        for preview in on_one_sheet(recipe, self.run(recipe, **pictures)):
+            yield preview.picture
 
     def stopped(self, turn: Turn) -> dict:
         turn.rest()
