@@ -38,8 +38,8 @@ class DivergedError(FeatvizError):
 
 
 def short(value: object, longest: int = 60) -> str:
-    """A value as a sentence can hold it, whoever sent it."""
-    text = str(value)
+    """A value as a sentence can hold it, whoever sent it: not too long, and text that can be written."""
+    text = str(value).encode("utf-8", "replace").decode()
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 

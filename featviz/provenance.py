@@ -145,7 +145,7 @@ def _accepted(kind: type[Recipe], fields: Mapping[str, Any]) -> Restored:
         try:
             kind(**good, **{name: fields[name]})
         except FieldError as error:
-            remarks.append(str(error))
+            remarks.append(short(error, 300))
         else:
             good[name] = fields[name]
     return Restored(kind(**good), tuple(remarks))
