@@ -310,6 +310,69 @@ def test_a_result_goes_on_to_style_transfer_and_earlier_ones_come_back(visit, qu
     expect(content).to_have_attribute("src", re.compile("featviz_deepdream"))
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_copied_link_opens_the_same_tab_with_the_same_settings(visit, name):
+    visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visit.tab(name)
+    visit.set("Size", 128)
+    visit.set("Steps", 7)
+    visit.button("Copy link").click()
+    expect(visit.page.get_by_text("Copied.").locator("visible=true")).to_be_visible()
+    link = visit.page.evaluate("navigator.clipboard.readText()")
+    assert link == f"{visit.page.url}?recipe={name}&" + "&".join(
+        f"{field}={value}" for field, value in RECIPES[name](size=128, steps=7).changed.items()
+    )
+    visit.page.goto(link)
+    expect(visit.run).to_be_visible()
+    expect(visit.page.get_by_label("number input for Size").locator("visible=true")).to_have_value("128")
+    expect(visit.page.get_by_label("number input for Steps").locator("visible=true")).to_have_value("7")
+
+
+def test_where_a_page_may_not_copy_the_link_is_shown(visit):
+    visit.page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    visit.page.reload()
+    expect(visit.run).to_be_visible()
+    visit.button("Copy link").click()
+    expect(visit.page.get_by_label("Link", exact=True).locator("visible=true")).to_have_value(
+        f"{visit.page.url}?recipe=deepdream"
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [("recipe=dream", "There is no recipe 'dream'"), ("recipe=deepdream&size=128&steps=900", "steps is '900'; expected")],
+)
+def test_a_broken_link_opens_the_page_with_a_polite_word(visit, query, word):
+    visit.page.goto(f"{visit.page.url}?{query}")
+    expect(visit.page.get_by_test_id("toast-body")).to_contain_text(word)
+    expect(visit.run).to_be_enabled()
+    expect(visit.page.get_by_label("number input for Size").locator("visible=true")).to_have_value(
+        "128" if "128" in query else str(RECIPES["deepdream"]().size)
+    )
+
+
+def test_a_downloaded_result_restores_its_settings_when_it_is_dropped(visit, quick_examples, tmp_path):
+    quick(visit, quick_examples)
+    visit.set("Strength", 4)
+    visit.run.click()
+    visit.says("Done in")
+    result = visit.saved(tmp_path, "png")
+    assert api.recipe_of(result) == RECIPES["deepdream"](size=96, steps=1, strength=4)
+    visit.page.reload()
+    expect(visit.run).to_be_visible()
+    visit.choose(result)
+    expect(visit.page.get_by_text("its settings are restored").locator("visible=true")).to_be_visible()
+    assert [visit.value(label) for label in ("Size", "Steps", "Strength")] == ["96", "1", "4"]
+    visit.button("Undo").click()
+    expect(visit.page.get_by_label("number input for Strength").locator("visible=true")).to_have_value("2.5")
+    visit.tab("style_transfer")
+    visit.choose(result)
+    visit.button("Open there").click()
+    visit.name = "deepdream"
+    expect(visit.run).to_be_visible()
+    expect(visit.page.get_by_label("number input for Strength").locator("visible=true")).to_have_value("4")
+
+
 def test_switching_tabs_loses_nothing(visit, quick_examples):
     visit.choose(next(iter(first_example("deepdream", quick_examples).pictures.values())))
     visit.set("Steps", 1)
