@@ -13,9 +13,10 @@ from PIL import Image
 
 import featviz as api
 from featviz import examples
-from featviz.recipe import bounds
+from featviz.recipe import bounds, group
 from featviz.stream import RECIPES
 from featviz.ui import words
+from featviz.ui.controls import label
 from featviz.ui.looks import FINISHES
 from featviz.ui.page import inner_title
 
@@ -95,8 +96,8 @@ class Visit:
         box.locator("input[type=file]").set_input_files(path)
         expect(box.get_by_label("Remove Image").or_(box.get_by_label("Clear"))).to_be_visible(timeout=LONG)
 
-    def set(self, label: str, value: int) -> None:
-        self.page.get_by_label(f"number input for {label}").locator("visible=true").fill(str(value))
+    def set(self, label: str, value: float) -> None:
+        self.page.get_by_label(f"number input for {label}", exact=True).locator("visible=true").fill(str(value))
 
     def value(self, label: str) -> str:
         return self.page.get_by_label(f"number input for {label}").locator("visible=true").input_value()
@@ -314,24 +315,25 @@ def test_a_result_goes_on_to_style_transfer_and_earlier_ones_come_back(visit, qu
 def test_a_copied_link_opens_the_same_tab_with_the_same_settings(visit, name):
     visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visit.tab(name)
-    visit.set("Size", 128)
-    visit.set("Steps", 7)
+    fields = RECIPES[name].model_fields
+    sliders = [field for field in fields if not group(fields[field]) and fields[field].annotation in (int, float)]
+    chosen = {field: bounds(fields[field])[0] for field in sliders}
+    for field, value in chosen.items():
+        visit.set(label(field), value)
     visit.button("Copy link").click()
     expect(visit.page.get_by_text("Copied.").locator("visible=true")).to_be_visible()
     link = visit.page.evaluate("navigator.clipboard.readText()")
-    assert link == f"{visit.page.url}?recipe={name}&" + "&".join(
-        f"{field}={value}" for field, value in RECIPES[name](size=128, steps=7).changed.items()
-    )
+    changed = RECIPES[name](**chosen).changed
+    assert link == f"{visit.page.url}?recipe={name}&" + "&".join(f"{field}={value}" for field, value in changed.items())
     visit.page.goto(link)
     expect(visit.run).to_be_visible()
-    expect(visit.page.get_by_label("number input for Size").locator("visible=true")).to_have_value("128")
-    expect(visit.page.get_by_label("number input for Steps").locator("visible=true")).to_have_value("7")
+    for field, value in chosen.items():
+        box = visit.page.get_by_label(f"number input for {label(field)}", exact=True).locator("visible=true")
+        expect(box).to_have_value(f"{value:g}")
 
 
 def test_where_a_page_may_not_copy_the_link_is_shown(visit):
-    visit.page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
-    visit.page.reload()
-    expect(visit.run).to_be_visible()
+    visit.page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     visit.button("Copy link").click()
     expect(visit.page.get_by_label("Link", exact=True).locator("visible=true")).to_have_value(
         f"{visit.page.url}?recipe=deepdream"
