@@ -13,12 +13,11 @@ from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
 from featviz import __version__, examples, provenance
-from featviz.dream import DeepDream
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.images import FORMATS as PICTURE_FORMATS
 from featviz.images import save
 from featviz.recipe import Recipe, choices
-from featviz.stream import RECIPES, Device, Preview, estimate, layer_sheet, on_one_sheet, open_pictures, record, stream
+from featviz.stream import RECIPES, Device, Preview, estimate, on_one_sheet, open_pictures, record, stream, try_out
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
 
@@ -45,9 +44,11 @@ def parser() -> argparse.ArgumentParser:
         command = _command(commands, recipe.name, recipe.__doc__, partial(_make, recipe))
         _add_pictures_and_fields(command, recipe)
         command.add_argument("--estimate", action="store_true", help="Say what it would take on this machine, and do nothing.")
-
-    sheet = _command(commands, "layer_sheet", _sheet.__doc__, _sheet)
-    _add_pictures_and_fields(sheet, DeepDream)
+        if recipe.picks:
+            differ = " and ".join(_option(name) for name in recipe.picks)
+            command.add_argument(
+                "--sheet", action="store_true", help=f"Write small versions that differ in {differ}, on one picture."
+            )
 
     again = _command(commands, "rerun", "Make a picture or a video again by the recipe inside it, of these pictures.", _rerun)
     again.add_argument("made", help="A file that featviz made.")
@@ -80,7 +81,7 @@ def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Reci
     for role, meaning in recipe.images.items():
         command.add_argument(role, help=_escaped(meaning))
     _add_extras(command, recipe.extras)
-    command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe))}.")
+    command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe.produces))}.")
     for name, field in recipe.model_fields.items():
         command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))
     if looks := _looks(recipe):
@@ -91,19 +92,15 @@ def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Reci
 def _make(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
     """A recipe's own command."""
     settings, pictures = _settings(recipe, arguments), _given(recipe, arguments)
-    out = _output(arguments["out"], pictures, _extensions(recipe))
-    if "estimate" not in arguments:
-        return _run(settings, stream(settings, device=arguments["device"], **pictures), out)
-    first = next(iter(open_pictures(recipe, pictures).values()), None)
-    print(estimate(settings, first and first.size, device=arguments["device"]))
-    return FINE
-
-
-def _sheet(arguments: dict[str, Any]) -> int:
-    """The same dream, small, at every layer of its network: one picture of all, which shows what each layer does."""
-    settings, pictures = _settings(DeepDream, arguments), _given(DeepDream, arguments)
-    out = _output(arguments["out"], pictures, _extensions(DeepDream))
-    return _run(settings, on_one_sheet(settings, layer_sheet(settings, device=arguments["device"], **pictures)), out)
+    produces, device = "picture" if "sheet" in arguments else recipe.produces, arguments["device"]
+    out = _output(arguments["out"], pictures, _extensions(produces))
+    if "estimate" in arguments:
+        first = next(iter(open_pictures(recipe, pictures).values()), None)
+        print(estimate(settings, first and first.size, device=device))
+        return FINE
+    if "sheet" in arguments:
+        return _run(on_one_sheet(settings, try_out(settings, device=device, **pictures)), out, produces)
+    return _run(_recorded(settings, stream(settings, device=device, **pictures), out, pictures), out, produces)
 
 
 def _rerun(arguments: dict[str, Any]) -> int:
@@ -115,10 +112,15 @@ def _rerun(arguments: dict[str, Any]) -> int:
         needed = ", ".join(recipe.images) or "no picture"
         raise InputError(f"'{made}' was made by {recipe.title}, which takes {needed}; {len(given)} given.")
     pictures = dict(zip(recipe.images, given, strict=True)) | _given(recipe, arguments)
-    out = _output(arguments["out"], {"picture": made} | pictures, _extensions(recipe))
-    for remark in restored.remarks:
+    out = _output(arguments["out"], {"picture": made} | pictures, _extensions(recipe.produces))
+    missing = [
+        f"It was made with a {role} as well; {_option(role)} takes it." for role in restored.extras if role not in pictures
+    ]
+    for remark in (*restored.remarks, *missing):
         print(remark, file=sys.stderr)
-    return _run(settings, stream(settings, device=arguments["device"], **pictures), out)
+    return _run(
+        _recorded(settings, stream(settings, device=arguments["device"], **pictures), out, pictures), out, recipe.produces
+    )
 
 
 def _settings(recipe: type[Recipe], arguments: dict[str, Any]) -> Recipe:
@@ -140,11 +142,16 @@ def _given(recipe: type[Recipe], arguments: dict[str, Any]) -> dict[str, str]:
     return {role: arguments[role] for role in (*recipe.images, *recipe.extras) if role in arguments}
 
 
-def _run(settings: Recipe, previews: Iterator[Preview], out: Path) -> int:
+def _recorded(settings: Recipe, previews: Iterator[Preview], out: Path, pictures: Collection[str]) -> Iterator[Preview]:
+    """The previews of a run; those of a video go into its file on the way."""
+    if settings.produces != "video":
+        return previews
+    return record(previews, Video(out, settings.fps, provenance.note(settings, pictures)), every=0)
+
+
+def _run(previews: Iterator[Preview], out: Path, produces: str) -> int:
     """Everything is checked; work. Ctrl-C keeps the latest picture, or a video of all there are."""
-    moving = settings.produces == "video"
-    if moving:
-        previews = record(previews, Video(out, settings.fps, provenance.note(settings)), every=0)
+    moving = produces == "video"
     latest: Preview | None = None  # What is worth keeping.
     try:
         with (
@@ -164,16 +171,16 @@ def _run(settings: Recipe, previews: Iterator[Preview], out: Path) -> int:
             print(f"Stopped before the first {'picture' if moving else 'step'}; nothing was written.", file=sys.stderr)
         else:
             _save(latest, out)
-            print(f"Stopped at step {latest.step} of {latest.steps}; the {settings.produces} so far is in {out}", file=sys.stderr)
+            print(f"Stopped at step {latest.step} of {latest.steps}; the {produces} so far is in {out}", file=sys.stderr)
         return INTERRUPTED
     _save(latest, out)
     print(out)
     return FINE
 
 
-def _extensions(recipe: type[Recipe]) -> Collection[str]:
-    """What the output of a recipe may be called."""
-    return (VIDEO_FORMATS if recipe.produces == "video" else PICTURE_FORMATS).keys()
+def _extensions(produces: str) -> Collection[str]:
+    """What an output may be called."""
+    return (VIDEO_FORMATS if produces == "video" else PICTURE_FORMATS).keys()
 
 
 def _output(path: str, pictures: dict[str, str], extensions: Collection[str]) -> Path:

@@ -5,7 +5,7 @@ This is the only file that knows either form. Whatever is read is foreign: it is
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ class Restored:
 
     recipe: Recipe
     remarks: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    """The roles of the pictures beside the needed ones that it was made with, e.g. "mask"."""
 
 
 # As JSON
@@ -43,13 +45,14 @@ def as_json(recipe: Recipe) -> dict[str, Any]:
     return {"recipe": recipe.name, "fields": recipe.model_dump()}
 
 
-def note(recipe: Recipe, *, whole: bool | None = None) -> str:
+def note(recipe: Recipe, pictures: Iterable[str] = (), *, whole: bool | None = None) -> str:
     """What a result says of itself: the recipe, featviz's version, and the network with the sha256 of its weights.
 
-    `whole` is whether it is what a run comes to that nobody stops or steers; None where that is not known yet.
+    `pictures` are the roles of those it was made of, e.g. "image" and "mask"; nothing else of them enters. `whole` is whether it is what a run comes to that nobody stops or steers; None where that is not known yet.
     """
     origin = {"network": recipe.network_name, "weights": NETWORKS[recipe.network_name].weights.sha256}
-    return json.dumps({"featviz": __version__, **as_json(recipe), **origin} | ({} if whole is None else {"whole": whole}))
+    said = {"featviz": __version__, **as_json(recipe), **origin, "pictures": list(pictures)}
+    return json.dumps(said if whole is None else {**said, "whole": whole})
 
 
 def read(file: images.Picture, recipes: Recipes) -> Restored:
@@ -84,7 +87,9 @@ def restore(text: str, recipes: Recipes) -> Restored:
     except (ValueError, RecursionError):
         data = None
     restored = from_json(data, recipes)
-    return replace(restored, remarks=(*restored.remarks, *_differences(restored.recipe, data)))
+    roles = data.get("pictures")
+    extras = tuple(role for role in restored.recipe.extras if isinstance(roles, list) and role in roles)
+    return replace(restored, remarks=(*restored.remarks, *_differences(restored.recipe, data)), extras=extras)
 
 
 def from_json(data: object, recipes: Recipes) -> Restored:

@@ -89,6 +89,8 @@ class Recipe(BaseModel):
     """The pictures it needs: name → meaning, in order; none for a recipe that starts from noise."""
     extras: ClassVar[dict[str, str]] = {}
     """The pictures it can do without: name → meaning, in order."""
+    picks: ClassVar[tuple[str, ...]] = ()
+    """The fields in which `variants` differ, none where there is nothing to choose among."""
     produces: ClassVar[Literal["picture", "video"]] = "picture"
     """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`."""
 
@@ -108,6 +110,10 @@ class Recipe(BaseModel):
         """What sets it apart: its fields that are not at their defaults."""
         return {name: value for name, value in self if value != type(self).model_fields[name].default}
 
+    def variants(self) -> list[Recipe]:
+        """Small and quick versions of this run that differ in the fields of `picks`: try before you commit."""
+        return []
+
     def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
         """What `run` will take for a first picture of (height, width), None where it needs none; counted and not tried."""
         raise NotImplementedError
@@ -118,6 +124,34 @@ class Recipe(BaseModel):
         Who drives it may send the recipe back with other values of its live fields; they hold from the next step on.
         """
         raise NotImplementedError
+
+
+def parse_weights(text: str) -> dict[str, float]:
+    """'relu3_3: 0.5, relu5_1' → {"relu3_3": 0.5, "relu5_1": 1.0}.
+
+    Raises:
+        FieldError: a weight is not a finite number.
+    """
+    weights = {}
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        layer, _, weight = item.partition(":")
+        try:
+            number = float(weight or 1)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise FieldError(f"The weight of '{layer.strip()}' is '{weight.strip()}'; expected a number, as in 'relu3_3: 0.5'.")
+        weights[layer.strip()] = number
+    return weights
+
+
+def differing(variant: Recipe) -> str:
+    """What sets a variant apart from the others, in few words: a layer without its network, which is the same for all."""
+    values = {name: getattr(variant, name) for name in variant.picks}
+    return ", ".join(
+        value.rpartition("/")[2] if isinstance(value, str) else f"{name.replace('_', ' ')} {value:g}"
+        for name, value in values.items()
+    )
 
 
 def bounds(field: FieldInfo) -> tuple[float | None, float | None]:

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from featviz import provenance
-from featviz.dream import DeepDream, at_every_layer
+from featviz.dream import DeepDream
 from featviz.errors import DivergedError, InputError, nearest
 from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
-from featviz.networks import NETWORKS, load, split
-from featviz.recipe import Frame, Recipe, live
+from featviz.networks import NETWORKS, load
+from featviz.recipe import Frame, Recipe, differing, live
 from featviz.style import StyleTransfer
 from featviz.video import Video
 from featviz.zoom import DreamZoom
@@ -113,7 +113,7 @@ def stream(
                 _speeds[where, recipe.network_name] = demand.flops * frame.work / busy
             as_asked = as_asked and steered in (None, recipe)
             if shown:
-                preview.picture.info[NOTE] = provenance.note(steered or recipe, whole=as_asked and preview.done)
+                preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=as_asked and preview.done)
                 yield preview
                 due = time.monotonic() + every
             steered = steer and _steered(recipe, steer())
@@ -186,25 +186,27 @@ def record(previews: Generator[Preview, None, None], video: Video, *, every: flo
                 due = time.monotonic() + every
 
 
-def layer_sheet(recipe: DeepDream, *, device: Device = "auto", **pictures: Picture) -> Iterator[Preview]:
-    """The same dream, small, at every layer of its network, shallow to deep: one finished preview a layer.
+def try_out(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[tuple[Recipe, Preview]]:
+    """Small versions of a run to choose among, such as a dream at every layer: each with its finished preview.
 
-    `Preview.stage` is the layer's address. Raises what `stream` raises.
+    Raises what `stream` raises.
     """
-    for small in at_every_layer(recipe):
-        for preview in stream(small, device=device, every=float("inf"), **pictures):
+    for variant in recipe.variants():
+        for preview in stream(variant, device=device, every=float("inf"), **pictures):
             pass
-        yield replace(preview, stage=small.layer)
+        yield variant, preview
 
 
-def on_one_sheet(recipe: DeepDream, previews: Iterator[Preview]) -> Iterator[Preview]:
-    """What `layer_sheet` yields for a recipe, as one picture that fills up: every layer so far, with its name."""
-    cells, layers = [], NETWORKS[recipe.network_name].layers
-    for preview in previews:
-        cells.append((split(preview.stage)[1], preview.picture))
+def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Iterator[Preview]:
+    """What `try_out` yields for a recipe, as one picture that fills up: every variant so far, under what sets it apart."""
+    cells, count = [], len(recipe.variants())
+    for variant, preview in tried:
+        cells.append((differing(variant), preview.picture))
         picture = contact_sheet(cells, columns=6, width=200)
         picture.info[NOTE] = provenance.note(recipe, whole=False)
-        yield replace(preview, step=len(cells), steps=len(layers), work=len(cells) / len(layers), picture=picture)
+        yield replace(
+            preview, step=len(cells), steps=count, work=len(cells) / count, stage=cells[-1][0], picture=picture, kept=False
+        )
 
 
 @dataclass(frozen=True)

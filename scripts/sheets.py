@@ -5,8 +5,8 @@ from pathlib import Path
 from featviz import DeepDream, examples, run
 from featviz.gradients import SHAPERS
 from featviz.images import contact_sheet
-from featviz.networks import NETWORKS
-from featviz.stream import layer_sheet
+from featviz.networks import NETWORKS, split
+from featviz.stream import try_out
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = [examples.FOLDER / name for name in ("mountain.jpg", "cat.jpg")]
@@ -20,7 +20,7 @@ def main() -> None:
     contact_sheet(gradients, 3, 400).save(DOCS / "gradients.jpg", quality=85)
     for name, spec in NETWORKS.items():
         recipe = DeepDream(layer=f"{name}/{next(iter(spec.layers))}", steps=8)
-        cells = [(preview.stage.partition("/")[2], preview.picture) for preview in layer_sheet(recipe, image=PICTURES[0])]
+        cells = [(split(variant.layer)[1], preview.picture) for variant, preview in try_out(recipe, image=PICTURES[0])]
         contact_sheet(cells, 6, 200).save(DOCS / f"layers_{name}.jpg", quality=85)
     looks = [(look.title, run(look.recipe, image=picture)) for picture in PICTURES for look in examples.looks()]
     contact_sheet(looks, 4, 300).save(DOCS / "looks.jpg", quality=85)

@@ -30,8 +30,8 @@ SMALL = {
 }
 
 
-BESIDE = {"layer_sheet", "looks", "estimate", "recipe"}
-"""Endpoints that make no new thing of a recipe."""
+BESIDE = {"looks", "estimate", "recipe", *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.picks)}
+"""Endpoints beside the recipes' own."""
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from PIL import Image
 from featviz import __version__, cli, examples
 from featviz.errors import DivergedError, WeightsError
 from featviz.images import GAP, LABEL, NOTE, save
-from featviz.networks import NETWORKS
 from featviz.recipe import Recipe, bounds, choices
 from featviz.stream import RECIPES, Preview
 
@@ -70,7 +69,7 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = capsys.readouterr().out
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device", "estimate", "look"} == {
+    assert lines.keys() - {"device", "estimate", "look", "sheet"} == {
         name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)
     }
     assert all(meaning in lines[role] for role, meaning in recipe.extras.items())
@@ -376,25 +375,23 @@ def test_an_estimate_is_one_line_and_nothing_is_made(recipe, capsys, no_work):
     assert not Path(output(recipe)).exists()
 
 
-def test_the_layer_sheet_is_one_picture_of_all_layers(monkeypatch):
-    layers = NETWORKS["efficientnet_lite0"].layers
-    seen = []
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES.values() if recipe.picks])
+def test_a_sheet_is_one_picture_of_all_variants(recipe, monkeypatch):
+    seen, variants = [], recipe().variants()
 
-    def layer_sheet(recipe, **given):
+    def try_out(recipe, **given):
         seen.append((recipe, given))
-        for i, layer in enumerate(layers):
-            yield replace(preview(9, picture=Image.new("RGB", (90, 60), (10 * i, 0, 99))), stage=f"efficientnet_lite0/{layer}")
+        for i, variant in enumerate(variants):
+            yield variant, preview(9, picture=Image.new("RGB", (90, 60), (10 * i, 0, 99)))
 
-    monkeypatch.setattr(cli, "layer_sheet", layer_sheet)
-    assert cli.main(["layer-sheet", "image.png", "sheet.png", "--layer=efficientnet_lite0/stem", "--mask=style.png"]) == 0
-    assert seen == [
-        (RECIPES["deepdream"](layer="efficientnet_lite0/stem"), {"device": "auto", "image": "image.png", "mask": "style.png"})
-    ]
+    monkeypatch.setattr(cli, "try_out", try_out)
+    assert cli.main([recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), "sheet.png", "--sheet"]) == 0
+    assert seen == [(recipe(), {"device": "auto", **{role: f"{role}.png" for role in recipe.images}})]
+    columns, width, height = min(6, len(variants)), 200, 133
     with Image.open("sheet.png") as sheet:
-        width, height = 200, 133
-        assert sheet.size == (6 * (width + GAP) - GAP, 3 * (height + LABEL))
-        for i in range(len(layers)):
-            left, top = i % 6 * (width + GAP), i // 6 * (height + LABEL)
+        assert sheet.size == (columns * (width + GAP) - GAP, -(-len(variants) // columns) * (height + LABEL))
+        for i in range(len(variants)):
+            left, top = i % columns * (width + GAP), i // columns * (height + LABEL)
             assert sheet.getpixel((left + 100, top + LABEL + 60)) == (10 * i, 0, 99)
             assert sheet.crop((left, top, left + width, top + LABEL)).convert("L").getextrema()[0] < 100  # Its name.
 

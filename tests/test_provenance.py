@@ -129,13 +129,14 @@ def test_a_plain_recipe_s_link_is_its_name(kind):
 @every_recipe
 def test_a_note_names_network_weights_and_version(kind):
     recipe = kind()
-    said = json.loads(provenance.note(recipe, whole=True))
+    said = json.loads(provenance.note(recipe, ["image"], whole=True))
     assert said == {
         "featviz": featviz.__version__,
         "recipe": kind.name,
         "fields": recipe.model_dump(),
         "network": recipe.network_name,
         "weights": NETWORKS[recipe.network_name].weights.sha256,
+        "pictures": ["image"],
         "whole": True,
     }
 

@@ -35,11 +35,9 @@ def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
         yield Preview(step, STEPS, "octave 1 of 1", step / STEPS, seconds_left=STEPS - step, loss=0.0, picture=darker)
 
 
-def fake_sheet(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
-    """Two layers of the recipe's network."""
-    layers = [f"{recipe.network_name}/{layer}" for layer in NETWORKS[recipe.network_name].layers]
-    preview = next(fake(recipe, **pictures))
-    yield from (replace(preview, stage=layer) for layer in layers[:2])
+def fake_try_out(recipe: Recipe, **pictures: Image.Image) -> Iterator[tuple[Recipe, Preview]]:
+    """The first two variants."""
+    yield from ((variant, next(fake(variant, **pictures))) for variant in recipe.variants()[:2])
 
 
 def fake_estimate(recipe: Recipe, size: tuple[int, int]) -> Estimate:
@@ -47,7 +45,7 @@ def fake_estimate(recipe: Recipe, size: tuple[int, int]) -> Estimate:
     return Estimate(recipe.size, recipe.size * 1e3)
 
 
-ENGINE = Engine(fake, fake_sheet, fake_estimate)
+ENGINE = Engine(fake, fake_try_out, fake_estimate)
 
 
 @pytest.fixture(params=RECIPES.values(), ids=RECIPES)
@@ -446,13 +444,13 @@ def test_the_sheet_fills_layer_by_layer_and_a_click_sets_the_layer(pictures):
     assert [caption for _, caption in tiles[-1]] == ["relu1_1", "relu1_2"]
     assert last[sheet.stop]["visible"] is False
     click = gr.SelectData(None, {"index": 1, "value": None})
-    assert sheet.chosen(updates[-1][sheet.layers], click) == "vgg19/relu1_2"
+    assert sheet.chosen(updates[-1][sheet.shown], click) == {sheet.picks["layer"]: "vgg19/relu1_2"}
 
 
 def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, monkeypatch):
     sent = {}
     sheet = tab(RECIPES["deepdream"]).sheet
-    monkeypatch.setattr(sheet, "run", lambda recipe, **given: sent.update(given) or fake_sheet(recipe, **given))
+    monkeypatch.setattr(sheet, "try_out", lambda recipe, **given: sent.update(given) or fake_try_out(recipe, **given))
     list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], pictures[0], Turn()))
     assert list(sent) == ["image", "guide", "mask"]
 
@@ -532,7 +530,7 @@ def test_the_page_has_words_for_every_recipe_and_an_example():
 def test_what_is_public_is_meant_to_be():
     demo = ui.build(ENGINE)
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility != "private"}
-    assert public == {*RECIPES, "layer_sheet", "looks", "estimate", "recipe"}
+    assert public == {*RECIPES, *(f"{name}_sheet" for name in RECIPES if RECIPES[name].picks), "looks", "estimate", "recipe"}
 
 
 def test_every_licence_and_source_is_on_the_page():

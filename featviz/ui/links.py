@@ -87,7 +87,8 @@ class Origin:
             restored = provenance.restore(note, RECIPES)
         except FeatvizError:
             return self.closed(), None  # Whatever is wrong with the picture is said when a run is asked for.
-        theirs, aside = restored.recipe, " ".join(restored.remarks)
+        without = [f"Its {role} is not in it." for role in restored.extras]
+        theirs, aside = restored.recipe, " ".join([*restored.remarks, *without])
         if type(theirs) is not recipe:
             return self.opened(f"Made here, with {theirs.title}. {aside}", theirs, there=True), None
         try:
