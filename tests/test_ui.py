@@ -9,14 +9,16 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from featviz import examples, ui
+from featviz import examples, provenance, recipe_of, save, ui
 from featviz.errors import FeatvizError
+from featviz.images import GAP, LABEL, NOTE
 from featviz.recipe import Recipe, bounds, choices, group, param
 from featviz.stream import NETWORKS, RECIPES, Estimate, Preview
 from featviz.style import StyleTransfer
 from featviz.ui import words
 from featviz.ui.controls import caption, control, named_after, spoken
 from featviz.ui.forecast import free_memory
+from featviz.ui.links import query_of
 from featviz.ui.looks import FINISHES
 from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
@@ -379,6 +381,60 @@ def test_a_mask_of_another_shape_is_used_with_a_word(capsys, size, said):
     assert capsys.readouterr().out.startswith(said)
 
 
+# Links, and pictures that were made here
+
+
+def test_a_link_is_to_what_is_set(recipe):
+    assert query_of(recipe, *(recipe().model_dump() | {"size": 128}).values()) == f"?recipe={recipe.name}&size=128"
+    with pytest.raises(gr.Error, match="size is 1; expected"):
+        query_of(recipe, *(recipe().model_dump() | {"size": 1}).values())
+
+
+def made(recipe: Recipe, tmp_path) -> dict[str, str]:
+    """A picture with a recipe in it, as the page sends it."""
+    picture = Image.new("RGB", (64, 48))
+    picture.info[NOTE] = provenance.note(recipe, whole=True)
+    save(picture, tmp_path / "made.png")
+    return {"path": str(tmp_path / "made.png")}
+
+
+def test_a_picture_made_here_restores_its_settings_and_undo_those_before(recipe, tmp_path):
+    page, before = tab(recipe), recipe(size=96)
+    update = page.dropped(made(recipe(size=128, seed=7), tmp_path), *before.model_dump().values())
+    assert [update[control] for control in page.controls] == list(recipe(size=128, seed=7).model_dump().values())
+    assert "its settings are restored" in update[page.origin.line]
+    assert (update[page.origin.undo]["visible"], update[page.origin.there]["visible"]) == (True, False)
+    undone = page.undone(update[page.origin.recipe])
+    assert [undone[control] for control in page.controls] == list(before.model_dump().values())
+    assert undone[page.origin.box]["visible"] is False
+
+
+def test_a_picture_made_with_another_recipe_changes_nothing_and_leads_there(recipe, tmp_path):
+    page = tab(recipe)
+    other = next(other for other in RECIPES.values() if other is not recipe)(size=128)
+    update = page.dropped(made(other, tmp_path), *recipe().model_dump().values())
+    assert not set(update) & set(page.controls)
+    assert f"with {other.title}" in update[page.origin.line]
+    assert (update[page.origin.undo]["visible"], update[page.origin.there]["visible"]) == (False, True)
+    assert update[page.origin.recipe] == other
+
+
+def test_a_picture_made_with_what_is_set_only_says_so(recipe, tmp_path):
+    page = tab(recipe)
+    update = page.dropped(made(recipe(), tmp_path), *recipe().model_dump().values())
+    assert not set(update) & set(page.controls)
+    assert "with the settings below" in update[page.origin.line]
+
+
+@pytest.mark.parametrize("note", ["", "{", '{"recipe": "soup"}'])
+def test_any_other_picture_says_nothing_and_changes_nothing(recipe, tmp_path, note):
+    page, picture = tab(recipe), Image.new("RGB", (64, 48))
+    picture.info[NOTE] = note
+    save(picture, tmp_path / "any.png")
+    update = page.dropped({"path": str(tmp_path / "any.png")}, *recipe().model_dump().values())
+    assert update == page.origin.closed()
+
+
 # Which layer?
 
 
@@ -399,6 +455,14 @@ def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, monkeypa
     monkeypatch.setattr(sheet, "try_out", lambda recipe, **given: sent.update(given) or fake_try_out(recipe, **given))
     list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], pictures[0], Turn()))
     assert list(sent) == ["image", "guide", "mask"]
+
+
+def test_for_programs_the_sheet_is_one_picture_that_fills_up(pictures):
+    sent = [pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None]
+    first, second = tab(RECIPES["deepdream"]).sheet.answers(sent)
+    assert (first.width, second.width) == (200, 200 + GAP + 200)
+    assert first.height == second.height == LABEL + 150
+    assert recipe_of(second) == RECIPES["deepdream"]()
 
 
 def test_a_sheet_that_is_stopped_shows_nothing_more(pictures):
@@ -531,10 +595,10 @@ def test_the_page_has_words_for_every_recipe_and_an_example():
     assert {type(example.recipe) for example in examples.read_all()} == set(RECIPES.values())
 
 
-def test_only_the_recipes_are_public():
+def test_what_is_public_is_meant_to_be():
     demo = ui.build(ENGINE)
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility != "private"}
-    assert public == set(RECIPES)
+    assert public == {*RECIPES, *(f"{name}_sheet" for name in RECIPES if RECIPES[name].picks), "looks", "estimate", "recipe"}
 
 
 def test_every_licence_and_source_is_on_the_page():
