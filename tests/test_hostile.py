@@ -1,7 +1,6 @@
 """Bad pictures and bad words: each gives a picture or one clear sentence, through every door, and the next visitor is served."""
 
 import base64
-import io
 import json
 import random
 import resource
@@ -11,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import hostile
@@ -99,7 +99,12 @@ def test_pictures_come_upright_and_without_their_metadata(tmp_path):
     upright = hostile.gradient()
     turns = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     transposed = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM}
-    transposed |= {5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
+    transposed |= {
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
     for orientation in turns:
         (one,) = [one for one in CORPUS if one.name == f"orientation_{orientation}.png"]
         assert hostile.SECRET in one.content
@@ -159,7 +164,7 @@ def test_too_large_a_file_is_refused_with_the_limit(tmp_path, monkeypatch):
 def test_too_many_pixels_are_refused_with_the_limit(tmp_path, monkeypatch):
     monkeypatch.setenv(limits.PIXELS.variable, "2500000")
     Image.new("1", (2000, 1500)).save(tmp_path / "large.png")
-    with pytest.raises(ImageError, match="2000×1500, 3 megapixels; at most 2.5 are accepted"):
+    with pytest.raises(ImageError, match=r"2000×1500, 3 megapixels; at most 2\.5 are accepted"):
         open_picture(tmp_path / "large.png")
 
 
@@ -245,14 +250,35 @@ def test_the_server_answers_files_and_data_in_a_sentence_and_serves_the_next(ser
     record_property("pictures tried over HTTP", tried)
 
 
-@pytest.mark.parametrize("data", ["data:", "data:image/png;base64,", "data:image/png;base64,%%%", "data:image/png,hello", "data:text/html;base64,PGI+", "data:image/png;base64,iVBORw0KGgo"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        "data:",
+        "data:image/png;base64,",
+        "data:image/png;base64,%%%",
+        "data:image/png,hello",
+        "data:text/html;base64,PGI+",
+        "data:image/png;base64,iVBORw0KGgo",
+    ],
+)
 def test_data_that_is_none_is_a_sentence(server, data):
     last, said = answered(server, file(url=data))
     assert last == "error"
     assert is_a_sentence(said)
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1/a.png", "http://localhost/a.png", "http://169.254.169.254/latest", "http://[::1]/a.png", "http://0.0.0.0/", "http://nowhere.invalid/a.png", "http://2130706433/"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:1/a.png",
+        "http://localhost/a.png",
+        "http://169.254.169.254/latest",
+        "http://[::1]/a.png",
+        "http://0.0.0.0/",
+        "http://nowhere.invalid/a.png",
+        "http://2130706433/",
+    ],
+)
 def test_addresses_inside_the_server_s_network_are_refused_in_a_sentence(server, address):
     last, said = answered(server, file(path=address))
     assert last == "error"
@@ -261,7 +287,20 @@ def test_addresses_inside_the_server_s_network_are_refused_in_a_sentence(server,
     assert last == "error"
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../../../etc/passwd", "app.py", "requirements.txt", "", "\0", "file:///etc/passwd", "//etc/passwd", "a" * 5000])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "../../../etc/passwd",
+        "app.py",
+        "requirements.txt",
+        "",
+        "\0",
+        "file:///etc/passwd",
+        "//etc/passwd",
+        "a" * 5000,
+    ],
+)
 def test_a_path_that_was_not_uploaded_is_refused(server, path):
     assert answered(server, file(path=path))[0] == "error"
 
@@ -290,21 +329,15 @@ def accepted(field) -> st.SearchStrategy:
     return st.just(field.default)
 
 
-FIELDS = [(recipe, name) for recipe in RECIPES.values() for name in recipe.model_fields]
-
-
-@pytest.mark.parametrize(("recipe", "name"), FIELDS, ids=[f"{recipe.name}.{name}" for recipe, name in FIELDS])
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@settings(max_examples=200, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_a_field_takes_what_it_says_and_refuses_the_rest_in_a_sentence(recipe, name, data):
+def test_a_field_takes_what_it_says_and_refuses_the_rest_in_a_sentence(recipe, data):
+    name = data.draw(st.sampled_from(list(recipe.model_fields)))
     field = recipe.model_fields[name]
     good = data.draw(accepted(field))
-    try:
-        made = recipe(**{name: good})
-    except FieldError as error:
-        assert "\n" not in str(error)  # Two fields that do not go together.
-    else:
-        assert getattr(made, name) == good
+    with suppress(FieldError):  # Two fields that do not go together.
+        assert getattr(recipe(**{name: good}), name) == good
     bad = data.draw(ANYTHING)
     try:
         made = recipe(**{name: bad})

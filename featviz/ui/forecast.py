@@ -16,7 +16,7 @@ from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.images import open_header
 from featviz.recipe import Recipe, bounds, increment
-from featviz.stream import Estimate
+from featviz.stream import Estimate, duration, gigabytes
 from featviz.ui.running import BEHIND_THE_PAGE, file_of
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Forecast:
         except Exception:
             logger.exception("No estimate.")
             return "", None
-        said = f"About {duration(needed.seconds)} and {gigabytes(needed.bytes)} on this machine."
+        said = str(needed)
         if fits(needed, free):
             return said, None
         reason = (
@@ -105,14 +105,3 @@ def free_memory() -> float:
     with suppress(OSError, ValueError):  # No container, or one without a limit ("max").
         free = min(free, float((group / "memory.max").read_text()) - float((group / "memory.current").read_text()))
     return free
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.0f} h"
-
-
-def gigabytes(number: float) -> str:
-    return f"{max(number / 1e9, 0.1):.1f} GB"

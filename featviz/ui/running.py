@@ -165,8 +165,13 @@ def file_of(sent: Mapping[str, Any] | None) -> str | None:
         return None
     if (url := sent.get("url") or "").startswith("data:"):
         if len(url) * 3 / 4 > limits.MEGABYTES.value * 1e6:
-            raise ImageError(f"A picture has {len(url) * 3 / 4e6:.0f} megabytes; at most {limits.MEGABYTES.value} are accepted.")
-        return save_base64_to_cache(url, get_upload_folder())
+            raise ImageError(
+                f"The picture has {len(url) * 3 / 4e6:.0f} megabytes; at most {limits.MEGABYTES.value} are accepted."
+            )
+        try:
+            return save_base64_to_cache(url, get_upload_folder())
+        except (ValueError, IndexError):
+            raise ImageError("The picture is damaged: the request has no base64 of it.") from None
     return sent["path"]
 
 
