@@ -1,14 +1,11 @@
 """Bad pictures and bad words: each gives a picture or one clear sentence, through every door, and the next visitor is served."""
 
 import base64
-import json
 import random
 import resource
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +23,7 @@ from featviz.errors import FeatvizError, FieldError, ImageError
 from featviz.images import open_picture
 from featviz.recipe import bounds, choices
 from featviz.stream import RECIPES
+from scripts.visitor import QUICK, Visitor, file, inline
 
 pytestmark = pytest.mark.trust
 
@@ -204,40 +202,16 @@ def test_a_process_of_its_own_prints_no_traceback(folder):
 # Page and API
 
 
-def answered(server: str, image: object, **fields: object) -> tuple[str, str]:
-    """A run over plain HTTP: what it ends with, and the sentence where that is an error."""
-    body = json.dumps({"image": image, "layer": "efficientnet_lite0/block1", "size": 64, "steps": 1, "octaves": 1, **fields})
-    address = f"{server}gradio_api/call/v2/deepdream"
-    with posted(address, body.encode(), "application/json") as answer:
-        event = json.load(answer)["event_id"]
-    with urllib.request.urlopen(f"{address}/{event}", timeout=60) as events:
-        last, _, data = events.read().decode().rpartition("event: ")[2].partition("\ndata: ")
-    return last, (json.loads(data) or {}).get("error") if last == "error" else ""
-
-
-def posted(address: str, body: bytes, kind: str):
-    return urllib.request.urlopen(urllib.request.Request(address, body, {"Content-Type": kind}), timeout=60)
-
-
-def uploaded(server: str, name: str, content: bytes) -> str:
-    form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="%b"\r\n\r\n%b\r\n--x--\r\n'
-    safe = name.encode().replace(b'"', b"")
-    with posted(f"{server}gradio_api/upload", form % (safe, content), "multipart/form-data; boundary=x") as answer:
-        return json.load(answer)[0]
-
-
-def file(**sent: str) -> dict:
-    return {**sent, "meta": {"_type": "gradio.FileData"}}
-
-
-def inline(content: bytes, kind: str = "png") -> dict:
-    return file(url=f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
+def answered(server: str, image: dict) -> tuple[str, str]:
+    """What a run ends with, and the sentence where that is an error."""
+    answer = Visitor(server).run(image=image, **QUICK)
+    return answer.event, answer.sentence if answer.event == "error" else ""
 
 
 def test_the_server_answers_files_and_data_in_a_sentence_and_serves_the_next(server, record_property):
     tried = 0
     for i, one in enumerate(one for one in CORPUS[::9] if one.expected == SENTENCE):
-        sent = inline(one.content) if i % 2 else file(path=uploaded(server, one.name, one.content))
+        sent = inline(one.content) if i % 2 else Visitor(server).upload(one.name, one.content)
         last, said = answered(server, sent)
         assert last == "error", one.name
         assert is_a_sentence(said), (one.name, said)
@@ -245,7 +219,7 @@ def test_the_server_answers_files_and_data_in_a_sentence_and_serves_the_next(ser
     for name in ("RGB.png", "CMYK.jpeg", "several.gif", "I_16.png", "text_named.png", "LAB.tiff"):
         for one in CORPUS:
             if one.name == name:
-                assert answered(server, file(path=uploaded(server, one.name, one.content)))[0] == "complete", name
+                assert answered(server, Visitor(server).upload(one.name, one.content))[0] == "complete", name
                 tried += 1
     record_property("pictures tried over HTTP", tried)
 

@@ -59,6 +59,11 @@ class Body:
                     raise
             if got <= most or started:
                 return None
+        while got <= 2 * most:  # Who is still sending does not hear. Whoever sends still more is cut off.
+            message = await receive()
+            got += len(message.get("body", b""))
+            if not message.get("more_body"):
+                break
         detail = f"A request may have {most / 1e6:.0f} megabytes, and a picture {limits.MEGABYTES.value}."
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": 413, "headers": headers})

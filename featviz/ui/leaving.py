@@ -20,8 +20,8 @@ RESTARTING = "The server is being restarted; please start again in a minute."
 SWEPT_EVERY = 600
 """Seconds between two rounds in which what is old leaves the disk."""
 
-SECONDS_TO_TELL, SECONDS_TO_DELIVER = 3.0, 0.5
-"""How long running steps may take to end, and sentences to arrive. Closing the connections takes up to 5 more."""
+SECONDS_TO_TELL, SECONDS_TO_DELIVER, SECONDS_TO_LEAVE = 3.0, 0.5, 9.0
+"""How long running steps may take to end, sentences to arrive, and all of it."""
 
 
 class Runs:
@@ -50,6 +50,9 @@ class Runs:
     def leave(self, *_: object) -> None:
         """For SIGTERM: tell everybody, then leave as Ctrl-C does."""
         self.leaving = True
+        last = threading.Timer(SECONDS_TO_LEAVE, os._exit, [0])  # Visitors who keep their connections open would keep it.
+        last.daemon = True
+        last.start()
         end = time.monotonic() + SECONDS_TO_TELL
         while self.count and time.monotonic() < end:
             time.sleep(0.05)

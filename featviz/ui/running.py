@@ -47,12 +47,18 @@ def sentences() -> Iterator[None]:
     except gr.Error:
         raise
     except FeatvizError as error:
+        if _disk_full(error.__cause__):
+            raise gr.Error(DISK_FULL, print_exception=False) from None
         raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
     except Exception as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if _disk_full(error):
             raise gr.Error(DISK_FULL, print_exception=False) from None
         logger.exception("A run failed.")
         raise gr.Error(SORRY, print_exception=False) from None
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def polite(run: Runner) -> Runner:
