@@ -55,6 +55,15 @@ class Visitor:
         request = urllib.request.Request(f"{self.server}gradio_api/{path}", body, headers)
         return urllib.request.urlopen(request, timeout=seconds)
 
+    def status(self, path: str, body: bytes | None = None, kind: str = "application/json") -> tuple[int, str]:
+        """What a request is answered with, whether that is granted or refused: the number and the text."""
+        try:
+            with self.ask(path, body, kind) as answer:
+                return answer.status, answer.read().decode(errors="replace")
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode(errors="replace")
+
     def upload(self, name: str, content: bytes) -> dict:
         """A file as a run takes it."""
         form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="%b"\r\n\r\n%b\r\n--x--\r\n'

@@ -38,6 +38,19 @@ def tidy_gradio() -> Iterator[None]:
         yield
 
 
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What the tests of `make trust` have counted, in one table."""
+    totals = {}
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties if report.when == "teardown" else ():
+            totals[name] = totals.get(name, 0) + value
+    if totals:
+        crashed = [report for report in terminalreporter.getreports("failed") if "trust" in report.keywords]
+        terminalreporter.section("trust")
+        for name, value in {**totals, "failed": len(crashed)}.items():
+            terminalreporter.write_line(f"{value:8}  {name}")
+
+
 @pytest.fixture(scope="session")
 def quick_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples as they are, only smaller."""

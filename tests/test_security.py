@@ -5,7 +5,6 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError
 
 import gradio as gr
 import hostile
@@ -43,8 +42,8 @@ def test_nothing_is_unpickled_evaluated_or_started(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    forbidden = {"pickle", "dill", "marshal", "shelve", "cloudpickle", "joblib", "subprocess", "ctypes", "importlib", "runpy"}
-    assert not {module.partition(".")[0] for module in modules} & forbidden or modules & {"importlib.metadata"}
+    forbidden = {"pickle", "dill", "marshal", "shelve", "cloudpickle", "joblib", "subprocess", "ctypes", "runpy"}
+    assert not {module.partition(".")[0] for module in modules} & forbidden
     for name, call in calls(path):
         assert name not in {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "pd.read_pickle", "torch.hub.load"}
         if name in {"torch.load", "load_state_dict_from_url"}:
@@ -148,9 +147,7 @@ def test_markup_in_names_and_values_is_shown_and_not_obeyed(name, tmp_path):
     ],
 )
 def test_what_is_not_offered(server, path):
-    with pytest.raises(HTTPError) as caught:
-        Visitor(server).ask(path, json.dumps({"data": []}).encode())
-    assert caught.value.code in (401, 403, 404, 405)
+    assert Visitor(server).status(path, json.dumps({"data": [], "prompt": ""}).encode())[0] in (401, 403, 404, 405)
 
 
 def test_the_page_tells_nothing_of_the_server(server):
