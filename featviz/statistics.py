@@ -60,11 +60,14 @@ def gram_distance(target: Tensor) -> Distance:
 
 
 def covariance_distance(target: Tensor) -> Distance:
-    """‖μ − μ*‖² / tr M* + ‖Σ − Σ*‖² / ‖M*‖²: what all positions share cannot hide what tells them apart."""
+    """4 ‖μ − μ*‖² / tr M* + ‖Σ − Σ*‖² / ‖M*‖²: what all positions share cannot hide what tells them apart.
+
+    The factor makes a small difference of means weigh as much as in Gram matrices, where it is squared: (1 + x)² ≈ 1 + 2x.
+    """
     wanted, middle, energy = covariance(target), mean(target), gram(target)
 
     def distance(found: Tensor) -> Tensor:
-        means = _square(mean(found) - middle) / energy.trace().clamp_min(TINY)
+        means = 4 * _square(mean(found) - middle) / energy.trace().clamp_min(TINY)
         return means + _square(covariance(found) - wanted) / _square(energy).clamp_min(TINY)
 
     return distance
@@ -75,7 +78,7 @@ def wasserstein_distance(target: Tensor) -> Distance:
 
     W₂² = ‖μ − μ*‖² + tr(Σ + Σ* − 2 (Σ*^½ Σ Σ*^½)^½). The trace of a root is the sum of the roots of the eigenvalues, which is
     cheaper than the Newton–Schulz iterations of Crowson (2021), and its derivative needs no Lyapunov equation. The factor 4
-    makes a small difference weigh as much as in Gram matrices, where it is squared: (1 + x)² ≈ 1 + 2x.
+    is that of `covariance_distance`.
     """
     middle, wanted = mean(target), _regular(covariance(target))
     values, vectors = torch.linalg.eigh(wanted)
