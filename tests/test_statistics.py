@@ -87,7 +87,7 @@ def test_the_wasserstein_distance_is_the_closed_form_with_roots_by_another_metho
     here, there = covariance(one), covariance(other)
     half = root(there)
     squared = ((mean(one) - mean(other)) ** 2).sum() + (here + there - 2 * root(half @ here @ half)).trace()
-    assert wasserstein_distance(other)(one).item() == pytest.approx((4 * squared / gram(other).trace()).item(), rel=1e-3)
+    assert wasserstein_distance(other)(one).item() == pytest.approx((4 * squared / gram(other).trace()).item(), rel=2e-3)
 
 
 def test_the_wasserstein_distance_of_independent_features_is_that_of_their_deviations():
@@ -101,13 +101,13 @@ def test_the_wasserstein_distance_of_independent_features_is_that_of_their_devia
 
     (a, b), (s, t) = torch.rand(2, 3).double(), 1 + torch.rand(2, 3).double()
     expected = 4 * (((a - b) ** 2).sum() + ((s - t) ** 2).sum()) / (b**2 + t**2).sum()
-    assert wasserstein_distance(independent(b, t))(independent(a, s)).item() == pytest.approx(expected.item(), rel=1e-3)
+    assert wasserstein_distance(independent(b, t))(independent(a, s)).item() == pytest.approx(expected.item(), rel=2e-3)
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_a_distance_is_zero_at_its_target_grows_away_from_it_and_does_not_depend_on_scale(statistic):
     distance = STATISTICS[statistic](moments(THERE))
-    assert distance(moments(THERE)).item() == pytest.approx(0, abs=1e-6)
+    assert distance(moments(THERE)).item() == pytest.approx(0, abs=1e-5)
     near, far = (distance(moments(THERE + change * torch.randn_like(THERE))) for change in (0.1, 1.0))
     assert 0 < near < far
     scaled = STATISTICS[statistic](moments(1000 * THERE))
