@@ -67,6 +67,8 @@ class StyleTransfer(Recipe):
         "start": "A result to go on from; the scales that it has passed already are left out.",
     }
 
+    picks: ClassVar[tuple[str, ...]] = ("style_strength", "style_scale")
+
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
     size: int = param(352, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
@@ -148,6 +150,15 @@ class StyleTransfer(Recipe):
     @property
     def network_name(self) -> str:
         return self.network
+
+    def variants(self, size: int = 160) -> list[Recipe]:
+        """The same pair, small, with other strengths and brush sizes."""
+        small = {"size": size, "steps": min(self.steps, 20), "scales": 2, "feather": round(self.feather * size / self.size)}
+        return [
+            self.model_copy(update=small | {"style_strength": strength, "style_scale": scale})
+            for strength in (0.3, 1.0, 3.0)
+            for scale in (0.5, 1.0, 2.0)
+        ]
 
     def run(
         self,
