@@ -10,7 +10,6 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
 from featviz.errors import FieldError, InputError, nearest
@@ -183,6 +182,8 @@ class Network:
         return self._costs[wanted]
 
     def _count(self, layers: frozenset[str]) -> "Cost":
+        from torch.utils.flop_counter import FlopCounterMode  # Here, since it brings Triton along, which takes its time.
+
         side = max(64, self.spec.smallest)
         image = torch.rand(1, 3, side, side, device=self.device, requires_grad=True)
         kept = {}  # By storage, since what two operations keep may be one tensor.
