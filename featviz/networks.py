@@ -45,6 +45,8 @@ class NetworkSpec:
     good_for: str
     classifier: str | None = None
     """The name of the child that answers with logits of the ImageNet classes, where there is one."""
+    bears_bfloat16: bool = False
+    """Whether its gradients stay what they are with 8 bits of mantissa: at every layer a cosine over 0.99 with float64."""
 
 
 def _vgg19() -> nn.Sequential:
@@ -85,6 +87,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         content_layer="relu4_2",
         style_layers=("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
         smallest=32,
+        bears_bfloat16=True,
         good_for="The classic for style transfer, and painterly dreams.",
     ),
     "efficientnet_lite0": NetworkSpec(
@@ -129,7 +132,8 @@ class Network:
         self._std = torch.tensor(spec.std).view(1, 3, 1, 1)
 
     def to(self, device: torch.device | str) -> "Network":
-        self.trunk.to(device)
+        """Move to a device, and to the precision and the memory format that are quickest there."""
+        self.trunk.to(device, precision(self.spec, device), memory_format=torch.channels_last)
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         return self
 
@@ -137,8 +141,15 @@ class Network:
     def device(self) -> torch.device:
         return self._mean.device
 
+    @property
+    def precision(self) -> torch.dtype:
+        """What it computes in."""
+        return next(self.trunk.parameters()).dtype
+
     def activations(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """What the asked layers answer, as {layer: (B, C, h, w)}, without running anything deeper than the deepest.
+
+        Of the image's own type, whatever the network computes in.
 
         Raises:
             FieldError: the network has no such layer.
@@ -154,14 +165,14 @@ class Network:
                 f"{self.spec.title} needs at least {self.spec.smallest} pixels a side; this image is {width}×{height}."
             )
         found = {INPUT: image} if INPUT in wanted else {}
-        features = (image - self._mean) / self._std
+        features = ((image - self._mean) / self._std).to(self.precision, memory_format=torch.channels_last)
         for child, module in self.trunk.named_children():
             if len(found) == len(wanted):
                 break
             features = module(features)
             layer = self._layer_of.get(child)
             if layer in wanted:
-                found[layer] = features
+                found[layer] = features.to(image.dtype)
         return found
 
     def logits(self, image: Tensor) -> Tensor:
@@ -201,6 +212,16 @@ class Network:
             answer = sum(activations.sum() for activations in self.activations(image, layers).values())
             torch.autograd.grad(answer, image)
         return Cost(flops=counter.get_total_flops() / side**2, bytes=sum(kept.values()) / side**2)
+
+
+def precision(spec: NetworkSpec, device: torch.device | str) -> torch.dtype:
+    """What a network computes in: bfloat16 where it bears that and a CPU has instructions for it, else float32.
+
+    On such a CPU that is twice as fast, and takes half the memory. On a GPU it has not been measured.
+    """
+    able = torch.cpu.get_capabilities()
+    native = torch.device(device).type == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16"))
+    return torch.bfloat16 if spec.bears_bfloat16 and native else torch.float32
 
 
 @dataclass(frozen=True)
