@@ -57,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument(role, help=_escaped(meaning))
         for role, meaning in recipe.extras.items():
             command.add_argument(_option(role), dest=role, metavar="FILE", help=_escaped(meaning))
-        command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe))}.")
+        if recipe.produces != "numbers":
+            command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe))}.")
         for name, field in recipe.model_fields.items():
             command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))
         command.add_argument(
@@ -70,7 +71,7 @@ def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
     """Check everything, then work. Ctrl-C keeps the latest picture, or a video of all there are."""
     settings = recipe(**{name: arguments[name] for name in recipe.model_fields if name in arguments})
     pictures = {role: arguments[role] for role in (*recipe.images, *recipe.extras) if role in arguments}
-    out = _output(arguments["out"], pictures, _extensions(recipe))
+    out = _output(arguments["out"], pictures, _extensions(recipe)) if "out" in arguments else None
     previews, moving = stream(settings, device=arguments["device"], **pictures), recipe.produces == "video"
     if moving:
         previews = record(previews, Video(out, settings.fps), every=0)
@@ -85,16 +86,19 @@ def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
                 bar.n = preview.work
                 bar.set_postfix_str(f"{preview.stage}, loss {preview.loss:.4g}")
     except DivergedError:
-        if latest is not None:
+        if latest is not None and out is not None:
             _save(latest, out)
         raise
     except KeyboardInterrupt:
-        if latest is None:
+        if latest is None or out is None:
             print(f"Stopped before the first {'picture' if moving else 'step'}; nothing was written.", file=sys.stderr)
         else:
             _save(latest, out)
             print(f"Stopped at step {latest.step} of {latest.steps}; the {recipe.produces} so far is in {out}", file=sys.stderr)
         return INTERRUPTED
+    if out is None:
+        print("\n".join(f"{value:8.4f}  {name}" for name, value in latest.measures.items()))
+        return FINE
     _save(latest, out)
     print(out)
     return FINE

@@ -7,11 +7,12 @@ import io
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
@@ -111,6 +112,21 @@ def to_picture(image: Tensor) -> Image.Image:
     """(1, 3, H, W) in [0, 1], rounded to 8 bits. Waits for the device."""
     pixels = image[0].detach().clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def contact_sheet(labels: Sequence[str], pictures: Sequence[Image.Image], columns: int, width: int) -> Image.Image:
+    """Pictures in rows of `columns`, each scaled to `width` pixels, with its label above."""
+    above, gap = 26, 6
+    scaled = [picture.resize((width, round(width * picture.height / picture.width))) for picture in pictures]
+    height = max(picture.height for picture in scaled) + above
+    columns = min(columns, len(scaled))
+    result = Image.new("RGB", (columns * (width + gap) - gap, -(-len(scaled) // columns) * height), "white")
+    draw, font = ImageDraw.Draw(result), ImageFont.load_default(15)
+    for i, (label, picture) in enumerate(zip(labels, scaled, strict=True)):
+        left, top = i % columns * (width + gap), i // columns * height
+        draw.text((left + 2, top + 4), label, fill="black", font=font)
+        result.paste(picture, (left, top + above))
+    return result
 
 
 def with_alpha(picture: Image.Image, source: Image.Image) -> Image.Image:

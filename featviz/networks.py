@@ -245,6 +245,26 @@ def class_names() -> tuple[str, ...]:
     return tuple(EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"])
 
 
+def class_index(name: str) -> int:
+    """The place of a class among the logits, however it is capitalised.
+
+    Raises:
+        FieldError: there is no such class.
+    """
+    names = [known.lower() for known in class_names()]
+    if name.lower() not in names:
+        raise FieldError(f"There is no class '{name}'; {nearest(name.lower(), names)}")
+    return names.index(name.lower())
+
+
+def check_channels(network: Network, layer: str, channels: Iterable[int]) -> None:
+    """Raises FieldError for a channel that the layer does not have."""
+    count = network.channels(layer)
+    for channel in channels:
+        if channel >= count:
+            raise FieldError(f"{network.spec.title} {layer} has no channel {channel}; it has 0 to {count - 1}.")
+
+
 def split(address: str) -> tuple[str, str]:
     """`network/layer` → (network, layer)."""
     network, _, layer = address.partition("/")

@@ -89,8 +89,9 @@ class Recipe(BaseModel):
     """The pictures it needs: name → meaning, in order; none for a recipe that starts from noise."""
     extras: ClassVar[dict[str, str]] = {}
     """The pictures it can do without: name → meaning, in order."""
-    produces: ClassVar[Literal["picture", "video"]] = "picture"
-    """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`."""
+    produces: ClassVar[Literal["picture", "video", "numbers"]] = "picture"
+    """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`; numbers are the last
+    frame's measures."""
 
     def __init__(self, **fields: Any):
         try:

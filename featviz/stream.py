@@ -13,16 +13,31 @@ from typing import Literal, get_args
 import torch
 from PIL import Image
 
+from featviz.answers import ActivationMaps, Classify
 from featviz.dream import DeepDream, at_every_layer
 from featviz.errors import DivergedError, InputError, nearest
 from featviz.images import Picture, open_picture, to_picture, to_tensor, with_alpha
 from featviz.networks import NETWORKS, load
 from featviz.recipe import Frame, Recipe, live
+from featviz.reconstruct import ReconstructContent, ReconstructStyle
 from featviz.style import StyleTransfer
 from featviz.video import Video
+from featviz.visualize import FeatureVisualization
 from featviz.zoom import DreamZoom
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (DeepDream, DreamZoom, StyleTransfer)}
+EVERY = (
+    DeepDream,
+    DreamZoom,
+    StyleTransfer,
+    ActivationMaps,
+    Classify,
+    FeatureVisualization,
+    ReconstructContent,
+    ReconstructStyle,
+)
+"""In the order of the page."""
+
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in EVERY}
 
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -3,30 +3,22 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from featviz import DeepDream, examples, run
 from featviz.gradients import SHAPERS
+from featviz.images import contact_sheet
 from featviz.networks import NETWORKS
 from featviz.stream import layer_sheet
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = [examples.FOLDER / name for name in ("mountain.jpg", "cat.jpg")]
-LABEL = 26
-"""Pixels above a cell."""
 
 
 def sheet(cells: Iterable[tuple[str, Image.Image]], columns: int, width: int) -> Image.Image:
     """Labelled pictures in rows, each scaled to `width` pixels."""
-    scaled = [(label, picture.resize((width, round(width * picture.height / picture.width)))) for label, picture in cells]
-    height = max(picture.height for _, picture in scaled) + LABEL
-    result = Image.new("RGB", (columns * (width + 6) - 6, -(-len(scaled) // columns) * height), "white")
-    draw, font = ImageDraw.Draw(result), ImageFont.load_default(15)
-    for i, (label, picture) in enumerate(scaled):
-        left, top = i % columns * (width + 6), i // columns * height
-        draw.text((left + 2, top + 4), label, fill="black", font=font)
-        result.paste(picture, (left, top + LABEL))
-    return result
+    labels, pictures = zip(*cells, strict=True)
+    return contact_sheet(labels, pictures, columns, width)
 
 
 def main() -> None:

@@ -1,0 +1,147 @@
+"""What a network answers to a picture, in one look: a layer's activation maps, and the names of what it sees."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from featviz import tiles
+from featviz.images import contact_sheet, fit, fitted_size, resize, to_picture, to_tensor
+from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, class_names, split
+from featviz.receptive import receptive_field
+from featviz.recipe import Demand, Frame, Frames, Recipe, param
+
+CLASSIFIERS = tuple(name for name, spec in NETWORKS.items() if spec.classifier)
+
+HEAT = torch.tensor([[0.05, 0.0, 0.25], [0.55, 0.05, 0.45], [0.9, 0.25, 0.25], [1.0, 0.65, 0.1], [1.0, 1.0, 0.75]])
+"""Colours of an activation map, from nothing to its greatest answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a layer answers to a picture."""
+
+    channels: Tensor
+    """Those that answer most, (N,), the strongest first."""
+    strengths: Tensor
+    """Their answers, (N,): positive part, mean over positions."""
+    peaks: Tensor
+    """Their answers at the position that answers most, (N,)."""
+    maps: Tensor
+    """Their activation maps as pictures, (N, 3, H, W) in [0, 1]: heat over the faint picture."""
+    mean: Tensor
+    """The layer's answer, (): positive part, mean over channels and positions."""
+    shape: tuple[int, int, int]
+    """(channels, height, width) of the layer for this picture."""
+    field: tuple[float, float]
+    """(height, width) in pixels of what each unit sees; `inf` where it is the whole picture."""
+
+
+@torch.no_grad()
+def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
+    """The `count` channels of a layer that answer most to an image (1, 3, H, W) in [0, 1]. Raises as `activations` does."""
+    activations = network.activations(image, [layer])[layer][0].relu()
+    strengths, channels = activations.mean((1, 2)).topk(min(count, len(activations)))
+    return Answer(
+        channels=channels,
+        strengths=strengths,
+        peaks=activations[channels].amax((1, 2)),
+        maps=heat(activations[channels], image),
+        mean=activations.mean(),
+        shape=tuple(activations.shape),
+        field=receptive_field(network, layer),
+    )
+
+
+def heat(maps: Tensor, image: Tensor) -> Tensor:
+    """Maps (N, h, w) as pictures (N, 3, H, W): each by its own greatest value, over the image (1, 3, H, W), grey and faint."""
+    shares = maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
+    shares = resize(shares.unsqueeze(1), tuple(image.shape[-2:])).clamp(0, 1)
+    colours = HEAT.to(image.device)
+    place = shares[:, 0] * (len(colours) - 1)
+    low = place.long().clamp(max=len(colours) - 2)
+    mix = (place - low).unsqueeze(-1)
+    hot = (colours[low] * (1 - mix) + colours[low + 1] * mix).permute(0, 3, 1, 2)
+    faint = 0.1 + 0.5 * image.mean(1, keepdim=True)
+    cover = 0.25 + 0.75 * shares.sqrt()
+    return faint * (1 - cover) + hot * cover
+
+
+class ActivationMaps(Recipe):
+    """Show where a layer's channels answer to a picture: the activation maps of those that answer most."""
+
+    name: ClassVar[str] = "activation_maps"
+    title: ClassVar[str] = "What a layer answers"
+    room: ClassVar[str] = "Look Inside"
+    images: ClassVar[dict[str, str]] = {"image": "The picture to look at."}
+
+    layer: Literal[ADDRESSES] = param("vgg19/relu3_1", "Network and layer whose answer is shown.")
+    count: int = param(12, "How many channels, the one that answers most first.", ge=1, le=64)
+    size: int = param(
+        320, "Longest side at which the network looks at the picture, in pixels.", ge=64, le=1024, step=16, group="How"
+    )
+
+    @property
+    def network_name(self) -> str:
+        return split(self.layer)[0]
+
+    def look(self, network: Network, image: Tensor) -> Answer:
+        """The layer's answer to an image (1, 3, H, W). Raises InputError where it is too small for the network."""
+        return answer(network, fit(image, self.size, network.spec.smallest), split(self.layer)[1], self.count)
+
+    def run(self, network: Network, *, image: Tensor) -> Frames:
+        """Yields one frame: a sheet of maps, each labelled with its channel and its strength."""
+        found = self.look(network, image)
+        labels = [
+            f"channel {channel} · {strength:.3g}" for channel, strength in zip(found.channels, found.strengths, strict=True)
+        ]
+        yield Frame(
+            step=1,
+            steps=1,
+            stage=split(self.layer)[1],
+            work=1.0,
+            loss=-found.mean,
+            image=to_tensor(contact_sheet(labels, [to_picture(map_) for map_ in found.maps.split(1)], 4, 240), image.device),
+        )
+
+    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+        return _demanded(network, split(self.layer)[1], fitted_size(size, self.size))
+
+
+class Classify(Recipe):
+    """Name what is in a picture: the five classes of ImageNet that a network finds most likely."""
+
+    name: ClassVar[str] = "classify"
+    title: ClassVar[str] = "What it is"
+    room: ClassVar[str] = "Look Inside"
+    images: ClassVar[dict[str, str]] = {"image": "The picture to name."}
+    produces: ClassVar[Literal["picture", "video", "numbers"]] = "numbers"
+
+    network: Literal[CLASSIFIERS] = param(CLASSIFIERS[0], "Network that is asked.")
+    size: int = param(224, "Longest side at which the network looks at the picture, in pixels.", ge=64, le=1024, step=16)
+
+    @property
+    def network_name(self) -> str:
+        return self.network
+
+    @torch.no_grad()
+    def names(self, network: Network, image: Tensor) -> dict[str, Tensor]:
+        """The five likeliest classes of an image (1, 3, H, W) → their probability, (), likeliest first."""
+        probabilities, classes = network.logits(fit(image, self.size, network.spec.smallest)).softmax(1)[0].topk(5)
+        return {class_names()[index]: probability for index, probability in zip(classes.tolist(), probabilities, strict=True)}
+
+    def run(self, network: Network, *, image: Tensor) -> Frames:
+        """Yields one frame, whose measures are the probabilities of the five likeliest classes, likeliest first."""
+        names = self.names(network, image)
+        likeliest = next(iter(names.values()))
+        yield Frame(step=1, steps=1, stage="", work=1.0, loss=-likeliest.log(), image=image, measures=names)
+
+    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+        return _demanded(network, LOGITS, fitted_size(size, self.size))
+
+
+def _demanded(network: Network, layer: str, size: tuple[int, int]) -> Demand:
+    """One look at an image of (height, width), without the way back, which is half of the cost."""
+    cost, pixels = network.cost({layer}), size[0] * size[1]
+    return Demand(flops=pixels * cost.flops / 2, bytes=pixels * cost.bytes * tiles.WORKING)

@@ -1,0 +1,131 @@
+"""What a layer keeps: a picture rebuilt from noise out of its activations, or out of their correlations, alone."""
+
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from featviz import tiles
+from featviz.images import fit, fitted_size
+from featviz.networks import ADDRESSES, INPUT, NETWORKS, Network, split
+from featviz.objectives import Objective, content_distance, gram, style_distance
+from featviz.parameterization import Spectrum
+from featviz.recipe import Demand, Frame, Frames, Recipe, param
+
+ROUND = 5
+"""Iterations of L-BFGS in a step."""
+
+EVALUATIONS = 1.3
+"""Looks at the picture in an iteration of L-BFGS, on average: its line search sometimes needs a second one."""
+
+
+class ReconstructContent(Recipe):
+    """Rebuild a picture from noise out of one layer's activations alone: what the layer has kept of it (Gatys et al., 2016)."""
+
+    name: ClassVar[str] = "reconstruct_content"
+    title: ClassVar[str] = "What content keeps"
+    room: ClassVar[str] = "Look Inside"
+    images: ClassVar[dict[str, str]] = {"image": "The picture to rebuild."}
+
+    layer: Literal[ADDRESSES] = param("vgg19/relu4_1", "Network and layer whose activations are all that is left of the picture.")
+    size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
+    steps: int = param(12, "Steps of the optimiser, of five iterations each: more come closer and take longer.", ge=1, le=200)
+    seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
+
+    @property
+    def network_name(self) -> str:
+        return split(self.layer)[0]
+
+    def run(self, network: Network, *, image: Tensor) -> Frames:
+        """Yields a frame after each step, with the measure `psnr` in decibels. `image` is (1, 3, H, W) in [0, 1].
+
+        Raises:
+            InputError: the picture is too small for the network.
+        """
+        image, layer = fit(image, self.size, network.spec.smallest), split(self.layer)[1]
+        with torch.no_grad():
+            distance = content_distance(network.activations(image, [layer]))
+        for frame in descend(network, distance, noise(image, self.seed), self.steps):
+            yield replace(frame, stage=layer, measures={"psnr": psnr(frame.image, image)})
+
+    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+        return demanded(network, {split(self.layer)[1]}, fitted_size(size, self.size), self.steps)
+
+
+class ReconstructStyle(Recipe):
+    """Rebuild a style from noise out of the correlations between feature maps alone: texture without arrangement (Gatys et al., 2016)."""
+
+    name: ClassVar[str] = "reconstruct_style"
+    title: ClassVar[str] = "What style keeps"
+    room: ClassVar[str] = "Look Inside"
+    images: ClassVar[dict[str, str]] = {"style": "The picture whose style is rebuilt."}
+
+    layers: int = param(5, "How many layers take part, from the first on: more keep larger structures.", ge=1, le=8)
+    size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
+    steps: int = param(16, "Steps of the optimiser, of five iterations each: more come closer and take longer.", ge=1, le=200)
+    network: Literal[tuple(NETWORKS)] = param("vgg19", "Network whose correlations are used.", group="How")
+    seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
+
+    @property
+    def network_name(self) -> str:
+        return self.network
+
+    def places(self, network: Network) -> tuple[str, ...]:
+        """The layers that take part, shallow to deep."""
+        return tuple(layer for layer in network.spec.style_layers if layer != INPUT)[: self.layers]
+
+    def run(self, network: Network, *, style: Tensor) -> Frames:
+        """Yields a frame after each step, with the measure `nearer`: how many times nearer the correlations are than those of
+        the noise. `style` is (1, 3, H, W) in [0, 1].
+
+        Raises:
+            InputError: the picture is too small for the network.
+        """
+        style, layers = fit(style, self.size, network.spec.smallest), self.places(network)
+        with torch.no_grad():
+            grams = {layer: gram(activations) for layer, activations in network.activations(style, layers).items()}
+            distance, start = style_distance(grams), noise(style, self.seed)
+            far = distance(network.activations(start(), layers))
+        for frame in descend(network, distance, start, self.steps):
+            yield replace(frame, stage=" + ".join(layers), measures={"nearer": far / frame.loss})
+
+    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+        return demanded(network, set(self.places(network)), fitted_size(size, self.size), self.steps)
+
+
+def noise(image: Tensor, seed: int) -> Spectrum:
+    """Where a reconstruction of an image (1, 3, H, W) starts: nothing of it but its size."""
+    return Spectrum.noise(tuple(image.shape[-2:]), torch.Generator().manual_seed(seed), image.device)
+
+
+def descend(network: Network, distance: Objective, spectrum: Spectrum, steps: int) -> Frames:
+    """Change a spectrum until what the network answers is at no distance any more, by L-BFGS as Gatys et al. do.
+
+    Differs from Gatys et al. in what is changed: on pixels it would take many times as long, and end less near.
+    """
+    optimiser = torch.optim.LBFGS([spectrum.waves], max_iter=ROUND, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        with torch.enable_grad():
+            value = distance(network.activations(spectrum(), distance.layers))
+            (spectrum.waves.grad,) = torch.autograd.grad(value, spectrum.waves)
+        return value.detach()
+
+    for step in range(1, steps + 1):
+        optimiser.step(closure)
+        with torch.no_grad():
+            image = spectrum()
+            value = distance(network.activations(image, distance.layers))
+        yield Frame(step=step, steps=steps, stage="", work=step / steps, loss=value, image=image)
+
+
+def psnr(image: Tensor, target: Tensor) -> Tensor:
+    """Peak signal to noise ratio of images in [0, 1], in decibels, (): 20 is a rough likeness, over 30 is hard to tell apart."""
+    return -10 * (image - target).square().mean().clamp_min(1e-12).log10()
+
+
+def demanded(network: Network, layers: set[str], size: tuple[int, int], steps: int) -> Demand:
+    """What `descend` takes for an image of (height, width)."""
+    cost, pixels = network.cost(layers), size[0] * size[1]
+    return Demand(flops=pixels * steps * ROUND * EVALUATIONS * cost.flops, bytes=pixels * cost.bytes * tiles.WORKING)

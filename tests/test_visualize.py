@@ -1,0 +1,83 @@
+"""Feature visualisation on the bundled networks, judged by what the network answers to the picture."""
+
+import pytest
+import torch
+
+from featviz.errors import FieldError
+from featviz.networks import LOGITS, class_index, load
+from featviz.visualize import FeatureVisualization
+
+QUICK = {"layer": "efficientnet_lite0/block4", "channel": 7, "size": 64, "steps": 24}
+
+
+def last(**fields):
+    recipe = FeatureVisualization(**QUICK | fields)
+    *_, frame = recipe.run(load(recipe.network_name))
+    return frame
+
+
+@torch.no_grad()
+def means(image, layer=QUICK["layer"]):
+    """What each channel answers to an image, mean over positions, (B, C)."""
+    network, _, layer = layer.partition("/")
+    return load(network).activations(image, [layer])[layer].mean((2, 3))
+
+
+def test_the_channel_answers_more_than_to_any_photograph_and_more_than_its_neighbours_do():
+    answers = means(last().image)[0]
+    assert answers.argmax() == QUICK["channel"]
+    assert answers[QUICK["channel"]] > 5 * means(torch.rand(8, 3, 64, 64)).max()
+
+
+def test_a_class_is_recognised_however_little_it_looks_like_noise():
+    frame = last(layer="efficientnet_lite0/head", class_name="hummingbird", size=128, steps=40)
+    logits = load("efficientnet_lite0").logits(frame.image)[0]
+    assert logits.argmax() == class_index("hummingbird")
+    assert frame.loss < -10  # As the network saw it, moved, turned and scaled.
+    assert load("efficientnet_lite0").activations(frame.image, [LOGITS])[LOGITS].max() > 10
+
+
+def test_a_neuron_is_at_the_centre_and_the_rest_stays_grey():
+    picture = last(answers="neuron", layer="vgg19/relu3_1", channel=3).image
+    contrast = (picture - 0.5).abs().mean((0, 1))
+    assert contrast[20:44, 20:44].mean() > 3 * contrast[:8].mean()  # It sees 24 pixels.
+
+
+def test_a_channel_that_is_silent_at_first_is_woken_up():
+    noise = last(layer="vgg19/relu3_1", channel=14, steps=1).image
+    assert means(noise, "vgg19/relu3_1")[0, 14] == 0
+    assert means(last(layer="vgg19/relu3_1", channel=14).image, "vgg19/relu3_1")[0, 14] > 100
+
+
+def test_several_pictures_are_side_by_side_and_diversity_makes_them_unlike():
+    def likeness(diversity):
+        image = last(pictures=2, diversity=diversity).image
+        assert image.shape == (1, 3, 64, 128)
+        activations = load("efficientnet_lite0").activations(torch.cat(image.split(64, dim=3)), ["block4"])["block4"].flatten(2)
+        grams = (activations @ activations.mT).flatten(1)
+        return torch.nn.functional.cosine_similarity(grams[0], grams[1], dim=0)
+
+    assert likeness(3) < likeness(0) - 0.1
+
+
+def test_many_channels_at_once_are_what_each_of_them_is_alone():
+    recipe, network = FeatureVisualization(**QUICK), load("efficientnet_lite0")
+    *_, together = recipe.each(network, [3, 7, 11])
+    *_, alone = recipe.run(network)
+    assert torch.allclose(together.image[..., 64:128], alone.image, atol=0.1)
+    assert not torch.allclose(together.image[..., :64], alone.image, atol=0.1)
+
+
+def test_the_same_seed_gives_the_same_picture_and_another_seed_another():
+    first, again, other = (last(steps=3, seed=seed).image for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other, atol=0.01)
+
+
+def test_what_cannot_be_is_said_before_any_work():
+    with pytest.raises(FieldError, match="no class 'humingbird'; did you mean 'hummingbird'"):
+        FeatureVisualization(class_name="humingbird")
+    with pytest.raises(FieldError, match="VGG-19 knows no class 'pizza'"):
+        FeatureVisualization(layer="vgg19/relu4_1", class_name="pizza")
+    with pytest.raises(FieldError, match="block4 has no channel 40; it has 0 to 39"):
+        last(channel=40)
