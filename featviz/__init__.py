@@ -2,11 +2,25 @@
 
 from featviz.dream import DeepDream
 from featviz.errors import FeatvizError
+from featviz.images import save
 from featviz.networks import NETWORKS
-from featviz.stream import RECIPES, Preview, film, run, stream
+from featviz.stream import RECIPES, Preview, film, recipe_of, run, stream
 from featviz.style import StyleTransfer
+from featviz.version import __version__
 from featviz.zoom import DreamZoom
 
-__version__ = "0.1.0"
-
-__all__ = ["NETWORKS", "RECIPES", "DeepDream", "DreamZoom", "FeatvizError", "Preview", "StyleTransfer", "film", "run", "stream"]
+__all__ = [
+    "NETWORKS",
+    "RECIPES",
+    "DeepDream",
+    "DreamZoom",
+    "FeatvizError",
+    "Preview",
+    "StyleTransfer",
+    "__version__",
+    "film",
+    "recipe_of",
+    "run",
+    "save",
+    "stream",
+]

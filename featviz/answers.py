@@ -93,16 +93,17 @@ class ActivationMaps(Recipe):
     def run(self, network: Network, *, image: Tensor) -> Frames:
         """Yields one frame: a sheet of maps, each labelled with its channel and its strength."""
         found = self.look(network, image)
-        labels = [
+        labels = (
             f"channel {channel} · {strength:.3g}" for channel, strength in zip(found.channels, found.strengths, strict=True)
-        ]
+        )
+        sheet = contact_sheet(list(zip(labels, map(to_picture, found.maps.split(1)), strict=True)), columns=4, width=240)
         yield Frame(
             step=1,
             steps=1,
             stage=split(self.layer)[1],
             work=1.0,
             loss=-found.mean,
-            image=to_tensor(contact_sheet(labels, [to_picture(map_) for map_ in found.maps.split(1)], 4, 240), image.device),
+            image=to_tensor(sheet, image.device),
         )
 
     def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:

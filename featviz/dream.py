@@ -1,6 +1,5 @@
 """DeepDream: amplify what a layer already sees in a picture."""
 
-import math
 import re
 from typing import ClassVar, Literal
 
@@ -9,13 +8,13 @@ from pydantic import field_validator, model_validator
 from torch import Tensor
 
 from featviz import tiles
-from featviz.errors import FieldError, InputError, nearest
-from featviz.gradients import SHAPERS, blur, luminance
+from featviz.errors import FieldError, nearest
+from featviz.gradients import SHAPERS, luminance, soften
 from featviz.images import fit, fitted_size, resize
 from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, check_channels, class_index, split
 from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
-from featviz.recipe import Demand, Frame, Frames, Recipe, param
+from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
 from featviz.transforms import Roll
 
 Regions = list[tuple[Objective, Tensor]]
@@ -37,6 +36,7 @@ class DeepDream(Recipe):
         "guide": "A picture whose features the dream shall grow, instead of its own.",
         "mask": "Where to dream: white for here, black for not here, grey for in between.",
     }
+    picks: ClassVar[tuple[str, ...]] = ("layer",)
 
     layer: Literal[ADDRESSES] = param(
         "vgg19/relu4_4", "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals."
@@ -114,6 +114,19 @@ class DeepDream(Recipe):
             raise FieldError(f"{spec.title} knows no class '{self.class_name}'; choose a layer of {classifiers}.")
         return self
 
+    def variants(self, size: int = 144) -> list[Recipe]:
+        """The same dream, small, at every layer of its network, shallow to deep: which layer does what?"""
+        single = {"more_layers": "", "channels": "", "class_name": "", "outside": "", "full_size": False}
+        small = {
+            "size": size,
+            "octaves": min(self.octaves, 2),
+            "octaves_above": 0,
+            "steps": min(self.steps, 8),
+            "feather": round(self.feather * size / self.size),
+        }
+        layers = NETWORKS[self.network_name].layers
+        return [self.model_copy(update=single | small | {"layer": f"{self.network_name}/{layer}"}) for layer in layers]
+
     @property
     def network_name(self) -> str:
         return split(self.layer)[0]
@@ -135,7 +148,7 @@ class DeepDream(Recipe):
         target = fitted_size(image.shape[-2:], longest)
         image = fit(image, max(octaves[-1]), network.spec.smallest)
         pixels = [height * width for height, width in octaves]
-        mask = soften(mask, target, self.feather) if mask is not None else image.new_ones(1, 1, *target)
+        mask = soften(resize(mask, target), self.feather) if mask is not None else image.new_ones(1, 1, *target)
         guide = guide if guide is None else fit(guide, min(longest, max(guide.shape[-2:])), network.spec.smallest)
         dream, dreamt = image, torch.zeros_like(resize(image, octaves[0]))
 
@@ -218,14 +231,6 @@ class DeepDream(Recipe):
         return sum(terms[1:], terms[0])
 
 
-def at_every_layer(recipe: DeepDream, size: int = 144) -> list[DeepDream]:
-    """The same dream, small, at every layer of its network, shallow to deep: which layer does what?"""
-    single = {"more_layers": "", "channels": "", "class_name": "", "outside": "", "full_size": False}
-    small = {"size": size, "octaves": min(recipe.octaves, 2), "octaves_above": 0, "steps": min(recipe.steps, 8)}
-    layers = NETWORKS[recipe.network_name].layers
-    return [recipe.model_copy(update=single | small | {"layer": f"{recipe.network_name}/{layer}"}) for layer in layers]
-
-
 def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """The objective's value () and its gradient with respect to the image (1, 3, H, W), by tiles of at most `side` pixels.
 
@@ -251,18 +256,6 @@ def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[
     return {layer: square**0.5 for layer, square in squares.items()}
 
 
-def soften(mask: Tensor, size: tuple[int, int], feather: int) -> Tensor:
-    """A mask picture (1, 3, h, w) as (1, 1, H, W) in [0, 1], its edge softened over about `feather` pixels.
-
-    Raises:
-        InputError: it is black all over.
-    """
-    mask = resize(mask.mean(1, keepdim=True), size).clamp(0, 1)
-    if mask.max() < 1 / 255:
-        raise InputError("The mask is empty: paint white where to dream.")
-    return blur(mask, feather / 3) if feather else mask
-
-
 def parse_channels(text: str) -> tuple[int, ...]:
     """'12, 85' → (12, 85).
 
@@ -274,22 +267,3 @@ def parse_channels(text: str) -> tuple[int, ...]:
         if not re.fullmatch(r"[0-9]{1,6}", item):
             raise FieldError(f"There is no channel '{item}'; expected whole numbers from 0, as in '12, 85'.")
     return tuple(map(int, items))
-
-
-def parse_weights(text: str) -> dict[str, float]:
-    """'relu3_3: 0.5, relu5_1' → {"relu3_3": 0.5, "relu5_1": 1.0}.
-
-    Raises:
-        FieldError: a weight is not a finite number.
-    """
-    weights = {}
-    for item in filter(None, (item.strip() for item in text.split(","))):
-        layer, _, weight = item.partition(":")
-        try:
-            number = float(weight or 1)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise FieldError(f"The weight of '{layer.strip()}' is '{weight.strip()}'; expected a number, as in 'relu3_3: 0.5'.")
-        weights[layer.strip()] = number
-    return weights

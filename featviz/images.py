@@ -7,16 +7,19 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn import functional
 
-from featviz.errors import ImageError
+from featviz.errors import FeatvizError, ImageError, InputError
 
 SMALLEST_SIDE = 16
 """Pixels. Below this there is nothing for a convolutional network to look at."""
@@ -102,6 +105,109 @@ def _stretch(picture: Image.Image) -> Image.Image:
     return Image.fromarray(((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
 
 
+NOTE = "featviz"
+"""Under this name a picture carries its note: in `Image.info`, and in a PNG's text."""
+
+LABEL, GAP = 26, 6
+"""Pixels of a contact sheet: above a picture, and between two."""
+
+ASCII = b"ASCII\0\0\0"
+"""Ahead of an EXIF comment, which encoding it has."""
+
+
+def _as_text(note: str) -> dict[str, Any]:
+    text = PngInfo()
+    text.add_text(NOTE, note)
+    return {"pnginfo": text}
+
+
+def exif_of(note: str) -> bytes:
+    """EXIF with a note as its comment, and nothing else."""
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = ASCII + note.encode("ascii", "replace")
+    return exif.tobytes()
+
+
+def _as_exif(note: str) -> dict[str, Any]:
+    return {"exif": exif_of(note)}
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the files of an extension are written."""
+
+    annotated: Callable[[str], dict[str, Any]]
+    """A note → how Pillow is asked to write it."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    modes: tuple[str, ...] = ("RGB", "RGBA")
+
+
+FORMATS: dict[str, Format] = {
+    ".png": Format(_as_text),
+    ".jpg": Format(_as_exif, {"quality": 95}, ("RGB",)),
+    ".jpeg": Format(_as_exif, {"quality": 95}, ("RGB",)),
+    ".webp": Format(_as_exif, {"quality": 95}),
+}
+"""The extension of a picture → how it is written."""
+
+
+def save(picture: Image.Image, path: str | os.PathLike) -> None:
+    """Write a picture, with the recipe that it was made by if featviz made it, and with no other metadata.
+
+    Raises:
+        InputError: the extension of `path` is none of `FORMATS`.
+        FeatvizError: the file cannot be written.
+    """
+    path = Path(path)
+    if (extension := path.suffix.lower()) not in FORMATS:
+        raise InputError(f"'{path}' has no extension of a picture; accepted: {', '.join(FORMATS)}.")
+    form, note = FORMATS[extension], picture.info.get(NOTE)
+    bare = picture.convert(picture.mode if picture.mode in form.modes else "RGB")
+    bare.info.clear()
+    try:
+        bare.save(path, **form.options, **(form.annotated(note) if note else {}))
+    except OSError as error:
+        raise FeatvizError(f"The output '{path}' could not be written: {error.strerror or error}.") from error
+
+
+def contact_sheet(cells: Sequence[tuple[str, Image.Image]], columns: int, width: int) -> Image.Image:
+    """Pictures in rows, each `width` pixels wide under its label."""
+    scaled = [(label, picture.resize((width, round(width * picture.height / picture.width)))) for label, picture in cells]
+    height = max(picture.height for _, picture in scaled) + LABEL
+    rows = -(-len(scaled) // columns)
+    result = Image.new("RGB", (min(columns, len(scaled)) * (width + GAP) - GAP, rows * height), "white")
+    draw, font = ImageDraw.Draw(result), ImageFont.load_default(15)
+    for i, (label, picture) in enumerate(scaled):
+        left, top = i % columns * (width + GAP), i // columns * height
+        draw.text((left + 2, top + 4), label, fill="black", font=font)
+        result.paste(picture, (left, top + LABEL))
+    return result
+
+
+def read_note(picture: Picture) -> str:
+    """The note in a picture that featviz made or an animation that it wrote, "" where there is none. No pixel is decoded.
+
+    Raises:
+        ImageError: it is not a picture.
+    """
+    if isinstance(picture, Image.Image):
+        return _note(picture)
+    with _open(Path(picture), "picture") as opened:
+        return _note(opened)
+
+
+def _note(picture: Image.Image) -> str:
+    try:
+        comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    except (OSError, SyntaxError, ValueError, EOFError):
+        comment = None  # The metadata is damaged; the picture may be whole.
+    for found in (picture.info.get(NOTE), comment, picture.info.get("comment")):
+        text = found.removeprefix(ASCII).decode("ascii", "replace") if isinstance(found, bytes) else found
+        if isinstance(text, str) and text.startswith("{"):  # What others write there is not JSON.
+            return text
+    return ""
+
+
 def to_tensor(picture: Image.Image, device: torch.device | str = "cpu") -> Tensor:
     """A picture as (1, 3, H, W) float32 in [0, 1]; what transparency it has is left aside."""
     pixels = torch.from_numpy(np.array(picture.convert("RGB"))).to(device)
@@ -112,21 +218,6 @@ def to_picture(image: Tensor) -> Image.Image:
     """(1, 3, H, W) in [0, 1], rounded to 8 bits. Waits for the device."""
     pixels = image[0].detach().clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
-
-
-def contact_sheet(labels: Sequence[str], pictures: Sequence[Image.Image], columns: int, width: int) -> Image.Image:
-    """Pictures in rows of `columns`, each scaled to `width` pixels, with its label above."""
-    above, gap = 26, 6
-    scaled = [picture.resize((width, round(width * picture.height / picture.width))) for picture in pictures]
-    height = max(picture.height for picture in scaled) + above
-    columns = min(columns, len(scaled))
-    result = Image.new("RGB", (columns * (width + gap) - gap, -(-len(scaled) // columns) * height), "white")
-    draw, font = ImageDraw.Draw(result), ImageFont.load_default(15)
-    for i, (label, picture) in enumerate(zip(labels, scaled, strict=True)):
-        left, top = i % columns * (width + gap), i // columns * height
-        draw.text((left + 2, top + 4), label, fill="black", font=font)
-        result.paste(picture, (left, top + above))
-    return result
 
 
 def with_alpha(picture: Image.Image, source: Image.Image) -> Image.Image:
@@ -162,3 +253,34 @@ def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """(height, width) scaled so that the larger is `longest`, rounded, aspect kept."""
     factor = longest / max(size)
     return tuple(max(1, math.floor(side * factor + 0.5)) for side in size)
+
+
+def match_colours(image: Tensor, like: Tensor) -> Tensor:
+    """An image (1, 3, H, W) with the colours of another: their mean and covariance, by the least change of each colour.
+
+    Linear, after Gatys et al. (Preserving Color in Neural Artistic Style Transfer, 2016), by the map of optimal transport
+    between Gaussians, which unlike a Cholesky factor treats red, green and blue alike. Grey pictures are no exception.
+    """
+
+    def colours(picture: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = picture[0].flatten(1).double()
+        centred = pixels - pixels.mean(1, keepdim=True)
+        return pixels.mean(1), centred @ centred.T / pixels.shape[1]
+
+    def power(matrix: Tensor, exponent: float) -> Tensor:
+        values, vectors = torch.linalg.eigh(matrix)
+        return vectors * values.clamp_min(1e-6) ** exponent @ vectors.T  # A variance of (1/4 of 1/255)² counts as none.
+
+    (old_mean, old), (new_mean, new) = colours(image), colours(like)
+    root, inverse = power(old, 0.5), power(old, -0.5)
+    change = inverse @ power(root @ new @ root, 0.5) @ inverse
+    pixels = change @ (image[0].flatten(1).double() - old_mean[:, None]) + new_mean[:, None]
+    return pixels.to(image).clamp(0, 1).view_as(image)
+
+
+def mirrored(image: Tensor, smallest: int) -> Tensor:
+    """(B, C, H, W), continued by its mirror images until no side is under `smallest`; of an image that is large enough, itself."""
+    for side in (-2, -1):
+        while image.shape[side] < smallest:
+            image = torch.cat([image, image.flip(side)], side)
+    return image

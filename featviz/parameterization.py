@@ -50,21 +50,29 @@ class Spectrum:
     pixels are.
     """
 
-    def __init__(self, waves: Tensor, size: tuple[int, int]):
-        """`waves` (B, 3, H, W // 2 + 1, 2) are real and imaginary parts for images of `size` (height, width)."""
+    def __init__(self, waves: Tensor, size: tuple[int, int], decay: float = 1.0):
+        """`waves` (B, 3, H, W // 2 + 1, 2) are real and imaginary parts for images of `size` (height, width). They are scaled
+        by 1/f to the power of `decay`.
+        """
         self.size = size
         self.waves = waves.requires_grad_()
-        self._scale = 1 / frequencies(size, waves.device)
+        self._scale = frequencies(size, waves.device) ** -decay
         self._colours = COLOURS.to(waves.device)
 
     @classmethod
     def noise(
-        cls, size: tuple[int, int], generator: torch.Generator, device: torch.device | str = "cpu", batch: int = 1
+        cls,
+        size: tuple[int, int],
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        *,
+        batch: int = 1,
+        decay: float = 1.0,
     ) -> "Spectrum":
         """Almost even grey."""
         height, width = size
         waves = torch.randn(batch, 3, height, width // 2 + 1, 2, generator=generator)
-        return cls(0.01 * waves.to(device), size)
+        return cls(0.01 * waves.to(device), size, decay)
 
     def __call__(self) -> Tensor:
         """The images, with a gradient that leads to the waves."""

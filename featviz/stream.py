@@ -13,12 +13,13 @@ from typing import Literal, get_args
 import torch
 from PIL import Image
 
+from featviz import provenance
 from featviz.answers import ActivationMaps, Classify
-from featviz.dream import DeepDream, at_every_layer
+from featviz.dream import DeepDream
 from featviz.errors import DivergedError, InputError, nearest
-from featviz.images import Picture, open_picture, to_picture, to_tensor, with_alpha
+from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
 from featviz.networks import NETWORKS, load
-from featviz.recipe import Frame, Recipe, live
+from featviz.recipe import Frame, Recipe, differing, live
 from featviz.reconstruct import ReconstructContent, ReconstructStyle
 from featviz.style import StyleTransfer
 from featviz.video import Video
@@ -109,6 +110,7 @@ def stream(
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
     steered = None  # A generator's first step takes nothing.
+    as_asked = True  # And steered nowhere else.
     try:
         while True:
             # Never across the yield: a run that is looked at slowly, or stopped, must not keep others from the device.
@@ -124,7 +126,9 @@ def stream(
                 busy += time.monotonic() - start
             if frame.work >= LEAST_MEASURED:
                 _speeds[where, recipe.network_name] = demand.flops * frame.work / busy
+            as_asked = as_asked and steered in (None, recipe)
             if shown:
+                preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=as_asked and preview.done)
                 yield preview
                 due = time.monotonic() + every
             steered = steer and _steered(recipe, steer())
@@ -144,10 +148,22 @@ def open_pictures(recipe: Recipe | type[Recipe], given: Mapping[str, Picture | N
 
 
 def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Image.Image:
-    """Run a recipe to its end and return the last picture. Raises what `stream` raises."""
+    """Run a recipe to its end and return the last picture. Raises what `stream` raises.
+
+    The picture knows its recipe, and `featviz.save` writes it into the file.
+    """
     for preview in stream(recipe, device=device, every=float("inf"), **pictures):
         pass
     return preview.picture
+
+
+def recipe_of(file: Picture) -> Recipe:
+    """The recipe in a picture or a video that featviz made. Run on the same pictures, it makes the same again.
+
+    Raises:
+        InputError: there is no such file, or no recipe in it.
+    """
+    return provenance.read(file, RECIPES).recipe
 
 
 def film(
@@ -164,7 +180,9 @@ def film(
     """
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
-    yield from record(stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps), every=every)
+    yield from record(
+        stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps, provenance.note(recipe)), every=every
+    )
 
 
 def record(previews: Generator[Preview, None, None], video: Video, *, every: float = 0.25) -> Iterator[Preview]:
@@ -183,15 +201,27 @@ def record(previews: Generator[Preview, None, None], video: Video, *, every: flo
                 due = time.monotonic() + every
 
 
-def layer_sheet(recipe: DeepDream, *, device: Device = "auto", **pictures: Picture) -> Iterator[Preview]:
-    """The same dream, small, at every layer of its network, shallow to deep: one finished preview a layer.
+def try_out(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[tuple[Recipe, Preview]]:
+    """Small versions of a run to choose among, such as a dream at every layer: each with its finished preview.
 
-    `Preview.stage` is the layer's address. Raises what `stream` raises.
+    Raises what `stream` raises.
     """
-    for small in at_every_layer(recipe):
-        for preview in stream(small, device=device, every=float("inf"), **pictures):
+    for variant in recipe.variants():
+        for preview in stream(variant, device=device, every=float("inf"), **pictures):
             pass
-        yield replace(preview, stage=small.layer)
+        yield variant, preview
+
+
+def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Iterator[Preview]:
+    """What `try_out` yields for a recipe, as one picture that fills up: every variant so far, under what sets it apart."""
+    cells, count = [], len(recipe.variants())
+    for variant, preview in tried:
+        cells.append((differing(variant), preview.picture))
+        picture = contact_sheet(cells, columns=6, width=200)
+        picture.info[NOTE] = provenance.note(recipe, whole=False)
+        yield replace(
+            preview, step=len(cells), steps=count, work=len(cells) / count, stage=cells[-1][0], picture=picture, kept=False
+        )
 
 
 @dataclass(frozen=True)
@@ -201,6 +231,22 @@ class Estimate:
     seconds: float
     bytes: float
     """Of memory, beside what is in use already."""
+
+    def __str__(self) -> str:
+        return f"About {duration(self.seconds)} and {gigabytes(self.bytes)} on this machine."
+
+
+def duration(seconds: float) -> str:
+    """As people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.0f} h"
+
+
+def gigabytes(number: float) -> str:
+    """Of as many bytes."""
+    return f"{max(number / 1e9, 0.1):.1f} GB"
 
 
 def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:

@@ -16,7 +16,7 @@ from featviz.recipe import Demand, Frame, Frames, Recipe, param
 from featviz.redirect import Redirected
 from featviz.transforms import Wobble
 
-STEP_SIZE = 0.08
+STEP_SIZE = 0.16
 """Of Adam, on a spectrum."""
 
 
@@ -38,7 +38,7 @@ class FeatureVisualization(Recipe):
     )
     pictures: int = param(1, "Pictures side by side, each of them another answer.", ge=1, le=6)
     diversity: float = param(1.0, "How hard several pictures try to be unlike each other.", ge=0, le=10, step=0.1, group="What")
-    size: int = param(224, "Side of each picture, in pixels.", ge=64, le=512, step=16, group="How")
+    size: int = param(224, "Side of each picture, in pixels.", ge=32, le=512, step=16, group="How")
     steps: int = param(64, "Steps of gradient ascent: more are clearer and take longer.", ge=1, le=1000, group="How")
     robustness: float = param(
         1.0,

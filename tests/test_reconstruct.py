@@ -24,11 +24,11 @@ def textured(**fields):
 
 
 def test_shallow_layers_keep_the_picture_and_deeper_ones_less_and_less():
-    found = [rebuilt(layer=f"vgg19/relu{block}_1").measures["psnr"].item() for block in (1, 2, 3, 4)]
+    found = [rebuilt(layer=f"vgg19/relu{block}_1").measures["psnr"].item() for block in (1, 2, 4)]
     assert found[0] > 30
     assert found[1] > 30
     assert found == sorted(found, reverse=True)
-    assert found[3] < 25
+    assert found[2] < 25
 
 
 def test_the_measure_is_that_of_the_frame_s_own_picture():
@@ -42,7 +42,7 @@ def test_psnr_of_an_error_of_a_tenth_is_20_decibels():
 
 
 def test_a_style_s_correlations_come_back_and_its_arrangement_does_not():
-    frames = textured(layers=2, steps=14)
+    frames = textured(layers=2, steps=12)
     style, layers, network = fit(WAVE, 96, 32), ["relu1_1", "relu2_1"], load("vgg19")
 
     def distance(image):
@@ -52,15 +52,15 @@ def test_a_style_s_correlations_come_back_and_its_arrangement_does_not():
     last = frames[-1]
     assert distance(torch.full_like(style, 0.5)) > 100 * distance(last.image)
     assert last.measures["nearer"] > 100
-    assert last.loss.item() == pytest.approx(distance(last.image).item(), rel=1e-3)
     assert psnr(last.image, style) < 15  # The wave is not where it was.
+    assert last.loss.item() == pytest.approx(distance(last.image).item(), rel=1e-3)
 
 
-def test_as_many_layers_take_part_as_are_asked_for():
-    network = load("vgg19")
-    assert ReconstructStyle(layers=3).places(network) == ("relu1_1", "relu2_1", "relu3_1")
-    assert ReconstructStyle(layers=8).places(network) == tuple(network.spec.style_layers)
-    assert textured(layers=1, steps=1)[0].stage == "relu1_1"
+def test_the_boards_go_from_shallow_to_deep():
+    assert [variant.layer for variant in ReconstructContent().variants()] == [f"vgg19/relu{block}_1" for block in range(1, 6)]
+    places = [variant.places for variant in ReconstructStyle(network="efficientnet_lite0").variants()]
+    assert places[-1] == ("stem", "block1", "block3", "block5", "block11")  # Where each resolution begins.
+    assert places == [places[-1][:count] for count in range(1, 6)]
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_seed_another():

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe, bounds, increment
-from featviz.stream import Estimate
+from featviz.stream import Estimate, duration, gigabytes
 from featviz.ui.running import BEHIND_THE_PAGE, file_of
 
 PATIENCE = 15 * 60
@@ -34,19 +35,19 @@ class Forecast:
         self.smaller = gr.Button(visible=False, size="sm", elem_classes="quiet")
         self.fitting = gr.State()
 
-    def events(self, picture: gr.Image, controls: dict[str, gr.components.Component]) -> None:
-        """`controls`: the recipe's, by the names of their fields."""
+    def events(self, picture: gr.Image, controls: dict[str, gr.components.Component], runs: Sequence[Dependency]) -> None:
+        """`controls`: the recipe's, by the names of their fields. `runs`: each tells more of this machine's speed."""
         at_once = {"queue": False, **BEHIND_THE_PAGE}
         inputs = [picture, *controls.values()]
-        gr.on(
-            [component.change for component in inputs],
-            lambda sent, *values: self.foretold(sent, values),
-            inputs,
-            [self.line, self.smaller, self.fitting],
-            preprocess=False,
-            trigger_mode="always_last",
-            **at_once,
-        )
+        foretell = {
+            "fn": lambda sent, *values: self.foretold(sent, values),
+            "inputs": inputs,
+            "outputs": [self.line, self.smaller, self.fitting],
+            "preprocess": False,
+        } | at_once
+        gr.on([component.change for component in inputs], trigger_mode="always_last", **foretell)
+        for run in runs:
+            run.then(**foretell)
         sized = [controls[name] for name in ("size", "full_size") if name in controls]
         self.smaller.click(lambda size: [size, False][: len(sized)], self.fitting, sized, **at_once)
 
@@ -72,7 +73,7 @@ class Forecast:
         except Exception:
             logger.exception("No estimate.")
             return "", None
-        said = f"About {duration(needed.seconds)} and {gigabytes(needed.bytes)} on this machine."
+        said = str(needed)
         if fits(needed, free):
             return said, None
         reason = f"there are {gigabytes(free)} free" if needed.bytes > free else f"that is over {duration(PATIENCE)}"
@@ -104,14 +105,3 @@ def free_memory() -> float:
     with suppress(OSError, ValueError):  # No container, or one without a limit ("max").
         free = min(free, float((group / "memory.max").read_text()) - float((group / "memory.current").read_text()))
     return free
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.0f} h"
-
-
-def gigabytes(number: float) -> str:
-    return f"{max(number / 1e9, 0.1):.1f} GB"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe
-from featviz.stream import Device, Estimate, Preview, estimate, layer_sheet, open_pictures, stream
+from featviz.stream import Device, Estimate, Preview, estimate, open_pictures, stream, try_out
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""
@@ -61,16 +61,18 @@ class Engine:
     """What the page asks of the library; tests put something quicker in its place."""
 
     run: Runner = stream
-    sheet: Runner = layer_sheet
+    try_out: Callable[..., Iterator[tuple[Recipe, Preview]]] = try_out
     estimate: Callable[[Recipe, tuple[int, int]], Estimate] = estimate
+    within_reach: bool = True
+    """Whether runs live in this process, so that something can be told to them while they go on."""
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
-        return cls(*(partial(ask, device=device) for ask in (stream, layer_sheet, estimate)))
+        return cls(*(partial(ask, device=device) for ask in (stream, try_out, estimate)))
 
-    def lent(self, lend: Callable[[Runner], Runner]) -> "Engine":
-        """The same, on a device that is borrowed for each run."""
-        return replace(self, run=lend(polite(self.run)), sheet=lend(polite(self.sheet)))
+    def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
+        """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
+        return replace(self, run=lend(polite(self.run)), try_out=lend(polite(self.try_out)), within_reach=not apart)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +99,11 @@ class Turn:
 
     number: int = 0
     busy: bool = False
+    wanted: Recipe | None = None
+    """What the controls have been set to since the run began."""
 
     def take(self) -> int:
-        self.number, self.busy = self.number + 1, True
+        self.number, self.busy, self.wanted = self.number + 1, True, None
         return self.number
 
     def rest(self) -> None:
