@@ -9,6 +9,7 @@ from torch import Tensor
 from featviz import tiles
 from featviz.images import contact_sheet, fit, fitted_size, resize, to_picture, to_tensor
 from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, class_names, split
+from featviz.objectives import gram
 from featviz.receptive import receptive_field
 from featviz.recipe import Demand, Frame, Frames, Recipe, param
 
@@ -58,14 +59,25 @@ def heat(maps: Tensor, image: Tensor) -> Tensor:
     """Maps (N, h, w) as pictures (N, 3, H, W): each by its own greatest value, over the image (1, 3, H, W), grey and faint."""
     shares = maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
     shares = resize(shares.unsqueeze(1), tuple(image.shape[-2:])).clamp(0, 1)
-    colours = HEAT.to(image.device)
+    faint = 0.1 + 0.5 * image.mean(1, keepdim=True)
+    cover = 0.25 + 0.75 * shares.sqrt()
+    return faint * (1 - cover) + coloured(shares) * cover
+
+
+def coloured(shares: Tensor) -> Tensor:
+    """(N, 1, H, W) in [0, 1] as colours (N, 3, H, W) from dark blue through red to pale yellow."""
+    colours = HEAT.to(shares.device)
     place = shares[:, 0] * (len(colours) - 1)
     low = place.long().clamp(max=len(colours) - 2)
     mix = (place - low).unsqueeze(-1)
-    hot = (colours[low] * (1 - mix) + colours[low + 1] * mix).permute(0, 3, 1, 2)
-    faint = 0.1 + 0.5 * image.mean(1, keepdim=True)
-    cover = 0.25 + 0.75 * shares.sqrt()
-    return faint * (1 - cover) + hot * cover
+    return (colours[low] * (1 - mix) + colours[low + 1] * mix).permute(0, 3, 1, 2)
+
+
+def correlations(activations: Tensor) -> Tensor:
+    """The Gram matrix of activations (1, C, h, w) as a picture (1, 3, C, C): cosines between maps, 0 dark and 1 bright."""
+    lengths = gram(activations).diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
+    cosines = gram(activations) / (lengths.unsqueeze(1) * lengths.unsqueeze(2))
+    return coloured(cosines.clamp(0, 1).unsqueeze(1))
 
 
 class ActivationMaps(Recipe):
