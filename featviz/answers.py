@@ -1,5 +1,6 @@
 """What a network answers to a picture, in one look: a layer's activation maps, and the names of what it sees."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -15,6 +16,9 @@ from featviz.recipe import Demand, Frame, Frames, Recipe, param
 
 CLASSIFIERS = tuple(name for name, spec in NETWORKS.items() if spec.classifier)
 
+PATCHES, MOST_LEGIBLE = 4, 24
+"""How many pieces of the picture are shown for a channel, and their least side in pixels."""
+
 HEAT = torch.tensor([[0.05, 0.0, 0.25], [0.55, 0.05, 0.45], [0.9, 0.25, 0.25], [1.0, 0.65, 0.1], [1.0, 1.0, 0.75]])
 """Colours of an activation map, from nothing to its greatest answer."""
 
@@ -29,6 +33,8 @@ class Answer:
     """Their answers, (N,): positive part, mean over positions."""
     peaks: Tensor
     """Their answers at the position that answers most, (N,)."""
+    patches: list[list[Tensor]]
+    """The pieces of the picture that each of them answers to most, (1, 3, s, s): as large as what a unit sees, or as fits."""
     maps: Tensor
     """Their activation maps as pictures, (N, 3, H, W) in [0, 1]: heat over the faint picture."""
     mean: Tensor
@@ -44,14 +50,17 @@ def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
     """The `count` channels of a layer that answer most to an image (1, 3, H, W) in [0, 1]. Raises as `activations` does."""
     activations = network.activations(image, [layer])[layer][0].relu()
     strengths, channels = activations.mean((1, 2)).topk(min(count, len(activations)))
+    field = receptive_field(network, layer)
+    side = int(max(MOST_LEGIBLE, min(*field, *image.shape[-2:])))
     return Answer(
         channels=channels,
         strengths=strengths,
         peaks=activations[channels].amax((1, 2)),
+        patches=[patches(image, map_, side, PATCHES) for map_ in activations[channels]],
         maps=heat(activations[channels], image),
         mean=activations.mean(),
         shape=tuple(activations.shape),
-        field=receptive_field(network, layer),
+        field=field,
     )
 
 
@@ -62,6 +71,25 @@ def heat(maps: Tensor, image: Tensor) -> Tensor:
     faint = 0.1 + 0.5 * image.mean(1, keepdim=True)
     cover = 0.25 + 0.75 * shares.sqrt()
     return faint * (1 - cover) + coloured(shares) * cover
+
+
+def patches(image: Tensor, map_: Tensor, side: int, count: int) -> list[Tensor]:
+    """The pieces (1, 3, side, side) of an image (1, 3, H, W) that a channel with the map (h, w) answers to most, apart from
+    each other by half a side. Fewer where it answers nowhere else."""
+    side = min(side, *image.shape[-2:])
+    left, found = map_.clone(), []
+    scale = [whole / part for whole, part in zip(image.shape[-2:], map_.shape, strict=True)]
+    while len(found) < count and left.max() > 0:
+        place = divmod(left.argmax().item(), left.shape[1])
+        centre = [(at + 0.5) * by for at, by in zip(place, scale, strict=True)]
+        top, start = (min(max(round(at - side / 2), 0), whole - side) for at, whole in zip(centre, image.shape[-2:], strict=True))
+        found.append(image[..., top : top + side, start : start + side])
+        near = [
+            slice(max(0, at - math.ceil(side / 2 / by)), at + math.ceil(side / 2 / by) + 1)
+            for at, by in zip(place, scale, strict=True)
+        ]
+        left[near[0], near[1]] = 0
+    return found
 
 
 def coloured(shares: Tensor) -> Tensor:

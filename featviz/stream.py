@@ -219,6 +219,8 @@ def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Ite
     """What `try_out` yields for a recipe, as one picture that fills up: every variant so far, under what sets it apart."""
     cells, count = [], len(recipe.variants())
     for variant, preview in tried:
+        if not preview.done:
+            continue
         cells.append((differing(variant), preview.picture))
         picture = contact_sheet(cells, columns=6, width=200)
         picture.info[NOTE] = provenance.note(recipe, whole=False)
@@ -237,6 +239,8 @@ class Cell:
     strength: float
     picture: Image.Image | None = None
     """Its activation map: heat over the faint picture."""
+    patches: tuple[Image.Image, ...] = ()
+    """The pieces of the picture that it answers to most."""
 
 
 @dataclass(frozen=True)
@@ -259,8 +263,11 @@ def look(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> 
     network, tensor = _ready(recipe, device, image)
     with _locks[network.device]:
         found = recipe.look(network, tensor)
-        numbers = zip(found.channels.tolist(), found.strengths.tolist(), found.maps.split(1), strict=True)
-        cells = tuple(Cell(recipe.layer, channel, strength, to_picture(map_)) for channel, strength, map_ in numbers)
+        numbers = zip(found.channels.tolist(), found.strengths.tolist(), found.maps.split(1), found.patches, strict=True)
+        cells = tuple(
+            Cell(recipe.layer, channel, strength, to_picture(map_), tuple(map(to_picture, patches)))
+            for channel, strength, map_, patches in numbers
+        )
         return Look(recipe.layer, cells, found.mean.item(), found.shape, found.field)
 
 
