@@ -134,7 +134,8 @@ class ActivationMaps(Recipe):
         """Yields one frame: a sheet of maps, each labelled with its channel and its strength."""
         found = self.look(network, image)
         labels = (
-            f"channel {channel} · {strength:.3g}" for channel, strength in zip(found.channels, found.strengths, strict=True)
+            f"channel {channel} · {strength:.0f}" if strength > 100 else f"channel {channel} · {strength:.3g}"
+            for channel, strength in zip(found.channels, found.strengths, strict=True)
         )
         sheet = contact_sheet(list(zip(labels, map(to_picture, found.maps.split(1)), strict=True)), columns=4, width=240)
         yield Frame(

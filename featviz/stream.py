@@ -125,7 +125,7 @@ def stream(
                 if shown:
                     preview = _read(frame, busy, start, source)
                 busy += time.monotonic() - start
-            if frame.work >= LEAST_MEASURED:
+            if frame.work >= LEAST_MEASURED and frame.steps > 1:  # One look alone says little.
                 _speeds[where, recipe.network_name] = demand.flops * frame.work / busy
             as_asked = as_asked and steered in (None, recipe)
             if shown:

@@ -28,7 +28,7 @@ class FeatureVisualization(Recipe):
     room: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {}
 
-    layer: Literal[ADDRESSES] = param("vgg19/relu4_1", "Network and layer of the channel.")
+    layer: Literal[ADDRESSES] = param("efficientnet_lite0/block9", "Network and layer of the channel.")
     channel: int = param(59, "Number of the channel in its layer.", ge=0, le=100_000)
     class_name: str = param(
         "", "An ImageNet class instead of a channel, e.g. 'hummingbird'; needs a network that classifies.", group="What"

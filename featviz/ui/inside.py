@@ -215,7 +215,7 @@ class MapsTab(Tab):
         """The gallery, then what the whole network answers."""
         recipe, pictures = self._checked(sent)
         found = self.engine.look(recipe, **pictures)
-        tiles = [(in_cache(cell.picture), f"channel {cell.channel} · {cell.strength:.3g}") for cell in found.cells]
+        tiles = [(in_cache(cell.picture), f"channel {cell.channel} · {number(cell.strength)}") for cell in found.cells]
         yield {self.status: line(described(found)), self.maps: tiles, self.shown: found, self.box: gr.update(visible=False)}
         peaks = {layer: sheet.peaks for layer, sheet in atlas.sheets().items() if layer.startswith(f"{recipe.network_name}/")}
         if not peaks:
@@ -251,9 +251,12 @@ def described(found: Look) -> str:
     """A layer's answer in a sentence."""
     channels, height, width = found.shape
     sees = "the whole picture" if found.field[0] == float("inf") else f"{found.field[1]:.0f}×{found.field[0]:.0f} pixels"
-    return (
-        f"{spoken(found.layer)}: {channels} channels of {width}×{height} · each unit sees {sees} · mean answer {found.mean:.3g}"
-    )
+    return f"{spoken(found.layer)}: {channels} channels of {width}×{height} · each unit sees {sees} · mean answer {number(found.mean)}"
+
+
+def number(value: float) -> str:
+    """Three digits where there are not more before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def said(cell: Cell) -> str:

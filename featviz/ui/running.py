@@ -98,9 +98,7 @@ class Engine:
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
-        return cls(
-            *(partial(ask, device=device) for ask in (stream, TRY_OUT, estimate, look, excited, gram_picture))
-        )
+        return cls(*(partial(ask, device=device) for ask in (stream, TRY_OUT, estimate, look, excited, gram_picture)))
 
     def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
         """The same, on a device that is borrowed for each run; `apart` in a process of its own."""

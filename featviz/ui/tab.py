@@ -72,7 +72,7 @@ class Tab:
             role: self._picture(role, recipe.extras[role], visible="hidden") for role in recipe.extras if role not in BESIDE
         }
         groups = list(dict.fromkeys(group(field) for field in recipe.model_fields.values() if group(field)))
-        with gr.Accordion("Advanced", open=False):
+        with gr.Accordion("Advanced", open=False, visible=bool(groups)):
             self.named |= self._controls(groups)
         self.named = {name: self.named[name] for name in recipe.model_fields}  # In the order of the fields, wherever they are.
         self.controls = list(self.named.values())

@@ -3,7 +3,7 @@
 TITLE = "featviz"
 TAGLINE = "See what a convolutional network sees."
 
-READY, READY_WITHOUT = "Choose a picture, or click an example.", "Click an example, or choose a channel."
+READY, READY_WITHOUT = "Choose a picture, or click an example.", "Choose a channel, and see what it looks for."
 
 RUN = {
     "deepdream": "Start dreaming",
