@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test trust soak lint format readme clean
+.PHONY: help run test trust soak bench lint format readme clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ trust: $(STAMP) ## Run the tests of bad input, faults, isolation and load, and p
 
 soak: $(STAMP) ## Visit a server of one's own for ten minutes in every way; ARGS="--minutes 1" and the like are passed on.
 	$(BIN)/python -m scripts.soak $(ARGS)
+
+bench: $(STAMP) ## Measure speed and memory, and write benchmarks/RESULTS.md; ARGS="users" measures only that.
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(STAMP) ## Check style and format.
 	$(BIN)/ruff check .
