@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from featviz.limits import LIMITS
 from featviz.networks import NETWORKS
 from featviz.recipe import Recipe, choices
 from featviz.stream import RECIPES
@@ -19,7 +20,7 @@ TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def fresh(text: str) -> str:
     """The README's text with every table made anew."""
-    tables = {"networks": networks(), **{name: parameters(recipe) for name, recipe in RECIPES.items()}}
+    tables = {"networks": networks(), "limits": granted(), **{name: parameters(recipe) for name, recipe in RECIPES.items()}}
     return TABLE.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", text)
 
 
@@ -36,6 +37,11 @@ def networks() -> str:
         for name, spec in NETWORKS.items()
     ]
     return _table(("name", "network", "layers, shallow to deep", "good for", "licence of the weights", "package"), rows)
+
+
+def granted() -> str:
+    """The rows of `LIMITS`."""
+    return _table(("variable", "default", "meaning"), [(f"`{one.variable}`", f"`{one.default}`", one.meaning) for one in LIMITS])
 
 
 def _meaning(field: FieldInfo) -> str:

@@ -46,7 +46,7 @@ def test_the_tables_are_fresh():
     assert readme.fresh(TEXT) == TEXT, "run `make readme`"
 
 
-@pytest.mark.parametrize("table", ["networks", *RECIPES])
+@pytest.mark.parametrize("table", ["networks", "limits", *RECIPES])
 def test_every_table_is_there_once(table):
     assert TEXT.count(f"<!-- table: {table} -->") == 1
 
