@@ -232,7 +232,8 @@ class _Parser(argparse.ArgumentParser):
     """Argparse, but a mistake is one sentence with the nearest match, raised like every other mistake of the user's."""
 
     def __init__(self, **settings: Any):
-        super().__init__(**settings, allow_abbrev=False)
+        wide = partial(argparse.HelpFormatter, max_help_position=32)  # Or a long name would break its line.
+        super().__init__(**settings, formatter_class=wide, allow_abbrev=False)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
         namespace, unknown = super().parse_known_args(args, namespace)
