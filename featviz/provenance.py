@@ -105,10 +105,10 @@ def from_json(data: object, recipes: Recipes) -> Restored:
 
 def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
     """What is known to keep a run of this recipe from giving the same picture here."""
-    here = NETWORKS[recipe.network_name].weights.sha256
+    here, theirs = NETWORKS[recipe.network_name].weights.sha256, data.get("weights")
     if data.get("featviz", __version__) != __version__:
         yield f"It was made by featviz {short(data['featviz'])}; this is {__version__}, whose results may differ."
-    elif data.get("weights", here) != here:
+    elif here and theirs and theirs != here:
         yield f"It was made with other weights of {NETWORKS[recipe.network_name].title}; the result will differ."
     if data.get("whole") is False:
         yield "It is not what a whole run with these settings comes to."
