@@ -179,7 +179,7 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
         return next(name for name in choices(field) if name != field.default) if choices(field) else bounds(field)[1]
 
     monkeypatch.setattr(cli, "stream", stream)
-    typed = [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), output(recipe)]
+    typed = [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), *filter(None, [output(recipe)])]
     pictures = {role: f"{role}.png" for role in recipe.images}
     texts = {"more_layers": "relu3_3: 0.5", "channels": "1, 2"}
     other = {name: texts.get(name) or another(field) for name, field in recipe.model_fields.items() if name != "class_name"}
