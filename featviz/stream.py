@@ -2,9 +2,7 @@
 
 import math
 import os
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -23,6 +21,7 @@ from featviz.networks import NETWORKS, Network, load, split
 from featviz.recipe import Frame, Recipe, differing, live
 from featviz.reconstruct import ReconstructContent, ReconstructStyle
 from featviz.style import StyleTransfer
+from featviz.turns import Claim, Turns
 from featviz.video import Video
 from featviz.visualize import FeatureVisualization
 from featviz.zoom import DreamZoom
@@ -46,8 +45,8 @@ Device = Literal["auto", "cpu", "cuda"]
 LEAST_MEASURED = 0.1
 """Share of a run's work from which on it tells the speed of this machine."""
 
-_locks: dict[torch.device, threading.Lock] = defaultdict(threading.Lock)
-"""One step at a time on each device. A plain lock, since the steps of one run come from different threads."""
+_turns: dict[torch.device, Turns] = {}
+"""One step at a time on each device."""
 
 _speeds: dict[tuple[torch.device, str], float] = {}
 """Floating point operations a second that a network has reached on a device, corrected by every run."""
@@ -108,6 +107,7 @@ def stream(
     first = next(iter(opened.values())) if recipe.images else None
     source = first if recipe.produces == "picture" else None  # A video moves on, its alpha would not.
     demand = recipe.demand(network, first and first.size[::-1])
+    turn = _claim(where)
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
     steered = None  # A generator's first step takes nothing.
@@ -115,7 +115,7 @@ def stream(
     try:
         while True:
             # Never across the yield: a run that is looked at slowly, or stopped, must not keep others from the device.
-            with _locks[where]:
+            with turn:
                 start = time.monotonic()
                 try:
                     frame = frames.send(steered)
@@ -265,7 +265,7 @@ class Look:
 def look(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> Look:
     """The activation maps that `recipe` draws on one sheet, each by itself. Raises what `stream` raises."""
     network, tensor = _ready(recipe, device, image)
-    with _locks[network.device]:
+    with _claim(network.device):
         found = recipe.look(network, tensor)
         numbers = zip(found.channels.tolist(), found.strengths.tolist(), found.maps.split(1), found.patches, strict=True)
         cells = tuple(
@@ -285,7 +285,7 @@ def excited(
     """
     network, tensor = _ready(recipe, device, image)
     own = {split(address)[1]: torch.tensor(most) for address, most in peaks.items() if split(address)[0] == recipe.network_name}
-    with _locks[network.device], torch.no_grad():
+    with _claim(network.device), torch.no_grad():
         answers = network.activations(fit(tensor, recipe.size, network.spec.smallest), own)
         cells = []
         for layer, most in own.items():
@@ -302,7 +302,7 @@ def gram_picture(recipe: ActivationMaps, *, device: Device = "auto", image: Pict
     Entries are divided by the lengths of both maps, so they are cosines: 1 on the diagonal. Raises what `stream` raises.
     """
     network, tensor = _ready(recipe, device, image)
-    with _locks[network.device], torch.no_grad():
+    with _claim(network.device), torch.no_grad():
         layer = split(recipe.layer)[1]
         return to_picture(correlations(network.activations(fit(tensor, recipe.size, network.spec.smallest), [layer])[layer]))
 
@@ -362,7 +362,7 @@ def _measure(name: str, where: torch.device) -> None:
     spec = NETWORKS[name]
     recipe = DeepDream(layer=f"{name}/{list(spec.layers)[-1]}", octaves=1, steps=3, size=192)
     network, image = load(name, where), torch.rand(1, 3, 192, 192, device=where)
-    with _locks[where]:
+    with _claim(where):
         frames = recipe.run(network, image=image)
         next(frames).loss.item()
         start = time.monotonic()
@@ -385,6 +385,11 @@ def resolve(device: Device) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("There is no CUDA device here; 'cpu' and 'auto' work.")
     return torch.device(device)
+
+
+def _claim(where: torch.device) -> Claim:
+    """What a run takes its turns on a device by."""
+    return _turns.setdefault(where, Turns()).claim()
 
 
 def _read(frame: Frame, busy: float, start: float, source: Image.Image | None) -> Preview:

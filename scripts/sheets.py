@@ -26,7 +26,10 @@ def main() -> None:
     for recipe, name in ((ReconstructContent(), "content"), (ReconstructStyle(), "style")):
         source = {"image": PICTURES[1]} if name == "content" else {"style": examples.FOLDER / "great_wave.jpg"}
         cells = [
-            (f"{differing(variant)} · {next(iter(preview.measures.values())):.1f}{' dB' if name == 'content' else 'x nearer'}", preview.picture)
+            (
+                f"{differing(variant)} · {next(iter(preview.measures.values())):.1f}{' dB' if name == 'content' else 'x nearer'}",
+                preview.picture,
+            )
             for variant, preview in try_out(recipe, **source)
         ]
         contact_sheet(cells, 5, 240).save(DOCS / f"{name}.jpg", quality=85)
