@@ -7,11 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help run test lint format readme atlas clean
-=======
-.PHONY: help run test bench lint format readme clean
->>>>>>> main
+.PHONY: help run test bench lint format readme atlas clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
