@@ -182,7 +182,9 @@ def film(
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
     yield from record(
-        stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps, provenance.note(recipe)), every=every
+        stream(recipe, device=device, every=every, **pictures),
+        Video(path, recipe.fps, provenance.note(recipe, pictures)),
+        every=every,
     )
 
 
