@@ -64,6 +64,22 @@ def read(file: images.Picture, recipes: Recipes) -> Restored:
     return restore(find(file), recipes)
 
 
+def read_json(path: str | Path, recipes: Recipes) -> Restored:
+    """The recipe in a JSON file, as `as_json` has it.
+
+    Raises:
+        InputError: there is no such file, or no recipe in it.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        data = json.loads(text) if len(text) <= LONGEST else None
+    except OSError as error:
+        raise InputError(f"The recipe '{path}' cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"The recipe '{path}' is not JSON.") from None
+    return from_json(data, recipes)
+
+
 def find(file: images.Picture) -> str:
     """The note in a picture or a video, "" where there is none. Raises ImageError where there is no such file."""
     try:

@@ -76,9 +76,9 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
     monkeypatch.setenv("COLUMNS", "9999")  # So that no line is wrapped.
     with pytest.raises(SystemExit, match="0"):
         cli.main([recipe.name.replace("_", "-"), "--help"])
-    text = capsys.readouterr().out
+    text = re.sub(r"\n {24}", " ", capsys.readouterr().out)  # Argparse gives a long option a line of its own.
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device", "estimate", "look", "sheet"} == {
+    assert lines.keys() - {"device", "estimate", "look", "recipe", "shard", "sheet"} == {
         name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)
     }
     assert all(meaning in lines[role] for role, meaning in recipe.extras.items())
