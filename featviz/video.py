@@ -147,9 +147,14 @@ class Video:
         self.close()
 
     def _open(self, frame: av.VideoFrame) -> None:
-        self._file = av.open(self.path, "w", format=self.path.suffix.lower()[1:], options=dict(self._format.file_options))
-        self._file.metadata["comment"] = self._note
-        self._stream = self._file.add_stream(self._format.codec, rate=self._fps, options=dict(self._format.codec_options))
+        file = av.open(self.path, "w", format=self.path.suffix.lower()[1:], options=dict(self._format.file_options))
+        file.metadata["comment"] = self._note
+        try:
+            self._stream = file.add_stream(self._format.codec, rate=self._fps, options=dict(self._format.codec_options))
+        except ValueError:
+            self.path.unlink(missing_ok=True)
+            raise FeatvizError(f"This machine cannot write such videos: its FFmpeg lacks {self._format.codec}.") from None
+        self._file = file
         context = self._stream.codec_context
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
         context.time_base = Fraction(1, self._format.clock or self._fps)
@@ -190,9 +195,10 @@ def count_frames(path: str | os.PathLike) -> int:
 def read_note(path: str | os.PathLike) -> str:
     """The note in a video, "" where there is none, or no video."""
     try:
-        with av.open(path) as file:
+        # As MP4 or not at all: whoever sent it does not choose among FFmpeg's formats, some of which open other files.
+        with av.open(path, format="mp4", metadata_errors="replace") as file:
             return file.metadata.get("comment", "")
-    except (OSError, av.FFmpegError):
+    except (OSError, ValueError, av.FFmpegError):
         return ""
 
 

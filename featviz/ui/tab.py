@@ -326,7 +326,10 @@ class Tab:
         idle = {self.go: gr.update(interactive=True), self.stop: gr.update(visible=False)}
         if shot is None:
             return idle | {self.status: line("Stopped before the first step."), self.download: gr.update(visible=True)}
-        return idle | self.result(shot)
+        try:
+            return idle | self.result(shot)
+        except gr.Error as error:  # The file cannot be written; the picture stays in sight.
+            return idle | {self.status: line(error.message)}
 
     def result(self, shot: Shot) -> dict:
         """A result, and what can be done with it."""
