@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test trust soak bench lint format readme clean
+.PHONY: help run test trust soak bench lint format readme atlas clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ format: $(STAMP) ## Bring the code into the format that lint expects.
 
 readme: $(STAMP) ## Write README.md's tables anew from the recipes and the networks.
 	$(BIN)/python -m scripts.readme
+
+atlas: $(STAMP) ## Compute anew what every channel of some layers looks for; about ten minutes of one core.
+	$(BIN)/python -m scripts.atlas
 
 clean: ## Remove the virtual environment.
 	rm -rf $(VENV)

@@ -191,7 +191,9 @@ def film(
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
     yield from record(
-        stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps, provenance.note(recipe)), every=every
+        stream(recipe, device=device, every=every, **pictures),
+        Video(path, recipe.fps, provenance.note(recipe, pictures)),
+        every=every,
     )
 
 
@@ -226,15 +228,19 @@ def try_out(
 
 def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Iterator[Preview]:
     """What `try_out` yields for a recipe, as one picture that fills up: every variant so far, under what sets it apart."""
-    cells, count = [], len(recipe.variants())
+    cells, count = {}, len(recipe.variants())
     for variant, preview in tried:
-        if not preview.done:
-            continue
-        cells.append((differing(variant), preview.picture))
-        picture = contact_sheet(cells, columns=6, width=200)
+        cells[differing(variant)] = preview.picture
+        picture = contact_sheet(list(cells.items()), columns=6, width=200)
         picture.info[NOTE] = provenance.note(recipe, whole=False)
         yield replace(
-            preview, step=len(cells), steps=count, work=len(cells) / count, stage=cells[-1][0], picture=picture, kept=False
+            preview,
+            step=len(cells),
+            steps=count,
+            work=len(cells) / count,
+            stage=differing(variant),
+            picture=picture,
+            kept=False,
         )
 
 

@@ -169,6 +169,29 @@ class Video:
             raise FeatvizError(f"The video '{self.path}' could not be written: {error.strerror or error}.") from error
 
 
+def frames(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """The pictures of a video, as they come.
+
+    Raises:
+        InputError: it is no video, or is damaged from there on.
+    """
+    try:
+        with av.open(path) as file:
+            for frame in file.decode(video=0):
+                yield frame.to_image()
+    except (OSError, IndexError, av.FFmpegError) as error:
+        raise InputError(f"'{path}' is no video that can be read ({getattr(error, 'strerror', None) or error}).") from error
+
+
+def count_frames(path: str | os.PathLike) -> int:
+    """How many pictures a video says that it has; 0 where it does not say."""
+    try:
+        with av.open(path) as file:
+            return file.streams.video[0].frames
+    except (OSError, IndexError, av.FFmpegError):
+        return 0  # It is said when it is read.
+
+
 def read_note(path: str | os.PathLike) -> str:
     """The note in a video, "" where there is none, or no video."""
     try:

@@ -39,7 +39,7 @@ from featviz.ui.leaving import RUNS
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""
 
-RUNS_AT_ONCE = {"concurrency_id": "runs", "concurrency_limit": 4}
+RUNS_AT_ONCE = {"concurrency_id": "runs", "concurrency_limit": 16}
 """They take turns on the device step by step, so nobody waits for a whole run of someone else."""
 
 BEHIND_THE_PAGE = {"api_visibility": "private", "show_progress": "hidden"}
