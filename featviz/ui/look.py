@@ -50,7 +50,7 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
     limits.check()
     leaving.attend_signals()
     gr.set_static_paths([examples.FOLDER])  # Shown wherever the app is started from; nothing else is read outside the cache.
-    return demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
+    served = demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
         theme=THEME,
         css_paths=Path(__file__).with_name("page.css"),
         footer_links=["api"],
@@ -59,7 +59,10 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
         enable_monitoring=False,
         show_error=False,
         ssr_mode=False,
+        state_session_capacity=limits.SESSIONS.value,  # Gradio's 10 000 would be as many megabytes, each API call being one.
         max_file_size=limits.MEGABYTES.value * 10**6,
         app_kwargs=gate.closed() | leaving.tidied(demo),
         **options,
     )
+    leaving.gone()  # Where a signal has ended it.
+    return served
