@@ -15,7 +15,7 @@ from torch import Tensor
 from featviz import provenance
 from featviz.answers import ActivationMaps, Classify, correlations
 from featviz.dream import DeepDream
-from featviz.errors import DivergedError, InputError, nearest
+from featviz.errors import DivergedError, InputError, LimitError, nearest
 from featviz.images import NOTE, Picture, contact_sheet, fit, open_picture, to_picture, to_tensor, with_alpha
 from featviz.networks import NETWORKS, Network, load, split
 from featviz.recipe import Frame, Recipe, differing, live
@@ -81,10 +81,13 @@ def stream(
     *,
     device: Device = "auto",
     every: float = 0.25,
+    seconds: float = math.inf,
     steer: Callable[[], Recipe] | None = None,
     **pictures: Picture,
 ) -> Iterator[Preview]:
     """Run a recipe and yield previews: the first step, then one at most every `every` seconds, and always the last.
+
+    `seconds` is what the run may take of the device; waiting for others is not counted.
 
     `steer`, where given, is asked before every step for the recipe as it is wanted by then; only live fields may differ.
 
@@ -96,6 +99,7 @@ def stream(
         InputError: a picture is missing, unknown or unusable; before any work is done.
         WeightsError: the network's weights cannot be had.
         DivergedError: the run met NaN or infinity; every preview before was good.
+        LimitError: the run has taken its seconds.
     """
     accepted = {**recipe.images, **recipe.extras}
     if unknown := [role for role in pictures if role not in accepted]:
@@ -132,6 +136,11 @@ def stream(
                 preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=as_asked and preview.done)
                 yield preview
                 due = time.monotonic() + every
+            if busy > seconds and frame.step < frame.steps:
+                raise LimitError(
+                    f"A run may take {seconds:.0f} s here, and is at step {frame.step} of {frame.steps} by now; the latest picture "
+                    f"is kept. Try a smaller size or fewer steps."
+                )
             steered = steer and _steered(recipe, steer())
     finally:
         frames.close()
@@ -182,7 +191,9 @@ def film(
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
     yield from record(
-        stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps, provenance.note(recipe)), every=every
+        stream(recipe, device=device, every=every, **pictures),
+        Video(path, recipe.fps, provenance.note(recipe, pictures)),
+        every=every,
     )
 
 

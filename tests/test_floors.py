@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "featviz"
 
-RESTS_ON = {("networks", "weights"), ("networks", "efficientnet_lite"), ("video", "images")}
+RESTS_ON = {("limits", "errors"), ("networks", "weights"), ("networks", "efficientnet_lite"), ("video", "images")}
 """The only imports within a floor. Recipes never import each other."""
 
 TORCH = {1, 3, 4, 5}

@@ -214,6 +214,7 @@ NOTE = {"recipe": "deepdream", "fields": {"steps": 9}}
         ({}, None),
         ({"another": 1}, None),
         ({"featviz": "0.0.1"}, "It was made by featviz 0.0.1; this is "),
+        ({"weights": None}, None),
         ({"weights": "abc"}, "It was made with other weights of VGG-19; "),
         ({"fields": {"steps": 9, "swirl": 1}}, "DeepDream has no parameter 'swirl'; "),
         ({"fields": {"steps": 9, "size": "large"}}, "size is 'large'; expected a whole number from "),

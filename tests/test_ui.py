@@ -404,8 +404,8 @@ def made(recipe: Recipe, tmp_path) -> dict[str, str]:
 
 def test_a_picture_made_here_restores_its_settings_and_undo_those_before(recipe, tmp_path):
     page, before = tab(recipe), recipe(size=96)
-    update = page.dropped(made(recipe(size=128, seed=7), tmp_path), *before.model_dump().values())
-    assert [update[control] for control in page.controls] == list(recipe(size=128, seed=7).model_dump().values())
+    update = page.dropped(made(recipe(size=128), tmp_path), *before.model_dump().values())
+    assert [update[control] for control in page.controls] == list(recipe(size=128).model_dump().values())
     assert "its settings are restored" in update[page.origin.line]
     assert (update[page.origin.undo]["visible"], update[page.origin.there]["visible"]) == (True, False)
     undone = page.undone(update[page.origin.recipe])
@@ -461,9 +461,13 @@ def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, monkeypa
     assert list(sent) == ["image", "guide", "mask"]
 
 
-def test_for_programs_the_sheet_is_one_picture_that_fills_up(pictures):
-    sent = [pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None]
-    first, second = tab(RECIPES["deepdream"]).sheet.answers(sent)
+def test_for_programs_the_sheet_is_one_picture_that_fills_up(pictures, monkeypatch):
+    def try_out(recipe, **pictures):
+        yield from ((variant, preview) for variant in recipe.variants()[:2] for preview in fake(variant, **pictures))
+
+    sheet = tab(RECIPES["deepdream"]).sheet
+    monkeypatch.setattr(sheet, "try_out", try_out)
+    first, second = sheet.answers([pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None])
     assert (first.width, second.width) == (200, 200 + GAP + 200)
     assert first.height == second.height == LABEL + 150
     assert recipe_of(second) == RECIPES["deepdream"]()
