@@ -23,7 +23,7 @@ QUICK = {
     "style_transfer": {"size": 128, "steps": 10},
     "activation_maps": {"layer": "efficientnet_lite0/block4", "size": 96, "count": 4},
     "classify": {},
-    "reconstruct_content": {"layer": "vgg19/relu1_1", "size": 96, "steps": 4},
+    "reconstruct_content": {"layer": "vgg19/relu2_1", "size": 96, "steps": 10},
     "reconstruct_style": {"layers": 1, "size": 96, "steps": 4},
 }
 """What the examples are turned down to, so that a run ends in seconds and still shows previews on the way."""
