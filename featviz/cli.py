@@ -14,7 +14,7 @@ from tqdm import tqdm
 from featviz import __version__
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.recipe import Recipe, choices
-from featviz.stream import RECIPES, Device, Preview, record, stream
+from featviz.stream import RECIPES, Device, Preview, prepare, record, stream
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
 
@@ -80,6 +80,9 @@ def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
             closing(previews),
             tqdm(total=1, bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}", disable=None, leave=False) as bar,
         ):
+            for download in prepare(settings, device=arguments["device"], **pictures):
+                bar.n = download.share
+                bar.set_postfix_str(str(download))
             for preview in previews:
                 latest = preview if preview.kept or not moving else latest
                 bar.n = preview.work

@@ -16,7 +16,7 @@ from PIL import Image
 from featviz.dream import DeepDream, at_every_layer
 from featviz.errors import DivergedError, InputError, nearest
 from featviz.images import Picture, open_picture, to_picture, to_tensor, with_alpha
-from featviz.networks import NETWORKS, load
+from featviz.networks import BUNDLED, NETWORKS, Arriving, is_here, load, loading, sketch
 from featviz.recipe import Frame, Recipe, live
 from featviz.style import StyleTransfer
 from featviz.video import Video
@@ -31,6 +31,15 @@ LEAST_MEASURED = 0.1
 
 _locks: dict[torch.device, threading.Lock] = defaultdict(threading.Lock)
 """One step at a time on each device. A plain lock, since the steps of one run come from different threads."""
+
+LENT = "SPACES_ZERO_GPU" in os.environ
+"""Whether the GPU is lent to a fork of this process for a run at a time (ZeroGPU), and may not be touched in between."""
+
+LENT_SPEED = 5e12
+"""Floating point operations a second that such a GPU is trusted with; it is faster."""
+
+LEASE, TO_BEGIN = (20, 120), 15
+"""The least and the most seconds that a GPU is asked for, and those before the first step."""
 
 _speeds: dict[tuple[torch.device, str], float] = {}
 """Floating point operations a second that a network has reached on a device, corrected by every run."""
@@ -117,6 +126,20 @@ def stream(
         frames.close()
 
 
+def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[Arriving]:
+    """Have the weights that a recipe needs here, and yield how far their download is; nothing where none is needed.
+
+    `stream` does it by itself, but keeps quiet meanwhile. Closing the generator gives up waiting, not the download.
+
+    Raises:
+        InputError: a picture is missing or unusable; before anything is downloaded for it.
+        WeightsError: the weights cannot be had, for a reason that the message names.
+    """
+    if recipe.network_name not in BUNDLED:
+        open_pictures(recipe, pictures)
+        yield from loading(recipe.network_name, _home(device))
+
+
 def _steered(recipe: Recipe, wanted: Recipe) -> Recipe:
     """A recipe with the live fields of another."""
     return recipe.model_copy(update={name: getattr(wanted, name) for name in live(type(recipe))})
@@ -186,25 +209,47 @@ class Estimate:
     seconds: float
     bytes: float
     """Of memory, beside what is in use already."""
+    download: bool = False
+    """Whether the network's weights have to be downloaded first; seconds do not count it."""
 
 
 def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:
     """What a run on a first picture of (width, height) takes: counted work at the speed that runs have had here so far."""
-    where = resolve(device)
-    network = load(recipe.network_name, where)
-    demand = recipe.demand(network, size and size[::-1])
-    if (where, recipe.network_name) not in _speeds:
-        _measure(recipe.network_name, where)
-    return Estimate(demand.flops / _speeds[where, recipe.network_name], demand.bytes)
+    name = recipe.network_name
+    demand = recipe.demand(sketch(name), size and size[::-1])
+    return Estimate(demand.flops / _speed(resolve(device), name), demand.bytes, not is_here(name))
+
+
+def lease(recipe: Recipe, **pictures: Image.Image) -> int:
+    """The seconds for which a run asks for a GPU that is lent: the fewer, the sooner its turn."""
+    first = next((pictures[role] for role in recipe.images if role in pictures), None)
+    least, most = LEASE
+    return round(min(max(least, TO_BEGIN + estimate(recipe, first and first.size).seconds), most))
 
 
 def warm_up(device: Device = "auto") -> None:
     """Load every bundled network ahead of the first run and measure its speed, so that nobody waits for it."""
-    where = resolve(device)
-    for name in NETWORKS:  # All of them first: what cannot be measured is at least loaded.
+    where = _home(device)
+    for name in BUNDLED:  # All of them first: what cannot be measured is at least loaded.
         load(name, where)
-    for name in NETWORKS:
+    for name in () if LENT else BUNDLED:
         _measure(name, where)
+
+
+def _home(device: Device) -> torch.device:
+    """Where networks stay between two runs."""
+    return torch.device("cpu") if LENT else resolve(device)
+
+
+def _speed(where: torch.device, name: str) -> float:
+    """Of a network on a device, in floating point operations a second."""
+    if (where, name) not in _speeds:
+        if LENT and where.type == "cuda":
+            return LENT_SPEED
+        if name not in BUNDLED:  # Not downloaded for the sake of an estimate; its first run will tell.
+            return _speed(where, BUNDLED[0])
+        _measure(name, where)
+    return _speeds[where, name]
 
 
 def _measure(name: str, where: torch.device) -> None:

@@ -32,10 +32,10 @@ def parameters(recipe: type[Recipe]) -> str:
 def networks() -> str:
     """The rows of `NETWORKS`."""
     rows = [
-        (f"`{name}`", spec.title, _names(tuple(spec.layers)), spec.good_for, spec.licence, f"`{spec.weights.distribution}`")
+        (f"`{name}`", spec.title, _names(tuple(spec.layers)), spec.good_for, spec.licence, spec.weights.source)
         for name, spec in NETWORKS.items()
     ]
-    return _table(("name", "network", "layers, shallow to deep", "good for", "licence of the weights", "package"), rows)
+    return _table(("name", "network", "layers, shallow to deep", "good for", "licence of the weights", "source"), rows)
 
 
 def _meaning(field: FieldInfo) -> str:

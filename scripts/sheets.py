@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from featviz import DeepDream, examples, run
 from featviz.gradients import SHAPERS
-from featviz.networks import NETWORKS
+from featviz.networks import BUNDLED, NETWORKS
 from featviz.stream import layer_sheet
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -35,8 +35,8 @@ def main() -> None:
         for name in SHAPERS
     ]
     sheet(gradients, 3, 400).save(DOCS / "gradients.jpg", quality=85)
-    for name, spec in NETWORKS.items():
-        recipe = DeepDream(layer=f"{name}/{next(iter(spec.layers))}", steps=8)
+    for name in BUNDLED:
+        recipe = DeepDream(layer=f"{name}/{next(iter(NETWORKS[name].layers))}", steps=8)
         cells = [(preview.stage.partition("/")[2], preview.picture) for preview in layer_sheet(recipe, image=PICTURES[0])]
         sheet(cells, 6, 200).save(DOCS / f"layers_{name}.jpg", quality=85)
     looks = [(look.title, run(look.recipe, image=picture)) for picture in PICTURES for look in examples.looks()]

@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from featviz import examples
 from featviz.errors import FieldError, InputError
+from featviz.hub import drained
 from featviz.images import fit, open_picture, to_tensor
-from featviz.networks import ADDRESSES, INPUT, LOGITS, NETWORKS, Network, NetworkSpec, class_names, load, split
+from featviz.networks import ADDRESSES, BUNDLED, INPUT, LOGITS, NETWORKS, Network, NetworkSpec, class_names, load, sketch, split
 from featviz.weights import Bundled
 
 CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
@@ -45,7 +46,8 @@ def test_the_cat_is_a_tabby_or_an_egyptian_cat():
 def test_vgg19_equals_a_slow_computation_on_bgr_255_minus_the_caffe_means():
     """Convolutions as explicit sums over the dequantised filters, in the order the network was trained in."""
     row = NETWORKS["vgg19"].weights
-    entries = Bundled(row.distribution, row.file, row.sha256).load()
+    plain = Bundled(row.distribution, row.file, row.sha256)
+    entries = plain.load(drained(plain.fetch()), {})
     rgb = fit(CAT, 48, 32)
     bgr = rgb[0].flip(0).double().numpy() * 255 - np.array([103.939, 116.779, 123.68]).reshape(3, 1, 1)
 
@@ -74,7 +76,7 @@ def test_vgg19_equals_a_slow_computation_on_bgr_255_minus_the_caffe_means():
         features = pool(features)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_the_menu_is_complete_and_in_depth_order(name):
     network = load(name)
     children = [child for child, _ in network.trunk.named_children()]
@@ -98,7 +100,7 @@ def test_content_and_style_layers_are_layers_of_their_network(name):
     assert {spec.content_layer, *spec.style_layers} <= {INPUT, *spec.layers}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_weights_get_no_gradient_and_the_image_does(name):
     network = load(name)
     image = fit(CAT, 64, 32).requires_grad_()
@@ -108,7 +110,7 @@ def test_weights_get_no_gradient_and_the_image_does(name):
     assert image.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_a_shallow_layer_does_not_run_deeper_ones(name):
     network = load(name)
     layers = list(network.spec.layers)
@@ -138,7 +140,7 @@ def test_activations_are_those_of_the_plain_modules_and_stay_as_recorded():
 
 
 def test_no_relu_works_in_place():
-    assert not any(getattr(module, "inplace", False) for name in NETWORKS for module in load(name).trunk.modules())
+    assert not any(getattr(module, "inplace", False) for name in NETWORKS for module in sketch(name).trunk.modules())
 
 
 def test_a_network_is_loaded_once_for_each_device():

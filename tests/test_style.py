@@ -5,7 +5,7 @@ import torch
 
 from featviz import examples
 from featviz.images import fit, open_picture, resize, to_tensor
-from featviz.networks import NETWORKS, load
+from featviz.networks import BUNDLED, load
 from featviz.objectives import content_distance, gram, style_distance
 from featviz.style import StyleTransfer, resized
 
@@ -46,7 +46,7 @@ def test_more_style_strength_means_more_style_and_less_content():
     assert contents[0] < contents[1] < contents[2]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", BUNDLED)
 def test_one_strength_behaves_alike_at_two_sizes(network):
     """The same share of the way from the content's to the style's correlations, as the network itself sees them."""
 

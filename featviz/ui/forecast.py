@@ -72,7 +72,8 @@ class Forecast:
         except Exception:
             logger.exception("No estimate.")
             return "", None
-        said = f"About {duration(needed.seconds)} and {gigabytes(needed.bytes)} on this machine."
+        first = ", once the network has been downloaded" if needed.download else ""
+        said = f"About {duration(needed.seconds)} and {gigabytes(needed.bytes)} on this machine{first}."
         if fits(needed, free):
             return said, None
         reason = f"there are {gigabytes(free)} free" if needed.bytes > free else f"that is over {duration(PATIENCE)}"

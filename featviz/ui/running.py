@@ -15,7 +15,7 @@ from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe
-from featviz.stream import Device, Estimate, Preview, estimate, layer_sheet, open_pictures, stream
+from featviz.stream import Arriving, Device, Estimate, Preview, estimate, layer_sheet, open_pictures, prepare, stream
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""
@@ -49,7 +49,7 @@ def polite(run: Runner) -> Runner:
     """`run`, failing in sentences. Inside a lent GPU, since ZeroGPU lets no other exception through unharmed."""
 
     @wraps(run)
-    def polite_run(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
+    def polite_run(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
         with sentences():
             yield from run(recipe, **pictures)
 
@@ -62,15 +62,18 @@ class Engine:
 
     run: Runner = stream
     sheet: Runner = layer_sheet
+    prepare: Callable[..., Iterator[Arriving]] = prepare
+    """Before a run or a sheet, and never on a device that is borrowed: it may take minutes."""
     estimate: Callable[[Recipe, tuple[int, int]], Estimate] = estimate
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
-        return cls(*(partial(ask, device=device) for ask in (stream, layer_sheet, estimate)))
+        return cls(*(partial(ask, device=device) for ask in (stream, layer_sheet, prepare, estimate)))
 
     def lent(self, lend: Callable[[Runner], Runner]) -> "Engine":
         """The same, on a device that is borrowed for each run."""
-        return replace(self, run=lend(polite(self.run)), sheet=lend(polite(self.sheet)))
+        borrowed = {"run": lend(polite(self.run)), "sheet": lend(polite(self.sheet))}
+        return replace(self, **borrowed, prepare=polite(self.prepare))
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +138,10 @@ def progress(preview: Preview) -> str:
     left = f"about {max(1, round(preview.seconds_left))} s left" if not preview.done else "done"
     stage = preview.stage[:1].upper() + preview.stage[1:]
     return line(f"{stage} · step {preview.step} of {preview.steps} · {left}", preview.work)
+
+
+def arriving(download: Arriving) -> str:
+    return line(str(download), download.share)
 
 
 def outcome(preview: Preview) -> str:

@@ -8,7 +8,7 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 
 from featviz.recipe import Recipe, choices
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Runner, Turn, checked, line
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Turn, arriving, checked, line
 
 SCROLL = """(...values) => {{
     setTimeout(() => document.querySelector("#{}_sheet")?.scrollIntoView({{behavior: "smooth", block: "nearest"}}), 300);
@@ -19,8 +19,8 @@ SCROLL = """(...values) => {{
 class Sheet:
     """A gallery that fills up layer by layer. Clicking a picture in it sets the layer."""
 
-    def __init__(self, recipe: type[Recipe], run: Runner, button: gr.Button):
-        self.recipe, self.run, self.button = recipe, run, button
+    def __init__(self, recipe: type[Recipe], engine: Engine, button: gr.Button):
+        self.recipe, self.engine, self.button = recipe, engine, button
         with gr.Column(visible=False, elem_id=f"{recipe.name}_sheet") as self.box:
             self.status = gr.HTML(elem_classes="status")
             self.gallery = gr.Gallery(
@@ -63,7 +63,9 @@ class Sheet:
             recipe, pictures = checked(self.recipe, [*sent, *[None] * len(self.recipe.extras)])
             count = sum(layer.startswith(f"{recipe.network_name}/") for layer in choices(self.recipe.model_fields["layer"]))
             yield {self.status: line("Getting ready…", 0)}
-            for preview in self.run(recipe, **pictures):
+            for download in self.engine.prepare(recipe, **pictures):
+                yield {self.status: arriving(download)}
+            for preview in self.engine.sheet(recipe, **pictures):
                 if turn.number != mine:
                     yield {self.status: gr.skip()}
                     return

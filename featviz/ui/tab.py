@@ -15,7 +15,7 @@ from featviz.ui.controls import caption, control, label, named_after
 from featviz.ui.forecast import Forecast
 from featviz.ui.looks import Looks, example_cards
 from featviz.ui.masks import Painting, mention_stretching, painted
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, checked, line, outcome, progress
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, arriving, checked, line, outcome, progress
 from featviz.ui.sheet import Sheet
 
 EARLIER_KEPT = 8
@@ -111,7 +111,7 @@ class Tab:
             label="Earlier results", columns=4, height=180, fit_columns=False, interactive=False, visible=False,
             allow_preview=False, buttons=[], elem_id=f"{self.recipe.name}_earlier",
         )  # fmt: skip
-        self.sheet = Sheet(self.recipe, self.engine.sheet, self.which) if hasattr(self, "which") else None
+        self.sheet = Sheet(self.recipe, self.engine, self.which) if hasattr(self, "which") else None
         self.latest = gr.State()
         self.kept = gr.State([])
         self.turn = gr.State(Turn())
@@ -184,7 +184,10 @@ class Tab:
 
     def _answers(self, sent: Sequence[Any]) -> Iterator[Any]:
         """What goes into `_answer` in the course of a run."""
-        for shot in self._shots(*self._checked(sent)):
+        recipe, pictures = self._checked(sent)
+        for _ in self.engine.prepare(recipe, **pictures):
+            yield None  # A run can be cancelled wherever it yields.
+        for shot in self._shots(recipe, pictures):
             yield shot.preview.picture
 
     def _checked(self, sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
@@ -230,6 +233,11 @@ class Tab:
         try:
             recipe, pictures = self._checked(sent)
             yield {self.status: line("Getting ready…", 0)}
+            for download in self.engine.prepare(recipe, **pictures):
+                if turn.number != mine:
+                    yield {self.status: gr.skip()}
+                    return
+                yield {self.status: arriving(download)}
             for now in self._shots(recipe, pictures):
                 if turn.number != mine:
                     yield {self.status: gr.skip()}  # Gradio shows what was yielded last once more.
