@@ -16,7 +16,7 @@ parser.add_argument("--share", action="store_true", help="make a public link thr
 parser.add_argument("--device", choices=get_args(Device), default="auto", help="where to compute (default: %(default)s)")
 args = parser.parse_args(None if __name__ == "__main__" else [])
 
-demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=lease))
+demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=lease), apart=LENT)
 
 if __name__ == "__main__":
     warming = threading.Thread(target=warm_up, args=(args.device,), daemon=True)

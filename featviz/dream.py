@@ -37,6 +37,7 @@ class DeepDream(Recipe):
         "guide": "A picture whose features the dream shall grow, instead of its own.",
         "mask": "Where to dream: white for here, black for not here, grey for in between.",
     }
+    picks: ClassVar[tuple[str, ...]] = ("layer",)
 
     layer: Literal[ADDRESSES] = param(
         "vgg19/relu4_4", "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals."
@@ -113,6 +114,19 @@ class DeepDream(Recipe):
             classifiers = " or ".join(other.title for other in NETWORKS.values() if other.classifier)
             raise FieldError(f"{spec.title} knows no class '{self.class_name}'; choose a layer of {classifiers}.")
         return self
+
+    def variants(self, size: int = 144) -> list[Recipe]:
+        """The same dream, small, at every layer of its network, shallow to deep: which layer does what?"""
+        single = {"more_layers": "", "channels": "", "class_name": "", "outside": "", "full_size": False}
+        small = {
+            "size": size,
+            "octaves": min(self.octaves, 2),
+            "octaves_above": 0,
+            "steps": min(self.steps, 8),
+            "feather": round(self.feather * size / self.size),
+        }
+        layers = NETWORKS[self.network_name].layers
+        return [self.model_copy(update=single | small | {"layer": f"{self.network_name}/{layer}"}) for layer in layers]
 
     @property
     def network_name(self) -> str:
@@ -216,14 +230,6 @@ class DeepDream(Recipe):
             terms = [weights[first] / norms[first] * energy(first, channels)]
             terms += [weights[layer] / norms[layer] * energy(layer) for layer in others]
         return sum(terms[1:], terms[0])
-
-
-def at_every_layer(recipe: DeepDream, size: int = 144) -> list[DeepDream]:
-    """The same dream, small, at every layer of its network, shallow to deep: which layer does what?"""
-    single = {"more_layers": "", "channels": "", "class_name": "", "outside": "", "full_size": False}
-    small = {"size": size, "octaves": min(recipe.octaves, 2), "octaves_above": 0, "steps": min(recipe.steps, 8)}
-    layers = NETWORKS[recipe.network_name].layers
-    return [recipe.model_copy(update=single | small | {"layer": f"{recipe.network_name}/{layer}"}) for layer in layers]
 
 
 def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:

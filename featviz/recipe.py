@@ -89,6 +89,8 @@ class Recipe(BaseModel):
     """The pictures it needs: name → meaning, in order; none for a recipe that starts from noise."""
     extras: ClassVar[dict[str, str]] = {}
     """The pictures it can do without: name → meaning, in order."""
+    picks: ClassVar[tuple[str, ...]] = ()
+    """The fields in which `variants` differ, none where there is nothing to choose among."""
     produces: ClassVar[Literal["picture", "video"]] = "picture"
     """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`."""
 
@@ -102,6 +104,10 @@ class Recipe(BaseModel):
     def network_name(self) -> str:
         """The network that `run` wants."""
         raise NotImplementedError
+
+    def variants(self) -> list[Recipe]:
+        """Small and quick versions of this run that differ in the fields of `picks`: try before you commit."""
+        return []
 
     def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
         """What `run` will take for a first picture of (height, width), None where it needs none; counted and not tried."""

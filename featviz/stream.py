@@ -7,13 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
 from PIL import Image
 
-from featviz.dream import DeepDream, at_every_layer
+from featviz.dream import DeepDream
 from featviz.errors import DivergedError, InputError, nearest
 from featviz.images import Picture, open_picture, to_picture, to_tensor, with_alpha
 from featviz.networks import BUNDLED, NETWORKS, Arriving, is_here, load, loading, sketch
@@ -191,15 +191,15 @@ def record(previews: Generator[Preview, None, None], video: Video, *, every: flo
                 due = time.monotonic() + every
 
 
-def layer_sheet(recipe: DeepDream, *, device: Device = "auto", **pictures: Picture) -> Iterator[Preview]:
-    """The same dream, small, at every layer of its network, shallow to deep: one finished preview a layer.
+def try_out(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[tuple[Recipe, Preview]]:
+    """Small versions of a run to choose among, such as a dream at every layer: each with its finished preview.
 
-    `Preview.stage` is the layer's address. Raises what `stream` raises.
+    Raises what `stream` raises.
     """
-    for small in at_every_layer(recipe):
-        for preview in stream(small, device=device, every=float("inf"), **pictures):
+    for variant in recipe.variants():
+        for preview in stream(variant, device=device, every=float("inf"), **pictures):
             pass
-        yield replace(preview, stage=small.layer)
+        yield variant, preview
 
 
 @dataclass(frozen=True)

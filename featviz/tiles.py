@@ -15,6 +15,9 @@ ALIGNED = 32
 WORKING = 1.6
 """What a step takes at its peak, for each byte that it keeps for the way back: gradients and the library's own buffers."""
 
+LEAST = 64
+"""Pixels of a tile's side: with a margin on one side of it, enough for the network that needs most to see anything."""
+
 MARGIN = 32
 """Pixels around a tile that are looked at and whose gradient is dropped: near its own border a network sees padding."""
 
@@ -41,7 +44,7 @@ def largest(bytes_per_pixel: float, memory: float = MEMORY) -> int:
 def grid(size: tuple[int, int], side: int) -> Iterator[Tile]:
     """Tiles of about equal size that cover (height, width) without overlap, each seen with its margin.
 
-    With the margin a tile is at most `side` pixels a side, and 31 more where the image's rest is smaller than that: it goes to
+    With the margin a tile is at most `side` pixels a side, and 63 more where the image's rest is smaller than that: it goes to
     its neighbour, since networks could not see it.
     """
     height, width = size
@@ -63,6 +66,6 @@ def _area(slices: tuple[slice, slice]) -> int:
 def _cuts(length: int, side: int) -> list[tuple[int, int]]:
     if length <= side:
         return [(0, length)]
-    most = max(ALIGNED, (side - 2 * MARGIN) // ALIGNED * ALIGNED)
+    most = max(LEAST, (side - 2 * MARGIN) // ALIGNED * ALIGNED)
     step = math.ceil(math.ceil(length / math.ceil(length / most)) / ALIGNED) * ALIGNED
-    return list(pairwise([*range(0, length - ALIGNED + 1, step), length]))
+    return list(pairwise([*range(0, length - LEAST + 1, step), length]))

@@ -16,6 +16,7 @@ class DreamZoom(DeepDream):
 
     name: ClassVar[str] = "deepdream_zoom"
     title: ClassVar[str] = "Zoom"
+    picks: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[Literal["picture", "video"]] = "video"
 
     layer: Literal[ADDRESSES] = param(

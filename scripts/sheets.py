@@ -7,8 +7,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from featviz import DeepDream, examples, run
 from featviz.gradients import SHAPERS
-from featviz.networks import BUNDLED, NETWORKS
-from featviz.stream import layer_sheet
+from featviz.networks import BUNDLED, NETWORKS, split
+from featviz.stream import try_out
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = [examples.FOLDER / name for name in ("mountain.jpg", "cat.jpg")]
@@ -37,7 +37,7 @@ def main() -> None:
     sheet(gradients, 3, 400).save(DOCS / "gradients.jpg", quality=85)
     for name in BUNDLED:
         recipe = DeepDream(layer=f"{name}/{next(iter(NETWORKS[name].layers))}", steps=8)
-        cells = [(preview.stage.partition("/")[2], preview.picture) for preview in layer_sheet(recipe, image=PICTURES[0])]
+        cells = [(split(variant.layer)[1], preview.picture) for variant, preview in try_out(recipe, image=PICTURES[0])]
         sheet(cells, 6, 200).save(DOCS / f"layers_{name}.jpg", quality=85)
     looks = [(look.title, run(look.recipe, image=picture)) for picture in PICTURES for look in examples.looks()]
     sheet(looks, 4, 300).save(DOCS / "looks.jpg", quality=85)

@@ -31,7 +31,8 @@ class LoopbackHub:
     files: dict[tuple[str, str], bytes] = field(default_factory=dict)
     """(repository, file name) → content."""
     trouble: str | int | None = None
-    """How it misbehaves: an HTTP status, or "captive", "gated", "truncated", "resumable", "corrupted", "stalled", "slow"."""
+    """How it misbehaves: an HTTP status, or "captive", "gated", "truncated", "resumable", "corrupted", "stalled", "slow",
+    "held"."""
     revisions: tuple[str, ...] = ("main", COMMIT)
     log: list[str] = field(default_factory=list)
     """Every request: method, path, and what it says of itself."""
@@ -101,7 +102,10 @@ class _Handler(BaseHTTPRequestHandler):
             start, status = int(asked[1]), 206
             headers["Content-Range"] = f"bytes {start}-{whole - 1}/{whole}"
         if self.command == "HEAD":
-            return self.reply(status, headers, length=whole)
+            self.reply(status, headers, length=whole)
+            return
+        if trouble == "held":
+            self.hub.go_on.wait(30)
         if trouble == "corrupted":
             content = bytes(whole)
         body = content[start:]
@@ -153,7 +157,7 @@ def torchvision_model(name: str, seed: int = 0) -> nn.Module:
         model = models.get_model(architecture, weights=None, **AUXILIARY.get(name, {}))
         if architecture.startswith("vgg"):
             del model.classifier
-            model.forward = model.features
+            model.forward = lambda image: model.features(image)
     model.to_empty(device="cpu")
     for entry, value in model.state_dict().items():
         if value.ndim > 1:

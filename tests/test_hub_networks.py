@@ -1,15 +1,18 @@
 """The networks of the Hub: files as their repositories keep them, with random weights, compared with torchvision's own models."""
 
 import re
+import sys
 import threading
+import time
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
 from loopback_hub import LoopbackHub, as_file, torchvision_model
 from torch import nn
 
-from featviz import networks
+from featviz import hub, networks
 from featviz.dream import DeepDream
 from featviz.errors import FieldError, ImageError, WeightsError
 from featviz.networks import BUNDLED, LOGITS, NETWORKS, load, sketch
@@ -50,10 +53,14 @@ def seen_by(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
     return found
 
 
-def in_torchvision(name: str, layer: str) -> str:
+@cache
+def googlenet() -> bytes:
+    return as_file("googlenet", torchvision_model("googlenet"))
+
+
+def in_torchvision(name: str, layer: str, model: nn.Module) -> str:
     """Where torchvision's own model has a layer, written down anew."""
     if name.startswith("vgg"):
-        model = torchvision_model(name)
         convolutions = [int(child) for child, module in model.features.named_children() if isinstance(module, nn.Conv2d)]
         blocks = [2, 2, 4, 4, 4] if "19" in name else [2, 2, 3, 3, 3]
         block, i = map(int, re.fullmatch(r"relu(\d)_(\d)", layer).groups())
@@ -77,7 +84,7 @@ def test_a_row_answers_as_torchvision_s_own_model_does_with_the_same_weights(nam
     ours = network.activations(IMAGE, network.spec.layers)
     assert list(ours) == list(network.spec.layers)
     for layer, activations in ours.items():
-        expected = theirs[in_torchvision(name, layer)]
+        expected = theirs[in_torchvision(name, layer, model)]
         if layer != "conv1" or name != "resnet50":  # That ReLU is one module, used again and again.
             assert torch.allclose(activations, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item()), layer
         assert activations.std() > 0.01
@@ -143,15 +150,17 @@ def test_a_failed_download_says_what_works_without_one(hub_on_loopback):
         load("resnet50")
 
 
-def test_a_download_keeps_nobody_from_other_networks(put, hub_on_loopback):
-    put("googlenet", as_file("googlenet", torchvision_model("googlenet")))
-    hub_on_loopback.trouble = "slow"
+def test_a_download_keeps_nobody_from_other_networks(put, hub_on_loopback, monkeypatch):
+    monkeypatch.setattr(hub, "PATIENCE", 20)
+    put("googlenet", googlenet())
+    hub_on_loopback.trouble = "held"
     loading = threading.Thread(target=load, args=("googlenet",))
     loading.start()
     while not hub_on_loopback.downloads:
-        pass
+        time.sleep(0.01)
     assert load("vgg19").activations(IMAGE, ["relu1_1"])
     assert loading.is_alive()
+    hub_on_loopback.go_on.set()
     loading.join()
     assert ("googlenet", "cpu") in networks._loaded
 
@@ -173,8 +182,13 @@ def test_the_networks_used_last_stay_within_the_budget_and_runs_keep_theirs(monk
     assert again is not lite
 
 
-def test_neither_warming_up_nor_an_estimate_asks_the_hub(hub_on_loopback):
+def test_neither_warming_up_nor_an_estimate_asks_the_hub(hub_on_loopback, monkeypatch):
+    stream, measured = sys.modules["featviz.stream"], []
+    monkeypatch.setattr(stream, "_measure", lambda name, where: measured.append(name))
+    monkeypatch.setattr(stream, "_speeds", {(torch.device("cpu"), name): 1e9 for name in BUNDLED})
     warm_up("cpu")
+    assert measured == list(BUNDLED)
+    assert {name for name, _ in networks._loaded} == set(BUNDLED)
     estimates = [estimate(DeepDream(layer=f"{name}/{next(iter(NETWORKS[name].layers))}"), (400, 300)) for name in NETWORKS]
     assert [one.download for one in estimates] == [name not in BUNDLED for name in NETWORKS]
     assert all(one.seconds > 0 and one.bytes > 0 for one in estimates)
@@ -182,7 +196,7 @@ def test_neither_warming_up_nor_an_estimate_asks_the_hub(hub_on_loopback):
 
 
 def test_preparing_a_recipe_downloads_its_network_after_its_pictures_were_looked_at(put, hub_on_loopback, tmp_path):
-    put("googlenet", as_file("googlenet", torchvision_model("googlenet")))
+    put("googlenet", googlenet())
     recipe = DeepDream(layer="googlenet/inception3a")
     with pytest.raises(ImageError, match="no-such"):
         list(prepare(recipe, device="cpu", image=tmp_path / "no-such.png"))

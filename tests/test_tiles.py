@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from featviz.networks import NETWORKS
 from featviz.tiles import WORKING, grid, largest
 
 
@@ -14,8 +15,8 @@ def test_tiles_cover_every_pixel_once_start_aligned_and_are_seen_with_their_marg
         count[tile.kept] += 1
         assert torch.equal(image[tile.seen][tile.inside], image[tile.kept])
         assert all(part.start % 32 == 0 for part in (*tile.kept, *tile.seen))
-        assert max(image[tile.seen].shape) <= side + 31
-        assert min(image[tile.seen].shape) >= min(32, *size)
+        assert max(image[tile.seen].shape) <= side + 63
+        assert min(image[tile.seen].shape) >= min(max(spec.smallest for spec in NETWORKS.values()), *size)
         for kept, seen, length in zip(tile.kept, tile.seen, size, strict=True):
             assert seen.start == max(0, kept.start - 32)
             assert seen.stop == min(length, kept.stop + 32)

@@ -33,11 +33,9 @@ def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
         yield Preview(step, STEPS, "octave 1 of 1", step / STEPS, seconds_left=STEPS - step, loss=0.0, picture=darker)
 
 
-def fake_sheet(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
-    """Two layers of the recipe's network."""
-    layers = [f"{recipe.network_name}/{layer}" for layer in NETWORKS[recipe.network_name].layers]
-    preview = next(fake(recipe, **pictures))
-    yield from (replace(preview, stage=layer) for layer in layers[:2])
+def fake_try_out(recipe: Recipe, **pictures: Image.Image) -> Iterator[tuple[Recipe, Preview]]:
+    """The first two variants."""
+    yield from ((variant, next(fake(variant, **pictures))) for variant in recipe.variants()[:2])
 
 
 def fake_estimate(recipe: Recipe, size: tuple[int, int]) -> Estimate:
@@ -45,7 +43,7 @@ def fake_estimate(recipe: Recipe, size: tuple[int, int]) -> Estimate:
     return Estimate(recipe.size, recipe.size * 1e3)
 
 
-ENGINE = Engine(fake, fake_sheet, fake_estimate)
+ENGINE = Engine(fake, fake_try_out, fake_estimate)
 
 
 @pytest.fixture(params=RECIPES.values(), ids=RECIPES)
@@ -384,18 +382,26 @@ def test_a_mask_of_another_shape_is_used_with_a_word(capsys, size, said):
 
 def test_the_sheet_fills_layer_by_layer_and_a_click_sets_the_layer(pictures):
     sheet = tab(RECIPES["deepdream"]).sheet
-    *updates, last = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), Turn())
+    *updates, last = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None, Turn())
     tiles = [update[sheet.gallery] for update in updates if sheet.gallery in update]
     assert [len(shown) for shown in tiles] == [1, 2]
     assert [caption for _, caption in tiles[-1]] == ["relu1_1", "relu1_2"]
     assert last[sheet.stop]["visible"] is False
     click = gr.SelectData(None, {"index": 1, "value": None})
-    assert sheet.chosen(updates[-1][sheet.layers], click) == "vgg19/relu1_2"
+    assert sheet.chosen(updates[-1][sheet.shown], click) == {sheet.picks["layer"]: "vgg19/relu1_2"}
+
+
+def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, monkeypatch):
+    sent = {}
+    sheet = tab(RECIPES["deepdream"]).sheet
+    monkeypatch.setattr(sheet, "try_out", lambda recipe, **given: sent.update(given) or fake_try_out(recipe, **given))
+    list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], pictures[0], Turn()))
+    assert list(sent) == ["image", "guide", "mask"]
 
 
 def test_a_sheet_that_is_stopped_shows_nothing_more(pictures):
     sheet, turn = tab(RECIPES["deepdream"]).sheet, Turn()
-    run = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), turn)
+    run = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None, turn)
     next(run), next(run)
     sheet.stopped(turn)
     assert list(run) == [{sheet.status: gr.skip()}]
@@ -403,7 +409,7 @@ def test_a_sheet_that_is_stopped_shows_nothing_more(pictures):
 
 def test_a_sheet_without_a_picture_is_one_sentence():
     sheet = tab(RECIPES["deepdream"]).sheet
-    (update,), sentence = fails(sheet.show(None, *RECIPES["deepdream"]().model_dump().values(), Turn()))
+    (update,), sentence = fails(sheet.show(None, *RECIPES["deepdream"]().model_dump().values(), None, None, Turn()))
     assert sentence.startswith("There is no image yet")
     assert sentence in update[sheet.status]
 

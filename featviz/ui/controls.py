@@ -1,7 +1,7 @@
 """A recipe's fields as people and programs meet them: controls on the page, a signature and a docstring for API and MCP."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -23,6 +23,13 @@ RETURNS = {
 def label(name: str) -> str:
     """`octave_scale` → "Octave scale"."""
     return name.replace("_", " ").capitalize()
+
+
+def enumeration(labels: Iterable[str]) -> str:
+    """Labels in a sentence: "Style strength, content strength and smoothness"."""
+    first, *others = labels
+    *middle, last = [first, *(other.lower() for other in others)]
+    return f"{', '.join(middle)} and {last}" if middle else last
 
 
 def spoken(value: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 from PIL import Image
 
 from featviz.errors import FeatvizError
@@ -34,19 +35,19 @@ class Forecast:
         self.smaller = gr.Button(visible=False, size="sm", elem_classes="quiet")
         self.fitting = gr.State()
 
-    def events(self, picture: gr.Image, controls: dict[str, gr.components.Component]) -> None:
-        """`controls`: the recipe's, by the names of their fields."""
+    def events(self, picture: gr.Image, controls: dict[str, gr.components.Component], runs: Sequence[Dependency]) -> None:
+        """`controls`: the recipe's, by the names of their fields. `runs`: each tells more of this machine's speed."""
         at_once = {"queue": False, **BEHIND_THE_PAGE}
         inputs = [picture, *controls.values()]
-        gr.on(
-            [component.change for component in inputs],
-            lambda sent, *values: self.foretold(sent, values),
-            inputs,
-            [self.line, self.smaller, self.fitting],
-            preprocess=False,
-            trigger_mode="always_last",
-            **at_once,
-        )
+        foretell = {
+            "fn": lambda sent, *values: self.foretold(sent, values),
+            "inputs": inputs,
+            "outputs": [self.line, self.smaller, self.fitting],
+            "preprocess": False,
+        } | at_once
+        gr.on([component.change for component in inputs], trigger_mode="always_last", **foretell)
+        for run in runs:
+            run.then(**foretell)
         sized = [controls[name] for name in ("size", "full_size") if name in controls]
         self.smaller.click(lambda size: [size, False][: len(sized)], self.fitting, sized, **at_once)
 

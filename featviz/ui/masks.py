@@ -7,6 +7,7 @@ import gradio as gr
 from PIL import Image, ImageChops
 
 from featviz.stream import open_picture
+from featviz.ui import words
 from featviz.ui.running import BEHIND_THE_PAGE, file_of, sentences
 
 LONGEST = 800
@@ -17,17 +18,16 @@ OPACITY = 0.6
 
 VIOLET = "rgb(139, 92, 246)"
 
-PAINT, EVERYWHERE = "Paint where to dream", "Dream everywhere again"
-
 
 class Painting:
     """A button under the picture that opens it for painting, and closes it again. Nothing painted means everywhere."""
 
     def __init__(self, picture: gr.Image, name: str):
         self.picture = picture
-        self.button = gr.Button(PAINT, size="sm", elem_classes="quiet")
+        self.open, self.everywhere = f"Paint where to {words.PAINT[name]}", "Everywhere again"
+        self.button = gr.Button(self.open, size="sm", elem_classes="quiet")
         self.editor = gr.ImageEditor(
-            label="Paint where to dream; the rest stays as it is", type="pil", visible=False, sources=(), transforms=(),
+            label=f"{self.open}; the rest stays as it is", type="pil", visible=False, sources=(), transforms=(),
             layers=False, buttons=[], height=380, elem_id=f"{name}_painting", format="png",
             brush=gr.Brush(default_size=48, colors=[(VIOLET, OPACITY)], default_color=(VIOLET, OPACITY), color_mode="fixed"),
             eraser=gr.Eraser(default_size=48),
@@ -51,7 +51,7 @@ class Painting:
             picture = open_picture(file_of(sent), "picture")
         picture.thumbnail((LONGEST, LONGEST))
         return {
-            self.button: EVERYWHERE,
+            self.button: self.everywhere,
             self.editor: gr.update(value={"background": picture, "layers": [], "composite": None}, visible=True),
             self.of: sent["path"],
         }
@@ -61,7 +61,7 @@ class Painting:
         return {self.of: gr.skip()} if of is None or (sent or {}).get("path") == of else self.closed()
 
     def closed(self) -> dict:
-        return {self.button: PAINT, self.editor: gr.update(value=None, visible=False), self.of: None}
+        return {self.button: self.open, self.editor: gr.update(value=None, visible=False), self.of: None}
 
 
 def painted(value: Mapping[str, Any] | None) -> Image.Image | None:

@@ -22,16 +22,21 @@ KINDS = {"picture": Tab, "video": VideoTab}
 
 
 def build(
-    engine: Engine | None = None, *, lend: Callable[[Runner], Runner] = lambda run: run, folder: Path = examples.FOLDER
+    engine: Engine | None = None,
+    *,
+    lend: Callable[[Runner], Runner] = lambda run: run,
+    apart: bool = False,
+    folder: Path = examples.FOLDER,
 ) -> gr.Blocks:
     """The app, not launched yet.
 
     Args:
         engine: what the page asks of the library: `Engine()`, or what stands in for it.
         lend: wraps whatever needs the device once more, e.g. `spaces.GPU(duration=60)`.
+        apart: whether what is lent runs in a process of its own, out of the page's reach, as on ZeroGPU.
         folder: where the examples are.
     """
-    engine = (engine or Engine()).lent(lend)
+    engine = (engine or Engine()).lent(lend, apart=apart)
     shown, looks = examples.read_all(folder), examples.looks(folder)
     with gr.Blocks(
         title=f"{words.TITLE} · {words.TAGLINE}", analytics_enabled=False, delete_cache=(600, HOURS_KEPT * 3600)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe
-from featviz.stream import Arriving, Device, Estimate, Preview, estimate, layer_sheet, open_pictures, prepare, stream
+from featviz.stream import Arriving, Device, Estimate, Preview, estimate, open_pictures, prepare, stream, try_out
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""
@@ -61,19 +61,21 @@ class Engine:
     """What the page asks of the library; tests put something quicker in its place."""
 
     run: Runner = stream
-    sheet: Runner = layer_sheet
+    try_out: Callable[..., Iterator[tuple[Recipe, Preview]]] = try_out
     prepare: Callable[..., Iterator[Arriving]] = prepare
-    """Before a run or a sheet, and never on a device that is borrowed: it may take minutes."""
+    """Before either of them, and never on a device that is borrowed: it may take minutes."""
     estimate: Callable[[Recipe, tuple[int, int]], Estimate] = estimate
+    within_reach: bool = True
+    """Whether runs live in this process, so that something can be told to them while they go on."""
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
-        return cls(*(partial(ask, device=device) for ask in (stream, layer_sheet, prepare, estimate)))
+        return cls(*(partial(ask, device=device) for ask in (stream, try_out, prepare, estimate)))
 
-    def lent(self, lend: Callable[[Runner], Runner]) -> "Engine":
-        """The same, on a device that is borrowed for each run."""
-        borrowed = {"run": lend(polite(self.run)), "sheet": lend(polite(self.sheet))}
-        return replace(self, **borrowed, prepare=polite(self.prepare))
+    def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
+        """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
+        borrowed = {"run": lend(polite(self.run)), "try_out": lend(polite(self.try_out))}
+        return replace(self, **borrowed, prepare=polite(self.prepare), within_reach=not apart)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +102,11 @@ class Turn:
 
     number: int = 0
     busy: bool = False
+    wanted: Recipe | None = None
+    """What the controls have been set to since the run began."""
 
     def take(self) -> int:
-        self.number, self.busy = self.number + 1, True
+        self.number, self.busy, self.wanted = self.number + 1, True, None
         return self.number
 
     def rest(self) -> None:

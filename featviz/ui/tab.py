@@ -1,27 +1,30 @@
 """A recipe as people use it: inputs left, result right, and behind them the endpoint for programs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
+from featviz.errors import FeatvizError
 from featviz.examples import Example, Look
-from featviz.recipe import Recipe, group
-from featviz.stream import RECIPES
+from featviz.recipe import Recipe, bounds, group, live
+from featviz.stream import RECIPES, Preview
 from featviz.ui import words
-from featviz.ui.controls import caption, control, label, named_after
+from featviz.ui.controls import caption, control, enumeration, label, named_after
 from featviz.ui.forecast import Forecast
 from featviz.ui.looks import Looks, example_cards
 from featviz.ui.masks import Painting, mention_stretching, painted
+from featviz.ui.measures import bars
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, arriving, checked, line, outcome, progress
 from featviz.ui.sheet import Sheet
 
 EARLIER_KEPT = 8
 
-BESIDE = {"guide": "What"}
-"""Pictures a recipe can do without, and the group of fields each belongs to. A mask is painted, not chosen."""
+BESIDE = {"guide": "What", "style2": "Style"}
+"""Pictures a recipe can do without, and the group of fields each belongs to. A mask is painted, a start is a result."""
 
 SHOW_RESULT = """(...values) => {{
     document.querySelector("#{}_result").scrollIntoView({{behavior: "smooth", block: "nearest"}});
@@ -84,8 +87,8 @@ class Tab:
             for name, field in self.recipe.model_fields.items():
                 if group(field) == title:
                     made[name] = control(name, field)
-                    if name == "layer" and self.recipe.produces == "picture":
-                        self.which = gr.Button("Which layer? Show me", size="sm", elem_classes="quiet")
+                    if (name,) == self.recipe.picks[-1:]:
+                        self.which = gr.Button(words.TRY_OUT[self.recipe.name], size="sm", elem_classes="quiet")
             for role in self.recipe.extras:
                 if BESIDE.get(role) == title:
                     self.extras[role] = self._picture(role, self.recipe.extras[role], height=180)
@@ -104,6 +107,7 @@ class Tab:
             shared = {"height": 480, "interactive": False, "elem_classes": "view"}
             self.view = gr.Image(label="Result", format="jpeg", buttons=[], alt_text="The picture so far.", **shared)
             self.compare = self._final(shared)
+            self.measures = gr.HTML(visible=False, elem_classes="measures")
             self.stop = gr.Button("Stop", variant="stop", visible=False)  # Here, since on a phone the controls are out of sight.
             self.download = gr.DownloadButton(f"Download {self.FILE}", interactive=False)
             self._onward()
@@ -111,7 +115,7 @@ class Tab:
             label="Earlier results", columns=4, height=180, fit_columns=False, interactive=False, visible=False,
             allow_preview=False, buttons=[], elem_id=f"{self.recipe.name}_earlier",
         )  # fmt: skip
-        self.sheet = Sheet(self.recipe, self.engine, self.which) if hasattr(self, "which") else None
+        self.sheet = Sheet(self.recipe, self.engine, self.which) if self.recipe.picks else None
         self.latest = gr.State()
         self.kept = gr.State([])
         self.turn = gr.State(Turn())
@@ -120,6 +124,7 @@ class Tab:
         """Where a result can go from here: back to the start, or to another recipe."""
         with gr.Row(visible=False, elem_classes="onward") as self.onward:
             self.again = gr.Button("Use as input", size="sm", min_width=120)
+            self.refine = gr.Button("Refine larger", size="sm", min_width=120, visible="start" in self.recipe.extras)
             others = [recipe for recipe in RECIPES.values() if recipe is not self.recipe]
             self.ways = {o.name: gr.Button(f"Send to {o.title}", size="sm", min_width=120) for o in others}
 
@@ -144,26 +149,36 @@ class Tab:
 
         editors = [self.painting.editor] if self.painting else []
         runs = [self.go.click(self.asked, editors, [*self.extras, *outputs], **scrolled).then(**run)]
+        if "start" in self.recipe.extras:
+            size = self.named["size"]
+            refined = self.refine.click(self.refined, [self.latest, *editors], [*self.extras, size, *outputs], **scrolled)
+            runs.append(refined.then(**run))
         for button, example in buttons:
             filled = button.click(partial(self.filled, example), outputs=[*self._filled(), *outputs], **scrolled)
             runs.append(filled.then(**run))
         for button, _ in buttons:
             button.click(None, cancels=runs)  # An example takes the place of the run under way, whose picture is kept.
-        self.stop.click(None, cancels=runs).then(self.stopped, [self.latest, self.turn], outputs, **at_once)
+        stopped = self.stop.click(None, cancels=runs).then(self.stopped, [self.latest, self.turn], outputs, **at_once)
 
+        self.steering_hint = ""
+        if followed := live(self.recipe) if self.engine.within_reach else []:
+            self.steering_hint = f"{enumeration(label(name) for name in followed)} can be changed while it works."
+        for name in live(self.recipe):
+            self.named[name].change(self.steered, [*self.controls, self.turn], trigger_mode="always_last", **at_once)
         if self.again:
             self.again.click(lambda shot: shot.file(), self.latest, self.pictures[0], **at_once)
         self.earlier.select(self.back, [self.latest, self.kept, self.turn], outputs, **at_once)
         self.looks.events(self.named)
-        self.forecast.events(self.pictures[0], self.named)
+        self.forecast.events(self.pictures[0], self.named, [*runs, stopped])
         if self.painting:
             self.painting.events()
         if self.sheet:
-            self.sheet.events(self.pictures, self.named)
+            paint = {"fn": self.masks, "inputs": editors, "outputs": self.extras} | at_once
+            self.sheet.events(self.pictures, self.named, self.extras, paint)
 
     def _shown(self) -> list[gr.components.Component]:
         """What a run may change."""
-        result = [self.view, self.compare, self.status, self.download, self.onward, self.earlier]
+        result = [self.view, self.compare, self.measures, self.status, self.download, self.onward, self.earlier]
         return [*result, self.go, self.stop, self.latest, self.kept]
 
     def _filled(self) -> list[gr.components.Component]:
@@ -195,11 +210,20 @@ class Tab:
         mention_stretching(pictures)
         return recipe, pictures
 
-    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image]) -> Iterator[Shot]:
+    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image], **steering: Callable[[], Recipe]) -> Iterator[Shot]:
         """A run, as the page keeps it."""
         before = next(iter(pictures.values()))
-        for preview in self.engine.run(recipe, **pictures):
+        for preview in self.engine.run(recipe, **pictures, **steering):
             yield Shot(recipe, before, preview)
+
+    def steered(self, *values: Any) -> None:
+        """A control was moved that a run under way can follow."""
+        *values, turn = values
+        if turn.busy and not self.engine.within_reach:
+            gr.Info("This takes effect in the next run.")
+        elif turn.busy:
+            with suppress(FeatvizError):  # A number half typed; the run goes on as it was.
+                turn.wanted = self.recipe(**dict(zip(self.recipe.model_fields, values, strict=True)))
 
     def filled(self, example: Example) -> dict:
         """An example in the inputs, about to run."""
@@ -210,11 +234,19 @@ class Tab:
         return dict(zip(inputs, values, strict=True)) | painting | self.looks.replaced(example.recipe) | self.waiting()
 
     def asked(self, editor: Mapping[str, Any] | None = None) -> dict:
-        """A run was asked for. What has been painted by now is its mask."""
-        masks = {
-            picture: painted(editor) for role, picture in zip(self.recipe.extras, self.extras, strict=True) if role == "mask"
-        }
-        return masks | self.waiting()
+        """A run was asked for. What has been painted by now is its mask; no result is gone on from."""
+        starts = {picture: None for role, picture in zip(self.recipe.extras, self.extras, strict=True) if role == "start"}
+        return starts | self.masks(editor) | self.waiting()
+
+    def refined(self, shot: Shot, editor: Mapping[str, Any] | None = None) -> dict:
+        """A run was asked for that goes on from a result at double its size, as far as sizes go."""
+        _, most = bounds(self.recipe.model_fields["size"])
+        start = self.extras[list(self.recipe.extras).index("start")]
+        return self.asked(editor) | {start: shot.file(), self.named["size"]: min(2 * shot.recipe.size, int(most))}
+
+    def masks(self, editor: Mapping[str, Any] | None = None) -> dict:
+        """What has been painted in the editor, as the recipe takes it."""
+        return {picture: painted(editor) for role, picture in zip(self.recipe.extras, self.extras, strict=True) if role == "mask"}
 
     def waiting(self) -> dict:
         """What the page shows from the click until the run has its turn."""
@@ -238,12 +270,14 @@ class Tab:
                     yield {self.status: gr.skip()}
                     return
                 yield {self.status: arriving(download)}
-            for now in self._shots(recipe, pictures):
+            steering = {"steer": lambda: turn.wanted or recipe} if self.steering_hint else {}
+            for now in self._shots(recipe, pictures, **steering):
                 if turn.number != mine:
                     yield {self.status: gr.skip()}  # Gradio shows what was yielded last once more.
                     return
                 first, shot, picture = shot is latest, now, now.preview.picture.convert("RGB")
                 changes = {self.view: picture, self.status: progress(now.preview), self.latest: shot}
+                changes |= self.measured(now.preview, self.steering_hint)
                 if first:  # Until now the last result was in sight; from now on it is among the earlier ones.
                     changes |= {self.view: gr.update(value=picture, visible=True), self.compare: gr.update(visible=False)}
                     changes |= self.keeping(latest, kept)
@@ -275,7 +309,11 @@ class Tab:
             self.status: line(outcome(shot.preview)),
             self.download: gr.update(value=shot.file(), visible=True, interactive=True),
             self.onward: gr.update(visible=True),
-        }
+        } | self.measured(shot.preview)
+
+    def measured(self, preview: Preview, hint: str = "") -> dict:
+        """The numbers of a run, where it has any."""
+        return {self.measures: gr.update(value=bars(preview.measures, hint), visible=True)} if preview.measures else {}
 
     def keeping(self, latest: Shot | None, kept: Sequence[Shot]) -> dict:
         """The result that was in sight is among the earlier ones from now on, once."""

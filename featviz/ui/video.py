@@ -1,7 +1,7 @@
 """The tab of a recipe that makes a video: pictures while it is in the making, a player at the end."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -84,10 +84,10 @@ class VideoTab(Tab):
             yield None
         yield shot.file()
 
-    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image]) -> Iterator[Shot]:
+    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image], **steering: Callable[[], Recipe]) -> Iterator[Shot]:
         film, preview = Film(recipe), None
         try:
-            for shot in super()._shots(recipe, pictures):
+            for shot in super()._shots(recipe, pictures, **steering):
                 preview = shot.preview
                 film.write(preview)
                 yield VideoShot(recipe, shot.before, preview, film)

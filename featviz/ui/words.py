@@ -5,6 +5,16 @@ TAGLINE = "See what a convolutional network sees."
 
 RUN = {"deepdream": "Start dreaming", "deepdream_zoom": "Start the journey", "style_transfer": "Start painting"}
 
+PAINT = {"deepdream": "dream", "deepdream_zoom": "dream", "style_transfer": "paint in the style"}
+"""What is done where a visitor paints."""
+
+TRY_OUT = {"deepdream": "Which layer? Show me", "style_transfer": "How strong, how large? Show me"}
+
+TRIED_OUT = {
+    "deepdream": "The same dream at every layer, from shallow to deep.",
+    "style_transfer": "The same pair, small, with other strengths and brush sizes.",
+}
+
 HOW_IT_WORKS = {
     "deepdream": """
 A network that was trained to name things in photographs has learnt what edges, fur and eyes look like.
