@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from featviz.networks import BUNDLED, NETWORKS
 from featviz.stream import RECIPES
 from scripts import readme
 
@@ -67,6 +68,25 @@ def test_what_the_space_reads():
     assert {front["colorFrom"], front["colorTo"]} <= {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
     assert front["license"] == "mit"
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
+
+
+def listed(name: str) -> list[str]:
+    """The items of a list in the front matter."""
+    return re.search(rf"^{name}:\n((?:  - .+\n)+)", TEXT, re.MULTILINE)[1].replace("  - ", "").splitlines()
+
+
+def test_the_space_names_and_preloads_what_the_table_of_networks_has():
+    rows = {spec.weights.repo: spec.weights for name, spec in NETWORKS.items() if name not in BUNDLED}
+    assert set(listed("models")) == set(rows)
+    for repo, file, *revision in map(str.split, listed("preload_from_hub")):
+        assert (file, revision or ["main"]) == (rows[repo].file, [rows[repo].revision])
+
+
+def test_every_variable_that_is_read_is_explained_and_no_other():
+    read = {
+        found for path in (ROOT / "featviz").rglob("*.py") for found in re.findall(r'"(FEATVIZ_\w+)"', path.read_text("utf-8"))
+    }
+    assert read == set(re.findall(r"^\| `(FEATVIZ_\w+)` \|", TEXT, re.MULTILINE))
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", TEXT))

@@ -62,15 +62,15 @@ class Engine:
 
     run: Runner = stream
     try_out: Callable[..., Iterator[tuple[Recipe, Preview]]] = try_out
-    prepare: Callable[..., Iterator[Arriving]] = prepare
-    """Before either of them, and never on a device that is borrowed: it may take minutes."""
     estimate: Callable[[Recipe, tuple[int, int]], Estimate] = estimate
     within_reach: bool = True
     """Whether runs live in this process, so that something can be told to them while they go on."""
+    prepare: Callable[..., Iterator[Arriving]] = prepare
+    """Comes before a run and before trying out, and never on a device that is borrowed: it may take minutes."""
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
-        return cls(*(partial(ask, device=device) for ask in (stream, try_out, prepare, estimate)))
+        return cls(*(partial(ask, device=device) for ask in (stream, try_out, estimate)), prepare=partial(prepare, device=device))
 
     def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
         """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
