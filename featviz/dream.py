@@ -1,6 +1,5 @@
 """DeepDream: amplify what a layer already sees in a picture."""
 
-import math
 import re
 from typing import ClassVar, Literal
 
@@ -9,13 +8,13 @@ from pydantic import field_validator, model_validator
 from torch import Tensor
 
 from featviz import tiles
-from featviz.errors import FieldError, InputError, nearest
-from featviz.gradients import SHAPERS, blur, luminance
+from featviz.errors import FieldError, nearest
+from featviz.gradients import SHAPERS, luminance, soften
 from featviz.images import fit, fitted_size, resize
 from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, class_names, split
 from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
-from featviz.recipe import Demand, Frame, Frames, Recipe, param
+from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
 from featviz.transforms import Roll
 
 Regions = list[tuple[Objective, Tensor]]
@@ -149,7 +148,7 @@ class DeepDream(Recipe):
         target = fitted_size(image.shape[-2:], longest)
         image = fit(image, max(octaves[-1]), network.spec.smallest)
         pixels = [height * width for height, width in octaves]
-        mask = soften(mask, target, self.feather) if mask is not None else image.new_ones(1, 1, *target)
+        mask = soften(resize(mask, target), self.feather) if mask is not None else image.new_ones(1, 1, *target)
         guide = guide if guide is None else fit(guide, min(longest, max(guide.shape[-2:])), network.spec.smallest)
         dream, dreamt = image, torch.zeros_like(resize(image, octaves[0]))
 
@@ -257,18 +256,6 @@ def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[
     return {layer: square**0.5 for layer, square in squares.items()}
 
 
-def soften(mask: Tensor, size: tuple[int, int], feather: int) -> Tensor:
-    """A mask picture (1, 3, h, w) as (1, 1, H, W) in [0, 1], its edge softened over about `feather` pixels.
-
-    Raises:
-        InputError: it is black all over.
-    """
-    mask = resize(mask.mean(1, keepdim=True), size).clamp(0, 1)
-    if mask.max() < 1 / 255:
-        raise InputError("The mask is empty: paint white where to dream.")
-    return blur(mask, feather / 3) if feather else mask
-
-
 def check_channels(network: Network, layer: str, channels: tuple[int, ...]) -> None:
     """Raises FieldError for a channel that the layer does not have."""
     count = network.channels(layer)
@@ -288,22 +275,3 @@ def parse_channels(text: str) -> tuple[int, ...]:
         if not re.fullmatch(r"[0-9]{1,6}", item):
             raise FieldError(f"There is no channel '{item}'; expected whole numbers from 0, as in '12, 85'.")
     return tuple(map(int, items))
-
-
-def parse_weights(text: str) -> dict[str, float]:
-    """'relu3_3: 0.5, relu5_1' → {"relu3_3": 0.5, "relu5_1": 1.0}.
-
-    Raises:
-        FieldError: a weight is not a finite number.
-    """
-    weights = {}
-    for item in filter(None, (item.strip() for item in text.split(","))):
-        layer, _, weight = item.partition(":")
-        try:
-            number = float(weight or 1)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise FieldError(f"The weight of '{layer.strip()}' is '{weight.strip()}'; expected a number, as in 'relu3_3: 0.5'.")
-        weights[layer.strip()] = number
-    return weights

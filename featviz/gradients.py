@@ -1,4 +1,4 @@
-"""How a gradient is shaped before the image follows it: (1, 3, H, W) → (1, 3, H, W).
+"""How a gradient is shaped before the image follows it, (1, 3, H, W) → (1, 3, H, W), and where it is followed.
 
 Each ends with a mean absolute value of 1, so that a step has the same size whatever the shape. They compose with what
 follows; none knows where the gradient came from.
@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from featviz.errors import InputError
 
 Shaper = Callable[[Tensor, float], Tensor]
 """A gradient (1, 3, H, W) and the progress through an octave, in [0, 1], to the gradient that is followed."""
@@ -92,3 +94,15 @@ def blur(image: Tensor, sigma: float) -> Tensor:
     kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
     planes = functional.pad(image.flatten(0, 1).unsqueeze(1), (radius,) * 4, mode="reflect")
     return functional.conv2d(functional.conv2d(planes, kernel), kernel.mT).view_as(image)
+
+
+def soften(mask: Tensor, feather: int) -> Tensor:
+    """A mask picture (1, 3, H, W) as (1, 1, H, W) in [0, 1], its edge softened over about `feather` pixels.
+
+    Raises:
+        InputError: it is black all over.
+    """
+    mask = mask.mean(1, keepdim=True).clamp(0, 1)
+    if mask.max() < 1 / 255:
+        raise InputError("The mask is empty: paint white where it shall apply.")
+    return blur(mask, feather / 3) if feather else mask

@@ -146,3 +146,34 @@ def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """(height, width) scaled so that the larger is `longest`, rounded, aspect kept."""
     factor = longest / max(size)
     return tuple(max(1, math.floor(side * factor + 0.5)) for side in size)
+
+
+def match_colours(image: Tensor, like: Tensor) -> Tensor:
+    """An image (1, 3, H, W) with the colours of another: their mean and covariance, by the least change of each colour.
+
+    Linear, after Gatys et al. (Preserving Color in Neural Artistic Style Transfer, 2016), by the map of optimal transport
+    between Gaussians, which unlike a Cholesky factor treats red, green and blue alike. Grey pictures are no exception.
+    """
+
+    def colours(picture: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = picture[0].flatten(1).double()
+        centred = pixels - pixels.mean(1, keepdim=True)
+        return pixels.mean(1), centred @ centred.T / pixels.shape[1]
+
+    def power(matrix: Tensor, exponent: float) -> Tensor:
+        values, vectors = torch.linalg.eigh(matrix)
+        return vectors * values.clamp_min(1e-6) ** exponent @ vectors.T  # A variance of (1/4 of 1/255)² counts as none.
+
+    (old_mean, old), (new_mean, new) = colours(image), colours(like)
+    root, inverse = power(old, 0.5), power(old, -0.5)
+    change = inverse @ power(root @ new @ root, 0.5) @ inverse
+    pixels = change @ (image[0].flatten(1).double() - old_mean[:, None]) + new_mean[:, None]
+    return pixels.to(image).clamp(0, 1).view_as(image)
+
+
+def mirrored(image: Tensor, smallest: int) -> Tensor:
+    """(B, C, H, W), continued by its mirror images until no side is under `smallest`; of an image that is large enough, itself."""
+    for side in (-2, -1):
+        while image.shape[side] < smallest:
+            image = torch.cat([image, image.flip(side)], side)
+    return image

@@ -146,11 +146,17 @@ def style_distance(targets: Mapping[str, Tensor]) -> Objective:
 
 
 def total_variation(layer: str) -> Objective:
-    """Mean squared difference between neighbours, of the image itself when `layer` is the network's input."""
+    """Mean squared difference between neighbours, of the image itself when `layer` is the network's input.
+
+    In eight directions, diagonals with a quarter of the weight, so that it smooths alike in all of them (Crowson, 2021).
+    """
 
     @objective(layer)
     def variation(activations: Activations) -> Tensor:
         image = activations[layer]
-        return image.diff(dim=-1).square().mean() + image.diff(dim=-2).square().mean()
+        rows, columns = image.diff(dim=-2), image.diff(dim=-1)
+        straight = rows.square().mean() + columns.square().mean()
+        falling, rising = rows[..., 1:] + columns[..., :-1, :], rows[..., :-1] - columns[..., :-1, :]
+        return (4 * straight + falling.square().mean() + rising.square().mean()) / 6
 
     return variation

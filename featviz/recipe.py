@@ -121,6 +121,25 @@ class Recipe(BaseModel):
         raise NotImplementedError
 
 
+def parse_weights(text: str) -> dict[str, float]:
+    """'relu3_3: 0.5, relu5_1' → {"relu3_3": 0.5, "relu5_1": 1.0}.
+
+    Raises:
+        FieldError: a weight is not a finite number.
+    """
+    weights = {}
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        layer, _, weight = item.partition(":")
+        try:
+            number = float(weight or 1)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise FieldError(f"The weight of '{layer.strip()}' is '{weight.strip()}'; expected a number, as in 'relu3_3: 0.5'.")
+        weights[layer.strip()] = number
+    return weights
+
+
 def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
     """The least and the greatest value a field accepts, None where there is no limit."""
     low = next((limit.ge for limit in field.metadata if hasattr(limit, "ge")), None)

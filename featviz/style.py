@@ -1,24 +1,51 @@
 """Style transfer: the content of one picture in the style of another."""
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import field_validator, model_validator
 from torch import Tensor
+from torch.nn import functional
 
 from featviz import tiles
-from featviz.images import fit, fitted_size, resize
+from featviz.errors import FieldError, nearest
+from featviz.gradients import luminance, soften
+from featviz.images import fit, fitted_size, match_colours, mirrored, resize
 from featviz.networks import INPUT, NETWORKS, Network
-from featviz.objectives import Objective, content_distance, gram, style_distance, total_variation
+from featviz.objectives import total_variation
 from featviz.parameterization import Average, pyramid
-from featviz.recipe import Demand, Frame, Frames, Recipe, param
+from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
+from featviz.statistics import STATISTICS, TINY, Distance, blend, moments
 from featviz.transforms import Roll
-
-STEP_SIZE = 0.05
-"""Of Adam, at the start of each scale: about how far a pixel moves in a step, of a range of 1."""
 
 STYLE, SMOOTHNESS = 20.0, 120.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
 target, so that these two numbers serve every network, layer and size."""
+
+MEMORY = 3 * tiles.MEMORY
+"""Bytes that a tile may hold in activations: more than in a dream, since here all that a layer sees is added around it."""
+
+IMAGES_HELD, BYTES_PER_PIXEL = 30, 12
+"""Copies of the image that a run holds at once, of three float32 values a pixel: most are what L-BFGS remembers."""
+
+FEWER = 0.7
+"""Steps of a scale, as a share of those of the next smaller one: what is large is settled by then."""
+
+STEP_SIZE = 0.05
+"""Of Adam, at the start of each scale: about how far a pixel moves in a step, of a range of 1."""
+
+FIRST_STEP = 0.005
+"""Of L-BFGS, before it has learnt how far to go: the mean change of a pixel, of a range of 1."""
+
+HISTORY = 10
+"""Steps that L-BFGS remembers."""
+
+Slices = tuple[slice, slice]
+"""Rows and columns."""
 
 
 class StyleTransfer(Recipe):
@@ -31,96 +58,390 @@ class StyleTransfer(Recipe):
         "content": "The picture whose objects and arrangement are kept.",
         "style": "The picture whose textures and colours are taken.",
     }
+    extras: ClassVar[dict[str, str]] = {
+        "style2": "A second style, mixed with the first, or for what is outside the mask.",
+        "mask": "Where to paint: white for here, black for not here, grey for in between.",
+        "start": "A result to go on from; the scales that it has passed already are left out.",
+    }
 
-    style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1)
-    content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1)
-    size: int = param(352, "Longest side of the result, in pixels.", ge=64, le=2048, step=16)
+    style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
+    content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
+    size: int = param(352, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
     network: Literal[tuple(NETWORKS)] = param("vgg19", "Network that compares the pictures.")
-    steps: int = param(24, "Steps of the optimiser at each scale.", ge=1, le=1000, group="Scales")
+
+    style_scale: float = param(
+        1.0, "Size of the style against the content: larger gives larger strokes.", ge=0.25, le=4, step=0.05, group="Style"
+    )
+    style_blend: float = param(
+        0.5, "Share of the second style in the mixture, where there is one and no mask.", ge=0, le=1, step=0.05, group="Style"
+    )
+    colours: Literal["style", "matched", "content"] = param(
+        "style",
+        "Colours of the result: the style's, the content's by recolouring the style, or the content's by painting only brightness.",
+        group="Style",
+    )
+    statistic: Literal[tuple(STATISTICS)] = param(
+        "gram", "What of the style's feature maps is compared: correlations, mean and covariance, or their optimal transport.",
+        group="Style",
+    )  # fmt: skip
+    style_layers: str = param(
+        "",
+        "Layers that hold the style, with weights, e.g. 'relu1_1: 2, relu5_1: 0.5'; empty for the network's own.",
+        group="Style",
+    )
+    content_layers: str = param(
+        "",
+        "Layers that hold the content, with weights, e.g. 'relu2_2: 0.5, relu4_2'; empty for the network's own.",
+        group="Content",
+    )
+    init: Literal["content", "noise"] = param(
+        "content", "What the picture starts from, unless a start picture is given.", group="Content"
+    )
+    feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=256, group="Where")
+    steps: int = param(
+        30,
+        "Steps of the optimiser at the smallest scale; each larger one takes 0.7 times as many.",
+        ge=1,
+        le=1000,
+        group="Scales",
+    )
     scales: int = param(
         3, "Sizes the picture passes through, small to large, each √2 times the last.", ge=1, le=8, group="Scales"
     )
-    style_scale: float = param(
-        1.0, "Size of the style against the content: larger gives larger strokes.", ge=0.25, le=4, step=0.05, group="Scales"
+    optimiser: Literal["lbfgs", "adam"] = param(
+        "lbfgs", "How the picture moves: L-BFGS gets further in a step, Adam wanders more.", group="Scales"
     )
-    smoothness: float = param(1.0, "Pull towards even areas (total variation).", ge=0, le=10, step=0.1, group="Finish")
-    jitter: int = param(
-        4, "Random shift of each step, in pixels, which keeps grain from settling in.", ge=0, le=16, group="Finish"
+    smoothness: float = param(1.0, "Pull towards even areas (total variation).", ge=0, le=10, step=0.1, group="Finish", live=True)
+    seed: int = param(
+        0,
+        "Seed of the noise, and of the shifts that Adam works with: the same seed gives the same picture.",
+        ge=0,
+        le=2**31 - 1,
+        group="Finish",
     )
-    seed: int = param(0, "Seed of the random shifts: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="Finish")
+
+    @field_validator("style_layers", "content_layers")
+    @classmethod
+    def _check_layers(cls, text: str) -> str:
+        parse_weights(text)
+        return text
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "StyleTransfer":
+        spec = NETWORKS[self.network]
+        for name in ("style_layers", "content_layers"):
+            weights = parse_weights(getattr(self, name))
+            for layer, weight in weights.items():
+                if layer not in (INPUT, *spec.layers):
+                    raise FieldError(f"{spec.title} has no layer '{layer}'; {nearest(layer, list(spec.layers))}")
+                if weight < 0:
+                    raise FieldError(f"The weight of '{layer}' is {weight:g}; expected a number of at least 0.")
+            if weights and not any(weights.values()):
+                raise FieldError(f"All of {name} weigh 0; at least one needs another weight.")
+        if not self.style_strength and not self.content_strength:
+            raise FieldError("style_strength and content_strength are both 0; at least one has to be more.")
+        return self
 
     @property
     def network_name(self) -> str:
         return self.network
 
-    def run(self, network: Network, *, content: Tensor, style: Tensor) -> Frames:
-        """Yields a frame after each step of each scale. `content` and `style` are (1, 3, H, W) in [0, 1].
+    def run(
+        self,
+        network: Network,
+        *,
+        content: Tensor,
+        style: Tensor,
+        style2: Tensor | None = None,
+        mask: Tensor | None = None,
+        start: Tensor | None = None,
+    ) -> Frames:
+        """Yields a frame after each step of each scale. All images are (1, 3, H, W) in [0, 1].
 
-        Differs from Gatys et al. (2015): Adam instead of L-BFGS, coarse to fine, with the averaged iterates shown and
-        carried on, both after Crowson (style-transfer-pytorch, 2021).
+        Differs from Gatys et al. (2015): coarse to fine, and distances that are relative to their target. A second style is
+        mixed with the first; with a mask it is wanted outside of that, and without a second style all outside stays as it is.
+
+        Raises:
+            InputError: a picture is too narrow for the network, or the mask selects nothing.
         """
-        content = fit(content, self.size, network.spec.smallest)
-        scales = self.sizes(network, tuple(content.shape[-2:]))
-        pixels = [height * width for height, width in scales]
+        settings = self
         generator = torch.Generator().manual_seed(self.seed)
-        shown = resize(content, scales[0])
-        moments: dict[str, Tensor] = {}  # What Adam has learnt about each pixel, carried from scale to scale.
+        content = fit(content, self.size, network.spec.smallest)
+        mask = mask if mask is None else soften(resize(mask, content.shape[-2:]), self.feather)
+        styles = [one for one in (style, style2) if one is not None]
+        confined = mask is not None and style2 is None
+        schedule = self.schedule(network, content.shape[-2:], start)
+        steps, work = (sum(spent) for spent in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
+        shown = start if start is not None else content if self.init == "content" else noise(content, generator)
+        way = OPTIMISERS[self.optimiser]
+        memory: Mapping[str, Tensor] = {}  # What Adam has learnt about each pixel, carried from scale to scale.
+        step = done = 0
 
-        for scale, size in enumerate(scales):
-            objective = self.objective(network, resize(content, size), self.sized(style, max(size)))
+        for scale, (size, count) in enumerate(schedule, start=1):
+            base, here = (one if one is None else resize(one, size).clamp(0, 1) for one in (content, mask))
+            wanted = self.wanted(network, base, styles, here)
             image = resize(shown, size).clamp(0, 1).requires_grad_()
-            optimiser = torch.optim.Adam([image], betas=(0.9, 0.99))
-            optimiser.state[image].update(resized(moments, size))
-            average = Average(0.9)
-            for step in range(1, self.steps + 1):
-                optimiser.param_groups[0]["lr"] = STEP_SIZE * (1 - 0.8 * step / self.steps)  # Settle before the next scale.
-                roll = Roll.random(self.jitter, generator)
-                loss = -objective(network.activations(roll(image), objective.layers))
-                (image.grad,) = torch.autograd.grad(loss, image)
-                optimiser.step()
+            optimiser = way.make([image])
+            optimiser.state[image].update(resized(memory, size))
+            average = Average(way.averaged)
+            for now in range(1, count + 1):
+                roll = Roll.random(way.jitter, generator)
+                painted = torch.lerp(base, image, here) if confined else image
+                measures, loss, gradient = wanted.compare(roll(painted.detach()), settings)
+                image.grad = roll.undo(gradient) * (here if confined else 1.0)
+                optimiser.param_groups[0]["lr"] = way.rate(now, count, image)
+                optimiser.step(lambda loss=loss: loss)
                 image.data.clamp_(0, 1)
-                shown = average.update(image)
-                yield Frame(
-                    step=scale * self.steps + step,
-                    steps=len(scales) * self.steps,
-                    stage=f"scale {scale + 1} of {len(scales)}",
-                    work=(sum(pixels[:scale]) + pixels[scale] * step / self.steps) / sum(pixels),
-                    loss=loss.detach(),
-                    image=shown,
+                shown = average.update(torch.lerp(base, image, here) if confined else image).clamp(0, 1)
+                step, done = step + 1, done + size[0] * size[1]
+                sent = yield Frame(
+                    step=step,
+                    steps=steps,
+                    stage=f"scale {scale} of {len(schedule)}",
+                    work=done / work,
+                    loss=loss,
+                    image=self.coloured(shown, base),
+                    measures=measures,
                 )
-            moments = optimiser.state[image]
+                if sent and sent != settings:
+                    settings = sent
+                    optimiser = way.make([image])  # What L-BFGS remembers of another loss would mislead it.
+            memory = optimiser.state[image]
+
+    def schedule(self, network: Network, size: tuple[int, int], start: Tensor | None = None) -> list[tuple[tuple[int, int], int]]:
+        """The (height, width) of every scale for a result of (height, width), and its steps.
+
+        Scales that the start picture has already are left out, but for the last.
+        """
+        sizes = pyramid(size, self.scales, 2**0.5, 2 * network.spec.smallest)
+        schedule = [(one, max(1, round(self.steps * FEWER**i))) for i, one in enumerate(sizes)]
+        passed = 0 if start is None else max(start.shape[-2:])
+        return [one for one in schedule[:-1] if max(one[0]) > passed] + schedule[-1:]
 
     def demand(self, network: Network, size: tuple[int, int]) -> Demand:
-        scales = self.sizes(network, fitted_size(size, self.size))
-        pixels = [height * width for height, width in scales]
-        cost = network.cost({network.spec.content_layer, *network.spec.style_layers})
-        return Demand(flops=sum(pixels) * self.steps * cost.flops, bytes=pixels[-1] * cost.bytes * tiles.WORKING)
-
-    def sizes(self, network: Network, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """The (height, width) of every scale for a result of (height, width)."""
-        return pyramid(size, self.scales, 2**0.5, 2 * network.spec.smallest)
-
-    def sized(self, style: Tensor, longest: int) -> Tensor:
-        """The style picture at the size its strokes shall have beside a content of `longest` pixels; never enlarged."""
-        height, width = style.shape[-2:]
-        return resize(style, fitted_size((height, width), min(round(longest * self.style_scale), max(height, width)))).clamp(0, 1)
-
-    @torch.no_grad()
-    def objective(self, network: Network, content: Tensor, style: Tensor) -> Objective:
-        """Stay near the content's activations and the style's correlations, and be smooth."""
-        spec = network.spec
-        targets = network.activations(content, [spec.content_layer])
-        grams = {layer: gram(activations) for layer, activations in network.activations(style, spec.style_layers).items()}
-        return -(
-            self.content_strength * content_distance(targets)
-            + self.style_strength * STYLE * style_distance(grams)
-            + self.smoothness * SMOOTHNESS * total_variation(INPUT)
+        schedule = self.schedule(network, fitted_size(size, self.size))
+        cost = network.cost([*self.weights(network, "style_layers"), *self.weights(network, "content_layers")])
+        (height, width), _ = schedule[-1]
+        held = min(height * width, tiles.largest(cost.bytes, MEMORY) ** 2) * cost.bytes * tiles.WORKING
+        return Demand(
+            flops=sum(h * w * count for (h, w), count in schedule) * cost.flops,
+            bytes=held + IMAGES_HELD * BYTES_PER_PIXEL * height * width,
         )
 
+    def weights(self, network: Network, name: str) -> dict[str, float]:
+        """The layers of a field and their weights, which add up to 1; the network's own where the field is empty."""
+        spec = network.spec
+        own = {"style_layers": spec.style_layers, "content_layers": (spec.content_layer,)}[name]
+        chosen = {layer: weight for layer, weight in parse_weights(getattr(self, name)).items() if weight} or dict.fromkeys(
+            own, 1
+        )
+        return {layer: weight / sum(chosen.values()) for layer, weight in chosen.items()}
 
-def resized(moments: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+    def sized(self, style: Tensor, longest: int, smallest: int = 1) -> Tensor:
+        """The style picture at the size its strokes shall have beside a content of `longest` pixels; never enlarged.
+
+        One that is narrower than `smallest` is continued by its mirror image, which changes nothing of its statistics.
+        """
+        height, width = style.shape[-2:]
+        size = fitted_size((height, width), min(round(longest * self.style_scale), max(height, width)))
+        return mirrored(resize(style, size).clamp(0, 1), smallest)
+
+    def coloured(self, image: Tensor, content: Tensor) -> Tensor:
+        """The result, with the colours that are wanted."""
+        if self.colours != "content":
+            return image
+        return (content + luminance(image) - luminance(content)).clamp(0, 1)
+
+    @torch.no_grad()
+    def wanted(self, network: Network, content: Tensor, styles: list[Tensor], mask: Tensor | None) -> "Wanted":
+        """What is wanted at the size of `content`: its activations, and the statistics of the styles, everywhere or by region."""
+        styles = [self.sized(style, max(content.shape[-2:]), network.spec.smallest) for style in styles]
+        if self.colours == "content":
+            content, styles = luminance(content), [luminance(style) for style in styles]
+        if self.colours != "style":
+            styles = [match_colours(style, content) for style in styles]
+        content_layers, style_layers = (self.weights(network, name) for name in ("content_layers", "style_layers"))
+        targets = [moments_of(network, style, style_layers) for style in styles]
+        if mask is None and len(targets) == 2:
+            one, other = targets
+            targets = [{layer: blend(one[layer], other[layer], self.style_blend) for layer in style_layers}]
+        regions = []
+        for where, target in zip([None] if mask is None else [mask, 1 - mask], targets, strict=False):
+            counts = {} if where is None else {layer: pooled(where, network.sight(layer).stride) for layer in style_layers}
+            distances = {layer: STATISTICS[self.statistic](target[layer]) for layer in style_layers}
+            regions.append(Region(1.0 if where is None else where.mean(), counts, distances))
+        return Wanted(network, activations_of(network, content, content_layers), content_layers, regions, style_layers)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the image, and the style that is wanted there."""
+
+    share: Tensor | float
+    """Of the image's area."""
+    counts: Mapping[str, Tensor]
+    """Layer → how much each of its positions counts, (1, 1, h, w); no layer where all count alike."""
+    distances: Mapping[str, Distance]
+    """Layer → how far moments are from the style's."""
+
+    def at(self, layer: str, place: Slices, activations: Tensor) -> Tensor | None:
+        """How much each of these activations counts; a network that rounds sizes down has left the last row or column out."""
+        if not self.counts:
+            return None
+        height, width = activations.shape[-2:]
+        return self.counts[layer][(..., *place)][..., :height, :width]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of an image, and how far one of the same size is from it."""
+
+    network: Network
+    content: Mapping[str, Tensor]
+    """Layer → activations (1, C, h, w)."""
+    content_layers: Mapping[str, float]
+    """Layer → weight."""
+    regions: Sequence[Region]
+    style_layers: Mapping[str, float]
+    """Layer → weight."""
+
+    def compare(self, image: Tensor, settings: StyleTransfer) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Distances by name, the loss () with the strengths of `settings`, and its gradient (1, 3, H, W).
+
+        By tiles where the image is large, and exact for the whole of it all the same: what layers answer is summed over all
+        tiles first, then each tile gets its gradient from what the finished sums say.
+        """
+        style_layers = [*self.style_layers] if settings.style_strength else []
+        content_layers = [*self.content_layers] if settings.content_strength else []
+        layers = (style_layers, content_layers)
+        pieces = [(tile, seen(image, tile)) for tile in tiling(self.network, image, [*style_layers, *content_layers])]
+        with torch.set_grad_enabled(len(pieces) == 1):
+            answers = [self._sums(*piece, *layers) for piece in pieces]
+        with torch.enable_grad():
+            totals = [sum(values).detach().requires_grad_() for values in zip(*answers, strict=True)]
+            measures = self._distances(totals, *layers)
+            whole = image.detach().requires_grad_()
+            loss = settings.smoothness * SMOOTHNESS * total_variation(INPUT)({INPUT: whole})
+            for layer in style_layers:
+                loss = loss + settings.style_strength * STYLE * self.style_layers[layer] * measures[layer]
+            if content_layers:
+                loss = loss + settings.content_strength * measures["content"]
+            gradient, *pushes = torch.autograd.grad(loss, [whole, *totals])
+            for (tile, part), sums in zip(pieces, answers, strict=True):
+                sums = sums if len(pieces) == 1 else self._sums(tile, part, *layers)
+                gradient[(..., *tile.seen)] += torch.autograd.grad(sums, part, pushes)[0]
+        return {name: value.detach() for name, value in measures.items()}, loss.detach(), gradient
+
+    def _sums(self, tile: tiles.Tile, part: Tensor, style_layers: Sequence[str], content_layers: Sequence[str]) -> list[Tensor]:
+        """All that is summed over positions, for those of a tile: region by region moments, then squared errors."""
+        answer = inside(self.network, tile, part, [*style_layers, *content_layers])
+        sums = []
+        for region in self.regions:
+            for layer in style_layers:
+                place, activations = answer[layer]
+                sums.append(moments(activations, region.at(layer, place, activations)))
+        for layer in content_layers:
+            place, activations = answer[layer]
+            sums.append((activations - self.content[layer][(..., *place)]).square().sum())
+        return sums
+
+    def _distances(self, totals: list[Tensor], style_layers: Sequence[str], content_layers: Sequence[str]) -> dict[str, Tensor]:
+        """Style layer → distance; "content" → distance: relative, so that a strength is the same everywhere."""
+        left = iter(totals)
+        parts = [{layer: region.share * region.distances[layer](next(left)) for layer in style_layers} for region in self.regions]
+        found = {layer: sum(part[layer] for part in parts) for layer in style_layers}
+        if content_layers:
+            errors = {layer: next(left) / self.content[layer].square().sum().clamp_min(TINY) for layer in content_layers}
+            found["content"] = sum(self.content_layers[layer] * error for layer, error in errors.items())
+        return found
+
+
+def tiling(network: Network, image: Tensor, layers: Iterable[str]) -> Iterator[tiles.Tile]:
+    """The tiles by which these layers see an image, each with all that they look at around it."""
+    layers = [*layers, INPUT]
+    side = tiles.largest(network.cost(layers).bytes, MEMORY)
+    return tiles.grid(tuple(image.shape[-2:]), side, margin=max(network.sight(layer).reach for layer in layers))
+
+
+def seen(image: Tensor, tile: tiles.Tile) -> Tensor:
+    """What a tile sees of an image (1, 3, H, W), as a leaf of its own."""
+    return image[(..., *tile.seen)].detach().requires_grad_()
+
+
+def inside(network: Network, tile: tiles.Tile, part: Tensor, layers: Iterable[str]) -> dict[str, tuple[Slices, Tensor]]:
+    """Layer → where the tile itself is among the activations of the whole image, and its activations (1, C, h, w)."""
+    with network.swiftly():
+        activations = network.activations(part, layers)
+    found = {}
+    for layer, values in activations.items():
+        place, here = tile.within(network.sight(layer).stride)
+        found[layer] = (place, values[(..., *here)].float())
+    return found
+
+
+def moments_of(network: Network, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Layer → the moments of its activations over the whole image, by tiles."""
+    sums = dict.fromkeys(layers, 0.0)
+    for tile in tiling(network, image, layers):
+        for layer, (_, activations) in inside(network, tile, image[(..., *tile.seen)], layers).items():
+            sums[layer] = sums[layer] + moments(activations)
+    return sums
+
+
+def activations_of(network: Network, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Layer → its activations for the whole image, by tiles."""
+    rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    for _, side_by_side in groupby(tiling(network, image, layers), key=lambda tile: tile.kept[0].start):
+        row = [inside(network, tile, image[(..., *tile.seen)], layers) for tile in side_by_side]
+        for layer, parts in rows.items():
+            parts.append(torch.cat([answer[layer][1] for answer in row], -1))
+    return {layer: torch.cat(parts, -2) for layer, parts in rows.items()}
+
+
+def pooled(mask: Tensor, stride: int) -> Tensor:
+    """A mask (1, 1, H, W) as the activations of a layer count its pixels: mean over squares of `stride`."""
+    return functional.avg_pool2d(mask, stride, ceil_mode=True, count_include_pad=False)
+
+
+def noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """An image of the same size, grey but for faint noise."""
+    return (0.5 + 0.1 * torch.randn(like.shape, generator=generator).to(like)).clamp(0, 1)
+
+
+def resized(moments: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
     """Adam's state for an image of another size; `step` is kept, so that its start-up bias is not corrected twice."""
     return {
         name: resize(value, size).relu() if name == "exp_avg_sq" else resize(value, size) if value.ndim else value
         for name, value in moments.items()
+        if name in ("step", "exp_avg", "exp_avg_sq")
     }
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """A way for the image to move."""
+
+    make: Callable[[list[Tensor]], torch.optim.Optimizer]
+    rate: Callable[[int, int, Tensor], float]
+    """Step and steps of a scale and the image → the learning rate."""
+    averaged: float
+    """Decay of the average of iterates that is shown; 0 shows the iterates themselves."""
+    jitter: int
+    """Random shift of each step, in pixels, which keeps grain from settling in."""
+
+
+OPTIMISERS = {
+    # Differs from Crowson: the image is kept in [0, 1] here, too, with which it gets further in as many steps.
+    "lbfgs": Optimiser(
+        make=partial(torch.optim.LBFGS, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0),
+        rate=lambda step, steps, image: FIRST_STEP * image.numel() if step == 1 else 1.0,
+        averaged=0.0,
+        jitter=0,  # It would take shifts for curvature.
+    ),
+    "adam": Optimiser(
+        make=partial(torch.optim.Adam, betas=(0.9, 0.99)),
+        rate=lambda step, steps, image: STEP_SIZE * (1 - 0.8 * step / steps),  # Settle before the next scale.
+        averaged=0.9,
+        jitter=4,
+    ),
+}

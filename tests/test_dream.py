@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from featviz import examples, tiles
-from featviz.dream import DeepDream, ascent, soften
+from featviz.dream import DeepDream, ascent
 from featviz.errors import FieldError, ImageError, InputError
-from featviz.images import fit, open_picture, to_tensor
+from featviz.gradients import soften
+from featviz.images import fit, open_picture, resize, to_tensor
 from featviz.networks import NETWORKS, Network, class_names, load
 from featviz.objectives import energy
 from featviz.tiles import grid
@@ -220,7 +221,7 @@ def test_the_mask_leaves_the_outside_as_it_was(fields):
 
 
 def test_the_masks_edge_is_soft():
-    mask = soften(half(), (85, 128), 9)
+    mask = soften(resize(half(), (85, 128)), 9)
     assert mask.shape == (1, 1, 85, 128)
     profile = mask[0, 0, 40]
     assert profile[50] > 0.999
@@ -243,7 +244,7 @@ def test_a_second_layer_takes_the_rest():
 
 
 def test_an_empty_mask_is_refused_before_the_first_step():
-    with pytest.raises(InputError, match="The mask is empty: paint white where to dream"):
+    with pytest.raises(InputError, match="The mask is empty: paint white where it shall apply"):
         next(DeepDream(**QUICK).run(load("efficientnet_lite0"), image=MOUNTAIN, mask=torch.zeros(1, 3, 50, 50)))
 
 

@@ -101,9 +101,23 @@ def test_style_distance_is_the_mean_over_its_layers():
     assert style_distance(grams)(ACTIVATIONS).item() == pytest.approx(expected.item())
 
 
-def test_total_variation_of_a_checkerboard_is_two_and_of_a_constant_zero():
-    board = (torch.arange(8)[:, None] + torch.arange(8)) % 2
-    assert total_variation("input")({"input": board.double().expand(1, 3, 8, 8)}).item() == 2
+def test_total_variation_equals_the_slow_sum_and_is_alike_in_all_directions():
+    image = torch.rand(1, 3, 5, 4, dtype=torch.float64)
+
+    def mean(down, right):
+        found = [
+            (image[0, c, y + down, x + right] - image[0, c, y, x]) ** 2
+            for c in range(3)
+            for y in range(5 - down)
+            for x in range(max(0, -right), 4 - max(0, right))
+        ]
+        return torch.stack(found).mean()
+
+    expected = (4 * mean(0, 1) + 4 * mean(1, 0) + mean(1, 1) + mean(1, -1)) / 6
+    assert total_variation("input")({"input": image}).item() == pytest.approx(expected.item())
+    across, aslant = torch.arange(8.0).expand(8, 8), (torch.arange(8.0)[:, None] + torch.arange(8.0)) / 2**0.5
+    slopes = [total_variation("input")({"input": slope.expand(1, 3, 8, 8)}).item() for slope in (across, across.T, aslant)]
+    assert slopes == pytest.approx([1, 1, 1])
     assert total_variation("input")({"input": torch.full((1, 3, 8, 8), 0.7)}).item() == 0
 
 

@@ -60,7 +60,7 @@ def test_one_strength_behaves_alike_at_two_sizes(network):
 
 def test_identical_content_and_style_is_a_fixed_point():
     image = fit(CAT, 96, 32)
-    recipe = StyleTransfer(**QUICK | {"size": 96, "scales": 1, "steps": 5, "smoothness": 0.0, "jitter": 0})
+    recipe = StyleTransfer(**QUICK | {"size": 96, "scales": 1, "steps": 5, "smoothness": 0.0})
     assert (last(recipe, image, image).image - image).abs().max() < 1e-3
 
 
@@ -78,7 +78,7 @@ def test_style_scale_sets_the_size_of_the_style_and_never_enlarges_it():
 
 def test_every_frame_stays_in_range_and_counts_steps_stages_and_work():
     frames = list(StyleTransfer(**QUICK).run(load("efficientnet_lite0"), content=CAT, style=WAVE))
-    assert [frame.step for frame in frames] == list(range(1, 24 + 1))
+    assert [frame.step for frame in frames] == list(range(1, 12 + 8 + 1))  # Each scale takes 0.7 times the steps of the last.
     assert frames[11].stage == "scale 1 of 2"
     assert frames[12].stage == "scale 2 of 2"
     assert frames[-1].work == 1
@@ -87,7 +87,7 @@ def test_every_frame_stays_in_range_and_counts_steps_stages_and_work():
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_another_picture():
-    one, two, other = (last(StyleTransfer(**QUICK | {"steps": 3}, seed=seed)).image for seed in (7, 7, 8))
+    one, two, other = (last(StyleTransfer(**QUICK | {"steps": 3}, init="noise", seed=seed)).image for seed in (7, 7, 8))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
 

@@ -1,0 +1,107 @@
+"""What tells a style: statistics of feature maps, and how far two of them are apart.
+
+All are functions of moments, the means of the feature maps and of the products of any two. Moments are sums over positions,
+which is what makes them useful: they forget arrangement, add up over the tiles of a large picture, can be taken over a region,
+and those of several styles blend. They are written as one matrix (C + 1, C + 1), as if there were one more feature map, the
+first, that is 1 everywhere:
+
+    Σ w [1 a][1 a]ᵀ  =  [ Σ w     Σ w aᵀ  ]
+                        [ Σ w a   Σ w aaᵀ ]
+
+Distances are relative to the target: about 1 for activations of zero, whatever the network, the layer and the size. That is
+where they differ from Gatys et al. (2016), whose weights have to be found anew for each network and size.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+TINY = 1e-12
+
+EPSILON = 1e-4
+"""Of its mean variance, added to every direction of a covariance, so that its square root has a derivative."""
+
+Distance = Callable[[Tensor], Tensor]
+"""Moments (C + 1, C + 1) → how far they are from a target, ()."""
+
+
+def moments(activations: Tensor, where: Tensor | None = None) -> Tensor:
+    """The sums over the positions of (1, C, h, w), each counted as much as `where` (1, 1, h, w) says, if given."""
+    features = functional.pad(activations[0].flatten(1), (0, 0, 1, 0), value=1.0)
+    return (features if where is None else features * where.flatten()) @ features.mT
+
+
+def blend(one: Tensor, other: Tensor, share: float) -> Tensor:
+    """The moments of a mixture: `other` with its share in [0, 1]. Of a style with itself it is the style."""
+    return torch.lerp(one / one[0, 0], other / other[0, 0], share)
+
+
+def mean(sums: Tensor) -> Tensor:
+    """μ (C,); zero where there are no positions at all."""
+    return sums[0, 1:] / sums[0, 0].clamp_min(TINY)
+
+
+def gram(sums: Tensor) -> Tensor:
+    """M (C, C), mean over positions (Gatys et al., 2016, eq. 3), so that pictures of different size compare."""
+    return sums[1:, 1:] / sums[0, 0].clamp_min(TINY)
+
+
+def covariance(sums: Tensor) -> Tensor:
+    """Σ = M − μμᵀ (C, C)."""
+    return gram(sums) - torch.outer(mean(sums), mean(sums))
+
+
+def gram_distance(target: Tensor) -> Distance:
+    """‖M − M*‖² / ‖M*‖² (Gatys et al., 2016, eqs. 4 and 5)."""
+    wanted = gram(target)
+    return lambda found: _square(gram(found) - wanted) / _square(wanted).clamp_min(TINY)
+
+
+def covariance_distance(target: Tensor) -> Distance:
+    """‖μ − μ*‖² / tr M* + ‖Σ − Σ*‖² / ‖M*‖²: what all positions share cannot hide what tells them apart."""
+    wanted, middle, energy = covariance(target), mean(target), gram(target)
+
+    def distance(found: Tensor) -> Tensor:
+        means = _square(mean(found) - middle) / energy.trace().clamp_min(TINY)
+        return means + _square(covariance(found) - wanted) / _square(energy).clamp_min(TINY)
+
+    return distance
+
+
+def wasserstein_distance(target: Tensor) -> Distance:
+    """4 W₂² / tr M* between the Gaussians N(μ, Σ): how far positions have to travel at best (Olkin & Pukelsheim, 1982).
+
+    W₂² = ‖μ − μ*‖² + tr(Σ + Σ* − 2 (Σ*^½ Σ Σ*^½)^½). The trace of a root is the sum of the roots of the eigenvalues, which is
+    cheaper than the Newton–Schulz iterations of Crowson (2021), and its derivative needs no Lyapunov equation. The factor 4
+    makes a small difference weigh as much as in Gram matrices, where it is squared: (1 + x)² ≈ 1 + 2x.
+    """
+    middle, wanted = mean(target), _regular(covariance(target))
+    values, vectors = torch.linalg.eigh(wanted)
+    root = vectors * values.clamp_min(0).sqrt() @ vectors.mT
+
+    def distance(found: Tensor) -> Tensor:
+        here = _regular(covariance(found))
+        overlap = torch.linalg.eigvalsh(root @ here @ root).clamp_min(TINY).sqrt().sum()
+        squared = _square(mean(found) - middle) + here.trace() + wanted.trace() - 2 * overlap
+        return 4 * squared / gram(target).trace().clamp_min(TINY)
+
+    return distance
+
+
+STATISTICS: dict[str, Callable[[Tensor], Distance]] = {
+    "gram": gram_distance,
+    "covariance": covariance_distance,
+    "wasserstein": wasserstein_distance,
+}
+
+
+def _square(values: Tensor) -> Tensor:
+    return values.square().sum()
+
+
+def _regular(matrix: Tensor) -> Tensor:
+    """A covariance without directions that have no variance at all."""
+    floor = EPSILON * matrix.diagonal().mean().detach().clamp_min(TINY)
+    return matrix + floor * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
