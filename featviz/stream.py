@@ -86,7 +86,7 @@ def stream(
     holds the device while it is not stepping.
 
     Raises:
-        InputError: a picture is missing, unknown or unusable; before any work is done.
+        InputError: a picture is missing, unknown or unusable, before any work is done; or the device has too little memory.
         WeightsError: the network's weights cannot be had.
         DivergedError: the run met NaN or infinity; every preview before was good.
     """
@@ -112,6 +112,8 @@ def stream(
                     frame = frames.send(steered)
                 except StopIteration:
                     return
+                except torch.OutOfMemoryError:
+                    raise InputError("The device has too little memory for that; choose a smaller size.") from None
                 shown = start >= due or frame.kept or frame.step == frame.steps
                 if shown:
                     preview = _read(frame, busy, start, source)

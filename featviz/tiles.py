@@ -2,9 +2,12 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
+
+import torch
 
 MEMORY = float(os.environ.get("FEATVIZ_TILE_MEMORY_MB", 500)) * 1e6
 """Bytes that one step may hold in activations."""
@@ -20,6 +23,12 @@ LEAST = 64
 
 MARGIN = 32
 """Pixels around a tile that are looked at and whose gradient is dropped: near its own border a network sees padding."""
+
+
+SMALLEST = 128
+"""Pixels of a side that no tile goes below."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,32 @@ class Tile:
 
 def largest(bytes_per_pixel: float, memory: float = MEMORY) -> int:
     """The side of the largest square tile whose activations fit into `memory` bytes."""
-    return max(128, math.isqrt(int(memory / (WORKING * max(bytes_per_pixel, 1)))))
+    return max(SMALLEST, math.isqrt(int(memory / (WORKING * max(bytes_per_pixel, 1)))))
+
+
+class Allowance:
+    """How much memory the steps of a run may take: what is allowed, or as much less as the device turns out to have."""
+
+    def __init__(self, memory: float = MEMORY):
+        self.memory = memory
+        self.word = ""
+        """What is to be said of it, once there is something."""
+
+    def fit(self, step: Callable[[int], T], bytes_per_pixel: float) -> T:
+        """`step(side)` with the largest tiles that fit; where memory runs out all the same, with smaller ones from then on.
+
+        Raises:
+            torch.OutOfMemoryError: the smallest do not fit either.
+        """
+        while True:
+            side = largest(bytes_per_pixel, self.memory)
+            try:
+                return step(side)
+            except torch.OutOfMemoryError:
+                if side == SMALLEST:
+                    raise
+            # Not in the handler: as long as that lasts, the error holds on to what the step had.
+            self.memory, self.word = self.memory / 2, ", in smaller tiles, since memory is short"
 
 
 def grid(size: tuple[int, int], side: int, margin: int = MARGIN) -> Iterator[Tile]:

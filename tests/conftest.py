@@ -49,7 +49,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hub_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """A Hub without files, an empty cache, no network loaded, and less patience than people have."""
+    """A Hub without files, an empty cache, and no network loaded."""
     monkeypatch.setattr(networks, "_loaded", OrderedDict())
     with LoopbackHub().serving() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
@@ -58,7 +58,6 @@ def hub_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
-        monkeypatch.setattr(hub, "PATIENCE", 0.6)
         monkeypatch.setattr(hub, "GLANCE", 0.05)
         yield server
         server.go_on.set()

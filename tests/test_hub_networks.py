@@ -12,7 +12,7 @@ import torch
 from loopback_hub import LoopbackHub, as_file, torchvision_model
 from torch import nn
 
-from featviz import hub, networks
+from featviz import networks
 from featviz.dream import DeepDream
 from featviz.errors import FieldError, ImageError, WeightsError
 from featviz.networks import BUNDLED, LOGITS, NETWORKS, load, sketch
@@ -150,8 +150,7 @@ def test_a_failed_download_says_what_works_without_one(hub_on_loopback):
         load("resnet50")
 
 
-def test_a_download_keeps_nobody_from_other_networks(put, hub_on_loopback, monkeypatch):
-    monkeypatch.setattr(hub, "PATIENCE", 20)
+def test_a_download_keeps_nobody_from_other_networks(put, hub_on_loopback):
     put("googlenet", googlenet())
     hub_on_loopback.trouble = "held"
     loading = threading.Thread(target=load, args=("googlenet",))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from featviz.networks import NETWORKS
-from featviz.tiles import WORKING, grid, largest
+from featviz.tiles import SMALLEST, WORKING, Allowance, grid, largest
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,29 @@ def test_the_largest_tile_fills_the_memory_it_may_take():
     side = largest(1500, 240e6)
     assert side**2 * 1500 * WORKING == pytest.approx(240e6, rel=0.01)
     assert largest(1e9, 1) == 128
+
+
+def test_where_memory_runs_out_tiles_get_smaller_and_stay_so():
+    tried = []
+
+    def step(side):
+        tried.append(side)
+        if side > 300:
+            raise torch.OutOfMemoryError
+        return side
+
+    allowance = Allowance(1000**2 * WORKING)
+    assert allowance.word == ""
+    assert allowance.fit(step, 1) == 250
+    assert tried == [1000, 707, 500, 353, 250]
+    assert allowance.fit(step, 1) == 250
+    assert len(tried) == 6
+    assert allowance.word == ", in smaller tiles, since memory is short"
+
+
+def test_where_not_even_the_smallest_tile_fits_the_error_comes_through():
+    def step(side):
+        raise torch.OutOfMemoryError(side)
+
+    with pytest.raises(torch.OutOfMemoryError, match=str(SMALLEST)):
+        Allowance().fit(step, 1000)
