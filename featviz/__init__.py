@@ -2,12 +2,12 @@
 
 from featviz.dream import DeepDream
 from featviz.errors import FeatvizError
+from featviz.images import save
 from featviz.networks import NETWORKS
-from featviz.stream import RECIPES, Preview, film, prepare, run, stream
+from featviz.stream import RECIPES, Preview, film, prepare, recipe_of, run, stream
 from featviz.style import StyleTransfer
+from featviz.version import __version__
 from featviz.zoom import DreamZoom
-
-__version__ = "0.1.0"
 
 __all__ = [
     "NETWORKS",
@@ -17,8 +17,11 @@ __all__ = [
     "FeatvizError",
     "Preview",
     "StyleTransfer",
+    "__version__",
     "film",
     "prepare",
+    "recipe_of",
     "run",
+    "save",
     "stream",
 ]

@@ -3,28 +3,35 @@
 import argparse
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
-from featviz import __version__
+from featviz import __version__, examples, provenance
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
+from featviz.images import FORMATS as PICTURE_FORMATS
+from featviz.images import save
 from featviz.recipe import Recipe, choices
-from featviz.stream import RECIPES, Device, Preview, prepare, record, stream
+from featviz.stream import (
+    RECIPES,
+    Arriving,
+    Device,
+    Preview,
+    estimate,
+    on_one_sheet,
+    open_pictures,
+    prepare,
+    record,
+    stream,
+    try_out,
+)
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
-
-FORMATS: dict[str, dict[str, Any]] = {
-    ".png": {},
-    ".jpg": {"quality": 95},
-    ".jpeg": {"quality": 95},
-    ".webp": {"quality": 95},
-}
-"""The extension of a picture → how Pillow is asked to save it."""
 
 FINE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes, as shells know them: 2 for a command that cannot be run as typed, 128 + SIGINT for Ctrl-C."""
@@ -33,8 +40,8 @@ FINE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 for bad input, 1 for what else can fail, 130 after Ctrl-C."""
     try:
-        arguments = parser().parse_args(argv)
-        return _run(RECIPES[arguments.recipe], vars(arguments))
+        arguments = vars(parser().parse_args(argv))
+        return arguments["do"](arguments)
     except FeatvizError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT if isinstance(error, InputError) else FAILED
@@ -44,43 +51,127 @@ def parser() -> argparse.ArgumentParser:
     """The parser of everything. Values stay text: the recipe reads and checks them, so that it alone words its errors."""
     root = _Parser(prog="python -m featviz", description="See what a convolutional network sees.")
     root.add_argument("--version", action="version", version=f"featviz {__version__}")
-    commands = root.add_subparsers(dest="recipe", required=True, metavar="recipe", parser_class=_Parser)
+    commands = root.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
     for recipe in RECIPES.values():
-        command = commands.add_parser(
-            recipe.name.replace("_", "-"),
-            help=recipe.__doc__,
-            description=recipe.__doc__,
-            argument_default=argparse.SUPPRESS,  # What is not typed is left to the recipe's defaults.
-        )
-        command.set_defaults(recipe=recipe.name)
-        for role, meaning in recipe.images.items():
-            command.add_argument(role, help=_escaped(meaning))
-        for role, meaning in recipe.extras.items():
-            command.add_argument(_option(role), dest=role, metavar="FILE", help=_escaped(meaning))
-        command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe))}.")
-        for name, field in recipe.model_fields.items():
-            command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))
-        command.add_argument(
-            "--device", choices=get_args(Device), default="auto", help="Where to run: auto takes a GPU if any. Default: auto."
-        )
+        command = _command(commands, recipe.name, recipe.__doc__, partial(_make, recipe))
+        _add_pictures_and_fields(command, recipe)
+        command.add_argument("--estimate", action="store_true", help="Say what it would take on this machine, and do nothing.")
+        if recipe.picks:
+            differ = " and ".join(_option(name) for name in recipe.picks)
+            command.add_argument(
+                "--sheet", action="store_true", help=f"Write small versions that differ in {differ}, on one picture."
+            )
+
+    again = _command(commands, "rerun", "Make a picture or a video again by the recipe inside it, of these pictures.", _rerun)
+    again.add_argument("made", help="A file that featviz made.")
+    again.add_argument("pictures", nargs="*", help="The pictures that its recipe needs, in order.")
+    _add_extras(again, {role: meaning for recipe in RECIPES.values() for role, meaning in recipe.extras.items()})
+    again.add_argument("out", help="The file to write.")
     return root
 
 
-def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
-    """Check everything, then work. Ctrl-C keeps the latest picture, or a video of all there are."""
-    settings = recipe(**{name: arguments[name] for name in recipe.model_fields if name in arguments})
-    pictures = {role: arguments[role] for role in (*recipe.images, *recipe.extras) if role in arguments}
-    out = _output(arguments["out"], pictures, _extensions(recipe))
-    previews, moving = stream(settings, device=arguments["device"], **pictures), recipe.produces == "video"
-    if moving:
-        previews = record(previews, Video(out, settings.fps), every=0)
+def _command(commands: Any, name: str, meaning: str, do: Callable[[dict[str, Any]], int]) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name.replace("_", "-"),
+        help=_escaped(meaning),
+        description=_escaped(meaning),
+        argument_default=argparse.SUPPRESS,  # What is not typed is left to the recipe's defaults.
+    )
+    command.set_defaults(do=do)
+    command.add_argument(
+        "--device", choices=get_args(Device), default="auto", help="Where to run: auto takes a GPU if any. Default: auto."
+    )
+    return command
+
+
+def _add_extras(command: argparse.ArgumentParser, extras: Mapping[str, str]) -> None:
+    for role, meaning in extras.items():
+        command.add_argument(_option(role), dest=role, metavar="FILE", help=_escaped(meaning))
+
+
+def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
+    for role, meaning in recipe.images.items():
+        command.add_argument(role, help=_escaped(meaning))
+    _add_extras(command, recipe.extras)
+    command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe.produces))}.")
+    for name, field in recipe.model_fields.items():
+        command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))
+    if looks := _looks(recipe):
+        meaning = f"A look to start from; options beside it go first. One of: {', '.join(looks)}."
+        command.add_argument("--look", metavar="NAME", help=_escaped(meaning))
+
+
+def _make(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
+    """A recipe's own command."""
+    settings, pictures = _settings(recipe, arguments), _given(recipe, arguments)
+    produces, device = "picture" if "sheet" in arguments else recipe.produces, arguments["device"]
+    out = _output(arguments["out"], pictures, _extensions(produces))
+    if "estimate" in arguments:
+        first = next(iter(open_pictures(recipe, pictures).values()), None)
+        print(estimate(settings, first and first.size, device=device))
+        return FINE
+    downloads = prepare(settings, device=device, **pictures)
+    if "sheet" in arguments:
+        return _run(downloads, on_one_sheet(settings, try_out(settings, device=device, **pictures)), out, produces)
+    return _run(downloads, _recorded(settings, stream(settings, device=device, **pictures), out, pictures), out, produces)
+
+
+def _rerun(arguments: dict[str, Any]) -> int:
+    """What another file was made by, on these pictures."""
+    made, given = arguments["made"], arguments.get("pictures", [])
+    restored = provenance.read(made, RECIPES)
+    settings, recipe = restored.recipe, type(restored.recipe)
+    if len(given) != len(recipe.images):
+        needed = ", ".join(recipe.images) or "no picture"
+        raise InputError(f"'{made}' was made by {recipe.title}, which takes {needed}; {len(given)} given.")
+    pictures = dict(zip(recipe.images, given, strict=True)) | _given(recipe, arguments)
+    out = _output(arguments["out"], {"picture": made} | pictures, _extensions(recipe.produces))
+    missing = [
+        f"It was made with a {role} as well; {_option(role)} takes it." for role in restored.extras if role not in pictures
+    ]
+    for remark in (*restored.remarks, *missing):
+        print(remark, file=sys.stderr)
+    given = {"device": arguments["device"], **pictures}
+    previews = _recorded(settings, stream(settings, **given), out, pictures)
+    return _run(prepare(settings, **given), previews, out, recipe.produces)
+
+
+def _settings(recipe: type[Recipe], arguments: dict[str, Any]) -> Recipe:
+    """The recipe that was typed, on top of a look where one was named."""
+    base, looks = {}, _looks(recipe)
+    if name := arguments.get("look"):
+        if name not in looks:
+            raise InputError(f"There is no look '{name}'; {nearest(name, list(looks))}")
+        base = looks[name].changed
+    return recipe(**base | {name: arguments[name] for name in recipe.model_fields if name in arguments})
+
+
+def _looks(recipe: type[Recipe]) -> dict[str, Recipe]:
+    return {look.name: look.recipe for look in examples.looks() if type(look.recipe) is recipe}
+
+
+def _given(recipe: type[Recipe], arguments: dict[str, Any]) -> dict[str, str]:
+    """The pictures that were named."""
+    return {role: arguments[role] for role in (*recipe.images, *recipe.extras) if role in arguments}
+
+
+def _recorded(settings: Recipe, previews: Iterator[Preview], out: Path, pictures: Collection[str]) -> Iterator[Preview]:
+    """The previews of a run; those of a video go into its file on the way."""
+    if settings.produces != "video":
+        return previews
+    return record(previews, Video(out, settings.fps, provenance.note(settings, pictures)), every=0)
+
+
+def _run(downloads: Iterator[Arriving], previews: Iterator[Preview], out: Path, produces: str) -> int:
+    """Everything is checked; get what is needed, and work. Ctrl-C keeps the latest picture, or a video of all there are."""
+    moving = produces == "video"
     latest: Preview | None = None  # What is worth keeping.
     try:
         with (
             closing(previews),
             tqdm(total=1, bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}", disable=None, leave=False) as bar,
         ):
-            for download in prepare(settings, device=arguments["device"], **pictures):
+            for download in downloads:
                 bar.n = download.share
                 bar.set_postfix_str(str(download))
             for preview in previews:
@@ -96,16 +187,16 @@ def _run(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
             print(f"Stopped before the first {'picture' if moving else 'step'}; nothing was written.", file=sys.stderr)
         else:
             _save(latest, out)
-            print(f"Stopped at step {latest.step} of {latest.steps}; the {recipe.produces} so far is in {out}", file=sys.stderr)
+            print(f"Stopped at step {latest.step} of {latest.steps}; the {produces} so far is in {out}", file=sys.stderr)
         return INTERRUPTED
     _save(latest, out)
     print(out)
     return FINE
 
 
-def _extensions(recipe: type[Recipe]) -> Collection[str]:
-    """What the output of a recipe may be called."""
-    return (VIDEO_FORMATS if recipe.produces == "video" else FORMATS).keys()
+def _extensions(produces: str) -> Collection[str]:
+    """What an output may be called."""
+    return (VIDEO_FORMATS if produces == "video" else PICTURE_FORMATS).keys()
 
 
 def _output(path: str, pictures: dict[str, str], extensions: Collection[str]) -> Path:
@@ -130,13 +221,8 @@ def _output(path: str, pictures: dict[str, str], extensions: Collection[str]) ->
 
 
 def _save(preview: Preview, out: Path) -> None:
-    if preview.kept:  # A video's pictures are in its file already.
-        return
-    try:
-        picture = preview.picture.convert("RGB") if out.suffix.lower() in (".jpg", ".jpeg") else preview.picture
-        picture.save(out, **FORMATS[out.suffix.lower()])
-    except OSError as error:
-        raise FeatvizError(f"The output '{out}' could not be written: {error.strerror or error}.") from error
+    if not preview.kept:  # A video's pictures are in its file already.
+        save(preview.picture, out)
 
 
 def _option(name: str) -> str:

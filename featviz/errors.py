@@ -37,9 +37,15 @@ class DivergedError(FeatvizError):
     """A run met NaN or infinity and cannot go on."""
 
 
+def short(value: object, longest: int = 60) -> str:
+    """A value as a sentence can hold it, whoever sent it: not too long, and text that can be written."""
+    text = str(value).encode("utf-8", "replace").decode()
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
 def nearest(value: object, accepted: list[str] | tuple[str, ...]) -> str:
     """A hint for a misspelt name: the closest of the accepted ones, or all of them where they are few."""
-    close = get_close_matches(str(value), accepted, n=1, cutoff=0.5)
+    close = get_close_matches(short(value), accepted, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
     shown = ", ".join(f"'{name}'" for name in accepted[:6])

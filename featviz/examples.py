@@ -28,6 +28,11 @@ class Look:
     recipe: Recipe
     thumbnail: Path
 
+    @property
+    def name(self) -> str:
+        """As programs call it: `5_eyes.jpg` → "eyes"."""
+        return self.thumbnail.stem.partition("_")[2]
+
 
 def read(path: Path) -> Example:
     """An example out of its JSON: {"title", "recipe": name, "pictures": {role: file}, "fields": {name: value}}."""

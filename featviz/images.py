@@ -7,15 +7,19 @@ import io
 import math
 import os
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn import functional
 
-from featviz.errors import ImageError
+from featviz.errors import FeatvizError, ImageError, InputError
 
 SMALLEST_SIDE = 16
 """Pixels. Below this there is nothing for a convolutional network to look at."""
@@ -99,6 +103,109 @@ def _stretch(picture: Image.Image) -> Image.Image:
     values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
     low, high = (0.0, 65535.0) if picture.mode.startswith("I;16") else (min(values.min(), 0.0), values.max())
     return Image.fromarray(((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
+
+
+NOTE = "featviz"
+"""Under this name a picture carries its note: in `Image.info`, and in a PNG's text."""
+
+LABEL, GAP = 26, 6
+"""Pixels of a contact sheet: above a picture, and between two."""
+
+ASCII = b"ASCII\0\0\0"
+"""Ahead of an EXIF comment, which encoding it has."""
+
+
+def _as_text(note: str) -> dict[str, Any]:
+    text = PngInfo()
+    text.add_text(NOTE, note)
+    return {"pnginfo": text}
+
+
+def exif_of(note: str) -> bytes:
+    """EXIF with a note as its comment, and nothing else."""
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = ASCII + note.encode("ascii", "replace")
+    return exif.tobytes()
+
+
+def _as_exif(note: str) -> dict[str, Any]:
+    return {"exif": exif_of(note)}
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the files of an extension are written."""
+
+    annotated: Callable[[str], dict[str, Any]]
+    """A note → how Pillow is asked to write it."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    modes: tuple[str, ...] = ("RGB", "RGBA")
+
+
+FORMATS: dict[str, Format] = {
+    ".png": Format(_as_text),
+    ".jpg": Format(_as_exif, {"quality": 95}, ("RGB",)),
+    ".jpeg": Format(_as_exif, {"quality": 95}, ("RGB",)),
+    ".webp": Format(_as_exif, {"quality": 95}),
+}
+"""The extension of a picture → how it is written."""
+
+
+def save(picture: Image.Image, path: str | os.PathLike) -> None:
+    """Write a picture, with the recipe that it was made by if featviz made it, and with no other metadata.
+
+    Raises:
+        InputError: the extension of `path` is none of `FORMATS`.
+        FeatvizError: the file cannot be written.
+    """
+    path = Path(path)
+    if (extension := path.suffix.lower()) not in FORMATS:
+        raise InputError(f"'{path}' has no extension of a picture; accepted: {', '.join(FORMATS)}.")
+    form, note = FORMATS[extension], picture.info.get(NOTE)
+    bare = picture.convert(picture.mode if picture.mode in form.modes else "RGB")
+    bare.info.clear()
+    try:
+        bare.save(path, **form.options, **(form.annotated(note) if note else {}))
+    except OSError as error:
+        raise FeatvizError(f"The output '{path}' could not be written: {error.strerror or error}.") from error
+
+
+def contact_sheet(cells: Sequence[tuple[str, Image.Image]], columns: int, width: int) -> Image.Image:
+    """Pictures in rows, each `width` pixels wide under its label."""
+    scaled = [(label, picture.resize((width, round(width * picture.height / picture.width)))) for label, picture in cells]
+    height = max(picture.height for _, picture in scaled) + LABEL
+    rows = -(-len(scaled) // columns)
+    result = Image.new("RGB", (min(columns, len(scaled)) * (width + GAP) - GAP, rows * height), "white")
+    draw, font = ImageDraw.Draw(result), ImageFont.load_default(15)
+    for i, (label, picture) in enumerate(scaled):
+        left, top = i % columns * (width + GAP), i // columns * height
+        draw.text((left + 2, top + 4), label, fill="black", font=font)
+        result.paste(picture, (left, top + LABEL))
+    return result
+
+
+def read_note(picture: Picture) -> str:
+    """The note in a picture that featviz made or an animation that it wrote, "" where there is none. No pixel is decoded.
+
+    Raises:
+        ImageError: it is not a picture.
+    """
+    if isinstance(picture, Image.Image):
+        return _note(picture)
+    with _open(Path(picture), "picture") as opened:
+        return _note(opened)
+
+
+def _note(picture: Image.Image) -> str:
+    try:
+        comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    except (OSError, SyntaxError, ValueError, EOFError):
+        comment = None  # The metadata is damaged; the picture may be whole.
+    for found in (picture.info.get(NOTE), comment, picture.info.get("comment")):
+        text = found.removeprefix(ASCII).decode("ascii", "replace") if isinstance(found, bytes) else found
+        if isinstance(text, str) and text.startswith("{"):  # What others write there is not JSON.
+            return text
+    return ""
 
 
 def to_tensor(picture: Image.Image, device: torch.device | str = "cpu") -> Tensor:

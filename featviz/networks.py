@@ -9,14 +9,14 @@ import os
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.utils import fuse_conv_bn_eval
 
 from featviz import trunks
 from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
@@ -26,6 +26,9 @@ from featviz.weights import Bundled, Hub, from_codebooks
 
 INPUT = "input"
 """The name under which the image itself can be asked for, as if it were a layer's activations."""
+
+LENT = "SPACES_ZERO_GPU" in os.environ
+"""Whether the GPU is lent to a fork of this process for a run at a time (ZeroGPU), and may not be touched in between."""
 
 LOGITS = "logits"
 """The name under which a classifier's answer can be asked for, (B, classes, 1, 1)."""
@@ -54,6 +57,8 @@ class NetworkSpec:
     good_for: str
     classifier: str | None = None
     """The name of the child that answers with logits of the ImageNet classes, where there is one."""
+    bears_bfloat16: bool = False
+    """Whether its gradients stay what they are with 8 bits of mantissa: at every layer a cosine over 0.99 with float64."""
 
 
 def _vgg_layers(*convolutions: int) -> dict[str, str]:
@@ -98,6 +103,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         std=(1 / 255, 1 / 255, 1 / 255),
         layers=_vgg_layers(2, 2, 4, 4, 4),
         **_VGG,
+        bears_bfloat16=True,
         good_for="The classic for style transfer, and painterly dreams.",
     ),
     "efficientnet_lite0": NetworkSpec(
@@ -219,7 +225,7 @@ class Network:
 
     def __init__(self, spec: NetworkSpec, trunk: nn.Sequential):
         self.spec = spec
-        self.trunk = trunk.eval().requires_grad_(False)
+        self.trunk = folded(trunk.eval()).requires_grad_(False)
         self._layer_of = {child: layer for layer, child in spec.layers.items()}
         if spec.classifier in dict(trunk.named_children()):
             self._layer_of[spec.classifier] = LOGITS
@@ -229,7 +235,8 @@ class Network:
         self._std = torch.tensor(spec.std).view(1, 3, 1, 1)
 
     def to(self, device: torch.device | str) -> "Network":
-        self.trunk.to(device)
+        """Move to a device, and to the precision and the memory format that are quickest there."""
+        self.trunk.to(device, precision(self.spec, device), memory_format=torch.channels_last)
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         return self
 
@@ -242,17 +249,15 @@ class Network:
     def device(self) -> torch.device:
         return self._mean.device
 
-    def swiftly(self) -> AbstractContextManager:
-        """A context in which activations are computed in bfloat16, where the processor multiplies that natively.
-
-        About twice as fast there. Good for losses that average over positions; sums are to be taken in float32.
-        """
-        kind = self.device.type
-        native = torch.cuda.is_bf16_supported(including_emulation=False) if kind == "cuda" else _multiplies_bfloat16()
-        return torch.autocast(kind, torch.bfloat16, enabled=native)
+    @property
+    def precision(self) -> torch.dtype:
+        """What it computes in."""
+        return next(self.trunk.parameters()).dtype
 
     def activations(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """What the asked layers answer, as {layer: (B, C, h, w)}, without running anything deeper than the deepest.
+
+        Of the image's own type, whatever the network computes in.
 
         Raises:
             FieldError: the network has no such layer.
@@ -270,14 +275,14 @@ class Network:
                 f"{self.spec.title} needs at least {self.spec.smallest} pixels a side; this image is {width}×{height}."
             )
         found = {INPUT: image} if INPUT in wanted else {}
-        features = (image - self._mean) / self._std
+        features = ((image - self._mean) / self._std).to(self.precision, memory_format=torch.channels_last)
         for child, module in self.trunk.named_children():
             if len(found) == len(wanted):
                 break
             features = module(features)
             layer = self._layer_of.get(child)
             if layer in wanted:
-                found[layer] = features
+                found[layer] = features.to(image.dtype)
         return found
 
     def logits(self, image: Tensor) -> Tensor:
@@ -312,6 +317,8 @@ class Network:
         return self._costs[wanted]
 
     def _count(self, layers: frozenset[str]) -> "Cost":
+        from torch.utils.flop_counter import FlopCounterMode  # Here, since it brings Triton along, which takes its time.
+
         side = max(64, 2 * self.spec.smallest)
         image = torch.rand(1, 3, side, side, device=self.device, requires_grad=True)
         kept = {}  # By storage, since what two operations keep may be one tensor.
@@ -329,6 +336,27 @@ class Network:
             answer = sum(activations.sum() for activations in self.activations(image, layers).values())
             torch.autograd.grad(answer, image)
         return Cost(flops=counter.get_total_flops() / side**2, bytes=sum(storage.nbytes() for storage in kept.values()) / side**2)
+
+
+def folded(trunk: nn.Module) -> nn.Module:
+    """A network in which each batch norm is part of the convolution before it: the same answers, without a pass for each."""
+    for module in list(trunk.modules()):
+        for (name, convolution), (norm_name, norm) in pairwise(list(module.named_children())):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(convolution, norm))
+                setattr(module, norm_name, nn.Identity())
+    return trunk
+
+
+def precision(spec: NetworkSpec, device: torch.device | str) -> torch.dtype:
+    """What a network computes in: bfloat16 where it bears that and a CPU has instructions for it, else float32.
+
+    On such a CPU that is twice as fast, and takes half the memory. On a GPU it has not been measured. Where a GPU is lent,
+    the CPU only keeps the weights for it, and keeps them as they are.
+    """
+    able = torch.cpu.get_capabilities()
+    native = torch.device(device).type == "cpu" and not LENT and (able.get("avx512_bf16") or able.get("amx_bf16"))
+    return torch.bfloat16 if spec.bears_bfloat16 and native else torch.float32
 
 
 @dataclass(frozen=True)
@@ -349,12 +377,6 @@ class Cost:
     """Floating point operations, a multiplication and an addition counted as two."""
     bytes: float
     """Held from the forward pass for the way back."""
-
-
-@cache
-def _multiplies_bfloat16() -> bool:
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 MEMORY = float(os.environ.get("FEATVIZ_NETWORKS_MEMORY_MB", 1000)) * 1e6
@@ -400,16 +422,25 @@ def loading(name: str, device: torch.device | str = "cpu") -> Generator[Arriving
     return network
 
 
-def _read(name: str, path: Path, device: torch.device | str) -> Network:
-    spec, at_home = NETWORKS[name], _ready((name, "cpu"))
-    if at_home is not None:  # Where a GPU is lent, the weights are read once, before.
-        return Network(spec, copy.deepcopy(at_home.trunk)).to(device)
+def trained(name: str) -> nn.Sequential:
+    """The architecture of that name with its weights, as it was trained, on the CPU. Raises what `loading` raises."""
+    return _trained(NETWORKS[name], drained(NETWORKS[name].weights.fetch()))
+
+
+def _trained(spec: NetworkSpec, path: Path) -> nn.Sequential:
     trunk = _architecture(spec)
     state = spec.weights.load(path, trunk.state_dict())
     if spec.classifier and not any(entry.startswith(f"{spec.classifier}.") for entry in state):
         delattr(trunk, spec.classifier)  # It may be missing from a file; what is left still dreams.
     trunk.load_state_dict(state, assign=True)
-    return Network(spec, trunk).to(device)
+    return trunk.eval()
+
+
+def _read(name: str, path: Path, device: torch.device | str) -> Network:
+    spec, at_home = NETWORKS[name], _ready((name, "cpu"))
+    if LENT and at_home is not None:  # Read once, before the GPU was lent.
+        return Network(spec, copy.deepcopy(at_home.trunk)).to(device)
+    return Network(spec, _trained(spec, path)).to(device)
 
 
 def _ready(key: tuple[str, str]) -> Network | None:
@@ -445,9 +476,11 @@ def is_here(name: str) -> bool:
 
 
 @cache
-def sketch(name: str) -> Network:
-    """The network of that name without weights and without numbers: for its costs, which depend on shapes alone."""
-    return Network(NETWORKS[name], _architecture(NETWORKS[name])).to("meta")
+def sketch(name: str, device: torch.device | str = "cpu") -> Network:
+    """The network of that name without weights and without numbers: for what it costs on a device, told by shapes alone."""
+    network = Network(NETWORKS[name], _architecture(NETWORKS[name])).to("meta")
+    network.trunk.to(precision(network.spec, device))
+    return network
 
 
 def _architecture(spec: NetworkSpec) -> nn.Sequential:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from featviz.errors import FieldError, nearest
+from featviz.errors import FieldError, nearest, short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ class Recipe(BaseModel):
     produces: ClassVar[Literal["picture", "video"]] = "picture"
     """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`."""
 
-    def __init__(self, **fields: Any):
+    def __init__(self, /, **fields: Any):
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -104,6 +104,11 @@ class Recipe(BaseModel):
     def network_name(self) -> str:
         """The network that `run` wants."""
         raise NotImplementedError
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What sets it apart: its fields that are not at their defaults."""
+        return {name: value for name, value in self if value != type(self).model_fields[name].default}
 
     def variants(self) -> list[Recipe]:
         """Small and quick versions of this run that differ in the fields of `picks`: try before you commit."""
@@ -138,6 +143,15 @@ def parse_weights(text: str) -> dict[str, float]:
             raise FieldError(f"The weight of '{layer.strip()}' is '{weight.strip()}'; expected a number, as in 'relu3_3: 0.5'.")
         weights[layer.strip()] = number
     return weights
+
+
+def differing(variant: Recipe) -> str:
+    """What sets a variant apart from the others, in few words: a layer without its network, which is the same for all."""
+    values = {name: getattr(variant, name) for name in variant.picks}
+    return ", ".join(
+        value.rpartition("/")[2] if isinstance(value, str) else f"{name.replace('_', ' ')} {value:g}"
+        for name, value in values.items()
+    )
 
 
 def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
@@ -175,11 +189,11 @@ def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
     name, value = str(first["loc"][0]), first["input"]
     field = recipe.model_fields.get(name)
     if field is None:
-        return f"{recipe.title} has no parameter '{name}'; {nearest(name, list(recipe.model_fields))}"
+        return f"{recipe.title} has no parameter '{short(name)}'; {nearest(name, list(recipe.model_fields))}"
     if choices(field):
-        return f"There is no {name} '{value}'; {nearest(value, choices(field))}"
+        return f"There is no {name} '{short(value)}'; {nearest(value, choices(field))}"
     low, high = bounds(field)
     kind = {int: "a whole number", float: "a number", bool: "true or false"}.get(field.annotation, "text")
     span = "" if low is None else f" of at least {low:.10g}" if high is None else f" from {low:.10g} to {high:.10g}"
     shown = value if isinstance(value, (int, float)) and math.isfinite(value) else repr(value)
-    return f"{name} is {shown}; expected {kind}{span}."
+    return f"{name} is {short(shown)}; expected {kind}{span}."

@@ -2,23 +2,23 @@
 
 import math
 import os
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
 from PIL import Image
 
+from featviz import provenance
 from featviz.dream import DeepDream
 from featviz.errors import DivergedError, InputError, nearest
-from featviz.images import Picture, open_picture, to_picture, to_tensor, with_alpha
-from featviz.networks import BUNDLED, NETWORKS, Arriving, is_here, load, loading, sketch
-from featviz.recipe import Frame, Recipe, live
+from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
+from featviz.networks import BUNDLED, LENT, NETWORKS, Arriving, is_here, load, loading, sketch
+from featviz.recipe import Frame, Recipe, differing, live
 from featviz.style import StyleTransfer
+from featviz.turns import Claim, Turns
 from featviz.video import Video
 from featviz.zoom import DreamZoom
 
@@ -29,17 +29,14 @@ Device = Literal["auto", "cpu", "cuda"]
 LEAST_MEASURED = 0.1
 """Share of a run's work from which on it tells the speed of this machine."""
 
-_locks: dict[torch.device, threading.Lock] = defaultdict(threading.Lock)
-"""One step at a time on each device. A plain lock, since the steps of one run come from different threads."""
-
-LENT = "SPACES_ZERO_GPU" in os.environ
-"""Whether the GPU is lent to a fork of this process for a run at a time (ZeroGPU), and may not be touched in between."""
+_turns: dict[torch.device, Turns] = {}
+"""One step at a time on each device."""
 
 LENT_SPEED = 5e12
-"""Floating point operations a second that such a GPU is trusted with; it is faster."""
+"""Floating point operations a second that a lent GPU is trusted with; it is faster."""
 
 LEASE, TO_BEGIN = (20, 120), 15
-"""The least and the most seconds that a GPU is asked for, and those before the first step."""
+"""The least and the most seconds that such a GPU is asked for, and those before the first step."""
 
 _speeds: dict[tuple[torch.device, str], float] = {}
 """Floating point operations a second that a network has reached on a device, corrected by every run."""
@@ -100,13 +97,15 @@ def stream(
     first = next(iter(opened.values())) if recipe.images else None
     source = first if recipe.produces == "picture" else None  # A video moves on, its alpha would not.
     demand = recipe.demand(network, first and first.size[::-1])
+    turn = _claim(where)
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
     steered = None  # A generator's first step takes nothing.
+    as_asked = True  # And steered nowhere else.
     try:
         while True:
             # Never across the yield: a run that is looked at slowly, or stopped, must not keep others from the device.
-            with _locks[where]:
+            with turn:
                 start = time.monotonic()
                 try:
                     frame = frames.send(steered)
@@ -120,7 +119,9 @@ def stream(
                 busy += time.monotonic() - start
             if frame.work >= LEAST_MEASURED:
                 _speeds[where, recipe.network_name] = demand.flops * frame.work / busy
+            as_asked = as_asked and steered in (None, recipe)
             if shown:
+                preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=as_asked and preview.done)
                 yield preview
                 due = time.monotonic() + every
             steered = steer and _steered(recipe, steer())
@@ -154,10 +155,22 @@ def open_pictures(recipe: Recipe | type[Recipe], given: Mapping[str, Picture | N
 
 
 def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Image.Image:
-    """Run a recipe to its end and return the last picture. Raises what `stream` raises."""
+    """Run a recipe to its end and return the last picture. Raises what `stream` raises.
+
+    The picture knows its recipe, and `featviz.save` writes it into the file.
+    """
     for preview in stream(recipe, device=device, every=float("inf"), **pictures):
         pass
     return preview.picture
+
+
+def recipe_of(file: Picture) -> Recipe:
+    """The recipe in a picture or a video that featviz made. Run on the same pictures, it makes the same again.
+
+    Raises:
+        InputError: there is no such file, or no recipe in it.
+    """
+    return provenance.read(file, RECIPES).recipe
 
 
 def film(
@@ -174,7 +187,9 @@ def film(
     """
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
-    yield from record(stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps), every=every)
+    yield from record(
+        stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps, provenance.note(recipe)), every=every
+    )
 
 
 def record(previews: Generator[Preview, None, None], video: Video, *, every: float = 0.25) -> Iterator[Preview]:
@@ -204,6 +219,18 @@ def try_out(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> 
         yield variant, preview
 
 
+def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Iterator[Preview]:
+    """What `try_out` yields for a recipe, as one picture that fills up: every variant so far, under what sets it apart."""
+    cells, count = [], len(recipe.variants())
+    for variant, preview in tried:
+        cells.append((differing(variant), preview.picture))
+        picture = contact_sheet(cells, columns=6, width=200)
+        picture.info[NOTE] = provenance.note(recipe, whole=False)
+        yield replace(
+            preview, step=len(cells), steps=count, work=len(cells) / count, stage=cells[-1][0], picture=picture, kept=False
+        )
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What a run is going to take on this machine."""
@@ -214,12 +241,29 @@ class Estimate:
     download: bool = False
     """Whether the network's weights have to be downloaded first; seconds do not count it."""
 
+    def __str__(self) -> str:
+        first = ", once the network has been downloaded" if self.download else ""
+        return f"About {duration(self.seconds)} and {gigabytes(self.bytes)} on this machine{first}."
+
+
+def duration(seconds: float) -> str:
+    """As people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.0f} h"
+
+
+def gigabytes(number: float) -> str:
+    """Of as many bytes."""
+    return f"{max(number / 1e9, 0.1):.1f} GB"
+
 
 def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:
     """What a run on a first picture of (width, height) takes: counted work at the speed that runs have had here so far."""
-    name = recipe.network_name
-    demand = recipe.demand(sketch(name), size and size[::-1])
-    return Estimate(demand.flops / _speed(resolve(device), name), demand.bytes, not is_here(name))
+    name, where = recipe.network_name, resolve(device)
+    demand = recipe.demand(sketch(name, where), size and size[::-1])
+    return Estimate(demand.flops / _speed(where, name), demand.bytes, not is_here(name))
 
 
 def lease(recipe: Recipe, **pictures: Image.Image) -> int:
@@ -259,7 +303,7 @@ def _measure(name: str, where: torch.device) -> None:
     spec = NETWORKS[name]
     recipe = DeepDream(layer=f"{name}/{list(spec.layers)[-1]}", octaves=1, steps=3, size=192)
     network, image = load(name, where), torch.rand(1, 3, 192, 192, device=where)
-    with _locks[where]:
+    with _claim(where):
         frames = recipe.run(network, image=image)
         next(frames).loss.item()
         start = time.monotonic()
@@ -282,6 +326,11 @@ def resolve(device: Device) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("There is no CUDA device here; 'cpu' and 'auto' work.")
     return torch.device(device)
+
+
+def _claim(where: torch.device) -> Claim:
+    """What a run takes its turns on a device by."""
+    return _turns.setdefault(where, Turns()).claim()
 
 
 def _read(frame: Frame, busy: float, start: float, source: Image.Image | None) -> Preview:

@@ -22,7 +22,7 @@ from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
 from featviz.statistics import STATISTICS, TINY, Distance, blend, moments
 from featviz.transforms import Roll
 
-STYLE, SMOOTHNESS = 20.0, 120.0
+STYLE, SMOOTHNESS = 20.0, 240.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
 target, so that these two numbers serve every network, layer and size."""
 
@@ -31,6 +31,9 @@ MEMORY = 3 * tiles.MEMORY
 
 IMAGES_HELD, BYTES_PER_PIXEL = 30, 12
 """Copies of the image that a run holds at once, of three float32 values a pixel: most are what L-BFGS remembers."""
+
+FALL = 1.5
+"""How fast the weights of style layers fall with the distance of their positions: each layer of half the size weighs 2^-1.5."""
 
 FEWER = 0.7
 """Steps of a scale, as a share of those of the next smaller one: what is large is settled by then."""
@@ -64,6 +67,8 @@ class StyleTransfer(Recipe):
         "start": "A result to go on from; the scales that it has passed already are left out.",
     }
 
+    picks: ClassVar[tuple[str, ...]] = ("style_strength", "style_scale")
+
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
     size: int = param(352, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
@@ -81,7 +86,7 @@ class StyleTransfer(Recipe):
         group="Style",
     )
     statistic: Literal[tuple(STATISTICS)] = param(
-        "gram", "What of the style's feature maps is compared: correlations, mean and covariance, or their optimal transport.",
+        "wasserstein", "What of feature maps is compared: correlations, means and covariances, or their optimal transport.",
         group="Style",
     )  # fmt: skip
     style_layers: str = param(
@@ -145,6 +150,15 @@ class StyleTransfer(Recipe):
     @property
     def network_name(self) -> str:
         return self.network
+
+    def variants(self, size: int = 160) -> list[Recipe]:
+        """The same pair, small, with other strengths and brush sizes."""
+        small = {"size": size, "steps": min(self.steps, 20), "scales": 2, "feather": round(self.feather * size / self.size)}
+        return [
+            self.model_copy(update=small | {"style_strength": strength, "style_scale": scale})
+            for strength in (0.3, 1.0, 3.0)
+            for scale in (0.5, 1.0, 2.0)
+        ]
 
     def run(
         self,
@@ -229,12 +243,14 @@ class StyleTransfer(Recipe):
         )
 
     def weights(self, network: Network, name: str) -> dict[str, float]:
-        """The layers of a field and their weights, which add up to 1; the network's own where the field is empty."""
-        spec = network.spec
-        own = {"style_layers": spec.style_layers, "content_layers": (spec.content_layer,)}[name]
-        chosen = {layer: weight for layer, weight in parse_weights(getattr(self, name)).items() if weight} or dict.fromkeys(
-            own, 1
-        )
+        """The layers of a field and their weights, which add up to 1.
+
+        Where the field is empty they are the network's own, and a layer weighs the less the coarser it is: colours and strokes
+        are to be right, and what deep layers see gives way to the content. After Crowson (2021).
+        """
+        own = {"style_layers": network.spec.style_layers, "content_layers": (network.spec.content_layer,)}[name]
+        chosen = {layer: weight for layer, weight in parse_weights(getattr(self, name)).items() if weight}
+        chosen = chosen or {layer: network.sight(layer).stride ** -FALL for layer in own}
         return {layer: weight / sum(chosen.values()) for layer, weight in chosen.items()}
 
     def sized(self, style: Tensor, longest: int, smallest: int = 1) -> Tensor:
@@ -370,12 +386,10 @@ def seen(image: Tensor, tile: tiles.Tile) -> Tensor:
 
 def inside(network: Network, tile: tiles.Tile, part: Tensor, layers: Iterable[str]) -> dict[str, tuple[Slices, Tensor]]:
     """Layer → where the tile itself is among the activations of the whole image, and its activations (1, C, h, w)."""
-    with network.swiftly():
-        activations = network.activations(part, layers)
     found = {}
-    for layer, values in activations.items():
+    for layer, values in network.activations(part, layers).items():
         place, here = tile.within(network.sight(layer).stride)
-        found[layer] = (place, values[(..., *here)].float())
+        found[layer] = (place, values[(..., *here)])
     return found
 
 

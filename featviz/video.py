@@ -15,6 +15,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from PIL import Image
 
 from featviz.errors import FeatvizError, InputError
+from featviz.images import exif_of
 
 
 def _bt709(picture: Image.Image) -> av.VideoFrame:
@@ -38,6 +39,23 @@ def _palette(picture: Image.Image) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray((np.asarray(indexed), palette), format="pal8")
 
 
+def _in_gif(file: bytes, note: str) -> bytes:
+    """A GIF with a comment ahead of its first picture, where readers look for it."""
+    flags = file[10]
+    start = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)  # Behind the header and the palette of all pictures.
+    text = note.encode("ascii", "replace")
+    blocks = b"".join(bytes([len(part)]) + part for part in (text[i : i + 255] for i in range(0, len(text), 255)))
+    return file[:start] + b"\x21\xfe" + blocks + b"\0" + file[start:]
+
+
+def _in_webp(file: bytes, note: str) -> bytes:
+    """An animated WebP with an EXIF chunk at its end, and the flag that says so in its first one (VP8X)."""
+    data = exif_of(note)
+    chunk = b"EXIF" + len(data).to_bytes(4, "little") + data + b"\0" * (len(data) % 2)
+    body = file[8:20] + bytes([file[20] | 0x08]) + file[21:] + chunk
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
 @dataclass(frozen=True)
 class Format:
     """How the files of an extension are written."""
@@ -50,6 +68,8 @@ class Format:
     codec_settings: Mapping[str, Any] = field(default_factory=dict)
     codec_options: Mapping[str, str] = field(default_factory=dict)
     file_options: Mapping[str, str] = field(default_factory=dict)
+    annotated: Callable[[bytes, str], bytes] | None = None
+    """The finished file and a note → the file with the note; None where FFmpeg writes it itself."""
 
 
 _SRGB = {  # Or a player guesses, and small videos come out in other colours than large ones.
@@ -62,8 +82,8 @@ _SRGB = {  # Or a player guesses, and small videos come out in other colours tha
 FORMATS: dict[str, Format] = {
     # The index comes first, so that a browser plays before it has all.
     ".mp4": Format("libx264", _bt709, None, _SRGB, {"crf": "18", "preset": "medium"}, {"movflags": "faststart"}),
-    ".webp": Format("libwebp_anim", _bgra, 1000, {}, {"quality": "80"}, {"loop": "0"}),
-    ".gif": Format("gif", _palette, 100, {}, {}, {"loop": "0"}),
+    ".webp": Format("libwebp_anim", _bgra, 1000, {}, {"quality": "80"}, {"loop": "0"}, _in_webp),
+    ".gif": Format("gif", _palette, 100, {}, {}, {"loop": "0"}, _in_gif),
 }
 """The extension of a file → how it is written. WebP and GIF repeat for ever."""
 
@@ -71,16 +91,18 @@ FORMATS: dict[str, Format] = {
 class Video:
     """A video file that grows by a picture at a time, and can be played as soon as it is closed, whenever that is.
 
-    A context manager. One thread may close what another writes to: what is written later is left out. The file is made when the first picture is written: who writes none leaves none behind.
+    A context manager. One thread may close what another writes to: what is written later is left out. The file is made
+    when the first picture is written: who writes none leaves none behind. `note` goes into the file's metadata.
 
     Raises:
         InputError: the extension of `path` is not one of `FORMATS`.
     """
 
-    def __init__(self, path: str | os.PathLike, fps: int):
+    def __init__(self, path: str | os.PathLike, fps: int, note: str = ""):
         self.path = Path(path)
         self._format = format_of(self.path)
         self._fps = fps
+        self._note = note
         self.count = 0
         """Pictures written."""
         self._closed = False
@@ -115,6 +137,8 @@ class Video:
             if file is not None:
                 with file:
                     file.mux(self._stream.encode(None))
+                if self._note and self._format.annotated:
+                    self.path.write_bytes(self._format.annotated(self.path.read_bytes(), self._note))
 
     def __enter__(self) -> "Video":
         return self
@@ -124,6 +148,7 @@ class Video:
 
     def _open(self, frame: av.VideoFrame) -> None:
         self._file = av.open(self.path, "w", format=self.path.suffix.lower()[1:], options=dict(self._format.file_options))
+        self._file.metadata["comment"] = self._note
         self._stream = self._file.add_stream(self._format.codec, rate=self._fps, options=dict(self._format.codec_options))
         context = self._stream.codec_context
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
@@ -137,6 +162,15 @@ class Video:
             yield
         except (OSError, av.FFmpegError) as error:
             raise FeatvizError(f"The video '{self.path}' could not be written: {error.strerror or error}.") from error
+
+
+def read_note(path: str | os.PathLike) -> str:
+    """The note in a video, "" where there is none, or no video."""
+    try:
+        with av.open(path) as file:
+            return file.metadata.get("comment", "")
+    except (OSError, av.FFmpegError):
+        return ""
 
 
 def format_of(path: str | os.PathLike) -> Format:

@@ -18,7 +18,8 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 import app
-from featviz import examples, run
+from featviz import examples, recipe_of, run
+from featviz.provenance import as_json
 from featviz.recipe import bounds, choices
 from featviz.stream import RECIPES
 
@@ -27,6 +28,10 @@ SMALL = {
     "deepdream_zoom": {"size": 96, "steps": 1, "octaves": 2, "seconds": 0.5, "fps": 8},
     "style_transfer": {"size": 96, "steps": 2, "scales": 1},
 }
+
+
+BESIDE = {"looks", "estimate", "recipe", *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.picks)}
+"""Endpoints beside the recipes' own."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,7 @@ def pictures(recipe, photo: Path) -> dict[str, object]:
 
 def test_the_endpoints_are_the_recipes(client):
     published = client.view_api(return_format="dict", print_info=False)
-    assert set(published["named_endpoints"]) == {f"/{name}" for name in RECIPES}
+    assert set(published["named_endpoints"]) == {f"/{name}" for name in (*RECIPES, *BESIDE)}
     assert published["unnamed_endpoints"] == {}
 
 
@@ -91,7 +96,7 @@ def test_an_endpoint_takes_the_recipe_s_fields_and_returns_one_result(client, re
 
 def test_an_mcp_tool_says_what_the_fields_say(server, recipe):
     tools = {tool["name"]: tool for tool in json.loads(curl(f"{server}gradio_api/mcp/schema"))}
-    assert set(tools) == set(RECIPES)
+    assert set(tools) == {*RECIPES, *BESIDE}
     assert tools[recipe.name]["description"].startswith(inspect.getdoc(recipe))
     schema = tools[recipe.name]["inputSchema"]
     assert list(schema["properties"]) == [*recipe.images, *recipe.model_fields, *recipe.extras]
@@ -125,6 +130,7 @@ def test_a_job_yields_previews_and_ends_with_the_library_s_picture(client, recip
         assert result.tobytes() == expected.tobytes()  # Lossless.
         assert not dict(result.getexif())
         assert result.info.keys().isdisjoint({"exif", "comment", "icc_profile", "xmp"})
+        assert recipe_of(result) == recipe(**SMALL[recipe.name])
     with Image.open(previews[0]) as first:
         assert first.tobytes() != expected.tobytes()
 
@@ -139,6 +145,48 @@ def test_a_zoom_is_a_video(client, photo):
         assert (stream.codec_context.name, stream.average_rate) == ("h264", 8)
         assert [(frame.width, frame.height) for frame in file.decode(stream)] == [(72, 96)] * 4
     assert b"private" not in Path(path).read_bytes()
+    assert recipe_of(path) == RECIPES["deepdream_zoom"](**SMALL["deepdream_zoom"])
+
+
+def test_a_result_can_be_made_again_by_what_is_in_it(client, photo):
+    first = client.predict(image=handle_file(photo), **SMALL["deepdream"], seed=5, api_name="/deepdream")
+    found = client.predict(handle_file(first), api_name="/recipe")
+    assert found == {**as_json(RECIPES["deepdream"](**SMALL["deepdream"], seed=5)), "remarks": []}
+    again = client.predict(image=handle_file(photo), **found["fields"], api_name=f"/{found['recipe']}")
+    assert Path(again).read_bytes() == Path(first).read_bytes()
+
+
+def test_a_file_without_a_recipe_is_answered_in_a_sentence(client, photo):
+    for file, sentence in ((handle_file(photo), "There is no recipe in this file"), (None, "There is no file yet")):
+        with pytest.raises(AppError, match=sentence):
+            client.predict(file, api_name="/recipe")
+
+
+def test_every_look_is_told(client):
+    told = client.predict(api_name="/looks")
+    assert told == [{"name": look.name, "title": look.title, **as_json(look.recipe)} for look in examples.looks()]
+
+
+def test_an_estimate_grows_with_the_work(client, recipe):
+    small, large = (client.predict(recipe.name, {"size": size}, 640, 480, api_name="/estimate") for size in (128, 512))
+    assert 0 < small["seconds"] < large["seconds"]
+    assert 0 < small["bytes"] < large["bytes"]
+    assert large["words"].startswith("About ")
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        (("deepdreem", {}, 640, 480), "There is no recipe 'deepdreem'; did you mean 'deepdream'?"),
+        (("deepdream", {"steps": 0}, 640, 480), "steps is 0; expected a whole number from 1 to 100."),
+        (("deepdream", [], 640, 480), "This is no recipe; expected"),
+        (("deepdream", {}, 0, 0), "The first picture is 0×0 pixels; each side needs at least 16."),
+    ],
+)
+def test_an_estimate_of_nothing_is_answered_in_a_sentence(client, asked, sentence):
+    with pytest.raises(AppError) as caught:
+        client.predict(*asked, api_name="/estimate")
+    assert caught.value.message.startswith(sentence)
 
 
 @pytest.fixture
@@ -309,7 +357,7 @@ def test_an_mcp_call_gets_a_picture(server, photo):
 
 
 def test_app_builds_the_demo_and_knows_its_options():
-    assert {fn.api_name for fn in app.demo.fns.values() if fn.api_visibility == "public"} == set(RECIPES)
+    assert {fn.api_name for fn in app.demo.fns.values() if fn.api_visibility == "public"} == {*RECIPES, *BESIDE}
     options = app.parser.parse_args(["--host", "0.0.0.0", "--port", "8000", "--share", "--device", "cpu"])
     assert vars(options) == {"host": "0.0.0.0", "port": 8000, "share": True, "device": "cpu"}
     assert vars(app.args) == {"host": None, "port": None, "share": False, "device": "auto"}

@@ -13,9 +13,10 @@ from PIL import Image
 
 import featviz as api
 from featviz import examples
-from featviz.recipe import bounds
+from featviz.recipe import bounds, group
 from featviz.stream import RECIPES
 from featviz.ui import words
+from featviz.ui.controls import label
 from featviz.ui.looks import FINISHES
 from featviz.ui.page import inner_title
 
@@ -95,8 +96,8 @@ class Visit:
         box.locator("input[type=file]").set_input_files(path)
         expect(box.get_by_label("Remove Image").or_(box.get_by_label("Clear"))).to_be_visible(timeout=LONG)
 
-    def set(self, label: str, value: int) -> None:
-        self.page.get_by_label(f"number input for {label}").locator("visible=true").fill(str(value))
+    def set(self, label: str, value: float) -> None:
+        self.page.get_by_label(f"number input for {label}", exact=True).locator("visible=true").fill(str(value))
 
     def value(self, label: str) -> str:
         return self.page.get_by_label(f"number input for {label}").locator("visible=true").input_value()
@@ -286,6 +287,24 @@ def test_every_layer_is_shown_and_a_click_sets_it(visit, quick_examples):
     expect(sheet).to_be_hidden()
 
 
+def test_strengths_can_be_changed_while_it_works(visit, quick_examples):
+    visit.tab("style_transfer")
+    visit.page.get_by_role("button", name="Advanced").locator("visible=true").click()
+    for role, name in (("content", "cat.jpg"), ("style", "great_wave.jpg")):
+        visit.page.locator(f"#style_transfer_{role} input[type=file]").set_input_files(quick_examples / name)
+    visit.set("Size", 96)
+    visit.set("Steps", 1000)
+    visit.run.click()
+    bars = visit.result.locator(".block.measures")
+    expect(bars).to_contain_text("relu1_1")
+    visit.set("Style strength", 0)
+    expect(bars).not_to_contain_text("relu1_1")  # A style that is not wanted is not looked at.
+    expect(bars).to_contain_text("content")
+    visit.says("left")
+    visit.result.get_by_role("button", name="Stop").click()
+    visit.says("Stopped")
+
+
 def test_a_result_goes_on_to_style_transfer_and_earlier_ones_come_back(visit, quick_examples, tmp_path):
     quick(visit, quick_examples)
     visit.run.click()
@@ -308,6 +327,70 @@ def test_a_result_goes_on_to_style_transfer_and_earlier_ones_come_back(visit, qu
     content = visit.page.locator("#style_transfer_content img")
     expect(content).to_be_visible(timeout=LONG)
     expect(content).to_have_attribute("src", re.compile("featviz_deepdream"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_copied_link_opens_the_same_tab_with_the_same_settings(visit, name):
+    visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visit.tab(name)
+    fields = RECIPES[name].model_fields
+    sliders = [field for field in fields if not group(fields[field]) and fields[field].annotation in (int, float)]
+    chosen = {field: bounds(fields[field])[0] for field in sliders}
+    for field, value in chosen.items():
+        visit.set(label(field), value)
+    visit.button("Copy link").click()
+    expect(visit.page.get_by_text("Copied.").locator("visible=true")).to_be_visible()
+    link = visit.page.evaluate("navigator.clipboard.readText()")
+    changed = RECIPES[name](**chosen).changed
+    assert link == f"{visit.page.url}?recipe={name}&" + "&".join(f"{field}={value}" for field, value in changed.items())
+    visit.page.goto(link)
+    expect(visit.run).to_be_visible()
+    for field, value in chosen.items():
+        box = visit.page.get_by_label(f"number input for {label(field)}", exact=True).locator("visible=true")
+        expect(box).to_have_value(f"{value:g}")
+
+
+def test_where_a_page_may_not_copy_the_link_is_shown(visit):
+    visit.page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    visit.button("Copy link").click()
+    expect(visit.page.get_by_label("Link", exact=True).locator("visible=true")).to_have_value(
+        f"{visit.page.url}?recipe=deepdream"
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [("recipe=dream", "There is no recipe 'dream'"), ("recipe=deepdream&size=128&steps=900", "steps is '900'; expected")],
+)
+def test_a_broken_link_opens_the_page_with_a_polite_word(visit, query, word):
+    visit.page.goto(f"{visit.page.url}?{query}")
+    expect(visit.page.get_by_test_id("toast-body")).to_contain_text(word)
+    expect(visit.run).to_be_enabled()
+    expect(visit.page.get_by_label("number input for Size").locator("visible=true")).to_have_value(
+        "128" if "128" in query else str(RECIPES["deepdream"]().size)
+    )
+
+
+def test_a_downloaded_result_restores_its_settings_when_it_is_dropped(visit, quick_examples, tmp_path):
+    quick(visit, quick_examples)
+    visit.set("Strength", 4)
+    visit.run.click()
+    visit.says("Done in")
+    result = visit.saved(tmp_path, "png")
+    assert api.recipe_of(result) == RECIPES["deepdream"](size=96, steps=1, strength=4)
+    visit.page.reload()
+    expect(visit.run).to_be_visible()
+    visit.choose(result)
+    expect(visit.page.get_by_text("its settings are restored").locator("visible=true")).to_be_visible()
+    assert [visit.value(label) for label in ("Size", "Steps", "Strength")] == ["96", "1", "4"]
+    visit.button("Undo").click()
+    expect(visit.page.get_by_label("number input for Strength").locator("visible=true")).to_have_value("2.5")
+    visit.tab("style_transfer")
+    visit.choose(result)
+    visit.button("Open there").click()
+    visit.name = "deepdream"
+    expect(visit.run).to_be_visible()
+    expect(visit.page.get_by_label("number input for Strength").locator("visible=true")).to_have_value("4")
 
 
 def test_switching_tabs_loses_nothing(visit, quick_examples):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featviz import __version__, cli
+from featviz import __version__, cli, examples
 from featviz.errors import DivergedError, WeightsError
+from featviz.images import GAP, LABEL, NOTE, save
 from featviz.recipe import Recipe, bounds, choices
 from featviz.stream import RECIPES, Arriving, Preview
 
@@ -68,7 +69,9 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = capsys.readouterr().out
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device"} == {name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)}
+    assert lines.keys() - {"device", "estimate", "look", "sheet"} == {
+        name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)
+    }
     assert all(meaning in lines[role] for role, meaning in recipe.extras.items())
     for name, field in recipe.model_fields.items():
         line = lines[name.replace("_", "-")]
@@ -193,8 +196,8 @@ def test_a_download_is_shown_and_its_failure_said(tmp_path, monkeypatch, capsys)
         ("deepdream image.png out.png more.png", "python -m featviz deepdream does not know 'more.png'; 'python -m"),
         ("deepdream image.png out.png --device tpu", "Argument --device: invalid choice: 'tpu' (choose from "),
         ("deepdream image.png", "The following arguments are required: out; "),
-        ("dream image.png out.png", "Argument recipe: invalid choice: 'dream' (choose from "),
-        ("", "The following arguments are required: recipe; "),
+        ("dream image.png out.png", "Argument command: invalid choice: 'dream' (choose from "),
+        ("", "The following arguments are required: command; "),
         ("deepdream image.png out.tga", "The output 'out.tga' has no extension that can be written; accepted: .png, "),
         ("deepdream image.png out", "The output 'out' has no extension that can be written; accepted: .png, "),
         ("deepdream image.png nowhere/out.png", "The output's folder 'nowhere' does not exist."),
@@ -305,11 +308,11 @@ def test_what_is_not_the_users_mistake_has_another_exit_code(capsys, monkeypatch
 
 
 def test_a_full_disk_is_one_sentence(capsys, monkeypatch):
-    class Unwritable(Image.Image):
-        def save(self, *args, **kwargs):
-            raise OSError(28, "No space left on device")
+    def save(*args, **kwargs):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: (preview(step, picture=Unwritable()) for step in [9]))
+    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: (preview(step) for step in [9]))
     assert cli.main(["deepdream", "image.png", "out.png"]) == 1
     assert capsys.readouterr().err == "The output 'out.png' could not be written: No space left on device.\n"
 
@@ -361,3 +364,97 @@ def test_transparency_is_kept_in_a_png_and_left_out_of_a_jpeg(monkeypatch):
         assert cli.main(command(RECIPES["deepdream"], out)) == 0
         with Image.open(out) as written:
             assert written.mode == mode
+
+
+# Looks, estimates, the sheet, and making a thing again
+
+
+def test_a_look_is_where_to_start_and_what_is_typed_goes_first(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (each for each in [preview(9)]))
+    look = next(look for look in examples.looks() if look.name == "eyes")
+    assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--steps", "3"]) == 0
+    assert seen == [look.recipe.model_copy(update={"steps": 3})]
+
+
+def test_help_shows_every_look(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "9999")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["deepdream", "--help"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "--look" in line and "look to start from" in line]
+    assert line.endswith(f"One of: {', '.join(look.name for look in examples.looks())}.")
+
+
+@of_every_recipe
+def test_an_estimate_is_one_line_and_nothing_is_made(recipe, capsys, no_work):
+    assert cli.main([*command(recipe), "--estimate"]) == 0
+    assert re.fullmatch(r"About \d+ (s|min|h) and \d+\.\d GB on this machine\.\n", capsys.readouterr().out)
+    assert not Path(output(recipe)).exists()
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES.values() if recipe.picks])
+def test_a_sheet_is_one_picture_of_all_variants(recipe, monkeypatch):
+    seen, variants = [], recipe().variants()
+
+    def try_out(recipe, **given):
+        seen.append((recipe, given))
+        for i, variant in enumerate(variants):
+            yield variant, preview(9, picture=Image.new("RGB", (90, 60), (10 * i, 0, 99)))
+
+    monkeypatch.setattr(cli, "try_out", try_out)
+    assert cli.main([recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), "sheet.png", "--sheet"]) == 0
+    assert seen == [(recipe(), {"device": "auto", **{role: f"{role}.png" for role in recipe.images}})]
+    columns, width, height = min(6, len(variants)), 200, 133
+    with Image.open("sheet.png") as sheet:
+        assert sheet.size == (columns * (width + GAP) - GAP, -(-len(variants) // columns) * (height + LABEL))
+        for i in range(len(variants)):
+            left, top = i % columns * (width + GAP), i // columns * (height + LABEL)
+            assert sheet.getpixel((left + 100, top + LABEL + 60)) == (10 * i, 0, 99)
+            assert sheet.crop((left, top, left + width, top + LABEL)).convert("L").getextrema()[0] < 100  # Its name.
+
+
+@of_every_recipe
+def test_a_rerun_of_the_same_pictures_gives_the_same_bytes(recipe, capsys):
+    assert cli.main(command(recipe, seed=3)) == 0
+    made, again = Path(output(recipe)), f"again{Path(output(recipe)).suffix}"
+    assert cli.main(["rerun", str(made), *(f"{role}.png" for role in recipe.images), again, "--device", "cpu"]) == 0
+    assert Path(again).read_bytes() == made.read_bytes()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_rerun_says_what_cannot_be_as_it_was(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "stream", lambda recipe, **_: (each for each in [preview(9)]))
+    made = Image.new("RGB", (20, 16))
+    made.info[NOTE] = '{"recipe": "deepdream", "fields": {"steps": 2, "swirl": 1}, "featviz": "0.0.1"}'
+    save(made, "made.png")
+    assert cli.main(["rerun", "made.png", "image.png", "out.png"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "out.png\n"
+    assert [line.partition(";")[0] for line in err.splitlines()] == [
+        "DeepDream has no parameter 'swirl'",
+        f"It was made by featviz 0.0.1; this is {__version__}, whose results may differ.".partition(";")[0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("rerun image.png image.png out.png", "There is no recipe in this file; "),
+        ("rerun gone.png image.png out.png", "The picture 'gone.png' does not exist."),
+        ("rerun made.png out.png", "'made.png' was made by DeepDream, which takes image; 0 given."),
+        ("rerun made.png image.png style.png out.png", "'made.png' was made by DeepDream, which takes image; 2 given."),
+        ("rerun made.png image.png made.png", "The output 'made.png' is the picture itself; choose another name."),
+        ("rerun made.png image.png out.mp4", "The output 'out.mp4' has no extension that can be written; "),
+        ("deepdream image.png out.png --look eye", "There is no look 'eye'; did you mean 'eyes'?"),
+    ],
+)
+@pytest.mark.usefixtures("no_work")
+def test_what_cannot_be_made_again_is_one_sentence(arguments, sentence, capsys):
+    made = Image.new("RGB", (20, 16))
+    made.info[NOTE] = '{"recipe": "deepdream", "fields": {}}'
+    save(made, "made.png")
+    assert cli.main(arguments.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(sentence)
+    assert err.count("\n") == 1

@@ -14,6 +14,7 @@ RESTS_ON = {
     *(("networks", below) for below in ("weights", "hub", "trunks", "efficientnet_lite")),
     ("weights", "hub"),
     ("efficientnet_lite", "trunks"),
+    ("video", "images"),
 }
 """The only imports within a floor. Recipes never import each other."""
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageCms, ImageFile
 
 from featviz.errors import ImageError
-from featviz.images import fit, fitted_size, open_picture, resize, to_picture, to_tensor, with_alpha
+from featviz.images import fit, fitted_size, match_colours, mirrored, open_picture, resize, to_picture, to_tensor, with_alpha
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
@@ -137,3 +137,34 @@ def test_fit_scales_the_longest_side_and_keeps_the_aspect():
     assert fitted_size((427, 640), 512) == (342, 512)
     with pytest.raises(ImageError, match="At size 64 this picture would be 64×8 pixels; the network needs at least 32"):
         fit(torch.rand(1, 3, 20, 160), 64, 32)
+
+
+@pytest.mark.parametrize("like", ["colours", "grey", "flat"])
+def test_matched_colours_have_the_mean_and_covariance_of_the_other_picture(like):
+    generator = torch.Generator().manual_seed(0)
+    image = 0.5 + 0.1 * torch.randn(1, 3, 20, 30, generator=generator)
+    other = {
+        "colours": 0.4 + 0.05 * torch.randn(1, 3, 10, 15, generator=generator) @ torch.eye(15),
+        "grey": (0.5 + 0.1 * torch.randn(1, 1, 10, 15, generator=generator)).expand(1, 3, 10, 15),
+        "flat": torch.full((1, 3, 10, 15), 0.3),
+    }[like]
+    pixels, wanted = (match_colours(image, other)[0].flatten(1), other[0].flatten(1))
+    assert torch.allclose(pixels.mean(1), wanted.mean(1), atol=1e-3)
+    assert torch.allclose(pixels.cov(correction=0), wanted.cov(correction=0), atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_grey_or_flat_picture_takes_colours_without_nan(value):
+    other = torch.rand(1, 3, 8, 8)
+    assert match_colours(torch.full((1, 3, 4, 4), value), other).isfinite().all()
+    grey = torch.rand(1, 1, 8, 8).expand(1, 3, 8, 8)
+    assert match_colours(grey, other).isfinite().all()
+    assert torch.allclose(match_colours(other, other), other, atol=1e-3)
+
+
+def test_an_image_that_is_too_narrow_is_continued_by_its_mirror_images():
+    row = torch.arange(5.0).expand(1, 3, 1, 5)
+    larger = mirrored(row, 12)
+    assert larger.shape == (1, 3, 16, 20)
+    assert larger[0, 0, 7].tolist() == [0, 1, 2, 3, 4, 4, 3, 2, 1, 0] * 2
+    assert mirrored(larger, 12) is larger

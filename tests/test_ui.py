@@ -9,16 +9,20 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from featviz import examples, ui
+from featviz import examples, provenance, recipe_of, save, ui
 from featviz.errors import FeatvizError, WeightsError
+from featviz.images import GAP, LABEL, NOTE
 from featviz.recipe import Recipe, bounds, choices, group, param
 from featviz.stream import NETWORKS, RECIPES, Arriving, Estimate, Preview
+from featviz.style import StyleTransfer
 from featviz.ui import words
 from featviz.ui.controls import caption, control, named_after, spoken
 from featviz.ui.forecast import free_memory
+from featviz.ui.links import query_of
 from featviz.ui.looks import FINISHES
 from featviz.ui.masks import OPACITY, mention_stretching, painted
-from featviz.ui.running import SORRY, Engine, Turn
+from featviz.ui.measures import bars
+from featviz.ui.running import SORRY, Engine, Shot, Turn
 from featviz.ui.tab import Tab
 
 FIELDS = [(recipe, name) for recipe in RECIPES.values() for name in recipe.model_fields]
@@ -403,6 +407,60 @@ def test_a_mask_of_another_shape_is_used_with_a_word(capsys, size, said):
     assert capsys.readouterr().out.startswith(said)
 
 
+# Links, and pictures that were made here
+
+
+def test_a_link_is_to_what_is_set(recipe):
+    assert query_of(recipe, *(recipe().model_dump() | {"size": 128}).values()) == f"?recipe={recipe.name}&size=128"
+    with pytest.raises(gr.Error, match="size is 1; expected"):
+        query_of(recipe, *(recipe().model_dump() | {"size": 1}).values())
+
+
+def made(recipe: Recipe, tmp_path) -> dict[str, str]:
+    """A picture with a recipe in it, as the page sends it."""
+    picture = Image.new("RGB", (64, 48))
+    picture.info[NOTE] = provenance.note(recipe, whole=True)
+    save(picture, tmp_path / "made.png")
+    return {"path": str(tmp_path / "made.png")}
+
+
+def test_a_picture_made_here_restores_its_settings_and_undo_those_before(recipe, tmp_path):
+    page, before = tab(recipe), recipe(size=96)
+    update = page.dropped(made(recipe(size=128, seed=7), tmp_path), *before.model_dump().values())
+    assert [update[control] for control in page.controls] == list(recipe(size=128, seed=7).model_dump().values())
+    assert "its settings are restored" in update[page.origin.line]
+    assert (update[page.origin.undo]["visible"], update[page.origin.there]["visible"]) == (True, False)
+    undone = page.undone(update[page.origin.recipe])
+    assert [undone[control] for control in page.controls] == list(before.model_dump().values())
+    assert undone[page.origin.box]["visible"] is False
+
+
+def test_a_picture_made_with_another_recipe_changes_nothing_and_leads_there(recipe, tmp_path):
+    page = tab(recipe)
+    other = next(other for other in RECIPES.values() if other is not recipe)(size=128)
+    update = page.dropped(made(other, tmp_path), *recipe().model_dump().values())
+    assert not set(update) & set(page.controls)
+    assert f"with {other.title}" in update[page.origin.line]
+    assert (update[page.origin.undo]["visible"], update[page.origin.there]["visible"]) == (False, True)
+    assert update[page.origin.recipe] == other
+
+
+def test_a_picture_made_with_what_is_set_only_says_so(recipe, tmp_path):
+    page = tab(recipe)
+    update = page.dropped(made(recipe(), tmp_path), *recipe().model_dump().values())
+    assert not set(update) & set(page.controls)
+    assert "with the settings below" in update[page.origin.line]
+
+
+@pytest.mark.parametrize("note", ["", "{", '{"recipe": "soup"}'])
+def test_any_other_picture_says_nothing_and_changes_nothing(recipe, tmp_path, note):
+    page, picture = tab(recipe), Image.new("RGB", (64, 48))
+    picture.info[NOTE] = note
+    save(picture, tmp_path / "any.png")
+    update = page.dropped({"path": str(tmp_path / "any.png")}, *recipe().model_dump().values())
+    assert update == page.origin.closed()
+
+
 # Which layer?
 
 
@@ -426,6 +484,14 @@ def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, monkeypa
     assert list(sent) == ["image", "guide", "mask"]
 
 
+def test_for_programs_the_sheet_is_one_picture_that_fills_up(pictures):
+    sent = [pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None]
+    first, second = tab(RECIPES["deepdream"]).sheet.answers(sent)
+    assert (first.width, second.width) == (200, 200 + GAP + 200)
+    assert first.height == second.height == LABEL + 150
+    assert recipe_of(second) == RECIPES["deepdream"]()
+
+
 def test_a_sheet_that_is_stopped_shows_nothing_more(pictures):
     sheet, turn = tab(RECIPES["deepdream"]).sheet, Turn()
     run = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None, turn)
@@ -441,7 +507,73 @@ def test_a_sheet_without_a_picture_is_one_sentence():
     assert sentence in update[sheet.status]
 
 
+# While a run goes on
+
+
+def sent(path) -> dict[str, str]:
+    """A picture, as the page sends it."""
+    return {"path": str(path)}
+
+
+PAIR = [sent(examples.FOLDER / name) for name in ("cat.jpg", "great_wave.jpg")]
+
+
+def steerable(recipe: Recipe, *, steer, **pictures: Image.Image) -> Iterator[Preview]:
+    """Shows the style strength that it is asked for, as if it were a distance."""
+    for preview in fake(recipe, **pictures):
+        yield replace(preview, measures={"strength": steer().style_strength})
+
+
+def moved(room: Tab, turn: Turn, **fields) -> None:
+    room.steered(*(StyleTransfer().model_dump() | fields).values(), turn)
+
+
+def test_a_run_under_way_follows_the_controls_and_keeps_on_while_a_number_is_half_typed():
+    room, turn = tab(StyleTransfer, steerable), Turn()
+    run = started(room, PAIR, turn=turn)
+    next(run)
+    assert "<span>1</span>" in next(run)[room.measures]["value"]
+    moved(room, turn, style_strength=3)
+    assert "<span>3</span>" in (shown := next(run)[room.measures]["value"])
+    assert "Style strength, content strength and smoothness can be changed while it works." in shown
+    moved(room, turn, style_strength=None)
+    assert "<span>3</span>" in next(run)[room.measures]["value"]
+
+
+def test_a_run_out_of_reach_is_not_steered_and_the_page_says_so(monkeypatch):
+    said = []
+    monkeypatch.setattr(gr, "Info", said.append)
+    with gr.Blocks(analytics_enabled=False):
+        room = Tab(StyleTransfer, ENGINE.lent(lambda run: run, apart=True), [])
+    turn = Turn()
+    run = started(room, PAIR, turn=turn)
+    next(run), next(run)
+    moved(room, turn)
+    assert said == ["This takes effect in the next run."]
+    assert turn.wanted is None
+
+
+def test_bars_are_half_for_a_distance_of_one_and_names_are_escaped():
+    assert bars({}) == ""
+    shown = bars({"a<b": 1.0, "c": 0.0})
+    assert 'value="0.500"' in shown
+    assert 'value="0.000"' in shown
+    assert "a&lt;b" in shown
+
+
 # After a run
+
+
+def test_a_result_is_refined_at_double_its_size_and_only_once():
+    room = tab(StyleTransfer)
+    shot = Shot(
+        StyleTransfer(size=3000), Image.new("RGB", (32, 32)), next(fake(StyleTransfer(), image=Image.new("RGB", (32, 32))))
+    )
+    start = room.extras[list(StyleTransfer.extras).index("start")]
+    asked = room.refined(shot)
+    assert asked[start] == shot.file()
+    assert asked[room.named["size"]] == 4096
+    assert room.asked()[start] is None
 
 
 def test_going_back_shows_an_earlier_result_and_loses_none(recipe, pictures):
@@ -490,10 +622,10 @@ def test_the_page_has_words_for_every_recipe_and_an_example():
     assert {type(example.recipe) for example in examples.read_all()} == set(RECIPES.values())
 
 
-def test_only_the_recipes_are_public():
+def test_what_is_public_is_meant_to_be():
     demo = ui.build(ENGINE)
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility != "private"}
-    assert public == set(RECIPES)
+    assert public == {*RECIPES, *(f"{name}_sheet" for name in RECIPES if RECIPES[name].picks), "looks", "estimate", "recipe"}
 
 
 def test_every_licence_and_source_is_on_the_page():

@@ -60,9 +60,7 @@ def control(name: str, field: FieldInfo) -> gr.components.Component:
 
 def caption(recipe: Recipe) -> str:
     """What sets a run apart: its fields that are not at their defaults."""
-    values = {name: (getattr(recipe, name), field.default) for name, field in type(recipe).model_fields.items()}
-    changed = {name: value for name, (value, default) in values.items() if value != default}
-    return ", ".join(_said(name, value) for name, value in changed.items()) or "default settings"
+    return ", ".join(_said(name, value) for name, value in recipe.changed.items()) or "default settings"
 
 
 def _said(name: str, value: Any) -> str:
@@ -71,8 +69,13 @@ def _said(name: str, value: Any) -> str:
     return spoken(value) if isinstance(value, str) else f"{label(name).lower()} {value:g}"
 
 
-def named_after(recipe: type[Recipe], call: Callable[[Sequence[Any]], Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-    """`call` as a generator function with the name, signature and docstring of a recipe, for Gradio to read and to publish."""
+def named_after(
+    recipe: type[Recipe], call: Callable[[Sequence[Any]], Iterator[Any]], name: str = "", meaning: str = ""
+) -> Callable[..., Iterator[Any]]:
+    """`call` as a generator function with the signature and docstring of a recipe, for Gradio to read and to publish.
+
+    `name` and `meaning` are the recipe's own where none are given.
+    """
 
     def endpoint(*values: Any) -> Iterator[Any]:
         yield from call(values)
@@ -85,12 +88,12 @@ def named_after(recipe: type[Recipe], call: Callable[[Sequence[Any]], Iterator[A
         inspect.Parameter(role, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=str | None)
         for role in recipe.extras
     ]
-    endpoint.__name__ = endpoint.__qualname__ = recipe.name
+    endpoint.__name__ = endpoint.__qualname__ = name or recipe.name
     endpoint.__signature__ = inspect.Signature(parameters)
     endpoint.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     endpoint.__doc__ = "\n".join(
         [
-            inspect.getdoc(recipe),
+            meaning or inspect.getdoc(recipe),
             "",
             "Args:",
             *(f"    {role}: {meaning}" for role, meaning in recipe.images.items()),

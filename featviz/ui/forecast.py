@@ -15,7 +15,7 @@ from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe, bounds, increment
-from featviz.stream import Estimate
+from featviz.stream import Estimate, duration, gigabytes
 from featviz.ui.running import BEHIND_THE_PAGE, file_of
 
 PATIENCE = 15 * 60
@@ -73,8 +73,7 @@ class Forecast:
         except Exception:
             logger.exception("No estimate.")
             return "", None
-        first = ", once the network has been downloaded" if needed.download else ""
-        said = f"About {duration(needed.seconds)} and {gigabytes(needed.bytes)} on this machine{first}."
+        said = str(needed)
         if fits(needed, free):
             return said, None
         reason = f"there are {gigabytes(free)} free" if needed.bytes > free else f"that is over {duration(PATIENCE)}"
@@ -106,14 +105,3 @@ def free_memory() -> float:
     with suppress(OSError, ValueError):  # No container, or one without a limit ("max").
         free = min(free, float((group / "memory.max").read_text()) - float((group / "memory.current").read_text()))
     return free
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.0f} h"
-
-
-def gigabytes(number: float) -> str:
-    return f"{max(number / 1e9, 0.1):.1f} GB"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
-HEADING = "What is left of each distance: the shorter the bar, the more content the layer."
+HEADING = "How far each layer still is from what it wants: the shorter the bar, the nearer."
 
 
 def bars(measures: Mapping[str, float], hint: str = "") -> str:

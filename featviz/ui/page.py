@@ -1,6 +1,6 @@
 """The page: a tab for each room with its recipes, and the ways from one to another."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +11,8 @@ from featviz import examples
 from featviz.recipe import Recipe
 from featviz.stream import NETWORKS, RECIPES
 from featviz.ui import words
+from featviz.ui.endpoints import publish
+from featviz.ui.links import followed
 from featviz.ui.running import BEHIND_THE_PAGE, Engine, Runner, Shot
 from featviz.ui.tab import Tab
 from featviz.ui.video import VideoTab
@@ -50,7 +52,10 @@ def build(
             for other in tabs:
                 if button := tab.ways.get(other.recipe.name):
                     sent = partial(_sent, doors, other)
-                    button.click(sent, tab.latest, [*doors.outputs, other.pictures[0]], queue=False, **BEHIND_THE_PAGE)
+                    changed = [*doors.outputs, other.pictures[0], *other.origin.outputs]
+                    button.click(sent, tab.latest, changed, queue=False, **BEHIND_THE_PAGE)
+        _let_in(demo, doors, tabs)
+        publish(looks, engine.estimate)
         _footer(folder)
     return demo
 
@@ -93,7 +98,25 @@ def inner_title(recipe: type[Recipe]) -> str:
 
 def _sent(doors: Doors, tab: Tab, shot: Shot) -> dict:
     """A result as the first picture of another recipe, whose tab opens."""
-    return doors.opened(tab.recipe) | {tab.pictures[0]: shot.file()}
+    return doors.opened(tab.recipe) | tab.received(shot)
+
+
+def _let_in(demo: gr.Blocks, doors: Doors, tabs: Sequence[Tab]) -> None:
+    """Settings that bring their tab with them: of a link that was followed, or of a picture made with another recipe."""
+    by_recipe = {tab.recipe: tab for tab in tabs}
+    outputs = [*doors.outputs, *(component for tab in tabs for component in (*tab.settable, *tab.origin.outputs))]
+
+    def opened(recipe: Recipe) -> dict:
+        tab = by_recipe[type(recipe)]
+        return doors.opened(tab.recipe) | tab.set(recipe) | tab.origin.closed()
+
+    def visited(request: gr.Request) -> dict:
+        restored = followed(request)
+        return opened(restored.recipe) if restored else {doors.outer: gr.skip()}
+
+    demo.load(visited, None, outputs, **BEHIND_THE_PAGE)
+    for tab in tabs:
+        tab.origin.there.click(opened, tab.origin.recipe, outputs, queue=False, **BEHIND_THE_PAGE)
 
 
 def _footer(folder: Path) -> None:

@@ -6,16 +6,21 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
+from PIL import Image
 
-from featviz.recipe import Recipe
+from featviz.recipe import Recipe, differing
+from featviz.stream import on_one_sheet
 from featviz.ui import words
-from featviz.ui.controls import label
+from featviz.ui.controls import label, named_after
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Turn, arriving, checked, line
 
 SCROLL = """(...values) => {{
     setTimeout(() => document.querySelector("#{}_sheet")?.scrollIntoView({{behavior: "smooth", block: "nearest"}}), 300);
     return values;
 }}"""
+
+
+MEANING = "Small versions of one run, labelled, on one picture: try before you commit."
 
 
 class Sheet:
@@ -54,6 +59,11 @@ class Sheet:
         self.stop.click(None, cancels=[run]).then(self.stopped, self.turn, outputs, **at_once)
         self.close.click(lambda: gr.update(visible=False), None, self.box, **at_once)
         self.gallery.select(self.chosen, self.shown, list(self.picks.values()), **at_once)
+        gr.Button(visible=False).click(
+            named_after(self.recipe, self.answers, f"{self.recipe.name}_sheet", MEANING),
+            [*pictures, *controls.values(), *extras], gr.Image(label="Result", format="png", visible=False),
+            api_name=f"{self.recipe.name}_sheet", preprocess=False, **RUNS_AT_ONCE,
+        )  # fmt: skip
 
     def opened(self) -> dict:
         return {
@@ -87,6 +97,12 @@ class Sheet:
             raise
         yield self.over(words.TRIED_OUT[self.recipe.name])
 
+    def answers(self, sent: Sequence[Any]) -> Iterator[Image.Image]:
+        """For programs: one picture of them all, as it fills up."""
+        recipe, pictures = checked(self.recipe, sent)
+        for preview in on_one_sheet(recipe, self.try_out(recipe, **pictures)):
+            yield preview.picture
+
     def stopped(self, turn: Turn) -> dict:
         turn.rest()
         return self.over("Stopped; those so far can be chosen.")
@@ -97,12 +113,3 @@ class Sheet:
     def chosen(self, shown: list[Recipe], event: gr.SelectData) -> dict:
         """The fields of the picture that was clicked."""
         return {control: getattr(shown[event.index], name) for name, control in self.picks.items()}
-
-
-def differing(variant: Recipe) -> str:
-    """What sets a variant apart, in few words: a layer without its network, which is the same for all."""
-    values = {name: getattr(variant, name) for name in variant.picks}
-    return ", ".join(
-        value.rpartition("/")[2] if isinstance(value, str) else f"{label(name).lower()} {value:g}"
-        for name, value in values.items()
-    )

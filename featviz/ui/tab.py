@@ -15,6 +15,7 @@ from featviz.stream import RECIPES, Preview
 from featviz.ui import words
 from featviz.ui.controls import caption, control, enumeration, label, named_after
 from featviz.ui.forecast import Forecast
+from featviz.ui.links import CopyLink, Origin
 from featviz.ui.looks import Looks, example_cards
 from featviz.ui.masks import Painting, mention_stretching, painted
 from featviz.ui.measures import bars
@@ -63,6 +64,7 @@ class Tab:
         with gr.Row():
             height = 240 if len(recipe.images) > 1 else 280
             self.pictures = [self._picture(role, meaning, height=height) for role, meaning in recipe.images.items()]
+        self.origin = Origin()
         self.painting = Painting(self.pictures[0], recipe.name) if "mask" in recipe.extras else None
         self.looks = Looks(recipe, looks)
         self.named = self._controls([""])
@@ -77,6 +79,7 @@ class Tab:
         self.extras = [self.extras[role] for role in recipe.extras]
         self.go = gr.Button(words.RUN[recipe.name], variant="primary")
         self.forecast = Forecast(recipe, self.engine.estimate)
+        self.link = CopyLink()
 
     def _controls(self, groups: Sequence[str]) -> dict[str, gr.components.Component]:
         """The controls of some groups, each under its title, with the pictures that belong there."""
@@ -87,7 +90,7 @@ class Tab:
             for name, field in self.recipe.model_fields.items():
                 if group(field) == title:
                     made[name] = control(name, field)
-                    if (name,) == self.recipe.picks[-1:]:
+                    if (name,) == self.recipe.picks[:1]:
                         self.which = gr.Button(words.TRY_OUT[self.recipe.name], size="sm", elem_classes="quiet")
             for role in self.recipe.extras:
                 if BESIDE.get(role) == title:
@@ -166,10 +169,17 @@ class Tab:
         for name in live(self.recipe):
             self.named[name].change(self.steered, [*self.controls, self.turn], trigger_mode="always_last", **at_once)
         if self.again:
-            self.again.click(lambda shot: shot.file(), self.latest, self.pictures[0], **at_once)
+            self.again.click(self.received, self.latest, [self.pictures[0], *self.origin.outputs], **at_once)
         self.earlier.select(self.back, [self.latest, self.kept, self.turn], outputs, **at_once)
         self.looks.events(self.named)
         self.forecast.events(self.pictures[0], self.named, [*runs, stopped])
+        self.link.events(self.recipe, self.named)
+        for picture in self.pictures:
+            picture.upload(
+                self.dropped, [picture, *self.controls], [*self.origin.outputs, *self.settable], preprocess=False, **at_once
+            )
+            picture.clear(self.origin.closed, None, self.origin.outputs, **at_once)
+        self.origin.undo.click(self.undone, self.origin.recipe, [*self.origin.outputs, *self.settable], **at_once)
         if self.painting:
             self.painting.events()
         if self.sheet:
@@ -183,7 +193,7 @@ class Tab:
 
     def _filled(self) -> list[gr.components.Component]:
         """What an example fills."""
-        inputs = [*self.pictures, *self.controls, *self.extras, *self.looks.outputs, self.looks.finish]
+        inputs = [*self.pictures, *self.extras, *self.settable, *self.origin.outputs]
         return [*inputs, *self.painting.outputs] if self.painting else inputs
 
     def _endpoint(self) -> None:
@@ -228,10 +238,31 @@ class Tab:
     def filled(self, example: Example) -> dict:
         """An example in the inputs, about to run."""
         files = [example.pictures.get(role) for role in (*self.recipe.images, *self.recipe.extras)]
-        inputs = [*self.pictures, *self.extras, *self.controls]
-        values = [*(file and str(file) for file in files), *example.recipe.model_dump().values()]
+        chosen = {picture: file and str(file) for picture, file in zip([*self.pictures, *self.extras], files, strict=True)}
         painting = self.painting.closed() if self.painting else {}
-        return dict(zip(inputs, values, strict=True)) | painting | self.looks.replaced(example.recipe) | self.waiting()
+        return chosen | painting | self.set(example.recipe) | self.origin.closed() | self.waiting()
+
+    def set(self, recipe: Recipe) -> dict:
+        """The settings of a recipe, wherever they come from."""
+        return {self.named[name]: value for name, value in recipe} | self.looks.replaced(recipe)
+
+    @property
+    def settable(self) -> list[gr.components.Component]:
+        """What `set` sets."""
+        return [*self.controls, *self.looks.outputs, self.looks.finish]
+
+    def dropped(self, sent: Mapping[str, Any] | None, *values: Any) -> dict:
+        """A picture was chosen. One that was made here brings its settings along."""
+        said, recipe = self.origin.found(self.recipe, sent, values)
+        return said | (self.set(recipe) if recipe else {})
+
+    def undone(self, before: Recipe) -> dict:
+        """The settings before it did."""
+        return self.set(before) | self.origin.closed()
+
+    def received(self, shot: Shot) -> dict:
+        """A result as the first picture. It keeps the settings that are there."""
+        return {self.pictures[0]: shot.file()} | self.origin.closed()
 
     def asked(self, editor: Mapping[str, Any] | None = None) -> dict:
         """A run was asked for. What has been painted by now is its mask; no result is gone on from."""

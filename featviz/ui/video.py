@@ -12,6 +12,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from featviz import provenance
 from featviz.recipe import Recipe
 from featviz.stream import Preview
 from featviz.ui.running import Shot, sentences
@@ -22,9 +23,9 @@ from featviz.video import Video
 class Film:
     """The file of a run that makes a video: in a folder of its own while it grows, then in Gradio's cache."""
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, pictures: Mapping[str, Image.Image]):
         self._folder = tempfile.TemporaryDirectory()
-        self._video = Video(Path(self._folder.name) / f"featviz_{recipe.name}.mp4", recipe.fps)
+        self._video = Video(Path(self._folder.name) / f"featviz_{recipe.name}.mp4", recipe.fps, provenance.note(recipe, pictures))
         self._finished: str | None = None
         self._lock = Lock()
 
@@ -85,7 +86,7 @@ class VideoTab(Tab):
         yield shot.file()
 
     def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image], **steering: Callable[[], Recipe]) -> Iterator[Shot]:
-        film, preview = Film(recipe), None
+        film, preview = Film(recipe, pictures), None
         try:
             for shot in super()._shots(recipe, pictures, **steering):
                 preview = shot.preview

@@ -5,7 +5,7 @@ TAGLINE = "See what a convolutional network sees."
 
 RUN = {"deepdream": "Start dreaming", "deepdream_zoom": "Start the journey", "style_transfer": "Start painting"}
 
-PAINT = {"deepdream": "dream", "deepdream_zoom": "dream", "style_transfer": "paint in the style"}
+PAINT = {"deepdream": "dream", "deepdream_zoom": "dream", "style_transfer": "use the style"}
 """What is done where a visitor paints."""
 
 TRY_OUT = {"deepdream": "Which layer? Show me", "style_transfer": "How strong, how large? Show me"}

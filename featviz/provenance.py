@@ -1,0 +1,156 @@
+"""Where a result comes from: its recipe as JSON inside every picture and video, and as a link.
+
+This is the only file that knows either form. Whatever is read is foreign: it is checked as any other input is.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from featviz import images, video
+from featviz.errors import FieldError, ImageError, InputError, nearest, short
+from featviz.networks import NETWORKS
+from featviz.recipe import Recipe
+from featviz.version import __version__
+
+Recipes = Mapping[str, type[Recipe]]
+"""Those that can be read, by their names: `featviz.RECIPES`."""
+
+LONGEST = 100_000
+"""Characters of a note that are looked at; ours has about a thousand."""
+
+NOT_OURS = re.compile(r"_.*|view|utm_.*|\w*clid")
+"""What Gradio and social networks append to the links of any page."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A recipe that was read, and in a sentence each what of it could not be."""
+
+    recipe: Recipe
+    remarks: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    """The roles of the pictures beside the needed ones that it was made with, e.g. "mask"."""
+
+
+# As JSON
+
+
+def as_json(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as {"recipe": name, "fields": {name: value}}, the form in which programs and files pass it on."""
+    return {"recipe": recipe.name, "fields": recipe.model_dump()}
+
+
+def note(recipe: Recipe, pictures: Iterable[str] = (), *, whole: bool | None = None) -> str:
+    """What a result says of itself: the recipe, featviz's version, and the network with the sha256 of its weights.
+
+    `pictures` are the roles of those it was made of, e.g. "image" and "mask"; nothing else of them enters. `whole` is whether it is what a run comes to that nobody stops or steers; None where that is not known yet.
+    """
+    origin = {"network": recipe.network_name, "weights": NETWORKS[recipe.network_name].weights.sha256}
+    said = {"featviz": __version__, **as_json(recipe), **origin, "pictures": list(pictures)}
+    return json.dumps(said if whole is None else {**said, "whole": whole})
+
+
+def read(file: images.Picture, recipes: Recipes) -> Restored:
+    """The recipe in a picture or a video that featviz made.
+
+    Raises:
+        InputError: there is no such file, or no recipe in it.
+    """
+    return restore(find(file), recipes)
+
+
+def find(file: images.Picture) -> str:
+    """The note in a picture or a video, "" where there is none. Raises ImageError where there is no such file."""
+    try:
+        return images.read_note(file)
+    except ImageError:
+        if isinstance(file, (str, Path)) and Path(file).is_file():
+            return video.read_note(file)
+        raise
+
+
+def restore(text: str, recipes: Recipes) -> Restored:
+    """The recipe in a note.
+
+    Raises:
+        InputError: it holds none.
+    """
+    if not text:
+        raise InputError("There is no recipe in this file; the PNG, JPEG, WebP, MP4 and GIF files that featviz writes have one.")
+    try:
+        data = json.loads(text) if len(text) <= LONGEST else None
+    except (ValueError, RecursionError):
+        data = None
+    restored = from_json(data, recipes)
+    roles = data.get("pictures")
+    extras = tuple(role for role in restored.recipe.extras if isinstance(roles, list) and role in roles)
+    return replace(restored, remarks=(*restored.remarks, *_differences(restored.recipe, data)), extras=extras)
+
+
+def from_json(data: object, recipes: Recipes) -> Restored:
+    """The recipe out of its JSON; a field that cannot be used keeps its default, with a remark.
+
+    Raises:
+        InputError: it is nothing of the kind, or there is no recipe of that name.
+    """
+    if not isinstance(data, dict) or "recipe" not in data or not isinstance(data.get("fields", {}), dict):
+        raise InputError('This is no recipe; expected {"recipe": name, "fields": {name: value}}.')
+    return _accepted(_kind(data["recipe"], recipes), data.get("fields", {}))
+
+
+def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
+    """What is known to keep a run of this recipe from giving the same picture here."""
+    here = NETWORKS[recipe.network_name].weights.sha256
+    if data.get("featviz", __version__) != __version__:
+        yield f"It was made by featviz {short(data['featviz'])}; this is {__version__}, whose results may differ."
+    elif data.get("weights", here) != here:
+        yield f"It was made with other weights of {NETWORKS[recipe.network_name].title}; the result will differ."
+    if data.get("whole") is False:
+        yield "It is not what a whole run with these settings comes to."
+
+
+# As a link
+
+
+def link(recipe: Recipe) -> str:
+    """A recipe as the query of a link, e.g. `?recipe=deepdream&steps=8`: its name, and what differs from the defaults."""
+    return "?" + urlencode({"recipe": recipe.name, **recipe.changed}, quote_via=quote, safe="/:,")
+
+
+def follow(query: Mapping[str, str], recipes: Recipes) -> Restored | None:
+    """The recipe of a link that was followed; None for one that says nothing to us.
+
+    Raises:
+        InputError: it is none of ours, or of a recipe that is not there.
+    """
+    said = {name: value for name, value in query.items() if not NOT_OURS.fullmatch(name)}
+    if not said:
+        return None
+    if "recipe" not in said:
+        raise InputError("This link names no recipe, so everything is as usual.")
+    kind = _kind(said.pop("recipe"), recipes)
+    return _accepted(kind, said)
+
+
+def _kind(name: object, recipes: Recipes) -> type[Recipe]:
+    if name not in list(recipes):
+        raise InputError(f"There is no recipe '{short(name)}'; {nearest(name, list(recipes))}")
+    return recipes[name]
+
+
+def _accepted(kind: type[Recipe], fields: Mapping[str, Any]) -> Restored:
+    """As many of the fields as can be used, taken one by one, since each has to go with those before it."""
+    good, remarks = {}, []
+    for name in sorted(fields, key=[*kind.model_fields, *fields].index):
+        try:
+            kind(**good, **{name: fields[name]})
+        except FieldError as error:
+            remarks.append(short(error, 300))
+        else:
+            good[name] = fields[name]
+    return Restored(kind(**good), tuple(remarks))

@@ -1,0 +1,74 @@
+"""What programs can ask for beside a run: the looks, an estimate, and the recipe in a file. All speak of a recipe alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from featviz import provenance
+from featviz.errors import InputError
+from featviz.examples import Look
+from featviz.images import SMALLEST_SIDE
+from featviz.stream import RECIPES
+from featviz.ui.forecast import Estimator
+from featviz.ui.running import file_of, sentences
+
+
+def publish(looks: list[Look], estimator: Estimator) -> None:
+    """The endpoints, which are MCP tools as well: the functions' names, annotations and docstrings are what is published."""
+
+    def looks_() -> list[dict]:
+        """Named looks to start from, each a recipe to call with its fields.
+
+        Returns:
+            For each look its name and title, and its recipe: {"name", "title", "recipe", "fields"}.
+        """
+        return [{"name": look.name, "title": look.title, **provenance.as_json(look.recipe)} for look in looks]
+
+    def estimate(recipe: str, fields: dict, width: int = 0, height: int = 0) -> dict:
+        """What a run would take on this machine, without running it.
+
+        Args:
+            recipe: Name of the recipe, e.g. 'deepdream'.
+            fields: Its parameters by their names; those left out keep their defaults.
+            width: Of the first picture, in pixels; 0 for a recipe that needs none.
+            height: Of the first picture, in pixels; 0 for a recipe that needs none.
+
+        Returns:
+            The seconds it takes, the bytes of memory, and both in words: {"seconds", "bytes", "words"}.
+        """
+        with sentences():
+            restored = provenance.from_json({"recipe": recipe, "fields": fields}, RECIPES)
+            if restored.remarks:
+                raise InputError(restored.remarks[0])
+            if restored.recipe.images and min(width, height) < SMALLEST_SIDE:
+                raise InputError(f"The first picture is {width}×{height} pixels; each side needs at least {SMALLEST_SIDE}.")
+            needed = estimator(restored.recipe, (width, height) if restored.recipe.images else None)
+            return {"seconds": needed.seconds, "bytes": needed.bytes, "words": str(needed)}
+
+    def recipe(file: str) -> dict:
+        """The recipe by which a picture or a video was made, out of the file itself.
+
+        Args:
+            file: A PNG, JPEG, WebP, MP4 or GIF that featviz made.
+
+        Returns:
+            The recipe, to be called with its fields, and what is known against the same result:
+            {"recipe", "fields", "remarks"}.
+        """
+        with sentences():
+            restored = provenance.read(_uploaded(file), RECIPES)
+            return {**provenance.as_json(restored.recipe), "remarks": list(restored.remarks)}
+
+    looks_.__name__ = "looks"
+    gr.api(looks_, api_name="looks", queue=False)
+    gr.api(estimate, api_name="estimate")
+    gr.Button(visible=False).click(
+        recipe, gr.File(label="File", visible=False), gr.JSON(label="Recipe", visible=False), api_name="recipe", preprocess=False,
+    )  # fmt: skip
+
+
+def _uploaded(sent: Mapping[str, Any] | None) -> str:
+    if sent is None:
+        raise gr.Error("There is no file yet: send one that featviz made.", print_exception=False)
+    return file_of(sent)

@@ -1,0 +1,312 @@
+"""A recipe survives every way out and back in, whatever its fields; and whatever else is read is refused in a sentence."""
+
+import json
+import string
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import featviz
+from featviz import cli, images, provenance, video
+from featviz.errors import InputError, short
+from featviz.networks import ADDRESSES, NETWORKS, class_names, split
+from featviz.provenance import Restored
+from featviz.recipe import Recipe, bounds, choices
+from featviz.stream import RECIPES
+
+quick = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+
+TEXTS = st.sampled_from(["", "3, 7", *class_names()[:3], *(f"{split(address)[1]}: 0.5" for address in ADDRESSES)]) | st.text()
+
+
+def values(field) -> st.SearchStrategy:
+    """Anything that a field accepts, and for text also what it does not."""
+    if choices(field):
+        return st.sampled_from(choices(field))
+    low, high = bounds(field)
+    return {
+        bool: st.booleans(), int: st.integers(low, high), float: st.floats(low, high, allow_nan=False), str: TEXTS,
+    }[field.annotation]  # fmt: skip
+
+
+def recipes_of(kind: type[Recipe]) -> st.SearchStrategy[Recipe]:
+    """Recipes of any fields; those that do not go together have been left out."""
+    fields = st.fixed_dictionaries({}, optional={name: values(field) for name, field in kind.model_fields.items()})
+    return fields.map(lambda chosen: provenance.from_json({"recipe": kind.name, "fields": chosen}, RECIPES).recipe)
+
+
+recipes = st.one_of([recipes_of(kind) for kind in RECIPES.values()])
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def every_recipe(test):
+    return pytest.mark.parametrize("kind", RECIPES.values(), ids=RECIPES)(test)
+
+
+# Round trips
+
+
+@every_recipe
+@quick
+@given(data=st.data())
+def test_through_json(kind, data):
+    recipe = data.draw(recipes_of(kind))
+    assert provenance.restore(provenance.note(recipe, whole=True), RECIPES) == Restored(recipe)
+
+
+@every_recipe
+@quick
+@given(data=st.data())
+def test_through_a_link(kind, data):
+    recipe = data.draw(recipes_of(kind))
+    link = provenance.link(recipe)
+    assert set(link) <= set(string.ascii_letters + string.digits + "-._~/:,?&=%")
+    query = dict(parse_qsl(link[1:], keep_blank_values=True, strict_parsing=True))
+    assert set(query) == {"recipe", *recipe.changed}
+    assert provenance.follow(query, RECIPES) == Restored(recipe)
+
+
+@every_recipe
+@quick
+@given(data=st.data())
+def test_through_the_command_line(kind, data):
+    recipe = data.draw(recipes_of(kind))
+    typed = [f"--{name.replace('_', '-')}={value}" for name, value in recipe.changed.items()]
+    arguments = cli.parser().parse_args([kind.name.replace("_", "-"), *kind.images, "out.png", *typed])
+    assert cli._settings(kind, vars(arguments)) == recipe
+
+
+@pytest.mark.parametrize("extension", images.FORMATS)
+def test_through_a_picture(extension, tmp_path_factory):
+    file = tmp_path_factory.mktemp("made") / f"made{extension}"
+
+    @quick
+    @given(recipe=recipes)
+    def check(recipe):
+        picture = Image.new("RGB", (20, 16), (200, 100, 50))
+        picture.info[images.NOTE] = provenance.note(recipe)
+        images.save(picture, file)
+        assert featviz.recipe_of(file) == recipe
+
+    check()
+
+
+@pytest.mark.parametrize("extension", video.FORMATS)
+def test_through_a_video(extension, tmp_path):
+    recipe = RECIPES["deepdream_zoom"](channels="1, 2", seconds=1.5)
+    file = tmp_path / f"made{extension}"
+    with video.Video(file, 8, provenance.note(recipe)) as made:
+        for grey in (0, 200):
+            made.write(Image.new("RGB", (32, 32), (grey, grey, grey)))
+    assert featviz.recipe_of(file) == recipe
+    if extension != ".mp4":
+        with Image.open(file) as animation:
+            shown = []
+            for number in range(animation.n_frames):
+                animation.seek(number)
+                shown.append(animation.convert("L").getpixel((9, 9)))
+        assert shown == pytest.approx([0, 200], abs=3)
+
+
+@every_recipe
+def test_a_plain_recipe_s_link_is_its_name(kind):
+    assert provenance.link(kind()) == f"?recipe={kind.name}"
+    assert "recipe" not in kind.model_fields  # Or a link could not tell them apart.
+
+
+# What a result says
+
+
+@every_recipe
+def test_a_note_names_network_weights_and_version(kind):
+    recipe = kind()
+    said = json.loads(provenance.note(recipe, ["image"], whole=True))
+    assert said == {
+        "featviz": featviz.__version__,
+        "recipe": kind.name,
+        "fields": recipe.model_dump(),
+        "network": recipe.network_name,
+        "weights": NETWORKS[recipe.network_name].weights.sha256,
+        "pictures": ["image"],
+        "whole": True,
+    }
+
+
+QUICK = {"layer": "efficientnet_lite0/block1", "size": 64, "steps": 2, "octaves": 1}
+
+
+@pytest.fixture
+def private(tmp_path) -> Path:
+    """A picture with a name, a place, comments and a recipe of its own in it."""
+    exif = Image.Exif()
+    exif[0x010E] = "private description"
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8825)[2] = (59.0, 20.0, 30.0)
+    exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0{private comment}"
+    text = PngInfo()
+    text.add_text("Author", "private author")
+    text.add_text(images.NOTE, '{"private": "note"}')
+    file = tmp_path / "private name.png"
+    Image.effect_mandelbrot((64, 48), (-2, -1.2, 1, 1.2), 60).convert("RGB").save(file, exif=exif, pnginfo=text)
+    return file
+
+
+@pytest.mark.parametrize("extension", images.FORMATS)
+def test_a_result_carries_its_own_recipe_and_nothing_of_the_picture_s(extension, private, tmp_path):
+    recipe = RECIPES["deepdream"](**QUICK)
+    out = tmp_path / f"out{extension}"
+    featviz.save(featviz.run(recipe, image=private), out)
+    assert featviz.recipe_of(out) == recipe
+    assert b"private" not in out.read_bytes()
+    with Image.open(out) as made:
+        assert dict(made.getexif().get_ifd(0x8825)) == {}
+
+
+@pytest.mark.parametrize("extension", video.FORMATS)
+def test_the_same_recipe_gives_the_same_bytes_of_a_video_and_nothing_of_the_picture_s(extension, private, tmp_path):
+    recipe = RECIPES["deepdream_zoom"](**QUICK, seconds=0.2)
+    files = [tmp_path / f"{name}{extension}" for name in "ab"]
+    for file in files:
+        *_, _ = featviz.film(recipe, file, image=private)
+    a, b = (file.read_bytes() for file in files)
+    assert a == b
+    assert b"private" not in a
+    assert featviz.recipe_of(files[0]) == recipe
+
+
+def test_a_picture_on_the_way_says_that_it_is_not_the_last(private):
+    previews = list(featviz.stream(RECIPES["deepdream"](**QUICK), every=0, image=private))
+    said = [provenance.read(preview.picture, RECIPES).remarks for preview in previews]
+    assert said == [("It is not what a whole run with these settings comes to.",), ()]
+
+
+def test_a_picture_that_was_steered_says_how_it_ended_and_that_it_was():
+    class Steered(RECIPES["style_transfer"]):
+        steps: int = featviz.recipe.param(2, "Steps.", ge=1, le=9)
+        style_strength: float = featviz.recipe.param(1.0, "Style.", ge=0, le=10, live=True)
+
+    asked, wanted = (Steered(network="efficientnet_lite0", size=64, scales=1, style_strength=strength) for strength in (1, 3))
+    picture = Image.effect_mandelbrot((64, 48), (-2, -1.2, 1, 1.2), 60)
+    *_, last = featviz.stream(asked, steer=lambda: wanted, content=picture, style=picture)
+    restored = provenance.read(last.picture, {"style_transfer": Steered})
+    assert (restored.recipe, len(restored.remarks)) == (wanted, 1)
+
+
+# What else may come
+
+
+NOTE = {"recipe": "deepdream", "fields": {"steps": 9}}
+
+
+@pytest.mark.parametrize(
+    ("more", "remark"),
+    [
+        ({}, None),
+        ({"another": 1}, None),
+        ({"featviz": "0.0.1"}, "It was made by featviz 0.0.1; this is "),
+        ({"weights": "abc"}, "It was made with other weights of VGG-19; "),
+        ({"fields": {"steps": 9, "swirl": 1}}, "DeepDream has no parameter 'swirl'; "),
+        ({"fields": {"steps": 9, "size": "large"}}, "size is 'large'; expected a whole number from "),
+        ({"fields": {"steps": 9, "more_layers": "block3: 1"}}, "VGG-19 has no layer 'block3'; "),
+        ({"fields": {"steps": 9, "self": 1}}, "DeepDream has no parameter 'self'; "),
+    ],
+)
+def test_what_of_a_note_cannot_be_used_is_a_remark_and_the_rest_holds(more, remark):
+    restored = provenance.restore(json.dumps(NOTE | more), RECIPES)
+    assert restored.recipe == RECIPES["deepdream"](steps=9)
+    assert [said[: len(remark)] for said in restored.remarks] == [remark] if remark else restored.remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "There is no recipe in this file; "),
+        ("{", "This is no recipe; expected "),
+        ("[1]", "This is no recipe; expected "),
+        ('{"fields": {}}', "This is no recipe; expected "),
+        ('{"recipe": "deepdream", "fields": 3}', "This is no recipe; expected "),
+        ('{"recipe": ["deepdream"]}', "There is no recipe '['deepdream']'; "),
+        ('{"recipe": "deepdreem"}', "There is no recipe 'deepdreem'; did you mean 'deepdream'?"),
+        ("[" * 50_000, "This is no recipe; expected "),
+        ('{"recipe": "deepdream"}' + " " * provenance.LONGEST, "This is no recipe; expected "),
+    ],
+)
+def test_what_is_no_note_is_one_sentence(text, sentence):
+    with pytest.raises(InputError) as raised:
+        provenance.restore(text, RECIPES)
+    assert str(raised.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("query", "recipe", "remarks"),
+    [
+        ({}, None, 0),
+        ({"__theme": "dark", "view": "api", "utm_source": "x", "fbclid": "y"}, None, 0),
+        ({"recipe": "deepdream", "fbclid": "y"}, RECIPES["deepdream"](), 0),
+        ({"recipe": "deepdream", "steps": "9", "detail": "false"}, RECIPES["deepdream"](steps=9, detail=False), 0),
+        ({"recipe": "deepdream", "steps": "900", "size": "128"}, RECIPES["deepdream"](size=128), 1),
+        ({"recipe": "deepdream", "sead": "9", "size": "128"}, RECIPES["deepdream"](size=128), 1),
+    ],
+)
+def test_a_link_says_what_it_can(query, recipe, remarks):
+    followed = provenance.follow(query, RECIPES)
+    assert (followed and followed.recipe) == recipe
+    assert len(followed.remarks if followed else ()) == remarks
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ({"recipe": "dream"}, "There is no recipe 'dream'; did you mean 'deepdream'?"),
+        ({"steps": "9"}, "This link names no recipe, so everything is as usual."),
+    ],
+)
+def test_a_link_to_nowhere_is_one_sentence(query, sentence):
+    with pytest.raises(InputError) as raised:
+        provenance.follow(query, RECIPES)
+    assert str(raised.value) == sentence
+
+
+names = st.sampled_from([name for kind in RECIPES.values() for name in kind.model_fields]) | st.text(max_size=8)
+
+
+@settings(quick, max_examples=100)
+@given(fields=st.dictionaries(names, any_json, max_size=4), name=st.sampled_from([*RECIPES]) | any_json, text=st.text())
+def test_nothing_that_is_read_does_any_harm(fields, name, text):
+    for read in (
+        lambda: provenance.restore(text, RECIPES),
+        lambda: provenance.restore(json.dumps({"recipe": name, "fields": fields, "featviz": name}), RECIPES),
+        lambda: provenance.follow({"recipe": str(name), **{key: str(value) for key, value in fields.items()}}, RECIPES),
+    ):
+        try:
+            restored = read()
+        except InputError as error:
+            said = [str(error)]
+        else:
+            said = restored.remarks if restored else []
+        assert all(len(sentence.encode()) < 2000 for sentence in said)
+
+
+def test_a_value_of_any_length_fits_into_a_sentence():
+    assert short("a" * 100) == "a" * 60 + "…"
+    assert short("\ud800") == "?"
+
+
+@pytest.mark.parametrize("kind", ["text", "picture", "gone", "other comment"])
+def test_a_file_without_a_recipe_is_one_sentence(kind, tmp_path):
+    file = tmp_path / "file.jpg"
+    if kind == "text":
+        file.write_text("Nothing.")
+    elif kind != "gone":
+        Image.new("RGB", (20, 20)).save(file, comment=b"from a camera" if kind == "other comment" else b"")
+    with pytest.raises(InputError, match="does not exist" if kind == "gone" else "There is no recipe in this file"):
+        featviz.recipe_of(file)

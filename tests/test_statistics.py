@@ -1,0 +1,139 @@
+"""The statistics of a style against slow, obvious versions, their gradients against finite differences."""
+
+import pytest
+import torch
+
+from featviz.statistics import (
+    STATISTICS,
+    blend,
+    covariance,
+    covariance_distance,
+    gram,
+    gram_distance,
+    mean,
+    moments,
+    wasserstein_distance,
+)
+
+generator = torch.Generator().manual_seed(0)
+HERE, THERE = (torch.randn(1, 4, height, 6, dtype=torch.float64, generator=generator) for height in (5, 7))
+WHERE = torch.rand(1, 1, 5, 6, dtype=torch.float64, generator=generator)
+
+
+def slow_moments(activations, where):
+    """(total weight, mean, mean product), position by position."""
+    _, channels, height, width = activations.shape
+    total, first, second = 0.0, torch.zeros(channels).double(), torch.zeros(channels, channels).double()
+    for y in range(height):
+        for x in range(width):
+            weight = where[0, 0, y, x]
+            total += weight
+            first += weight * activations[0, :, y, x]
+            for i in range(channels):
+                for j in range(channels):
+                    second[i, j] += weight * activations[0, i, y, x] * activations[0, j, y, x]
+    return total, first / total, second / total
+
+
+def root(matrix):
+    """The symmetric square root by Newton's iteration."""
+    found = torch.eye(len(matrix), dtype=matrix.dtype)
+    for _ in range(60):
+        found = (found + torch.linalg.solve(found, matrix)) / 2
+    return found
+
+
+@pytest.mark.parametrize("where", [None, WHERE])
+def test_moments_are_what_position_by_position_gives(where):
+    sums = moments(HERE, where)
+    total, first, second = slow_moments(HERE, torch.ones_like(WHERE) if where is None else where)
+    assert sums[0, 0].item() == pytest.approx(float(total))
+    assert torch.allclose(mean(sums), first)
+    assert torch.allclose(gram(sums), second)
+    assert torch.allclose(covariance(sums), second - first[:, None] * first[None, :])
+
+
+def test_moments_forget_arrangement_and_size_and_add_up_over_the_parts_of_an_image():
+    shuffled = HERE.flatten(2)[..., torch.randperm(30)].view_as(HERE)
+    assert torch.allclose(moments(shuffled), moments(HERE))
+    assert torch.allclose(gram(moments(HERE.repeat(1, 1, 2, 3))), gram(moments(HERE)))
+    assert torch.allclose(moments(HERE[:, :, :2]) + moments(HERE[:, :, 2:]), moments(HERE))
+
+
+def test_moments_of_a_region_are_those_of_its_positions_alone():
+    half = torch.zeros_like(WHERE)
+    half[..., :2] = 1
+    assert torch.allclose(moments(HERE, half), moments(HERE[..., :2]))
+
+
+def test_a_style_blended_with_itself_is_itself_and_two_styles_meet_in_between():
+    one, other = moments(HERE), moments(THERE)
+    assert torch.allclose(gram(blend(one, one, 0.3)), gram(one))
+    assert torch.allclose(gram(blend(one, other, 0.25)), 0.75 * gram(one) + 0.25 * gram(other))
+    assert torch.allclose(mean(blend(one, other, 1.0)), mean(other))
+
+
+def test_distances_equal_their_formulas_written_out():
+    one, other = moments(HERE), moments(THERE)
+    energy = (gram(other) ** 2).sum()
+    assert gram_distance(other)(one).item() == pytest.approx((((gram(one) - gram(other)) ** 2).sum() / energy).item())
+    means = 4 * ((mean(one) - mean(other)) ** 2).sum() / gram(other).trace()
+    spread = ((covariance(one) - covariance(other)) ** 2).sum() / energy
+    assert covariance_distance(other)(one).item() == pytest.approx((means + spread).item())
+
+
+def test_the_wasserstein_distance_is_the_closed_form_with_roots_by_another_method():
+    one, other = moments(HERE), moments(THERE)
+    here, there = covariance(one), covariance(other)
+    half = root(there)
+    squared = ((mean(one) - mean(other)) ** 2).sum() + (here + there - 2 * root(half @ here @ half)).trace()
+    assert wasserstein_distance(other)(one).item() == pytest.approx((4 * squared / gram(other).trace()).item(), rel=2e-3)
+
+
+def test_the_wasserstein_distance_of_independent_features_is_that_of_their_deviations():
+    """For diagonal covariances W₂² = Σ (μ − μ*)² + Σ (σ − σ*)²."""
+
+    def independent(middle, deviation):
+        sums = torch.eye(4, dtype=torch.float64)
+        sums[1:, 1:] = torch.diag(deviation**2) + torch.outer(middle, middle)
+        sums[0, 1:] = sums[1:, 0] = middle
+        return sums
+
+    (a, b), (s, t) = torch.rand(2, 3).double(), 1 + torch.rand(2, 3).double()
+    expected = 4 * (((a - b) ** 2).sum() + ((s - t) ** 2).sum()) / (b**2 + t**2).sum()
+    assert wasserstein_distance(independent(b, t))(independent(a, s)).item() == pytest.approx(expected.item(), rel=2e-3)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_a_distance_is_zero_at_its_target_grows_away_from_it_and_does_not_depend_on_scale(statistic):
+    distance = STATISTICS[statistic](moments(THERE))
+    assert distance(moments(THERE)).item() == pytest.approx(0, abs=1e-5)
+    near, far = (distance(moments(THERE + change * torch.randn_like(THERE))) for change in (0.1, 1.0))
+    assert 0 < near < far
+    scaled = STATISTICS[statistic](moments(1000 * THERE))
+    assert scaled(moments(1000 * HERE)).item() == pytest.approx(distance(moments(HERE)).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_a_small_difference_weighs_alike_in_every_statistic(statistic):
+    """1 % brighter activations: ‖M − M*‖² / ‖M*‖² is (1.01² − 1)², and so are the others for features without spread."""
+    flat = torch.ones(1, 1, 4, 4).double()
+    assert STATISTICS[statistic](moments(flat))(moments(1.01 * flat)).item() == pytest.approx(4e-4, rel=0.02)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_gradients_equal_finite_differences_through_the_matrix_root_too(statistic):
+    distance = STATISTICS[statistic](moments(THERE))
+    assert torch.autograd.gradcheck(lambda features: distance(moments(features, WHERE)), HERE.clone().requires_grad_())
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_targets_without_any_variance_and_regions_without_positions_give_no_nan(statistic, value):
+    flat = torch.full((1, 4, 3, 3), value)
+    for there, here, where in ((flat, HERE.float(), None), (HERE.float(), flat, None), (flat, flat, torch.zeros(1, 1, 3, 3))):
+        features = here.clone().requires_grad_()
+        found = STATISTICS[statistic](moments(there))(moments(features, where))
+        (gradient,) = torch.autograd.grad(found, features)
+        assert found.isfinite()
+        assert gradient.isfinite().all()
