@@ -489,11 +489,40 @@ def _architecture(spec: NetworkSpec) -> nn.Sequential:
 
 
 @cache
+def scales(name: str) -> tuple[str, ...]:
+    """The first layer at each resolution of a network, shallow to deep: for VGG-19 relu1_1, relu2_1, … relu5_1."""
+    spec, side = NETWORKS[name], 256
+    found = sketch(name).activations(torch.empty(1, 3, side, side, device="meta"), spec.layers)
+    halvings = {layer: round(math.log2(side / found[layer].shape[-2])) for layer in spec.layers}  # Whatever it pads.
+    return tuple(next(layer for layer in halvings if halvings[layer] == count) for count in dict.fromkeys(halvings.values()))
+
+
+@cache
 def class_names() -> tuple[str, ...]:
     """The 1000 classes of ImageNet in the order of the logits, as torchvision's weight metadata names them."""
     from torchvision.models import EfficientNet_B0_Weights
 
     return tuple(EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def class_index(name: str) -> int:
+    """The place of a class among the logits, however it is capitalised.
+
+    Raises:
+        FieldError: there is no such class.
+    """
+    names = [known.lower() for known in class_names()]
+    if name.lower() not in names:
+        raise FieldError(f"There is no class '{name}'; {nearest(name.lower(), names)}")
+    return names.index(name.lower())
+
+
+def check_channels(network: Network, layer: str, channels: Iterable[int]) -> None:
+    """Raises FieldError for a channel that the layer does not have."""
+    count = network.channels(layer)
+    for channel in channels:
+        if channel >= count:
+            raise FieldError(f"{network.spec.title} {layer} has no channel {channel}; it has 0 to {count - 1}.")
 
 
 def split(address: str) -> tuple[str, str]:

@@ -20,7 +20,15 @@ from loopback_hub import LoopbackHub
 
 from featviz import examples, hub, networks
 
-QUICK = {"deepdream": {"size": 192}, "deepdream_zoom": {"size": 96, "seconds": 1.0}, "style_transfer": {"size": 128, "steps": 10}}
+QUICK = {
+    "deepdream": {"size": 192},
+    "deepdream_zoom": {"size": 96, "seconds": 1.0},
+    "style_transfer": {"size": 128, "steps": 10},
+    "activation_maps": {"layer": "efficientnet_lite0/block4", "size": 96, "count": 4},
+    "classify": {},
+    "reconstruct_content": {"layer": "vgg19/relu1_1", "size": 96, "steps": 4},
+    "reconstruct_style": {"layers": 1, "size": 96, "steps": 4},
+}
 """What the examples are turned down to, so that a run ends in seconds and still shows previews on the way."""
 
 

@@ -15,7 +15,22 @@ from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe
-from featviz.stream import Arriving, Device, Estimate, Preview, estimate, open_pictures, prepare, stream, try_out
+from featviz.stream import (
+    Arriving,
+    Cell,
+    Device,
+    Estimate,
+    Look,
+    Preview,
+    estimate,
+    excited,
+    gram_picture,
+    look,
+    open_pictures,
+    prepare,
+    stream,
+    try_out,
+)
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""
@@ -25,6 +40,9 @@ RUNS_AT_ONCE = {"concurrency_id": "runs", "concurrency_limit": 4}
 
 BEHIND_THE_PAGE = {"api_visibility": "private", "show_progress": "hidden"}
 """Events of the page alone. Nothing may cover the preview: a line of its own says how far a run is."""
+
+TRY_OUT = partial(try_out, every=0.5)
+"""Every small picture is shown while it comes."""
 
 SORRY = "Something went wrong on our side, and it has been noted. Please try again, or try another picture."
 
@@ -56,13 +74,27 @@ def polite(run: Runner) -> Runner:
     return polite_run
 
 
+def polite_look(look: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for what answers at once."""
+
+    @wraps(look)
+    def politely(*asked: Any, **pictures: Image.Image) -> Any:
+        with sentences():
+            return look(*asked, **pictures)
+
+    return politely
+
+
 @dataclass(frozen=True)
 class Engine:
     """What the page asks of the library; tests put something quicker in its place."""
 
     run: Runner = stream
-    try_out: Callable[..., Iterator[tuple[Recipe, Preview]]] = try_out
+    try_out: Callable[..., Iterator[tuple[Recipe, Preview]]] = TRY_OUT
     estimate: Callable[[Recipe, tuple[int, int]], Estimate] = estimate
+    look: Callable[..., Look] = look
+    excited: Callable[..., tuple[Cell, ...]] = excited
+    gram_picture: Callable[..., Image.Image] = gram_picture
     within_reach: bool = True
     """Whether runs live in this process, so that something can be told to them while they go on."""
     prepare: Callable[..., Iterator[Arriving]] = prepare
@@ -70,12 +102,24 @@ class Engine:
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
-        return cls(*(partial(ask, device=device) for ask in (stream, try_out, estimate)), prepare=partial(prepare, device=device))
+        asked = (stream, TRY_OUT, estimate, look, excited, gram_picture)
+        return cls(*(partial(ask, device=device) for ask in asked), prepare=partial(prepare, device=device))
 
     def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
         """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
-        borrowed = {"run": lend(polite(self.run)), "try_out": lend(polite(self.try_out))}
-        return replace(self, **borrowed, prepare=polite(self.prepare), within_reach=not apart)
+        runs = {"run": lend(polite(self.run)), "try_out": lend(polite(self.try_out))}
+        looks = {name: self._ready_for(lend(polite_look(getattr(self, name)))) for name in ("look", "excited", "gram_picture")}
+        return replace(self, **runs, **looks, prepare=polite(self.prepare), within_reach=not apart)
+
+    def _ready_for(self, look: Callable[..., Any]) -> Callable[..., Any]:
+        """What answers at once, after what it needs is there: where it is borrowed from, nothing may be waited for."""
+
+        def looked(recipe: Recipe, *asked: Any, **pictures: Image.Image) -> Any:
+            for _ in polite(self.prepare)(recipe, **pictures):
+                pass
+            return look(recipe, *asked, **pictures)
+
+        return looked
 
 
 @dataclass(frozen=True, eq=False)
