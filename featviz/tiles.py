@@ -1,7 +1,6 @@
 """Large images a piece at a time, so that memory follows the tile and not the image."""
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,7 +8,9 @@ from typing import TypeVar
 
 import torch
 
-MEMORY = float(os.environ.get("FEATVIZ_TILE_MEMORY_MB", 500)) * 1e6
+from featviz import limits
+
+MEMORY = limits.TILE_MEGABYTES.value * 1e6
 """Bytes that one step may hold in activations."""
 
 ALIGNED = 32

@@ -73,6 +73,19 @@ def hub_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
             download.join()
 
 
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What the tests of `make trust` have counted, in one table."""
+    totals = {}
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties if report.when == "teardown" else ():
+            totals[name] = totals.get(name, 0) + value
+    if totals:
+        crashed = [report for report in terminalreporter.getreports("failed") if "trust" in report.keywords]
+        terminalreporter.section("trust")
+        for name, value in {**totals, "failed": len(crashed)}.items():
+            terminalreporter.write_line(f"{value:8}  {name}")
+
+
 @pytest.fixture(scope="session")
 def quick_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples as they are, only smaller."""
@@ -92,6 +105,7 @@ def server(quick_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
+    quiet |= {"FEATVIZ_QUEUE": "64", "FEATVIZ_RUNS_PER_MINUTE": "100000"}  # All tests are one visitor.
     environment = os.environ | quiet | {"GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio"))}
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with log.open("w") as output:

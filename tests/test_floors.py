@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "featviz"
 
 RESTS_ON = {
+    ("limits", "errors"),
     *(("networks", below) for below in ("weights", "hub", "trunks", "efficientnet_lite")),
     ("weights", "hub"),
     ("efficientnet_lite", "trunks"),

@@ -13,28 +13,18 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from snippets import ROOT, run, snippets
 
 from featviz.networks import BUNDLED, NETWORKS
 from featviz.stream import RECIPES
 from scripts import readme
 
-ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def snippet(language: str, containing: str) -> str:
-    (found,) = [block for block in re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL) if containing in block]
+    (found,) = [code for code in snippets("README.md", language) if containing in code]
     return found
-
-
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
-    """As if typed in the repository's folder with its environment active, except that it writes to `folder`."""
-    (folder / "examples").symlink_to(ROOT / "examples")
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def longest_side(path: Path) -> int:
@@ -47,7 +37,7 @@ def test_the_tables_are_fresh():
     assert readme.fresh(TEXT) == TEXT, "run `make readme`"
 
 
-@pytest.mark.parametrize("table", ["networks", *RECIPES])
+@pytest.mark.parametrize("table", ["networks", "variables", *RECIPES])
 def test_every_table_is_there_once(table):
     assert TEXT.count(f"<!-- table: {table} -->") == 1
 
@@ -105,12 +95,15 @@ def test_python_runs_as_typed(tmp_path):
     assert done.stdout.splitlines()[-1] == "frame 6 of 6"
     assert (tmp_path / "journey.mp4").stat().st_size > 1000
     assert longest_side(tmp_path / "dream.png") == 256
+    assert longest_side(tmp_path / "castle.png") == 256
     assert longest_side(tmp_path / "painted.png") == 128
 
 
 def test_the_command_line_runs_as_typed(tmp_path):
     done = run(["bash", "-euc", snippet("bash", "python -m featviz")], tmp_path)
-    assert done.stdout.splitlines() == ["dream.jpg", "painted.png", "journey.mp4"]
+    *written, estimate = done.stdout.splitlines()
+    assert written == ["dream.jpg", "painted.png", "journey.mp4", "castle.png"]
+    assert estimate.startswith("About ")
     assert longest_side(tmp_path / "dream.jpg") == 128
     assert longest_side(tmp_path / "painted.png") == 128
 
@@ -147,7 +140,7 @@ def test_curl_runs_as_typed(served, tmp_path):
     assert "127.0.0.1:7860" in typed
     done = run(["bash", "-euc", typed.replace("127.0.0.1:7860", served)], tmp_path)
     events = re.findall(r"^event: (\w+)\ndata: (.+)$", done.stdout, re.MULTILINE)
-    assert {name for name, _ in events[:-1]} == {"generating"}
+    assert {name for name, _ in events[:-1]} - {"heartbeat"} == {"generating"}
     name, data = events[-1]
     assert name == "complete"
     url = json.loads(data)[0]["url"]

@@ -52,6 +52,7 @@ class Tab:
                 with gr.Accordion("How it works", elem_classes="prose-block"):
                     gr.Markdown(words.HOW_IT_WORKS[recipe.name])
         self._events(buttons)
+        self._passed_on()
         self._endpoint()
 
     def _examples(self, shown: Sequence[Example]) -> list[tuple[gr.Button, Example]]:
@@ -173,18 +174,21 @@ class Tab:
         self.earlier.select(self.back, [self.latest, self.kept, self.turn], outputs, **at_once)
         self.looks.events(self.named)
         self.forecast.events(self.pictures[:1], self.named, [*runs, stopped])
-        self.link.events(self.recipe, self.named)
-        for picture in self.pictures:
-            picture.upload(
-                self.dropped, [picture, *self.controls], [*self.origin.outputs, *self.settable], preprocess=False, **at_once
-            )
-            picture.clear(self.origin.closed, None, self.origin.outputs, **at_once)
-        self.origin.undo.click(self.undone, self.origin.recipe, [*self.origin.outputs, *self.settable], **at_once)
         if self.painting:
             self.painting.events()
         if self.sheet:
             paint = {"fn": self.masks, "inputs": editors, "outputs": self.extras} | at_once
             self.sheet.events(self.pictures, self.named, self.extras, paint)
+
+    def _passed_on(self) -> None:
+        """Settings that leave as a link, and that come with a picture."""
+        at_once = {"queue": False, **BEHIND_THE_PAGE}
+        changed = [*self.origin.outputs, *self.settable]
+        self.link.events(self.recipe, self.named)
+        for picture in self.pictures:
+            picture.upload(self.dropped, [picture, *self.controls], changed, preprocess=False, **at_once)
+            picture.clear(self.origin.closed, None, self.origin.outputs, **at_once)
+        self.origin.undo.click(self.undone, self.origin.recipe, changed, **at_once)
 
     def _shown(self) -> list[gr.components.Component]:
         """What a run may change."""
@@ -330,7 +334,10 @@ class Tab:
         idle = {self.go: gr.update(interactive=True), self.stop: gr.update(visible=False)}
         if shot is None:
             return idle | {self.status: line("Stopped before the first step."), self.download: gr.update(visible=True)}
-        return idle | self.result(shot)
+        try:
+            return idle | self.result(shot)
+        except gr.Error as error:  # The file cannot be written; the picture stays in sight.
+            return idle | {self.status: line(error.message)}
 
     def result(self, shot: Shot) -> dict:
         """A result, and what can be done with it."""
