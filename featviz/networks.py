@@ -295,6 +295,13 @@ class Network:
         with torch.no_grad():
             return self.activations(torch.zeros(1, 3, side, side, device=self.device), [layer])[layer].shape[1]
 
+    def stride(self, layer: str) -> int:
+        """Pixels from one of a layer's activations to the next. A matter of shapes alone."""
+        height, width = self.spec.smallest, 1024
+        with torch.no_grad():
+            answer = self.activations(torch.zeros(1, 3, height, width, device=self.device), [layer])[layer]
+        return 2 ** round(math.log2(width / answer.shape[-1]))
+
     def sight(self, layer: str) -> "Sight":
         """Where a layer's activations look. Found by a single NaN in an image, which spreads to all that see it."""
         if layer not in self._sights:
@@ -303,7 +310,7 @@ class Network:
             image[..., centre] = torch.nan
             with torch.no_grad():
                 answer = self.activations(image, [layer])[layer]
-            stride = 2 ** round(math.log2(width / answer.shape[-1]))
+            stride = self.stride(layer)
             seeing = answer.isnan().any(dim=2)[0].any(dim=0).nonzero() * stride
             reach = int((seeing - centre).abs().max()) + stride
             self._sights[layer] = Sight(stride, reach)
