@@ -102,7 +102,8 @@ def test_python_runs_as_typed(tmp_path):
 def test_the_command_line_runs_as_typed(tmp_path):
     done = run(["bash", "-euc", snippet("bash", "python -m featviz")], tmp_path)
     *written, estimate = done.stdout.splitlines()
-    assert written == ["dream.jpg", "painted.png", "journey.mp4", "castle.png"]
+    dreams = [f"dreams/{path.stem}.png" for path in sorted((ROOT / "examples").glob("*.jpg"))]
+    assert written == ["dream.jpg", "painted.png", "journey.mp4", "castle.png", *dreams]
     assert estimate.startswith("About ")
     assert longest_side(tmp_path / "dream.jpg") == 128
     assert longest_side(tmp_path / "painted.png") == 128
