@@ -12,6 +12,7 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
@@ -150,8 +151,11 @@ class Network:
         native = torch.cuda.is_bf16_supported(including_emulation=False) if kind == "cuda" else _multiplies_bfloat16()
         return torch.autocast(kind, torch.bfloat16, enabled=native)
 
-    def activations(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    def activations(self, image: Tensor, layers: Iterable[str], *, continued: bool = False) -> dict[str, Tensor]:
         """What the asked layers answer, as {layer: (B, C, h, w)}, without running anything deeper than the deepest.
+
+        `continued`: the first module sees the image's border go on beyond it, instead of zeros, which are grey. Those are an
+        edge all around the image, and one that is optimised glows against it (Crowson, 2021).
 
         Raises:
             FieldError: the network has no such layer.
@@ -171,7 +175,8 @@ class Network:
         for child, module in self.trunk.named_children():
             if len(found) == len(wanted):
                 break
-            features = module(features)
+            features = _continued(module, features) if continued else module(features)
+            continued = False
             layer = self._layer_of.get(child)
             if layer in wanted:
                 found[layer] = features
@@ -226,6 +231,18 @@ class Network:
             answer = sum(activations.sum() for activations in self.activations(image, layers).values())
             torch.autograd.grad(answer, image)
         return Cost(flops=counter.get_total_flops() / side**2, bytes=sum(kept.values()) / side**2)
+
+
+RIM = 4
+"""Pixels by which an image is continued: all that the first module of any network sees beyond the border."""
+
+
+def _continued(module: nn.Module, features: Tensor) -> Tensor:
+    """A module's answer as if its input went on beyond the border as it is there."""
+    larger = functional.pad(features, (RIM,) * 4, mode="replicate")
+    answer = module(larger)
+    cut = RIM // round(larger.shape[-1] / answer.shape[-1])
+    return answer[..., cut:-cut, cut:-cut]
 
 
 @dataclass(frozen=True)

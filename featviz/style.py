@@ -22,7 +22,7 @@ from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
 from featviz.statistics import STATISTICS, TINY, Distance, blend, moments
 from featviz.transforms import Roll
 
-STYLE, SMOOTHNESS = 20.0, 240.0
+STYLE, SMOOTHNESS = 26.0, 240.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
 target, so that these two numbers serve every network, layer and size."""
 
@@ -32,8 +32,8 @@ MEMORY = 3 * tiles.MEMORY
 IMAGES_HELD, BYTES_PER_PIXEL = 30, 12
 """Copies of the image that a run holds at once, of three float32 values a pixel: most are what L-BFGS remembers."""
 
-FALL = 1.5
-"""How fast the weights of style layers fall with the distance of their positions: each layer of half the size weighs 2^-1.5."""
+FALL = 1.35
+"""How fast the weights of style layers fall with the distance of their positions: each layer of half the size weighs 2^-1.35."""
 
 FEWER = 0.7
 """Steps of a scale, as a share of those of the next smaller one: what is large is settled by then."""
@@ -71,7 +71,7 @@ class StyleTransfer(Recipe):
 
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
-    size: int = param(352, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
+    size: int = param(384, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
     network: Literal[tuple(NETWORKS)] = param("vgg19", "Network that compares the pictures.")
 
     style_scale: float = param(
@@ -104,7 +104,7 @@ class StyleTransfer(Recipe):
     )
     feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=256, group="Where")
     steps: int = param(
-        30,
+        24,
         "Steps of the optimiser at the smallest scale; each larger one takes 0.7 times as many.",
         ge=1,
         le=1000,
@@ -387,7 +387,7 @@ def seen(image: Tensor, tile: tiles.Tile) -> Tensor:
 def inside(network: Network, tile: tiles.Tile, part: Tensor, layers: Iterable[str]) -> dict[str, tuple[Slices, Tensor]]:
     """Layer → where the tile itself is among the activations of the whole image, and its activations (1, C, h, w)."""
     with network.swiftly():
-        activations = network.activations(part, layers)
+        activations = network.activations(part, layers, continued=True)
     found = {}
     for layer, values in activations.items():
         place, here = tile.within(network.sight(layer).stride)
