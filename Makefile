@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format readme clean
+.PHONY: help run test bench lint format readme clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ run: $(STAMP) ## Serve the page on port 7860; ARGS="--port 8000 --device cpu" an
 
 test: $(STAMP) ## Run every test; ARGS="-k cli" and the like are passed on.
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMP) ## Measure speed and memory, and write benchmarks/RESULTS.md; ARGS="users" measures only that.
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(STAMP) ## Check style and format.
 	$(BIN)/ruff check .

@@ -21,9 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from featviz import examples
-from featviz.images import fitted_size, to_tensor
+from featviz.images import contact_sheet, fitted_size, to_tensor
 from featviz.networks import load
-from scripts.sheets import sheet
 
 ROOT = Path(__file__).parent.parent
 PAIRS = (("cat", "great_wave"), ("astronaut", "cafe_terrace"), ("mountain", "church_at_auvers"))
@@ -141,7 +140,7 @@ def main() -> None:
         for one in results
         if one.size == max(chosen.sizes)
     ]
-    sheet(cells, 2, 384).save(ROOT / "docs" / "style_transfer.jpg", quality=85)
+    contact_sheet(cells, 2, 384).save(ROOT / "docs" / "style_transfer.jpg", quality=85)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Reci
     for role, meaning in recipe.images.items():
         command.add_argument(role, help=_escaped(meaning))
     _add_extras(command, recipe.extras)
-    command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe.produces))}.")
+    if recipe.produces != "numbers":
+        command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe.produces))}.")
     for name, field in recipe.model_fields.items():
         command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))
     if looks := _looks(recipe):
@@ -93,7 +94,7 @@ def _make(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
     """A recipe's own command."""
     settings, pictures = _settings(recipe, arguments), _given(recipe, arguments)
     produces, device = "picture" if "sheet" in arguments else recipe.produces, arguments["device"]
-    out = _output(arguments["out"], pictures, _extensions(produces))
+    out = None if produces == "numbers" else _output(arguments["out"], pictures, _extensions(produces))
     if "estimate" in arguments:
         first = next(iter(open_pictures(recipe, pictures).values()), None)
         print(estimate(settings, first and first.size, device=device))
@@ -149,8 +150,8 @@ def _recorded(settings: Recipe, previews: Iterator[Preview], out: Path, pictures
     return record(previews, Video(out, settings.fps, provenance.note(settings, pictures)), every=0)
 
 
-def _run(previews: Iterator[Preview], out: Path, produces: str) -> int:
-    """Everything is checked; work. Ctrl-C keeps the latest picture, or a video of all there are."""
+def _run(previews: Iterator[Preview], out: Path | None, produces: str) -> int:
+    """Everything is checked; work. Ctrl-C keeps the latest picture, or a video of all there are. Numbers are printed."""
     moving = produces == "video"
     latest: Preview | None = None  # What is worth keeping.
     try:
@@ -163,16 +164,19 @@ def _run(previews: Iterator[Preview], out: Path, produces: str) -> int:
                 bar.n = preview.work
                 bar.set_postfix_str(f"{preview.stage}, loss {preview.loss:.4g}")
     except DivergedError:
-        if latest is not None:
+        if latest is not None and out is not None:
             _save(latest, out)
         raise
     except KeyboardInterrupt:
-        if latest is None:
+        if latest is None or out is None:
             print(f"Stopped before the first {'picture' if moving else 'step'}; nothing was written.", file=sys.stderr)
         else:
             _save(latest, out)
             print(f"Stopped at step {latest.step} of {latest.steps}; the {produces} so far is in {out}", file=sys.stderr)
         return INTERRUPTED
+    if out is None:
+        print("\n".join(f"{value:.3f}  {name}" for name, value in latest.measures.items()))
+        return FINE
     _save(latest, out)
     print(out)
     return FINE

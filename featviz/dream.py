@@ -11,7 +11,7 @@ from featviz import tiles
 from featviz.errors import FieldError, nearest
 from featviz.gradients import SHAPERS, luminance, soften
 from featviz.images import fit, fitted_size, resize
-from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, class_names, split
+from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, check_channels, class_index, split
 from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
 from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
@@ -94,8 +94,8 @@ class DeepDream(Recipe):
     @field_validator("class_name")
     @classmethod
     def _check_class_name(cls, text: str) -> str:
-        if text and text.lower() not in (names := [name.lower() for name in class_names()]):
-            raise FieldError(f"There is no class '{text}'; {nearest(text.lower(), names)}")
+        if text:
+            class_index(text)
         return text
 
     @model_validator(mode="after")
@@ -215,7 +215,7 @@ class DeepDream(Recipe):
     def objective(self, network: Network, image: Tensor, guide: Tensor | None) -> Objective:
         """What is wanted of the image: a class, what a guide has, or more of what is there."""
         if self.class_name:
-            return unit(LOGITS, [name.lower() for name in class_names()].index(self.class_name.lower()))
+            return unit(LOGITS, class_index(self.class_name))
         weights = self.weights
         if guide is not None:
             steer = {"match": guided_by_match, "channels": guided_by_channels}[self.guide_by]
@@ -254,14 +254,6 @@ def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[
         for layer, activations in network.activations(image[(..., *tile.seen)], layers).items():
             squares[layer] += tile.share * activations.square().sum().item()
     return {layer: square**0.5 for layer, square in squares.items()}
-
-
-def check_channels(network: Network, layer: str, channels: tuple[int, ...]) -> None:
-    """Raises FieldError for a channel that the layer does not have."""
-    count = network.channels(layer)
-    for channel in channels:
-        if channel >= count:
-            raise FieldError(f"{network.spec.title} {layer} has no channel {channel}; it has 0 to {count - 1}.")
 
 
 def parse_channels(text: str) -> tuple[int, ...]:

@@ -24,11 +24,15 @@ class SameConv2d(nn.Conv2d):
     """A convolution padded as TensorFlow's "same": the output is ceil(input / stride), the odd pixel goes right and below."""
 
     def forward(self, image: Tensor) -> Tensor:
-        pads = []
-        for side, kernel, stride in zip(image.shape[:-3:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
-            total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-            pads += [total // 2, total - total // 2]
-        return super().forward(functional.pad(image, pads))
+        totals = [
+            max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            for side, kernel, stride in zip(image.shape[-2:], self.kernel_size, self.stride, strict=True)
+        ]
+        if all(total % 2 == 0 for total in totals):  # The convolution's own padding, which copies nothing.
+            padding = tuple(total // 2 for total in totals)
+            return functional.conv2d(image, self.weight, self.bias, self.stride, padding, groups=self.groups)
+        above, left = (total // 2 for total in totals)
+        return super().forward(functional.pad(image, (left, totals[1] - left, above, totals[0] - above)))
 
 
 def _unit(

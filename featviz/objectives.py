@@ -71,6 +71,40 @@ def unit(layer: str, index: int) -> Objective:
     return answer
 
 
+def channels(layer: str, indices: Sequence[int]) -> Objective:
+    """Each image of a batch answers for a channel of its own: mean over positions, summed over the batch (Olah et al., 2017)."""
+
+    @objective(layer)
+    def answer(activations: Activations) -> Tensor:
+        return activations[layer][range(len(indices)), list(indices)].mean((1, 2)).sum()
+
+    return answer
+
+
+def neurons(layer: str, indices: Sequence[int]) -> Objective:
+    """Like `channels`, but only the unit at the centre answers: one thing in the middle instead of a pattern all over."""
+
+    @objective(layer)
+    def answer(activations: Activations) -> Tensor:
+        values = activations[layer][range(len(indices)), list(indices)]
+        return values[:, values.shape[1] // 2, values.shape[2] // 2].sum()
+
+    return answer
+
+
+def diversity(layer: str) -> Objective:
+    """How unlike the images of a batch are: minus the mean cosine between their Gram matrices, in [-1, 0] (Olah et al., 2017)."""
+
+    @objective(layer)
+    def unlikeness(activations: Activations) -> Tensor:
+        grams = gram(activations[layer]).flatten(1)
+        likeness = torch.nn.functional.cosine_similarity(grams.unsqueeze(0), grams.unsqueeze(1), dim=2)
+        pairs = torch.triu_indices(len(grams), len(grams), 1)
+        return -likeness[pairs[0], pairs[1]].mean()
+
+    return unlikeness
+
+
 def guided_by_match(layer: str, guide: Tensor, *, chunk: int = 4096) -> Objective:
     """Every position pulls towards the guide's feature vector that suits it best (Mordvintsev et al., 2015).
 

@@ -91,8 +91,9 @@ class Recipe(BaseModel):
     """The pictures it can do without: name → meaning, in order."""
     picks: ClassVar[tuple[str, ...]] = ()
     """The fields in which `variants` differ, none where there is nothing to choose among."""
-    produces: ClassVar[Literal["picture", "video"]] = "picture"
-    """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`."""
+    produces: ClassVar[Literal["picture", "video", "numbers"]] = "picture"
+    """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`; numbers are the last
+    frame's measures."""
 
     def __init__(self, /, **fields: Any):
         try:

@@ -2,36 +2,51 @@
 
 import math
 import os
-import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from featviz import provenance
+from featviz.answers import ActivationMaps, Classify, correlations
 from featviz.dream import DeepDream
 from featviz.errors import DivergedError, InputError, nearest
-from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
-from featviz.networks import NETWORKS, load
+from featviz.images import NOTE, Picture, contact_sheet, fit, open_picture, to_picture, to_tensor, with_alpha
+from featviz.networks import NETWORKS, Network, load, split
 from featviz.recipe import Frame, Recipe, differing, live
+from featviz.reconstruct import ReconstructContent, ReconstructStyle
 from featviz.style import StyleTransfer
+from featviz.turns import Claim, Turns
 from featviz.video import Video
+from featviz.visualize import FeatureVisualization
 from featviz.zoom import DreamZoom
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (DeepDream, DreamZoom, StyleTransfer)}
+EVERY = (
+    DeepDream,
+    DreamZoom,
+    StyleTransfer,
+    ActivationMaps,
+    Classify,
+    FeatureVisualization,
+    ReconstructContent,
+    ReconstructStyle,
+)
+"""In the order of the page."""
+
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in EVERY}
 
 Device = Literal["auto", "cpu", "cuda"]
 
 LEAST_MEASURED = 0.1
 """Share of a run's work from which on it tells the speed of this machine."""
 
-_locks: dict[torch.device, threading.Lock] = defaultdict(threading.Lock)
-"""One step at a time on each device. A plain lock, since the steps of one run come from different threads."""
+_turns: dict[torch.device, Turns] = {}
+"""One step at a time on each device."""
 
 _speeds: dict[tuple[torch.device, str], float] = {}
 """Floating point operations a second that a network has reached on a device, corrected by every run."""
@@ -92,6 +107,7 @@ def stream(
     first = next(iter(opened.values())) if recipe.images else None
     source = first if recipe.produces == "picture" else None  # A video moves on, its alpha would not.
     demand = recipe.demand(network, first and first.size[::-1])
+    turn = _claim(where)
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
     steered = None  # A generator's first step takes nothing.
@@ -99,7 +115,7 @@ def stream(
     try:
         while True:
             # Never across the yield: a run that is looked at slowly, or stopped, must not keep others from the device.
-            with _locks[where]:
+            with turn:
                 start = time.monotonic()
                 try:
                     frame = frames.send(steered)
@@ -109,7 +125,7 @@ def stream(
                 if shown:
                     preview = _read(frame, busy, start, source)
                 busy += time.monotonic() - start
-            if frame.work >= LEAST_MEASURED:
+            if frame.work >= LEAST_MEASURED and frame.steps > 1:  # One look alone says little.
                 _speeds[where, recipe.network_name] = demand.flops * frame.work / busy
             as_asked = as_asked and steered in (None, recipe)
             if shown:
@@ -186,27 +202,111 @@ def record(previews: Generator[Preview, None, None], video: Video, *, every: flo
                 due = time.monotonic() + every
 
 
-def try_out(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[tuple[Recipe, Preview]]:
+def try_out(
+    recipe: Recipe, *, device: Device = "auto", every: float = math.inf, **pictures: Picture
+) -> Iterator[tuple[Recipe, Preview]]:
     """Small versions of a run to choose among, such as a dream at every layer: each with its finished preview.
 
-    Raises what `stream` raises.
+    Where `every` is less than infinity, also with previews on the way, as `stream` yields them. Raises what `stream` raises.
     """
     for variant in recipe.variants():
-        for preview in stream(variant, device=device, every=float("inf"), **pictures):
-            pass
-        yield variant, preview
+        for preview in stream(variant, device=device, every=every, **pictures):
+            if preview.done or every < math.inf:
+                yield variant, preview
 
 
 def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Iterator[Preview]:
     """What `try_out` yields for a recipe, as one picture that fills up: every variant so far, under what sets it apart."""
     cells, count = [], len(recipe.variants())
     for variant, preview in tried:
+        if not preview.done:
+            continue
         cells.append((differing(variant), preview.picture))
         picture = contact_sheet(cells, columns=6, width=200)
         picture.info[NOTE] = provenance.note(recipe, whole=False)
         yield replace(
             preview, step=len(cells), steps=count, work=len(cells) / count, stage=cells[-1][0], picture=picture, kept=False
         )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A channel and what it answers to a picture."""
+
+    layer: str
+    """Its address, e.g. `vgg19/relu3_1`."""
+    channel: int
+    strength: float
+    picture: Image.Image | None = None
+    """Its activation map: heat over the faint picture."""
+    patches: tuple[Image.Image, ...] = ()
+    """The pieces of the picture that it answers to most."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a layer answers to a picture."""
+
+    layer: str
+    cells: tuple[Cell, ...]
+    """The channels that answer most, the strongest first; the strength is the mean over positions, positive part."""
+    mean: float
+    """The same, mean over all channels."""
+    shape: tuple[int, int, int]
+    """(channels, height, width) of the layer for this picture."""
+    field: tuple[float, float]
+    """(height, width) in pixels of what each unit sees; `inf` where it is the whole picture."""
+
+
+def look(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> Look:
+    """The activation maps that `recipe` draws on one sheet, each by itself. Raises what `stream` raises."""
+    network, tensor = _ready(recipe, device, image)
+    with _claim(network.device):
+        found = recipe.look(network, tensor)
+        numbers = zip(found.channels.tolist(), found.strengths.tolist(), found.maps.split(1), found.patches, strict=True)
+        cells = tuple(
+            Cell(recipe.layer, channel, strength, to_picture(map_), tuple(map(to_picture, patches)))
+            for channel, strength, map_, patches in numbers
+        )
+        return Look(recipe.layer, cells, found.mean.item(), found.shape, found.field)
+
+
+def excited(
+    recipe: ActivationMaps, peaks: Mapping[str, Sequence[float]], *, device: Device = "auto", image: Picture
+) -> tuple[Cell, ...]:
+    """The channels of the whole network that a picture excites most, at most three of a layer.
+
+    `peaks` says for some layers, by address, what each channel answers where it is answered for most: the atlas knows. The
+    strength is a share of that: 1 is as much as by the picture that was made for it. Raises what `stream` raises.
+    """
+    network, tensor = _ready(recipe, device, image)
+    own = {split(address)[1]: torch.tensor(most) for address, most in peaks.items() if split(address)[0] == recipe.network_name}
+    with _claim(network.device), torch.no_grad():
+        answers = network.activations(fit(tensor, recipe.size, network.spec.smallest), own)
+        cells = []
+        for layer, most in own.items():
+            shares = answers[layer][0].amax((1, 2)).cpu() / most.clamp_min(1e-6)
+            best = shares.where(most > 0, 0).topk(min(3, len(most)))
+            numbers = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            cells += [Cell(f"{recipe.network_name}/{layer}", channel, share) for channel, share in numbers]
+    return tuple(sorted(cells, key=lambda cell: -cell.strength)[: recipe.count])
+
+
+def gram_picture(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> Image.Image:
+    """The Gram matrix of a layer as a picture, a pixel for each pair of channels: hot where two answer at the same places.
+
+    Entries are divided by the lengths of both maps, so they are cosines: 1 on the diagonal. Raises what `stream` raises.
+    """
+    network, tensor = _ready(recipe, device, image)
+    with _claim(network.device), torch.no_grad():
+        layer = split(recipe.layer)[1]
+        return to_picture(correlations(network.activations(fit(tensor, recipe.size, network.spec.smallest), [layer])[layer]))
+
+
+def _ready(recipe: ActivationMaps, device: Device, image: Picture) -> tuple[Network, Tensor]:
+    opened = open_picture(image, "image")
+    where = resolve(device)
+    return load(recipe.network_name, where), to_tensor(opened, where)
 
 
 @dataclass(frozen=True)
@@ -258,7 +358,7 @@ def _measure(name: str, where: torch.device) -> None:
     spec = NETWORKS[name]
     recipe = DeepDream(layer=f"{name}/{list(spec.layers)[-1]}", octaves=1, steps=3, size=192)
     network, image = load(name, where), torch.rand(1, 3, 192, 192, device=where)
-    with _locks[where]:
+    with _claim(where):
         frames = recipe.run(network, image=image)
         next(frames).loss.item()
         start = time.monotonic()
@@ -281,6 +381,11 @@ def resolve(device: Device) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("There is no CUDA device here; 'cpu' and 'auto' work.")
     return torch.device(device)
+
+
+def _claim(where: torch.device) -> Claim:
+    """What a run takes its turns on a device by."""
+    return _turns.setdefault(where, Turns()).claim()
 
 
 def _read(frame: Frame, busy: float, start: float, source: Image.Image | None) -> Preview:

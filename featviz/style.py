@@ -391,12 +391,10 @@ def seen(image: Tensor, tile: tiles.Tile) -> Tensor:
 
 def inside(network: Network, tile: tiles.Tile, part: Tensor, layers: Iterable[str]) -> dict[str, tuple[Slices, Tensor]]:
     """Layer → where the tile itself is among the activations of the whole image, and its activations (1, C, h, w)."""
-    with network.swiftly():
-        activations = network.activations(part, layers, continued=True)
     found = {}
-    for layer, values in activations.items():
+    for layer, values in network.activations(part, layers, continued=True).items():
         place, here = tile.within(network.sight(layer).stride)
-        found[layer] = (place, values[(..., *here)].to(part.dtype))
+        found[layer] = (place, values[(..., *here)])
     return found
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,39 @@ def _taps(places: Tensor, length: int) -> Iterator[tuple[Tensor, Tensor]]:
     for offset, weight in enumerate(weights, -1):
         index = (first.long() + offset) % (2 * length)
         yield torch.minimum(index, 2 * length - 1 - index), weight
+
+
+@dataclass(frozen=True)
+class Wobble:
+    """Move, enlarge and turn clockwise, about the centre: all that makes a visualisation robust, in one go.
+
+    Padding, jitter, scaling, rotation and jitter again (Olah et al., 2017) are one affine map. Done together, the image is
+    sampled once. Bilinear, with a gradient; beyond the borders is the picture's own mirror image. Unlike `Zoom`, which is
+    exact enough for a film of hundreds of frames, it is cheap enough for each step.
+    """
+
+    down: float = 0.0
+    right: float = 0.0
+    factor: float = 1.0
+    degrees: float = 0.0
+
+    @classmethod
+    def random(cls, strength: float, generator: torch.Generator) -> "Wobble":
+        """Of strength 1: up to 10 pixels each way, a tenth larger or smaller, and 10 degrees."""
+        down, right, factor, degrees = (strength * (2 * torch.rand(4, generator=generator) - 1)).tolist()
+        return cls(10 * down, 10 * right, 1.1**factor, 10 * degrees)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) → the same."""
+        height, width = image.shape[-2:]
+        turn = math.radians(self.degrees)
+        cosine, sine = math.cos(turn) / self.factor, math.sin(turn) / self.factor
+        # From a place in the result back to where it was, both in units of half a side.
+        back = [
+            [cosine, sine * height / width, -2 * self.right / width],
+            [-sine * width / height, cosine, -2 * self.down / height],
+        ]
+        places = functional.affine_grid(image.new_tensor([back]), [1, *image.shape[1:]], align_corners=False)
+        return functional.grid_sample(
+            image, places.expand(len(image), -1, -1, -1), padding_mode="reflection", align_corners=False
+        )

@@ -17,7 +17,15 @@ import pytest
 
 from featviz import examples
 
-QUICK = {"deepdream": {"size": 192}, "deepdream_zoom": {"size": 96, "seconds": 1.0}, "style_transfer": {"size": 128, "steps": 10}}
+QUICK = {
+    "deepdream": {"size": 192},
+    "deepdream_zoom": {"size": 96, "seconds": 1.0},
+    "style_transfer": {"size": 128, "steps": 10},
+    "activation_maps": {"layer": "efficientnet_lite0/block4", "size": 96, "count": 4},
+    "classify": {},
+    "reconstruct_content": {"layer": "vgg19/relu1_1", "size": 96, "steps": 4},
+    "reconstruct_style": {"layers": 1, "size": 96, "steps": 4},
+}
 """What the examples are turned down to, so that a run ends in seconds and still shows previews on the way."""
 
 

@@ -27,7 +27,13 @@ SMALL = {
     "deepdream": {"size": 96, "steps": 2, "octaves": 2},
     "deepdream_zoom": {"size": 96, "steps": 1, "octaves": 2, "seconds": 0.5, "fps": 8},
     "style_transfer": {"size": 96, "steps": 2, "scales": 1},
+    "feature_visualization": {"layer": "efficientnet_lite0/block2", "channel": 3, "size": 64, "steps": 2},
+    "reconstruct_content": {"layer": "efficientnet_lite0/stem", "size": 96, "steps": 2},
+    "reconstruct_style": {"layers": 1, "size": 96, "steps": 2},
 }
+
+RETURNED = {"picture": ("Result", "Image"), "video": ("Result", "Video"), "numbers": ("Names", "Label")}
+"""What an endpoint returns, by what its recipe produces."""
 
 
 BESIDE = {"looks", "estimate", "recipe", *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.picks)}
@@ -89,9 +95,7 @@ def test_an_endpoint_takes_the_recipe_s_fields_and_returns_one_result(client, re
         assert published[name]["type"]["type"] == json_type(field)
         if choices(field):
             assert published[name]["type"]["enum"] == list(choices(field))
-    assert [(value["label"], value["component"]) for value in endpoint["returns"]] == [
-        ("Result", {"picture": "Image", "video": "Video"}[recipe.produces])
-    ]
+    assert [(value["label"], value["component"]) for value in endpoint["returns"]] == [RETURNED[recipe.produces]]
 
 
 def test_an_mcp_tool_says_what_the_fields_say(server, recipe):
@@ -100,7 +104,7 @@ def test_an_mcp_tool_says_what_the_fields_say(server, recipe):
     assert tools[recipe.name]["description"].startswith(inspect.getdoc(recipe))
     schema = tools[recipe.name]["inputSchema"]
     assert list(schema["properties"]) == [*recipe.images, *recipe.model_fields, *recipe.extras]
-    assert schema["required"] == list(recipe.images)
+    assert schema.get("required", []) == list(recipe.images)
     for role, meaning in recipe.images.items():
         assert meaning in schema["properties"][role]["description"]
     for name, field in recipe.model_fields.items():
@@ -118,14 +122,14 @@ def json_type(field) -> str:
 # Python
 
 
-@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES.values() if recipe.produces == "picture"])
+@pytest.mark.parametrize("recipe", [RECIPES[name] for name in SMALL if RECIPES[name].produces == "picture"])
 def test_a_job_yields_previews_and_ends_with_the_library_s_picture(client, recipe, photo):
     job = client.submit(**pictures(recipe, photo), **SMALL[recipe.name], api_name=f"/{recipe.name}")
     previews = list(job)
     assert len(previews) >= 2
     with Image.open(job.result()) as result:
         assert result.format == "PNG"
-        assert result.size == (72, 96)  # Upright, and `size` is its longest side.
+        assert result.size == ((72, 96) if recipe.images else (64, 64))  # Upright, and `size` is its longest side.
         expected = run(recipe(**SMALL[recipe.name]), **dict.fromkeys(recipe.images, photo))
         assert result.tobytes() == expected.tobytes()  # Lossless.
         assert not dict(result.getexif())
@@ -133,6 +137,22 @@ def test_a_job_yields_previews_and_ends_with_the_library_s_picture(client, recip
         assert recipe_of(result) == recipe(**SMALL[recipe.name])
     with Image.open(previews[0]) as first:
         assert first.tobytes() != expected.tobytes()
+
+
+def test_activation_maps_are_one_labelled_sheet(client, photo):
+    settings = {"layer": "efficientnet_lite0/block4", "count": 3, "size": 96}
+    path = client.predict(handle_file(photo), **settings, api_name="/activation_maps")
+    with Image.open(path) as result:
+        assert result.tobytes() == run(RECIPES["activation_maps"](**settings), image=photo).tobytes()
+
+
+def test_a_picture_is_named_with_probabilities(client):
+    label = client.predict(handle_file(examples.FOLDER / "cat.jpg"), api_name="/classify")
+    assert label["label"] in ("Egyptian cat", "tabby", "tiger cat")
+    names = [(entry["label"], entry["confidence"]) for entry in label["confidences"]]
+    assert len(names) == 5
+    assert names == sorted(names, key=lambda entry: -entry[1])
+    assert 0.3 < names[0][1] < 1
 
 
 def test_a_zoom_is_a_video(client, photo):

@@ -1,6 +1,7 @@
 """The table, the bundled networks, and the promises of `Network.activations`."""
 
-from dataclasses import astuple
+import copy
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from torch import nn
 from torch.nn import functional
 
 from featviz import examples
+from featviz.efficientnet_lite import SameConv2d
 from featviz.errors import FieldError, InputError
 from featviz.images import fit, open_picture, to_tensor
-from featviz.networks import ADDRESSES, INPUT, LOGITS, NETWORKS, Network, NetworkSpec, class_names, load, split
+from featviz.networks import ADDRESSES, INPUT, LOGITS, NETWORKS, Network, NetworkSpec, class_names, folded, load, precision, split
 from featviz.weights import Bundled
 
 CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
@@ -44,6 +46,63 @@ def test_the_cat_is_a_tabby_or_an_egyptian_cat():
     assert probabilities[[281, 282, 285]].sum() > 0.9
 
 
+def exact(name: str, kind: torch.dtype) -> Network:
+    """A bundled network in a precision of choice."""
+    trunk = NETWORKS[name].build()
+    trunk.load_state_dict(NETWORKS[name].weights.load())
+    network = Network(NETWORKS[name], trunk.to(kind))
+    network._mean, network._std = network._mean.to(kind), network._std.to(kind)
+    return network
+
+
+@pytest.mark.parametrize("name", [name for name, spec in NETWORKS.items() if isinstance(spec.weights, Bundled)])
+def test_gradients_are_those_of_float64_in_whatever_precision_a_network_runs_here(name):
+    network, slow = load(name), exact(name, torch.float64)
+    image = fit(CAT, 48, 32)
+    for layer in (next(iter(network.spec.layers)), network.spec.content_layer, list(network.spec.layers)[-1]):
+        seen = [image.to(kind).requires_grad_() for kind in (torch.float32, torch.float64)]
+        answers = [one.activations(x, [layer])[layer] for one, x in zip((network, slow), seen, strict=True)]
+        assert answers[0].dtype == torch.float32
+        ours, theirs = (torch.autograd.grad(a.square().sum(), x)[0].double() for a, x in zip(answers, seen, strict=True))
+        likeness = functional.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0)
+        assert likeness > 0.99
+
+
+def test_a_batch_norm_folded_into_its_convolution_changes_no_answer_and_no_gradient():
+    trunk = NETWORKS["efficientnet_lite0"].build().eval()
+    trunk.load_state_dict(NETWORKS["efficientnet_lite0"].weights.load())
+    plain, image = trunk.double(), fit(CAT, 48, 32).double()
+    seen = [image.clone().requires_grad_() for _ in range(2)]
+    answers = [plain[:10](seen[0]), folded(copy.deepcopy(plain))[:10](seen[1])]
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in exact("efficientnet_lite0", torch.float32).trunk.modules())
+    assert torch.allclose(*answers, atol=1e-9)
+    assert torch.allclose(*(torch.autograd.grad(a.square().sum(), x)[0] for a, x in zip(answers, seen, strict=True)), atol=1e-8)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2)])
+@pytest.mark.parametrize("size", [(9, 12), (10, 7)])
+def test_same_padding_is_that_of_tensorflow(kernel, stride, size):
+    """Output i looks at stride·i − before … + kernel, before = ⌊total / 2⌋: spelt out with an image of zeros around it."""
+    convolution = SameConv2d(2, 3, kernel, stride)
+    image = torch.rand(1, 2, *size)
+    outs = [-(-side // stride) for side in size]
+    before = [max((out - 1) * stride + kernel - side, 0) // 2 for out, side in zip(outs, size, strict=True)]
+    framed = torch.zeros(1, 2, size[0] + 20, size[1] + 20)
+    framed[..., 10 : 10 + size[0], 10 : 10 + size[1]] = image
+    top, left = (10 - b for b in before)
+    window = framed[..., top : top + (outs[0] - 1) * stride + kernel, left : left + (outs[1] - 1) * stride + kernel]
+    expected = functional.conv2d(window, convolution.weight, convolution.bias, stride)
+    assert torch.allclose(convolution(image), expected, atol=1e-6)
+
+
+def test_only_a_network_that_bears_it_computes_in_bfloat16_and_only_on_a_cpu_that_can(monkeypatch):
+    for able, found in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
+        assert precision(replace(NETWORKS["vgg19"], bears_bfloat16=True), "cpu") == found
+        assert precision(replace(NETWORKS["vgg19"], bears_bfloat16=False), "cpu") == torch.float32
+        assert precision(replace(NETWORKS["vgg19"], bears_bfloat16=True), "cuda") == torch.float32
+
+
 def test_vgg19_equals_a_slow_computation_on_bgr_255_minus_the_caffe_means():
     """Convolutions as explicit sums over the dequantised filters, in the order the network was trained in."""
     row = NETWORKS["vgg19"].weights
@@ -66,7 +125,7 @@ def test_vgg19_equals_a_slow_computation_on_bgr_255_minus_the_caffe_means():
         windows = features[:, :height, :width].reshape(len(features), height // 2, 2, width // 2, 2)
         return windows.max(axis=(2, 4))
 
-    found = load("vgg19").activations(rgb, NETWORKS["vgg19"].layers)
+    found = exact("vgg19", torch.float32).activations(rgb, NETWORKS["vgg19"].layers)
     features = bgr
     for block, convolutions in enumerate((2, 2, 4, 4, 4), start=1):
         for i in range(1, convolutions + 1):

@@ -4,11 +4,14 @@ import pytest
 import torch
 
 from featviz.objectives import (
+    channels,
     content_distance,
+    diversity,
     energy,
     gram,
     guided_by_channels,
     guided_by_match,
+    neurons,
     relative_distance,
     style_distance,
     total_variation,
@@ -47,6 +50,21 @@ def test_energy_of_some_channels_leaves_the_others_alone():
 
 def test_unit_is_the_sum_of_one_channel():
     assert unit("a", 2)(ACTIVATIONS).item() == pytest.approx(ACTIVATIONS["a"][0, 2].sum().item())
+
+
+def test_each_image_of_a_batch_answers_for_its_own_channel():
+    batch = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    means = batch[0, 3].sum() / 30 + batch[1, 1].sum() / 30
+    assert channels("a", [3, 1])({"a": batch}).item() == pytest.approx(means.item())
+    assert neurons("a", [3, 1])({"a": batch}).item() == pytest.approx((batch[0, 3, 2, 3] + batch[1, 1, 2, 3]).item())
+
+
+def test_diversity_is_minus_the_mean_cosine_between_grams():
+    batch = torch.randn(3, 4, 5, 6, dtype=torch.float64)
+    grams = [slow_gram(image.unsqueeze(0)).flatten() for image in batch]
+    cosines = [(grams[i] @ grams[j]) / (grams[i].norm() * grams[j].norm()) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert diversity("a")({"a": batch}).item() == pytest.approx(-sum(cosines).item() / 3)
+    assert diversity("a")({"a": batch[:1].expand(3, -1, -1, -1)}).item() == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 4096])

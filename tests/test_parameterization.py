@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
-from featviz.parameterization import Average, pyramid
+from featviz.parameterization import COLOURS, Average, Spectrum, frequencies, pyramid
 
 
 def test_the_pyramid_ends_at_the_size_and_shrinks_by_the_ratio():
@@ -25,3 +26,47 @@ def test_the_average_weighs_the_past_exponentially():
         result = average.update(value)
     weights = torch.tensor([0.8**age for age in range(5, -1, -1)], dtype=torch.float64)
     assert result.item() == pytest.approx(((weights * values).sum() / weights.sum()).item())
+
+
+@pytest.mark.parametrize("size", [(8, 12), (9, 12), (8, 13), (7, 11)])
+def test_a_spectrum_is_the_image_that_numpy_makes_of_its_waves(size):
+    spectrum = Spectrum.noise(size, torch.Generator().manual_seed(0), batch=2)
+    height, width = size
+    down, right = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
+    waves = spectrum.waves.detach().double().numpy()
+    waves = (waves[..., 0] + 1j * waves[..., 1]) / np.maximum(np.sqrt(down**2 + right**2), 1 / max(size))
+    planes = np.fft.irfft2(waves, s=size, norm="ortho") / 4
+    colours = np.einsum("rc,bchw->brhw", COLOURS.double().numpy(), planes)
+    assert spectrum().shape == (2, 3, height, width)
+    assert np.allclose(spectrum().detach().numpy(), 1 / (1 + np.exp(-colours)), atol=1e-6)
+
+
+def test_frequencies_are_those_of_numpy_and_never_zero():
+    found = frequencies((5, 6))
+    assert found[2, 3].item() == pytest.approx(np.hypot(np.fft.fftfreq(5)[2], np.fft.rfftfreq(6)[3]))
+    assert found[0, 0].item() == pytest.approx(1 / 6)
+
+
+def test_a_spectrum_can_become_any_picture():
+    """Half a ramp and half a checkerboard, to within a grey level or two."""
+    height, width = 12, 15
+    board = (torch.arange(height)[:, None] + torch.arange(width)) % 2
+    target = torch.where(torch.arange(width) < 8, torch.linspace(0.2, 0.8, width), 0.3 + 0.4 * board).expand(1, 3, -1, -1)
+    spectrum = Spectrum.noise((height, width), torch.Generator().manual_seed(0))
+    optimiser = torch.optim.LBFGS([spectrum.waves], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimiser.zero_grad()
+        distance = (spectrum() - target).square().sum()
+        distance.backward()
+        return distance
+
+    optimiser.step(closure)
+    assert (spectrum() - target).abs().max() < 2 / 255
+
+
+def test_a_step_on_a_spectrum_moves_large_shapes_more_than_small_ones():
+    spectrum = Spectrum.noise((32, 32), torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad(spectrum()[0, 0, 16, 16], spectrum.waves)
+    strength = gradient[0, 0].norm(dim=-1)
+    assert strength[0, 1] > 5 * strength[0, 10]

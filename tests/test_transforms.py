@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from featviz.transforms import Roll, Zoom
+from featviz.transforms import Roll, Wobble, Zoom
 
 
 def test_a_roll_moves_every_pixel_cyclically_and_its_undoing_brings_it_back():
@@ -74,3 +74,38 @@ def test_a_zoom_stays_in_range_and_keeps_what_8_bits_would_lose():
     assert zoomed.max() <= 1
     faint = torch.full((1, 3, 40, 40), 0.5) + 1e-4 * torch.rand(1, 3, 40, 40)
     assert Zoom(1.2)(faint).std() > 1e-5
+
+
+@pytest.mark.parametrize("size", [(48, 64), (41, 53)])
+@pytest.mark.parametrize("wobble", [Wobble(0, 0, 1.2, 0), Wobble(0, 0, 1.0, 12), Wobble(0, 0, 0.9, -8)])
+def test_a_wobble_enlarges_and_turns_as_a_zoom_does(size, wobble):
+    height, width = size
+    y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
+    image = smooth(x, y).float()
+    found, expected = wobble(image), Zoom(wobble.factor, wobble.degrees)(image)
+    assert (found - expected)[..., 12:-12, 12:-12].abs().max() < 0.01  # Linear and cubic interpolation of something smooth.
+
+
+def test_a_wobble_moves_whole_pixels_exactly_and_mirrors_what_comes_in():
+    image = torch.rand(2, 3, 8, 10)
+    moved = Wobble(2, -3)(image)
+    assert torch.allclose(moved[..., 2:, :7], image[..., :6, 3:], atol=1e-5)
+    assert torch.allclose(moved[..., 0, :7], image[..., 1, 3:], atol=1e-5)  # The row above the first is the first once more.
+
+
+def test_random_wobbles_stay_within_their_strength_and_follow_the_seed():
+    def wobbles(strength, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        return [Wobble.random(strength, generator) for _ in range(300)]
+
+    assert wobbles(1) == wobbles(1) != wobbles(1, seed=1)
+    assert wobbles(0)[0] == Wobble()
+    for name, low, high in (("down", -10, 10), ("right", -10, 10), ("degrees", -10, 10), ("factor", 1 / 1.1, 1.1)):
+        found = [getattr(wobble, name) for wobble in wobbles(1)]
+        assert low <= min(found) < low + 0.05 * (high - low)
+        assert high - 0.05 * (high - low) < max(found) <= high
+
+
+def test_a_wobble_has_the_gradient_of_finite_differences():
+    image = torch.rand(1, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Wobble(0.3, -0.7, 1.1, 9), image)

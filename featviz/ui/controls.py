@@ -17,6 +17,7 @@ MOST_STOPS = 10_000
 RETURNS = {
     "picture": "The picture: previews while it works, then the final one as a full-quality PNG.",
     "video": "The video as an MP4, when it is done.",
+    "numbers": "The names and their probabilities, likeliest first.",
 }
 
 

@@ -35,12 +35,14 @@ class Forecast:
         self.smaller = gr.Button(visible=False, size="sm", elem_classes="quiet")
         self.fitting = gr.State()
 
-    def events(self, picture: gr.Image, controls: dict[str, gr.components.Component], runs: Sequence[Dependency]) -> None:
-        """`controls`: the recipe's, by the names of their fields. `runs`: each tells more of this machine's speed."""
+    def events(
+        self, pictures: Sequence[gr.Image], controls: dict[str, gr.components.Component], runs: Sequence[Dependency]
+    ) -> None:
+        """`pictures`: the first one, where the recipe needs any. `controls`: its own, by the names of their fields. `runs`: each tells more of this machine's speed."""
         at_once = {"queue": False, **BEHIND_THE_PAGE}
-        inputs = [picture, *controls.values()]
+        inputs = [*pictures, *controls.values()]
         foretell = {
-            "fn": lambda sent, *values: self.foretold(sent, values),
+            "fn": lambda *sent: self.foretold(sent[0] if pictures else None, sent[len(pictures) :]),
             "inputs": inputs,
             "outputs": [self.line, self.smaller, self.fitting],
             "preprocess": False,
@@ -61,10 +63,9 @@ class Forecast:
         """What is said, and the largest size that fits, where the one that is set does not."""
         try:
             recipe = self.recipe(**dict(zip(self.recipe.model_fields, values, strict=True)))
-            if sent is None:
+            if sent is None and self.recipe.images:
                 return "", None
-            with Image.open(file_of(sent)) as picture:
-                estimate, free = partial(self.estimate, size=picture.size), free_memory()
+            estimate, free = partial(self.estimate, size=size_of(sent)), free_memory()
             needed = estimate(recipe)
         except FeatvizError as error:
             return str(error), None
@@ -79,6 +80,14 @@ class Forecast:
         reason = f"there are {gigabytes(free)} free" if needed.bytes > free else f"that is over {duration(PATIENCE)}"
         fitting = largest(recipe, lambda smaller: fits(estimate(smaller), free))
         return f"{said[:-1]}; {reason}." + (f" Size {fitting} would fit." if fitting else ""), fitting
+
+
+def size_of(sent: Mapping[str, Any] | None) -> tuple[int, int] | None:
+    """(width, height) of a picture that was sent, if one was. Raises OSError where it is none."""
+    if sent is None:
+        return None
+    with Image.open(file_of(sent)) as picture:
+        return picture.size
 
 
 def fits(needed: Estimate, free: float) -> bool:

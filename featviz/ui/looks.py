@@ -42,7 +42,9 @@ class Looks:
             gr.Markdown("Choose a look:", elem_classes="hint")
             with gr.Row(elem_classes="looks"):
                 self.buttons = [card(look.title, [look.thumbnail], (144, 144), "look") for look in looks]
-        self.finish = gr.Radio(list(FINISHES), value=STANDARD, show_label=False, container=False, elem_classes="finish")
+        self.finish = gr.Radio(
+            list(FINISHES), value=STANDARD, show_label=False, container=False, visible=finishable(recipe), elem_classes="finish"
+        )
         self.base = gr.State(recipe())  # What the finish is relative to.
 
     def events(self, controls: dict[str, gr.components.Component]) -> None:
@@ -51,7 +53,8 @@ class Looks:
         self.controls = controls
         for button, look in zip(self.buttons, self.looks, strict=True):
             button.click(partial(self.chosen, look), self.finish, [*controls.values(), *self.outputs], **at_once)
-        self.finish.input(self.finished, [self.base, self.finish], [controls["size"], controls["steps"]], **at_once)
+        if "steps" in controls:
+            self.finish.input(self.finished, [self.base, self.finish], [controls["size"], controls["steps"]], **at_once)
 
     def chosen(self, look: Look, finish: str) -> dict:
         """A look in the controls, marked as the one that is set."""
@@ -69,6 +72,12 @@ class Looks:
     def replaced(self, recipe: Recipe) -> dict:
         """No look, but a recipe of another origin."""
         return {button: _mark(False) for button in self.buttons} | {self.base: recipe, self.finish: STANDARD}
+
+
+def finishable(recipe: type[Recipe]) -> bool:
+    """Whether a recipe can be worked out coarsely or finely: it has steps, and every size there is."""
+    _, most = bounds(recipe.model_fields["size"])
+    return "steps" in recipe.model_fields and all((finish.size or 0) <= most for finish in FINISHES.values())
 
 
 def _mark(chosen: bool) -> dict:

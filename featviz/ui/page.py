@@ -10,7 +10,7 @@ import gradio as gr
 from featviz import examples
 from featviz.recipe import Recipe
 from featviz.stream import NETWORKS, RECIPES
-from featviz.ui import words
+from featviz.ui import inside, words
 from featviz.ui.endpoints import publish
 from featviz.ui.links import followed
 from featviz.ui.running import BEHIND_THE_PAGE, Engine, Runner, Shot
@@ -21,6 +21,7 @@ HOURS_KEPT = 2
 """How long pictures stay on the server's disk."""
 
 KINDS = {"picture": Tab, "video": VideoTab}
+"""By what a recipe produces; the room "Look Inside" has its own."""
 
 
 def build(
@@ -47,13 +48,15 @@ def build(
         doors, tabs = Doors(), []
         for recipe in doors.entered(RECIPES.values()):
             own = [[one for one in all_ if type(one.recipe) is recipe] for all_ in (shown, looks)]
-            tabs.append(KINDS[recipe.produces](recipe, engine, *own))
+            kind = inside.KINDS.get(recipe.name) or KINDS[recipe.produces]
+            tabs.append(kind(recipe, engine, *own))
         for tab in tabs:
             for other in tabs:
                 if button := tab.ways.get(other.recipe.name):
                     sent = partial(_sent, doors, other)
                     changed = [*doors.outputs, other.pictures[0], *other.origin.outputs]
                     button.click(sent, tab.latest, changed, queue=False, **BEHIND_THE_PAGE)
+        inside.connect({tab.recipe.name: tab for tab in tabs}, doors)
         _let_in(demo, doors, tabs)
         publish(looks, engine.estimate)
         _footer(folder)

@@ -15,7 +15,20 @@ from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe
-from featviz.stream import Device, Estimate, Preview, estimate, open_pictures, stream, try_out
+from featviz.stream import (
+    Cell,
+    Device,
+    Estimate,
+    Look,
+    Preview,
+    estimate,
+    excited,
+    gram_picture,
+    look,
+    open_pictures,
+    stream,
+    try_out,
+)
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""
@@ -25,6 +38,9 @@ RUNS_AT_ONCE = {"concurrency_id": "runs", "concurrency_limit": 4}
 
 BEHIND_THE_PAGE = {"api_visibility": "private", "show_progress": "hidden"}
 """Events of the page alone. Nothing may cover the preview: a line of its own says how far a run is."""
+
+TRY_OUT = partial(try_out, every=0.5)
+"""Every small picture is shown while it comes."""
 
 SORRY = "Something went wrong on our side, and it has been noted. Please try again, or try another picture."
 
@@ -56,23 +72,39 @@ def polite(run: Runner) -> Runner:
     return polite_run
 
 
+def polite_look(look: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for what answers at once."""
+
+    @wraps(look)
+    def politely(*asked: Any, **pictures: Image.Image) -> Any:
+        with sentences():
+            return look(*asked, **pictures)
+
+    return politely
+
+
 @dataclass(frozen=True)
 class Engine:
     """What the page asks of the library; tests put something quicker in its place."""
 
     run: Runner = stream
-    try_out: Callable[..., Iterator[tuple[Recipe, Preview]]] = try_out
+    try_out: Callable[..., Iterator[tuple[Recipe, Preview]]] = TRY_OUT
     estimate: Callable[[Recipe, tuple[int, int]], Estimate] = estimate
+    look: Callable[..., Look] = look
+    excited: Callable[..., tuple[Cell, ...]] = excited
+    gram_picture: Callable[..., Image.Image] = gram_picture
     within_reach: bool = True
     """Whether runs live in this process, so that something can be told to them while they go on."""
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
-        return cls(*(partial(ask, device=device) for ask in (stream, try_out, estimate)))
+        return cls(*(partial(ask, device=device) for ask in (stream, TRY_OUT, estimate, look, excited, gram_picture)))
 
     def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
         """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
-        return replace(self, run=lend(polite(self.run)), try_out=lend(polite(self.try_out)), within_reach=not apart)
+        runs = {"run": lend(polite(self.run)), "try_out": lend(polite(self.try_out))}
+        looks = {name: lend(polite_look(getattr(self, name))) for name in ("look", "excited", "gram_picture")}
+        return replace(self, **runs, **looks, within_reach=not apart)
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,14 +86,23 @@ class Sheet:
                 if turn.number != mine:
                     yield {self.status: gr.skip()}
                     return
+                if shown and shown[-1] == variant:  # It was there already, and has come further.
+                    shown.pop(), tiles.pop()
                 shown.append(variant)
-                tiles.append((save_pil_to_cache(preview.picture, get_upload_folder(), format="png"), differing(variant)))
-                said = line(f"{len(tiles)} of {count}", len(tiles) / count)
+                tiles.append(
+                    (save_pil_to_cache(preview.picture, get_upload_folder(), format="png"), self.under(variant, preview))
+                )
+                said = line(f"{len(tiles)} of {count}", (len(tiles) - 1 + preview.work) / count)
                 yield {self.gallery: list(tiles), self.shown: list(shown), self.status: said}
         except gr.Error as error:
             yield self.over(error.message)
             raise
         yield self.over(words.TRIED_OUT[self.recipe.name])
+
+    def under(self, variant: Recipe, preview: Preview) -> str:
+        """What stands under a picture: what sets it apart, and how near it has come where that is measured."""
+        measured = (words.UNDER[name].format(value) for name, value in preview.measures.items() if name in words.UNDER)
+        return " · ".join([differing(variant), *measured])
 
     def answers(self, sent: Sequence[Any]) -> Iterator[Image.Image]:
         """For programs: one picture of them all, as it fills up."""

@@ -55,7 +55,7 @@ class Tab:
         self._endpoint()
 
     def _examples(self, shown: Sequence[Example]) -> list[tuple[gr.Button, Example]]:
-        gr.Markdown("One click, and it runs:", elem_classes="hint")
+        gr.Markdown("One click, and it runs:", elem_classes="hint", visible=bool(shown))
         with gr.Row(elem_classes="examples"):
             return list(zip(example_cards(shown), shown, strict=True))
 
@@ -72,7 +72,7 @@ class Tab:
             role: self._picture(role, recipe.extras[role], visible="hidden") for role in recipe.extras if role not in BESIDE
         }
         groups = list(dict.fromkeys(group(field) for field in recipe.model_fields.values() if group(field)))
-        with gr.Accordion("Advanced", open=False):
+        with gr.Accordion("Advanced", open=False, visible=bool(groups)):
             self.named |= self._controls(groups)
         self.named = {name: self.named[name] for name in recipe.model_fields}  # In the order of the fields, wherever they are.
         self.controls = list(self.named.values())
@@ -106,7 +106,7 @@ class Tab:
 
     def _result(self) -> None:
         with gr.Column(elem_id=f"{self.recipe.name}_result", elem_classes="result"):
-            self.status = gr.HTML(line("Choose a picture, or click an example."), elem_classes="status")
+            self.status = gr.HTML(line(words.READY if self.recipe.images else words.READY_WITHOUT), elem_classes="status")
             shared = {"height": 480, "interactive": False, "elem_classes": "view"}
             self.view = gr.Image(label="Result", format="jpeg", buttons=[], alt_text="The picture so far.", **shared)
             self.compare = self._final(shared)
@@ -126,9 +126,9 @@ class Tab:
     def _onward(self) -> None:
         """Where a result can go from here: back to the start, or to another recipe."""
         with gr.Row(visible=False, elem_classes="onward") as self.onward:
-            self.again = gr.Button("Use as input", size="sm", min_width=120)
+            self.again = gr.Button("Use as input", size="sm", min_width=120) if self.recipe.images else None
             self.refine = gr.Button("Refine larger", size="sm", min_width=120, visible="start" in self.recipe.extras)
-            others = [recipe for recipe in RECIPES.values() if recipe is not self.recipe]
+            others = [recipe for recipe in RECIPES.values() if recipe is not self.recipe and recipe.images]
             self.ways = {o.name: gr.Button(f"Send to {o.title}", size="sm", min_width=120) for o in others}
 
     def _final(self, shared: dict[str, Any]) -> gr.components.Component:
@@ -172,7 +172,7 @@ class Tab:
             self.again.click(self.received, self.latest, [self.pictures[0], *self.origin.outputs], **at_once)
         self.earlier.select(self.back, [self.latest, self.kept, self.turn], outputs, **at_once)
         self.looks.events(self.named)
-        self.forecast.events(self.pictures[0], self.named, [*runs, stopped])
+        self.forecast.events(self.pictures[:1], self.named, [*runs, stopped])
         self.link.events(self.recipe, self.named)
         for picture in self.pictures:
             picture.upload(
@@ -219,7 +219,7 @@ class Tab:
 
     def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image], **steering: Callable[[], Recipe]) -> Iterator[Shot]:
         """A run, as the page keeps it."""
-        before = next(iter(pictures.values()))
+        before = next(iter(pictures.values()), None)
         for preview in self.engine.run(recipe, **pictures, **steering):
             yield Shot(recipe, before, preview)
 

@@ -1,0 +1,88 @@
+"""### How soon does something move on the page, and what does streaming cost?
+
+A browser clicks the first example of each recipe; the page's own clock says when the first preview and the result are there. The
+same run is drained in a plain loop, in turns with the clicks: the library alone, `stream` without looking at it, and the page as a
+visitor has it, with its pictures encoded, sent and drawn, on the same cores as the browser.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+from playwright.sync_api import Page, sync_playwright
+
+from benchmarks.cases import PICTURES
+from benchmarks.measure import Row, ratios, timed
+from benchmarks.serving import served
+from featviz import examples, stream
+from featviz.images import open_picture, to_tensor
+from featviz.networks import load
+from featviz.recipe import Recipe
+
+RUNS = 3
+
+CHROMIUM = (
+    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+
+LONG = 600_000
+
+WATCH = """result => {
+    window.shown = {clicked: 0, previews: [], done: 0};
+    const seen = new Set();
+    document.addEventListener("click", () => { window.shown.clicked ||= performance.now(); }, {capture: true, once: true});
+    new MutationObserver(() => {
+        if (!window.shown.clicked || window.shown.done) return;
+        result.querySelectorAll("img[alt='The picture so far.']").forEach(image => {
+            if (!seen.has(image.src)) { seen.add(image.src); window.shown.previews.push(performance.now()); }
+        });
+        if (/Done in/.test(result.querySelector(".status").textContent)) window.shown.done = performance.now();
+    }).observe(result, {subtree: true, childList: true, attributes: true, characterData: true});
+}"""
+
+
+def clicked(page: Page, address: str, kind: type[Recipe], title: str) -> dict:
+    """A visit with one click on an example: the times of the click, of every preview, of the end, in milliseconds."""
+    page.goto(address)
+    page.get_by_role("tab", name=kind.room).first.click()
+    button = page.get_by_role("button", name=title).locator("visible=true").first
+    button.wait_for()
+    page.locator(f"#{kind.name}_result").evaluate(WATCH)
+    button.click()
+    page.wait_for_function("window.shown.done", timeout=LONG)
+    return page.evaluate("window.shown")
+
+
+def rows() -> Iterator[Row]:
+    with served() as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(LONG)
+        for kind in PICTURES:
+            example = next(one for one in examples.read_all() if type(one.recipe) is kind)
+            opened = {role: to_tensor(open_picture(path)) for role, path in example.pictures.items()}
+            network = load(example.recipe.network_name)
+            ways = {
+                "the library alone": lambda e=example, n=network, o=opened: list(e.recipe.run(n, **o)),
+                "streamed": lambda e=example: list(stream(e.recipe, **e.pictures)),
+            }
+            for way in ways.values():
+                way()
+            clicked(page, server.address, kind, example.title)
+            first, rate, whole, seconds = [], [], [], {name: [] for name in ways}
+            for _ in range(RUNS):
+                for name, way in ways.items():
+                    seconds[name].append(timed(way))
+                shown = clicked(page, server.address, kind, example.title)
+                at = [time - shown["clicked"] for time in (*shown["previews"], shown["done"])]
+                first.append(at[0] / 1000)
+                whole.append(at[-1] / 1000)
+                rate.append(len(shown["previews"]) / whole[-1])
+            yield Row(f"{kind.title}, “{example.title}”: click to first preview", "s", first, "aim: 1 for DeepDream")
+            yield Row("previews on the page", "a second", rate)
+            plain = seconds["the library alone"]
+            yield Row("the whole run: the library alone", "s", plain)
+            yield Row("streamed", "times the library alone", ratios(seconds["streamed"], plain), "aim: 1.05")
+            yield Row("click to result on the page", "times the library alone", ratios(whole, plain))
+            yield Row("click to result, from the first preview on", "s", [w - f for w, f in zip(whole, first, strict=True)])
+        browser.close()

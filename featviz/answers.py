@@ -1,0 +1,189 @@
+"""What a network answers to a picture, in one look: a layer's activation maps, and the names of what it sees."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from featviz import tiles
+from featviz.images import contact_sheet, fit, fitted_size, resize, to_picture, to_tensor
+from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, class_names, split
+from featviz.objectives import gram
+from featviz.receptive import receptive_field
+from featviz.recipe import Demand, Frame, Frames, Recipe, param
+
+CLASSIFIERS = tuple(name for name, spec in NETWORKS.items() if spec.classifier)
+
+PATCHES, MOST_LEGIBLE = 4, 24
+"""How many pieces of the picture are shown for a channel, and their least side in pixels."""
+
+HEAT = torch.tensor([[0.05, 0.0, 0.25], [0.55, 0.05, 0.45], [0.9, 0.25, 0.25], [1.0, 0.65, 0.1], [1.0, 1.0, 0.75]])
+"""Colours of an activation map, from nothing to its greatest answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a layer answers to a picture."""
+
+    channels: Tensor
+    """Those that answer most, (N,), the strongest first."""
+    strengths: Tensor
+    """Their answers, (N,): positive part, mean over positions."""
+    peaks: Tensor
+    """Their answers at the position that answers most, (N,)."""
+    patches: list[list[Tensor]]
+    """The pieces of the picture that each of them answers to most, (1, 3, s, s): as large as what a unit sees, or as fits."""
+    maps: Tensor
+    """Their activation maps as pictures, (N, 3, H, W) in [0, 1]: heat over the faint picture."""
+    mean: Tensor
+    """The layer's answer, (): positive part, mean over channels and positions."""
+    shape: tuple[int, int, int]
+    """(channels, height, width) of the layer for this picture."""
+    field: tuple[float, float]
+    """(height, width) in pixels of what each unit sees; `inf` where it is the whole picture."""
+
+
+@torch.no_grad()
+def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
+    """The `count` channels of a layer that answer most to an image (1, 3, H, W) in [0, 1]. Raises as `activations` does."""
+    activations = network.activations(image, [layer])[layer][0].relu()
+    strengths, channels = activations.mean((1, 2)).topk(min(count, len(activations)))
+    field = receptive_field(network, layer)
+    side = int(max(MOST_LEGIBLE, min(*field, *image.shape[-2:])))
+    return Answer(
+        channels=channels,
+        strengths=strengths,
+        peaks=activations[channels].amax((1, 2)),
+        patches=[patches(image, map_, side, PATCHES) for map_ in activations[channels]],
+        maps=heat(activations[channels], image),
+        mean=activations.mean(),
+        shape=tuple(activations.shape),
+        field=field,
+    )
+
+
+def heat(maps: Tensor, image: Tensor) -> Tensor:
+    """Maps (N, h, w) as pictures (N, 3, H, W): each by its own greatest value, over the image (1, 3, H, W), grey and faint."""
+    shares = maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
+    shares = resize(shares.unsqueeze(1), tuple(image.shape[-2:])).clamp(0, 1)
+    faint = 0.1 + 0.5 * image.mean(1, keepdim=True)
+    cover = 0.25 + 0.75 * shares.sqrt()
+    return faint * (1 - cover) + coloured(shares) * cover
+
+
+def patches(image: Tensor, map_: Tensor, side: int, count: int) -> list[Tensor]:
+    """The pieces (1, 3, side, side) of an image (1, 3, H, W) that a channel with the map (h, w) answers to most, apart from
+    each other by half a side. Fewer where it answers nowhere else."""
+    side = min(side, *image.shape[-2:])
+    left, found = map_.clone(), []
+    scale = [whole / part for whole, part in zip(image.shape[-2:], map_.shape, strict=True)]
+    while len(found) < count and left.max() > 0:
+        place = divmod(left.argmax().item(), left.shape[1])
+        centre = [(at + 0.5) * by for at, by in zip(place, scale, strict=True)]
+        top, start = (min(max(round(at - side / 2), 0), whole - side) for at, whole in zip(centre, image.shape[-2:], strict=True))
+        found.append(image[..., top : top + side, start : start + side])
+        near = [
+            slice(max(0, at - math.ceil(side / 2 / by)), at + math.ceil(side / 2 / by) + 1)
+            for at, by in zip(place, scale, strict=True)
+        ]
+        left[near[0], near[1]] = 0
+    return found
+
+
+def coloured(shares: Tensor) -> Tensor:
+    """(N, 1, H, W) in [0, 1] as colours (N, 3, H, W) from dark blue through red to pale yellow."""
+    colours = HEAT.to(shares.device)
+    place = shares[:, 0] * (len(colours) - 1)
+    low = place.long().clamp(max=len(colours) - 2)
+    mix = (place - low).unsqueeze(-1)
+    return (colours[low] * (1 - mix) + colours[low + 1] * mix).permute(0, 3, 1, 2)
+
+
+def correlations(activations: Tensor) -> Tensor:
+    """The Gram matrix of activations (1, C, h, w) as a picture (1, 3, C, C): cosines between maps, 0 dark and 1 bright."""
+    lengths = gram(activations).diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
+    cosines = gram(activations) / (lengths.unsqueeze(1) * lengths.unsqueeze(2))
+    return coloured(cosines.clamp(0, 1).unsqueeze(1))
+
+
+class ActivationMaps(Recipe):
+    """Show where a layer's channels answer to a picture: the activation maps of those that answer most."""
+
+    name: ClassVar[str] = "activation_maps"
+    title: ClassVar[str] = "What a layer answers"
+    room: ClassVar[str] = "Look Inside"
+    images: ClassVar[dict[str, str]] = {"image": "The picture to look at."}
+
+    layer: Literal[ADDRESSES] = param("vgg19/relu3_1", "Network and layer whose answer is shown.")
+    count: int = param(12, "How many channels, the one that answers most first.", ge=1, le=64)
+    size: int = param(
+        320, "Longest side at which the network looks at the picture, in pixels.", ge=64, le=1024, step=16, group="How"
+    )
+
+    @property
+    def network_name(self) -> str:
+        return split(self.layer)[0]
+
+    def look(self, network: Network, image: Tensor) -> Answer:
+        """The layer's answer to an image (1, 3, H, W). Raises InputError where it is too small for the network."""
+        return answer(network, fit(image, self.size, network.spec.smallest), split(self.layer)[1], self.count)
+
+    def run(self, network: Network, *, image: Tensor) -> Frames:
+        """Yields one frame: a sheet of maps, each labelled with its channel and its strength."""
+        found = self.look(network, image)
+        labels = (
+            f"channel {channel} · {strength:.0f}" if strength > 100 else f"channel {channel} · {strength:.3g}"
+            for channel, strength in zip(found.channels, found.strengths, strict=True)
+        )
+        sheet = contact_sheet(list(zip(labels, map(to_picture, found.maps.split(1)), strict=True)), columns=4, width=240)
+        yield Frame(
+            step=1,
+            steps=1,
+            stage=split(self.layer)[1],
+            work=1.0,
+            loss=-found.mean,
+            image=to_tensor(sheet, image.device),
+        )
+
+    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+        return _demanded(network, split(self.layer)[1], fitted_size(size, self.size))
+
+
+class Classify(Recipe):
+    """Name what is in a picture: the five classes of ImageNet that a network finds most likely."""
+
+    name: ClassVar[str] = "classify"
+    title: ClassVar[str] = "What it is"
+    room: ClassVar[str] = "Look Inside"
+    images: ClassVar[dict[str, str]] = {"image": "The picture to name."}
+    produces: ClassVar[Literal["picture", "video", "numbers"]] = "numbers"
+
+    network: Literal[CLASSIFIERS] = param(CLASSIFIERS[0], "Network that is asked.")
+    size: int = param(224, "Longest side at which the network looks at the picture, in pixels.", ge=64, le=1024, step=16)
+
+    @property
+    def network_name(self) -> str:
+        return self.network
+
+    @torch.no_grad()
+    def names(self, network: Network, image: Tensor) -> dict[str, Tensor]:
+        """The five likeliest classes of an image (1, 3, H, W) → their probability, (), likeliest first."""
+        probabilities, classes = network.logits(fit(image, self.size, network.spec.smallest)).softmax(1)[0].topk(5)
+        return {class_names()[index]: probability for index, probability in zip(classes.tolist(), probabilities, strict=True)}
+
+    def run(self, network: Network, *, image: Tensor) -> Frames:
+        """Yields one frame, whose measures are the probabilities of the five likeliest classes, likeliest first."""
+        names = self.names(network, image)
+        likeliest = next(iter(names.values()))
+        yield Frame(step=1, steps=1, stage="", work=1.0, loss=-likeliest.log(), image=image, measures=names)
+
+    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+        return _demanded(network, LOGITS, fitted_size(size, self.size))
+
+
+def _demanded(network: Network, layer: str, size: tuple[int, int]) -> Demand:
+    """One look at an image of (height, width), without the way back, which is half of the cost."""
+    cost, pixels = network.cost({layer}), size[0] * size[1]
+    return Demand(flops=pixels * cost.flops / 2, bytes=pixels * cost.bytes * tiles.WORKING)

@@ -1,0 +1,158 @@
+"""What a layer keeps: a picture rebuilt from noise out of its activations, or out of their correlations, alone."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from featviz import tiles
+from featviz.images import fit, fitted_size
+from featviz.networks import ADDRESSES, NETWORKS, Network, scales, split
+from featviz.objectives import Activations, Objective, content_distance, gram, style_distance
+from featviz.parameterization import Spectrum
+from featviz.recipe import Demand, Frame, Frames, Recipe, param
+
+ROUND = 5
+"""Iterations of L-BFGS in a step."""
+
+EVENNESS = 0.7
+"""The power of f by which waves are scaled when a style is rebuilt: textures have more of the short ones, and come sooner."""
+
+EVALUATIONS = 1.3
+"""Looks at the picture in an iteration of L-BFGS, on average: its line search sometimes needs a second one."""
+
+
+class ReconstructContent(Recipe):
+    """Rebuild a picture from noise out of one layer's activations alone: what the layer has kept of it (Gatys et al., 2016)."""
+
+    name: ClassVar[str] = "reconstruct_content"
+    title: ClassVar[str] = "What content keeps"
+    room: ClassVar[str] = "Look Inside"
+    images: ClassVar[dict[str, str]] = {"image": "The picture to rebuild."}
+    picks: ClassVar[tuple[str, ...]] = ("layer",)
+
+    layer: Literal[ADDRESSES] = param("vgg19/relu4_1", "Network and layer whose activations are all that is left of the picture.")
+    size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
+    steps: int = param(12, "Steps of the optimiser, of five iterations each: more come closer and take longer.", ge=1, le=200)
+    seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
+
+    @property
+    def network_name(self) -> str:
+        return split(self.layer)[0]
+
+    def variants(self) -> list[Recipe]:
+        """The same at every resolution of the network, shallow to deep: what is lost on the way?"""
+        return [self.model_copy(update={"layer": f"{self.network_name}/{layer}"}) for layer in scales(self.network_name)]
+
+    def run(self, network: Network, *, image: Tensor) -> Frames:
+        """Yields a frame after each step, with the measure `psnr` in decibels. `image` is (1, 3, H, W) in [0, 1].
+
+        Raises:
+            InputError: the picture is too small for the network.
+        """
+        image, layer = fit(image, self.size, network.spec.smallest), split(self.layer)[1]
+        with torch.no_grad():
+            distance = content_distance(network.activations(image, [layer]))
+        for frame in descend(network, distance, noise(image, self.seed), self.steps):
+            yield replace(frame, stage=layer, measures={"psnr": psnr(frame.image, image)})
+
+    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+        return demanded(network, {split(self.layer)[1]}, fitted_size(size, self.size), self.steps)
+
+
+class ReconstructStyle(Recipe):
+    """Rebuild a style from noise out of the correlations between feature maps alone: texture without arrangement (Gatys et al., 2016)."""
+
+    name: ClassVar[str] = "reconstruct_style"
+    title: ClassVar[str] = "What style keeps"
+    room: ClassVar[str] = "Look Inside"
+    images: ClassVar[dict[str, str]] = {"style": "The picture whose style is rebuilt."}
+    picks: ClassVar[tuple[str, ...]] = ("layers",)
+
+    layers: int = param(
+        4, "How many layers take part, one at each resolution, from the first on: more keep larger structures.", ge=1, le=5
+    )
+    size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
+    steps: int = param(16, "Steps of the optimiser, of five iterations each: more come closer and take longer.", ge=1, le=200)
+    network: Literal[tuple(NETWORKS)] = param("vgg19", "Network whose correlations are used.", group="How")
+    seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
+
+    @property
+    def network_name(self) -> str:
+        return self.network
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The layers that take part, shallow to deep."""
+        return scales(self.network)[: self.layers]
+
+    def variants(self) -> list[Recipe]:
+        """The same with one layer, with two, and so on; more layers take more steps to agree."""
+        most = range(1, len(scales(self.network)) + 1)
+        return [self.model_copy(update={"layers": layers, "steps": 4 + 4 * layers}) for layers in most]
+
+    def run(self, network: Network, *, style: Tensor) -> Frames:
+        """Yields a frame after each step, with the measure `nearer`: how many times smaller than that of the noise the
+        distance of the Gram matrices is, as Gatys et al. define it (eqs. 4 and 5). `style` is (1, 3, H, W) in [0, 1].
+
+        What is made smaller is `style_distance`, in which every layer counts alike.
+
+        Raises:
+            InputError: the picture is too small for the network.
+        """
+        style, layers = fit(style, self.size, network.spec.smallest), self.places
+        with torch.no_grad():
+            grams = {layer: gram(activations) for layer, activations in network.activations(style, layers).items()}
+            start = noise(style, self.seed, EVENNESS)
+            far = plain_distance(network.activations(start(), layers), grams)
+        for frame in descend(network, style_distance(grams), start, self.steps):
+            with torch.no_grad():
+                near = plain_distance(network.activations(frame.image, layers), grams)
+            yield replace(frame, stage=" + ".join(layers), measures={"nearer": far / near})
+
+    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+        return demanded(network, set(self.places), fitted_size(size, self.size), self.steps)
+
+
+def noise(image: Tensor, seed: int, decay: float = 1.0) -> Spectrum:
+    """Where a reconstruction of an image (1, 3, H, W) starts: nothing of it but its size."""
+    return Spectrum.noise(tuple(image.shape[-2:]), torch.Generator().manual_seed(seed), image.device, decay=decay)
+
+
+def plain_distance(activations: Activations, grams: Mapping[str, Tensor]) -> Tensor:
+    """Σ ‖G − A‖² / (4 C²), (), over the layers: the style loss of Gatys et al. (2016, eqs. 4 and 5) with equal weights."""
+    return sum((gram(activations[layer]) - target).square().mean() / 4 for layer, target in grams.items())
+
+
+def descend(network: Network, distance: Objective, spectrum: Spectrum, steps: int) -> Frames:
+    """Change a spectrum until what the network answers is at no distance any more, by L-BFGS as Gatys et al. do.
+
+    Differs from Gatys et al. in what is changed: on pixels it would take many times as long, and end less near.
+    """
+    optimiser = torch.optim.LBFGS([spectrum.waves], max_iter=ROUND, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        with torch.enable_grad():
+            value = distance(network.activations(spectrum(), distance.layers))
+            (spectrum.waves.grad,) = torch.autograd.grad(value, spectrum.waves)
+        return value.detach()
+
+    for step in range(1, steps + 1):
+        optimiser.step(closure)
+        with torch.no_grad():
+            image = spectrum()
+            value = distance(network.activations(image, distance.layers))
+        yield Frame(step=step, steps=steps, stage="", work=step / steps, loss=value, image=image)
+
+
+def psnr(image: Tensor, target: Tensor) -> Tensor:
+    """Peak signal to noise ratio of images in [0, 1], in decibels, (): 20 is a rough likeness, over 30 is hard to tell apart."""
+    return -10 * (image - target).square().mean().clamp_min(1e-12).log10()
+
+
+def demanded(network: Network, layers: set[str], size: tuple[int, int], steps: int) -> Demand:
+    """What `descend` takes for an image of (height, width)."""
+    cost, pixels = network.cost(layers), size[0] * size[1]
+    return Demand(flops=pixels * steps * ROUND * EVALUATIONS * cost.flops, bytes=pixels * cost.bytes * tiles.WORKING)

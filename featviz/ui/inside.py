@@ -1,0 +1,292 @@
+"""The room "Look Inside": what a layer answers, what a picture is called, what a channel looks for, what is kept."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from featviz import atlas
+from featviz.recipe import Recipe
+from featviz.stream import RECIPES, Cell, Look, Preview
+from featviz.ui import words
+from featviz.ui.controls import enumeration, spoken
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Shot, Turn, line
+from featviz.ui.tab import SHOW_RESULT, Tab
+
+LEGIBLE = 192
+"""Pixels at which a thumbnail of the atlas is shown."""
+
+
+def in_cache(picture: Image.Image, kind: str = "png") -> str:
+    return save_pil_to_cache(picture, get_upload_folder(), format=kind)
+
+
+def thumbnail(layer: str, channel: int) -> Image.Image | None:
+    """What a channel looks for, out of the atlas, None where it has none."""
+    sheet = atlas.sheets().get(layer)
+    return sheet and sheet.thumbnail(channel).resize((LEGIBLE, LEGIBLE), Image.Resampling.BICUBIC)
+
+
+class RebuiltTab(Tab):
+    """A tab whose measures are no distances: they are said in words."""
+
+    def measured(self, preview: Preview, hint: str = "") -> dict:
+        said = " ".join(words.MEASURED[name].format(value) for name, value in preview.measures.items())
+        return {self.measures: gr.update(value=f"<p>{said}</p>", visible=True)} if said else {}
+
+
+class StyleTab(RebuiltTab):
+    """Beside the texture, the numbers that it was made from: the Gram matrix as a picture."""
+
+    def _result(self) -> None:
+        super()._result()
+        self.numbers = gr.Button("Show its Gram matrix", size="sm", elem_classes="quiet")
+        self.gram = gr.Image(
+            label="Which channels answer together", alt_text="The Gram matrix.", height=320, interactive=False, buttons=[],
+            visible=False,
+        )  # fmt: skip
+
+    def _events(self, buttons: Sequence[tuple[gr.Button, Any]]) -> None:
+        super()._events(buttons)
+        self.numbers.click(
+            self.correlated, [*self.pictures, *self.controls], self.gram, preprocess=False, **RUNS_AT_ONCE, **BEHIND_THE_PAGE
+        )
+
+    def correlated(self, *sent: Any) -> dict:
+        """The Gram matrix of the deepest layer that takes part."""
+        recipe, pictures = self._checked(sent)
+        look = RECIPES["activation_maps"](layer=f"{recipe.network}/{recipe.places[-1]}", size=recipe.size)
+        picture = self.engine.gram_picture(look, image=pictures["style"])
+        side = max(320, picture.width)
+        shown = picture.resize((side, side), Image.Resampling.NEAREST)
+        return gr.update(value=shown, visible=True, label=f"Which channels of {recipe.places[-1]} answer together")
+
+
+@dataclass(frozen=True, eq=False)
+class LoneShot(Shot):
+    """A picture that was made of none."""
+
+    def shown(self) -> str:
+        return self.file()
+
+
+class NoiseTab(Tab):
+    """A tab of a recipe that starts from noise: there is no before, only an after. Choosing a channel is choosing a picture."""
+
+    def _result(self) -> None:
+        super()._result()
+        self.atlas = gr.Gallery(
+            label="Atlas", columns=8, height=420, allow_preview=False, interactive=False, buttons=[], visible=False,
+            elem_classes="atlas",
+        )  # fmt: skip
+        self.browse = gr.Button("Show me what every channel of this layer looks for", size="sm", elem_classes="quiet")
+
+    def _events(self, buttons: Sequence[tuple[gr.Button, Any]]) -> None:
+        super()._events(buttons)
+        at_once = {"queue": False, **BEHIND_THE_PAGE}
+        self.browse.click(self.browsed, self.named["layer"], self.atlas, **at_once)
+        self.atlas.select(self.picked, None, self.named["channel"], **at_once)
+
+    def picked(self, event: gr.SelectData) -> int:
+        """The channel whose thumbnail was clicked."""
+        return event.index
+
+    def browsed(self, layer: str) -> dict:
+        """The thumbnails of a layer, or where there are some."""
+        sheet = atlas.sheets().get(layer)
+        if sheet is None:
+            gr.Info(f"The atlas has {enumeration(spoken(known) for known in atlas.sheets())}.")
+            return gr.skip()
+        tiles = [(in_cache(sheet.thumbnail(channel), "jpeg"), str(channel)) for channel in range(len(sheet.peaks))]
+        label = f"Computed beforehand: what the {len(tiles)} channels of {spoken(layer)} look for. Click one to choose it."
+        return gr.update(value=tiles, visible=True, label=label, selected_index=None)
+
+    def _final(self, shared: dict[str, Any]) -> gr.components.Component:
+        return gr.Image(label="Result", format="png", buttons=["fullscreen"], alt_text="The result.", visible=False, **shared)
+
+    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image], **steering: Any) -> Iterator[Shot]:
+        for shot in super()._shots(recipe, pictures, **steering):
+            yield LoneShot(shot.recipe, shot.before, shot.preview)
+
+
+class NamesTab(Tab):
+    """A tab whose result are names: bars, and beside them those of the picture before."""
+
+    def _result(self) -> None:
+        with gr.Column(elem_id=f"{self.recipe.name}_result", elem_classes="result"):
+            self.status = gr.HTML(line(words.READY), elem_classes="status")
+            with gr.Row():
+                self.now = gr.Label(label="This picture", min_width=240)
+                self.before = gr.Label(label="The one before", min_width=240, visible=False)
+        self.latest, self.turn = gr.State(), gr.State(Turn())
+        self.ways, self.sheet = {}, None
+
+    def _events(self, buttons: Sequence[tuple[gr.Button, Any]]) -> None:
+        outputs = [self.status, self.now, self.before, self.latest]
+        run = {
+            "fn": self.named_, "inputs": [*self.pictures, *self.controls, self.latest], "outputs": outputs, "preprocess": False,
+        } | RUNS_AT_ONCE | BEHIND_THE_PAGE  # fmt: skip
+        scrolled = {"queue": False, "js": SHOW_RESULT.format(self.recipe.name), **BEHIND_THE_PAGE}
+        self.go.click(**run)
+        self.pictures[0].change(**run)
+        for button, example in buttons:
+            button.click(partial(self.filled, example), outputs=self._filled(), **scrolled)
+        self.looks.events(self.named)
+        self.link.events(self.recipe, self.named)
+
+    def named_(self, *values: Any) -> dict:
+        """The names of the picture; those of the one before stay beside them."""
+        *sent, latest = values
+        if sent[0] is None:
+            return {self.status: line(words.READY)}
+        *_, names = self._answers(sent)
+        return {
+            self.status: line(f"Most likely: {next(iter(names))}."),
+            self.now: names,
+            self.before: gr.update(value=latest, visible=latest is not None),
+            self.latest: names,
+        }
+
+    def waiting(self) -> dict:
+        return {}
+
+    def _answer(self) -> gr.components.Component:
+        return gr.Label(label="Names", visible=False)
+
+    def _answers(self, sent: Sequence[Any]) -> Iterator[dict[str, float]]:
+        for shot in self._shots(*self._checked(sent)):
+            yield dict(shot.preview.measures)
+
+
+class MapsTab(Tab):
+    """A tab whose result is a gallery of activation maps. A click on one shows its channel, and what it looks for."""
+
+    def _result(self) -> None:
+        with gr.Column(elem_id=f"{self.recipe.name}_result", elem_classes="result"):
+            self.status = gr.HTML(line(words.READY), elem_classes="status")
+            self.maps = gr.Gallery(
+                label="The channels that answer most: click one", columns=4, height=420, allow_preview=False, interactive=False,
+                buttons=[], elem_classes="sheet",
+            )  # fmt: skip
+            with gr.Column(visible=False, elem_classes="channel") as self.box:
+                self.title = gr.HTML()
+                with gr.Row():
+                    shared = {"height": 260, "interactive": False, "buttons": [], "min_width": 140}
+                    self.map = gr.Image(label="Where it answers", alt_text="Its activation map.", **shared)
+                    self.wish = gr.Image(label="What it looks for", alt_text="Its visualisation.", **shared)
+                self.patches = gr.Gallery(
+                    label="Where your picture pleases it most", columns=4, rows=1, height=170, allow_preview=False,
+                    interactive=False, buttons=[],
+                )  # fmt: skip
+                with gr.Row(elem_classes="onward"):
+                    self.dream = gr.Button("Dream this channel", size="sm", min_width=120)
+                    self.see = gr.Button("See what it looks for", size="sm", min_width=120)
+            self.most = gr.Gallery(
+                label="In the whole network: what your picture excites most", columns=6, height=230, allow_preview=False,
+                interactive=False, buttons=[], visible=False, elem_classes="sheet",
+            )  # fmt: skip
+        self.shown, self.excited, self.chosen = gr.State(), gr.State(()), gr.State()
+        self.turn, self.latest = gr.State(Turn()), gr.State()
+        self.ways, self.sheet = {}, None
+
+    def _events(self, buttons: Sequence[tuple[gr.Button, Any]]) -> None:
+        at_once = {"queue": False, **BEHIND_THE_PAGE}
+        outputs = [self.status, self.maps, self.shown, self.box, self.most, self.excited]
+        run = {
+            "fn": self.seen, "inputs": [*self.pictures, *self.controls], "outputs": outputs, "preprocess": False,
+        } | RUNS_AT_ONCE | BEHIND_THE_PAGE  # fmt: skip
+        scrolled = at_once | {"js": SHOW_RESULT.format(self.recipe.name)}
+        self.go.click(lambda: {self.status: line("Getting ready…", 0)}, None, outputs, **scrolled).then(**run)
+        for button, example in buttons:
+            button.click(partial(self.filled, example), outputs=[*self._filled(), self.status], **scrolled).then(**run)
+        channel = [self.box, self.title, self.map, self.wish, self.patches, self.chosen]
+        self.maps.select(self.opened, self.shown, channel, **at_once)
+        self.most.select(self.opened_most, self.excited, channel, **at_once)
+        self.looks.events(self.named)
+        self.link.events(self.recipe, self.named)
+
+    def seen(self, *sent: Any) -> Iterator[dict]:
+        """The gallery, then what the whole network answers."""
+        recipe, pictures = self._checked(sent)
+        found = self.engine.look(recipe, **pictures)
+        tiles = [(in_cache(cell.picture), f"channel {cell.channel} · {number(cell.strength)}") for cell in found.cells]
+        yield {self.status: line(described(found)), self.maps: tiles, self.shown: found, self.box: gr.update(visible=False)}
+        peaks = {layer: sheet.peaks for layer, sheet in atlas.sheets().items() if layer.startswith(f"{recipe.network_name}/")}
+        if not peaks:
+            yield {self.most: gr.update(visible=False), self.excited: ()}
+            return
+        most = self.engine.excited(recipe, peaks, **pictures)
+        tiles = [(in_cache(thumbnail(cell.layer, cell.channel)), said(cell)) for cell in most]
+        yield {self.most: gr.update(value=tiles, visible=True), self.excited: most}
+
+    def opened(self, found: Look, event: gr.SelectData) -> dict:
+        return self.channel(found.cells[event.index])
+
+    def opened_most(self, most: Sequence[Cell], event: gr.SelectData) -> dict:
+        return self.channel(most[event.index])
+
+    def channel(self, cell: Cell) -> dict:
+        """A channel, large."""
+        wish = thumbnail(cell.layer, cell.channel)
+        return {
+            self.box: gr.update(visible=True),
+            self.title: f"<h3>{escape(spoken(cell.layer))}, channel {cell.channel}</h3>",
+            self.map: gr.update(value=cell.picture, visible=cell.picture is not None),
+            self.wish: gr.update(value=wish, visible=wish is not None),
+            self.patches: gr.update(value=[in_cache(patch) for patch in cell.patches], visible=bool(cell.patches)),
+            self.chosen: cell,
+        }
+
+    def waiting(self) -> dict:
+        return {self.status: line("Getting ready…", 0)}
+
+
+def described(found: Look) -> str:
+    """A layer's answer in a sentence."""
+    channels, height, width = found.shape
+    sees = "the whole picture" if found.field[0] == float("inf") else f"{found.field[1]:.0f}×{found.field[0]:.0f} pixels"
+    return f"{spoken(found.layer)}: {channels} channels of {width}×{height} · each unit sees {sees} · mean answer {number(found.mean)}"
+
+
+def number(value: float) -> str:
+    """Three digits where there are not more before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def said(cell: Cell) -> str:
+    """A channel of the atlas, under its thumbnail."""
+    return f"{cell.layer.rpartition('/')[2]} · {cell.channel} · {cell.strength:.0%}"
+
+
+KINDS: dict[str, type[Tab]] = {
+    "activation_maps": MapsTab,
+    "classify": NamesTab,
+    "feature_visualization": NoiseTab,
+    "reconstruct_content": RebuiltTab,
+    "reconstruct_style": StyleTab,
+}
+
+
+def connect(tabs: Mapping[str, Tab], doors: Any) -> None:
+    """The ways from a channel to its dream, and to what it looks for."""
+    maps = tabs["activation_maps"]
+    at_once = {"queue": False, **BEHIND_THE_PAGE}
+    for button, name, given in ((maps.dream, "deepdream", "channels"), (maps.see, "feature_visualization", "channel")):
+        tab = tabs[name]
+        button.click(
+            partial(_with_channel, tab, doors, given), [maps.chosen, *maps.pictures],
+            [*doors.outputs, tab.named["layer"], tab.named[given], *tab.pictures[:1]], preprocess=False, **at_once,
+        )  # fmt: skip
+
+
+def _with_channel(tab: Tab, doors: Any, given: str, cell: Cell, picture: Mapping[str, Any] | None) -> dict:
+    """Another recipe, opened on a channel and, where it takes one, on the same picture."""
+    value = str(cell.channel) if given == "channels" else cell.channel
+    pictures = {tab.pictures[0]: picture and picture["path"]} if tab.pictures else {}
+    return doors.opened(tab.recipe) | {tab.named["layer"]: cell.layer, tab.named[given]: value} | pictures

@@ -1,0 +1,56 @@
+"""Make the atlas anew: `make atlas`. What every channel of some layers looks for, many channels at a time.
+
+About ten minutes of one core for all; `python -m scripts.atlas vgg19/relu3_1` makes the sheets of some layers only.
+"""
+
+import json
+import sys
+
+import torch
+from PIL import Image
+
+from featviz.atlas import COLUMNS, FOLDER
+from featviz.images import to_picture
+from featviz.networks import load, split
+from featviz.visualize import FeatureVisualization
+
+RECIPES = [
+    *(FeatureVisualization(layer=f"efficientnet_lite0/block{i}", size=80, steps=40) for i in (2, 4, 6, 9, 11, 13)),
+    FeatureVisualization(layer="vgg19/relu2_1", size=48, steps=32),
+    FeatureVisualization(layer="vgg19/relu3_1", size=48, steps=32),
+    FeatureVisualization(layer="vgg19/relu4_1", size=56, steps=32),
+]
+"""A sheet each. A thumbnail is as large as what a unit sees, or as fits; deep layers are left to the smaller network."""
+
+AT_ONCE = 16
+"""Channels in a batch."""
+
+
+def make(recipe: FeatureVisualization) -> None:
+    """The sheet of a layer, and the JSON beside it."""
+    network, layer, size = load(recipe.network_name), split(recipe.layer)[1], recipe.size
+    count = network.channels(layer)
+    sheet, peaks = Image.new("RGB", (COLUMNS * size, -(-count // COLUMNS) * size)), []
+    for first in range(0, count, AT_ONCE):
+        wanted = list(range(first, min(first + AT_ONCE, count)))
+        *_, frame = recipe.each(network, wanted)
+        pictures = frame.image.split(size, dim=3)
+        with torch.no_grad():
+            answers = network.activations(torch.cat(pictures), [layer])[layer]
+        for i, channel in enumerate(wanted):
+            row, column = divmod(channel, COLUMNS)
+            sheet.paste(to_picture(pictures[i]), (column * size, row * size))
+            peaks.append(round(answers[i, channel].max().item(), 4))
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / recipe.layer.replace("/", "_")
+    sheet.save(path.with_suffix(".webp"), quality=80, method=6)
+    fields = {name: value for name, value in recipe.model_dump().items() if name not in ("layer", "channel")}
+    data = {"layer": recipe.layer, "fields": fields, "peaks": peaks}
+    path.with_suffix(".json").write_text(json.dumps(data) + "\n", encoding="utf-8")
+    print(path.name, count, "channels", path.with_suffix(".webp").stat().st_size // 1000, "kB", flush=True)
+
+
+if __name__ == "__main__":
+    for recipe in RECIPES:
+        if recipe.layer in (sys.argv[1:] or [recipe.layer]):
+            make(recipe)

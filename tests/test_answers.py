@@ -1,0 +1,69 @@
+"""What is shown of a layer is what the layer answered."""
+
+import pytest
+import torch
+from test_networks import tiny
+
+from featviz import examples
+from featviz.answers import ActivationMaps, Classify, answer, heat
+from featviz.images import fit, open_picture, to_tensor
+from featviz.networks import load
+from featviz.receptive import receptive_field
+
+CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
+
+
+def test_the_channels_that_answer_most_come_first_with_their_own_numbers():
+    network = tiny()
+    image = torch.rand(1, 3, 20, 24)
+    found = answer(network, image, "relu2", 3)
+    activations = network.activations(image, ["relu2"])["relu2"][0]
+    means = {channel: activations[channel].clamp(min=0).sum().item() / activations[channel].numel() for channel in range(5)}
+    expected = sorted(means, key=means.get, reverse=True)[:3]
+    assert found.channels.tolist() == expected
+    assert found.strengths.tolist() == pytest.approx([means[channel] for channel in expected])
+    assert found.peaks.tolist() == pytest.approx([activations[channel].max().item() for channel in expected])
+    assert found.mean.item() == pytest.approx(sum(means.values()) / 5)
+    assert found.shape == (5, *activations.shape[1:])
+    assert found.field == receptive_field(network, "relu2")
+
+
+def test_more_channels_than_there_are_is_all_of_them():
+    assert sorted(answer(tiny(), torch.rand(1, 3, 20, 20), "relu1", 64).channels.tolist()) == [0, 1, 2, 3]
+
+
+def test_a_map_is_hot_where_the_channel_answers_and_shows_the_picture_where_it_does_not():
+    maps = torch.zeros(1, 8, 8)
+    maps[0, 6, 1] = 3.0
+    image = torch.zeros(1, 3, 64, 64)
+    image[..., :32] = 1.0
+    picture = heat(maps, image)
+    brightness = picture.mean(1)[0]
+    assert picture.shape == (1, 3, 64, 64)
+    assert (brightness == brightness.max()).nonzero().float().mean(0).tolist() == pytest.approx([51.5, 11.5], abs=2)
+    assert brightness[10, 10] > brightness[10, 50] + 0.1  # The picture itself, faint.
+    assert heat(torch.zeros(2, 4, 4), image).isfinite().all()
+
+
+def test_the_sheet_shows_every_map_with_its_label():
+    recipe = ActivationMaps(layer="efficientnet_lite0/block2", count=6, size=96)
+    (frame,) = recipe.run(load("efficientnet_lite0"), image=CAT)
+    columns, width = 4, 240
+    height = frame.image.shape[-2] // 2
+    assert frame.image.shape[-1] == columns * (width + 6) - 6
+    for cell in range(8):
+        top, left = cell // 4 * height, cell % 4 * (width + 6)
+        label = frame.image[..., top : top + 26, left : left + width]
+        below = frame.image[..., top + 26 : top + height, left : left + width]
+        assert bool((label < 0.5).any()) == (cell < 6)
+        assert (below.mean() < 0.7).item() == (cell < 6)
+
+
+def test_a_classifier_names_the_cat_with_probabilities_that_fall():
+    (frame,) = Classify().run(load("efficientnet_lite0"), image=CAT)
+    names, probabilities = zip(*((name, value.item()) for name, value in frame.measures.items()), strict=True)
+    assert names[0] in ("Egyptian cat", "tabby", "tiger cat")
+    assert list(probabilities) == sorted(probabilities, reverse=True)
+    exact = load("efficientnet_lite0").logits(fit(CAT, 224, 32)).softmax(1)[0].max().item()
+    assert probabilities[0] == pytest.approx(exact)
+    assert len(names) == 5

@@ -1,0 +1,84 @@
+"""Receptive fields against the slow way: which pixels have a gradient."""
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+from test_networks import tiny
+from torch import nn
+from torch.nn import functional
+
+from featviz.networks import LOGITS, NETWORKS, Network, load
+from featviz.receptive import receptive_field
+
+
+def transparent(network: Network) -> Network:
+    """The same geometry, but nothing is hidden: positive weights, averages for maxima, no batch statistics."""
+    trunk = deepcopy(network.trunk)
+    for module in list(trunk.modules()):
+        if isinstance(module, nn.Conv2d):
+            module.weight = nn.Parameter(torch.full_like(module.weight, 1 / module.weight[0].numel()))
+            module.bias = None
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.reset_parameters()
+        for name, child in module.named_children():
+            if isinstance(child, nn.MaxPool2d):
+                setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
+            if isinstance(child, (nn.ReLU, nn.ReLU6)):
+                setattr(module, name, nn.Identity())
+    return Network(network.spec, trunk.double())
+
+
+def support(network: Network, layer: str, side: int) -> tuple[int, int]:
+    """(height, width) of the pixels that the unit at the centre has a gradient from."""
+    image = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
+    answer = transparent(network).activations(image, [layer])[layer][0, 0]
+    (gradient,) = torch.autograd.grad(answer[answer.shape[0] // 2, answer.shape[1] // 2], image)
+    rows, columns = gradient[0].abs().sum(0).nonzero(as_tuple=True)
+    return (rows.max() - rows.min() + 1).item(), (columns.max() - columns.min() + 1).item()
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "side"), [(name, depth, side) for name in NETWORKS for depth, side in ((1, 64), (4, 96))]
+)
+def test_the_field_of_a_layer_is_what_has_a_gradient(name, depth, side):
+    network = load(name)
+    layer = list(network.spec.layers)[depth]
+    assert receptive_field(network, layer) == support(network, layer, side)
+
+
+def test_strides_and_padding_add_up_as_in_the_recurrence():
+    fields = [receptive_field(tiny(), layer) for layer in ("relu1", "relu2", "conv3")]
+    assert fields == [(3, 3), (5, 5), (9, 9)]  # 3, then + 2, then + 2 · 2 after the stride of 2.
+
+
+class Paths(nn.Module):
+    """A wide and a narrow way, one of them dilated and not square, then functions instead of modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide = nn.Conv2d(3, 3, (3, 1), dilation=2, padding=(2, 0))
+        self.narrow = nn.Conv2d(3, 3, (1, 3), padding=(0, 1))
+
+    def forward(self, image):
+        joined = torch.cat([self.wide(image), self.narrow(image) + image], dim=1)
+        return functional.avg_pool2d(functional.max_pool2d(joined, 2), 3, stride=1)
+
+
+def test_where_paths_meet_the_farthest_sight_counts_whatever_makes_them():
+    base = tiny()
+    network = Network(base.spec, nn.Sequential(nn.Identity(), Paths()))
+    assert receptive_field(network, "relu1") == (5 + 1 + 2 * 2, 3 + 1 + 2 * 2)
+
+
+def test_a_classifier_sees_the_whole_picture():
+    for name, spec in NETWORKS.items():
+        if spec.classifier:
+            assert receptive_field(load(name), LOGITS) == (math.inf, math.inf)
+
+
+def test_vgg19_sees_what_the_literature_says():
+    fields = [receptive_field(load("vgg19"), f"relu{block}_1")[0] for block in range(1, 6)]
+    assert fields == [3, 10, 24, 68, 156]

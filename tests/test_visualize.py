@@ -1,0 +1,89 @@
+"""Feature visualisation on the bundled networks, judged by what the network answers to the picture."""
+
+import pytest
+import torch
+
+from featviz import examples
+from featviz.errors import FieldError
+from featviz.images import fit, open_picture, to_tensor
+from featviz.networks import LOGITS, class_index, load
+from featviz.parameterization import Spectrum
+from featviz.visualize import FeatureVisualization
+
+CAT = fit(to_tensor(open_picture(examples.FOLDER / "cat.jpg")), 96, 32)
+QUICK = {"layer": "efficientnet_lite0/block4", "channel": 7, "size": 64, "steps": 24}
+
+
+def last(**fields):
+    recipe = FeatureVisualization(**QUICK | fields)
+    *_, frame = recipe.run(load(recipe.network_name))
+    return frame
+
+
+@torch.no_grad()
+def means(image, layer=QUICK["layer"]):
+    """What each channel answers to an image, mean over positions, (B, C)."""
+    network, _, layer = layer.partition("/")
+    return load(network).activations(image, [layer])[layer].mean((2, 3))
+
+
+def test_the_channel_answers_more_than_the_others_do_and_than_it_does_to_a_photograph_or_to_noise():
+    channel, answers = QUICK["channel"], means(last().image)[0]
+    assert answers.argmax() == channel
+    others = means(CAT)[0, channel], means(torch.rand(1, 3, 64, 64))[0, channel]
+    assert answers[channel] > 10
+    assert answers[channel] > 3 * max(others)
+
+
+def test_a_class_is_recognised_however_little_it_looks_like_noise():
+    frame = last(layer="efficientnet_lite0/head", class_name="hummingbird", size=96, steps=32)
+    logits = load("efficientnet_lite0").logits(frame.image)[0]
+    assert logits.argmax() == class_index("hummingbird")
+    assert frame.loss < -10  # As the network saw it, moved, turned and scaled.
+    assert load("efficientnet_lite0").activations(frame.image, [LOGITS])[LOGITS].max() > 10
+
+
+def test_a_neuron_is_at_the_centre_and_the_rest_stays_grey():
+    picture = last(answers="neuron", layer="vgg19/relu3_1", channel=3).image
+    contrast = (picture - 0.5).abs().mean((0, 1))
+    assert contrast[20:44, 20:44].mean() > 3 * contrast[:8].mean()  # It sees 24 pixels.
+
+
+def test_a_channel_that_is_silent_at_first_is_woken_up():
+    noise = Spectrum.noise((64, 64), torch.Generator().manual_seed(0))()
+    assert not means(noise, "vgg19/relu3_1")[0, 14]
+    assert means(last(layer="vgg19/relu3_1", channel=14).image, "vgg19/relu3_1")[0, 14] > 100
+
+
+def test_several_pictures_are_side_by_side_and_diversity_makes_them_unlike():
+    def likeness(diversity):
+        image = last(pictures=2, diversity=diversity).image
+        assert image.shape == (1, 3, 64, 128)
+        activations = load("efficientnet_lite0").activations(torch.cat(image.split(64, dim=3)), ["block4"])["block4"].flatten(2)
+        grams = (activations @ activations.mT).flatten(1)
+        return torch.nn.functional.cosine_similarity(grams[0], grams[1], dim=0)
+
+    assert likeness(3) < likeness(0) - 0.1
+
+
+def test_many_channels_at_once_are_what_each_of_them_is_alone():
+    recipe, network = FeatureVisualization(**QUICK), load("efficientnet_lite0")
+    *_, together = recipe.each(network, [3, 7, 11])
+    *_, alone = recipe.run(network)
+    assert torch.allclose(together.image[..., 64:128], alone.image, atol=0.1)
+    assert not torch.allclose(together.image[..., :64], alone.image, atol=0.1)
+
+
+def test_the_same_seed_gives_the_same_picture_and_another_seed_another():
+    first, again, other = (last(steps=3, seed=seed).image for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other, atol=0.01)
+
+
+def test_what_cannot_be_is_said_before_any_work():
+    with pytest.raises(FieldError, match="no class 'humingbird'; did you mean 'hummingbird'"):
+        FeatureVisualization(class_name="humingbird")
+    with pytest.raises(FieldError, match="VGG-19 knows no class 'pizza'"):
+        FeatureVisualization(layer="vgg19/relu4_1", class_name="pizza")
+    with pytest.raises(FieldError, match="block4 has no channel 40; it has 0 to 39"):
+        last(channel=40)
