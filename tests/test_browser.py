@@ -443,9 +443,9 @@ def test_from_a_channel_to_its_dream(visit, quick_examples):
     visit.button("See what it looks for").click()
     visit.name = "feature_visualization"
     expect(visit.run).to_be_visible()
-    expect(visit.page.get_by_label("Channel", exact=True).locator("visible=true")).to_have_value(channel)
+    expect(visit.page.get_by_label("number input for Channel", exact=True).locator("visible=true")).to_have_value(channel)
     visit.button("Show me what every channel").click()
-    expect(visit.result.locator(".. >> .atlas button img")).to_have_count(40)
+    expect(visit.page.locator(".atlas button img")).to_have_count(40)
 
     visit.tab("activation_maps")
     visit.button("Dream this channel").click()

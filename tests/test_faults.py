@@ -37,7 +37,7 @@ PHOTO = hostile.gradient((80, 64))
 def small(recipe: type[Recipe], **more: object) -> Recipe:
     """A run of a few quick steps."""
     fields = {"size": 64, "steps": 2, "octaves": 2, "scales": 2, "seconds": 0.2, "fps": 10, "layer": "efficientnet_lite0/block1"}
-    fields |= {"network": "efficientnet_lite0", "style_layers": "", **more}
+    fields |= {"network": "efficientnet_lite0", "style_layers": "", "channel": 3, **more}
     return recipe(**{name: value for name, value in fields.items() if name in recipe.model_fields})
 
 
