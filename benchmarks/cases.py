@@ -10,12 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import EXAMPLES
 from featviz.dream import DeepDream
 from featviz.images import open_picture, to_tensor
-from featviz.networks import NETWORKS, Network
+from featviz.networks import BUNDLED, NETWORKS, Network
 from featviz.recipe import Frames, Recipe
 from featviz.style import StyleTransfer
-from featviz.weights import Bundled
-
-BUNDLED = [name for name, spec in NETWORKS.items() if isinstance(spec.weights, Bundled)]
 
 DREAMT = {"vgg19": "relu4_4", "efficientnet_lite0": "block9"}
 """The layer that dreams on each network."""

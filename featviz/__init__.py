@@ -6,7 +6,7 @@ from featviz.errors import FeatvizError
 from featviz.images import save
 from featviz.networks import NETWORKS
 from featviz.reconstruct import ReconstructContent, ReconstructStyle
-from featviz.stream import RECIPES, Preview, film, look, recipe_of, run, stream
+from featviz.stream import RECIPES, Preview, film, look, prepare, recipe_of, run, stream
 from featviz.style import StyleTransfer
 from featviz.version import __version__
 from featviz.visualize import FeatureVisualization
@@ -28,6 +28,7 @@ __all__ = [
     "__version__",
     "film",
     "look",
+    "prepare",
     "recipe_of",
     "run",
     "save",

@@ -18,7 +18,19 @@ from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.images import FORMATS as PICTURE_FORMATS
 from featviz.images import open_picture, save
 from featviz.recipe import Recipe, choices
-from featviz.stream import RECIPES, Device, Preview, estimate, on_one_sheet, open_pictures, record, stream, try_out
+from featviz.stream import (
+    RECIPES,
+    Arriving,
+    Device,
+    Preview,
+    estimate,
+    on_one_sheet,
+    open_pictures,
+    prepare,
+    record,
+    stream,
+    try_out,
+)
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
 
@@ -113,9 +125,10 @@ def _make(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
         first = next(iter(open_pictures(recipe, pictures).values()), None)
         print(estimate(settings, first and first.size, device=device))
         return FINE
+    downloads = prepare(settings, device=device, **pictures)
     if "sheet" in arguments:
-        return _run(on_one_sheet(settings, try_out(settings, device=device, **pictures)), out, produces)
-    return _run(_recorded(settings, stream(settings, device=device, **pictures), out, pictures), out, produces)
+        return _run(downloads, on_one_sheet(settings, try_out(settings, device=device, **pictures)), out, produces)
+    return _run(downloads, _recorded(settings, stream(settings, device=device, **pictures), out, pictures), out, produces)
 
 
 def _make_all(recipe: Recipe, pictures: dict[str, str], arguments: dict[str, Any]) -> int:
@@ -160,9 +173,9 @@ def _rerun(arguments: dict[str, Any]) -> int:
     ]
     for remark in (*restored.remarks, *missing):
         print(remark, file=sys.stderr)
-    return _run(
-        _recorded(settings, stream(settings, device=arguments["device"], **pictures), out, pictures), out, recipe.produces
-    )
+    given = {"device": arguments["device"], **pictures}
+    previews = _recorded(settings, stream(settings, **given), out, pictures)
+    return _run(prepare(settings, **given), previews, out, recipe.produces)
 
 
 def _settings(recipe: type[Recipe], arguments: dict[str, Any]) -> Recipe:
@@ -205,8 +218,9 @@ def _recorded(settings: Recipe, previews: Iterator[Preview], out: Path, pictures
     return record(previews, Video(out, settings.fps, provenance.note(settings, pictures)), every=0)
 
 
-def _run(previews: Iterator[Preview], out: Path | None, produces: str) -> int:
-    """Everything is checked; work. Ctrl-C keeps the latest picture, or a video of all there are. Numbers are printed."""
+def _run(downloads: Iterator[Arriving], previews: Iterator[Preview], out: Path | None, produces: str) -> int:
+    """Everything is checked; get what is needed, and work. Ctrl-C keeps the latest picture, or a video of all there are.
+    Numbers are printed."""
     moving = produces == "video"
     latest: Preview | None = None  # What is worth keeping.
     try:
@@ -214,6 +228,9 @@ def _run(previews: Iterator[Preview], out: Path | None, produces: str) -> int:
             closing(previews),
             tqdm(total=1, bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}", disable=None, leave=False) as bar,
         ):
+            for download in downloads:
+                bar.n = download.share
+                bar.set_postfix_str(str(download))
             for preview in previews:
                 latest = preview if preview.kept or not moving else latest
                 bar.n = preview.work

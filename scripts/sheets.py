@@ -5,7 +5,7 @@ from pathlib import Path
 from featviz import DeepDream, ReconstructContent, ReconstructStyle, examples, run
 from featviz.gradients import SHAPERS
 from featviz.images import contact_sheet
-from featviz.networks import NETWORKS, split
+from featviz.networks import BUNDLED, NETWORKS, split
 from featviz.recipe import differing
 from featviz.stream import try_out
 
@@ -19,8 +19,8 @@ def main() -> None:
         for name in SHAPERS
     ]
     contact_sheet(gradients, 3, 400).save(DOCS / "gradients.jpg", quality=85)
-    for name, spec in NETWORKS.items():
-        recipe = DeepDream(layer=f"{name}/{next(iter(spec.layers))}", steps=8)
+    for name in BUNDLED:
+        recipe = DeepDream(layer=f"{name}/{next(iter(NETWORKS[name].layers))}", steps=8)
         cells = [(split(variant.layer)[1], preview.picture) for variant, preview in try_out(recipe, image=PICTURES[0])]
         contact_sheet(cells, 6, 200).save(DOCS / f"layers_{name}.jpg", quality=85)
     for recipe, name in ((ReconstructContent(), "content"), (ReconstructStyle(), "style")):

@@ -137,7 +137,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(**environment: str) -> Iterator[Server]:
-    """The app on loopback, as `make run` starts it, on the CPU."""
+    """The app on loopback, as `make run` starts it, on the CPU. Should it crash, its log is printed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -148,6 +148,7 @@ def serving(**environment: str) -> Iterator[Server]:
             "HF_HUB_OFFLINE": "1",
             "NO_PROXY": "127.0.0.1",
             "GRADIO_TEMP_DIR": str(folder),
+            "PYTHONFAULTHANDLER": "1",  # Should it crash, the log says where.
         }
         command = [sys.executable, "app.py", "--device", "cpu", "--port", str(port)]
         process = subprocess.Popen(
@@ -162,7 +163,8 @@ def serving(**environment: str) -> Iterator[Server]:
             yield server
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            if process.wait(timeout=30):
+                print(f"The server ended with {process.returncode}:\n{server.log.read_text(encoding='utf-8')}", file=sys.stderr)
 
 
 def _answers(address: str) -> bool:

@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
+from loopback_hub import LoopbackHub
 
-from featviz import examples
+from featviz import examples, hub, networks
 
 QUICK = {
     "deepdream": {"size": 192},
@@ -44,6 +47,30 @@ def tidy_gradio() -> Iterator[None]:
             patch.setattr(f"gradio.{place}", asyncio.Lock)
         patch.setattr("gradio.utils.safe_get_stop_event", asyncio.Event)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks a server that is not its own."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def hub_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """A Hub without files, an empty cache, and no network loaded."""
+    monkeypatch.setattr(networks, "_loaded", OrderedDict())
+    with LoopbackHub().serving() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
+        monkeypatch.setattr(hub, "GLANCE", 0.05)
+        yield server
+        server.go_on.set()
+        for download in list(hub._downloads.values()):
+            download.join()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -17,7 +17,7 @@ from featviz import __version__, cli, examples
 from featviz.errors import DivergedError, WeightsError
 from featviz.images import GAP, LABEL, NOTE, save
 from featviz.recipe import Recipe, bounds, choices
-from featviz.stream import RECIPES, Preview
+from featviz.stream import RECIPES, Arriving, Preview
 
 SMALL = 64
 
@@ -189,6 +189,23 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
     assert cli.main([*typed, *flags, "--device=cpu"]) == 0
     assert seen == [(recipe(), {"device": "auto", **pictures}), (recipe(**other), {"device": "cpu", **pictures})]
     assert all(getattr(recipe(), name) != value for name, value in other.items())
+
+
+def test_a_download_is_shown_and_its_failure_said(tmp_path, monkeypatch, capsys):
+    shown = []
+
+    def arriving(recipe, **given):
+        shown.append((recipe.layer, given["device"], given["image"]))
+        yield Arriving("org/model", 25_000_000, 50_000_000, 12.4)
+        raise WeightsError("It broke off.")
+
+    monkeypatch.setattr(cli, "prepare", arriving)
+    monkeypatch.setattr(cli.tqdm, "set_postfix_str", lambda bar, text: shown.append((bar.n, text)))
+    arguments = ["deepdream", "image.png", str(tmp_path / "out.png"), "--layer=googlenet/inception4c", "--device=cpu"]
+    assert cli.main(arguments) == 1
+    assert shown[0] == ("googlenet/inception4c", "cpu", "image.png")
+    assert shown[1] == (0.5, "Downloading org/model · 25 of 50 MB · about 12 s left")
+    assert capsys.readouterr().err.strip().endswith("It broke off.")
 
 
 @pytest.mark.parametrize(

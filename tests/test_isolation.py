@@ -59,7 +59,9 @@ def test_interleaved_runs_share_no_gradients_and_no_randomness(name):
     common = {"size": 64, "steps": 2, "octaves": 2, "scales": 2, "seconds": 0.2, "fps": 10, "network": "efficientnet_lite0"}
     common |= {"layer": "efficientnet_lite0/block2", "channel": 3, "jitter": 4}
     kind = RECIPES[name]
-    recipes = [kind(seed=seed, **{key: value for key, value in common.items() if key in kind.model_fields}) for seed in range(4)]
+    recipes = [
+        kind(**{key: value for key, value in {**common, "seed": seed}.items() if key in kind.model_fields}) for seed in range(4)
+    ]
     given = [{role: photo(5 * number + i) for i, role in enumerate(kind.images)} for number in range(4)]
     expected = [run(recipe, device="cpu", **pictures).tobytes() for recipe, pictures in zip(recipes, given, strict=True)]
     last, rng = [b""] * 4, random.Random(0)

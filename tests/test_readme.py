@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from snippets import ROOT, run, snippets
 
+from featviz.networks import BUNDLED, NETWORKS
 from featviz.stream import RECIPES
 from scripts import readme
 
@@ -36,7 +37,7 @@ def test_the_tables_are_fresh():
     assert readme.fresh(TEXT) == TEXT, "run `make readme`"
 
 
-@pytest.mark.parametrize("table", ["networks", *RECIPES])
+@pytest.mark.parametrize("table", ["networks", "variables", *RECIPES])
 def test_every_table_is_there_once(table):
     assert TEXT.count(f"<!-- table: {table} -->") == 1
 
@@ -57,6 +58,25 @@ def test_what_the_space_reads():
     assert {front["colorFrom"], front["colorTo"]} <= {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
     assert front["license"] == "mit"
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
+
+
+def listed(name: str) -> list[str]:
+    """The items of a list in the front matter."""
+    return re.search(rf"^{name}:\n((?:  - .+\n)+)", TEXT, re.MULTILINE)[1].replace("  - ", "").splitlines()
+
+
+def test_the_space_names_and_preloads_what_the_table_of_networks_has():
+    rows = {spec.weights.repo: spec.weights for name, spec in NETWORKS.items() if name not in BUNDLED}
+    assert set(listed("models")) == set(rows)
+    for repo, file, *revision in map(str.split, listed("preload_from_hub")):
+        assert (file, revision or ["main"]) == (rows[repo].file, [rows[repo].revision])
+
+
+def test_every_variable_that_is_read_is_explained_and_no_other():
+    read = {
+        found for path in (ROOT / "featviz").rglob("*.py") for found in re.findall(r'"(FEATVIZ_\w+)"', path.read_text("utf-8"))
+    }
+    assert read == set(re.findall(r"^\| `(FEATVIZ_\w+)` \|", TEXT, re.MULTILINE))
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", TEXT))
@@ -82,7 +102,8 @@ def test_python_runs_as_typed(tmp_path):
 def test_the_command_line_runs_as_typed(tmp_path):
     done = run(["bash", "-euc", snippet("bash", "python -m featviz")], tmp_path)
     *written, estimate = done.stdout.splitlines()
-    assert written == ["dream.jpg", "painted.png", "journey.mp4", "castle.png"]
+    dreams = [f"dreams/{path.stem}.png" for path in sorted((ROOT / "examples").glob("*.jpg"))]
+    assert written == ["dream.jpg", "painted.png", "journey.mp4", "castle.png", *dreams]
     assert estimate.startswith("About ")
     assert longest_side(tmp_path / "dream.jpg") == 128
     assert longest_side(tmp_path / "painted.png") == 128

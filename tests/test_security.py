@@ -1,14 +1,19 @@
 """What the code does not do, read from the code; what the server offers and what it keeps to itself."""
 
 import ast
+import asyncio
 import json
+import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import gradio as gr
 import hostile
 import pytest
+from gradio.processing_utils import async_ssrf_protected_download
 
 from featviz import limits
 from featviz.errors import InputError, LimitError
@@ -211,3 +216,73 @@ def test_a_visitor_s_runs_are_counted_for_a_minute(monkeypatch):
     now += 1000
     rate.take("c")
     assert set(rate._starts) == {"c"}  # Whoever is gone is forgotten.
+
+
+# Pictures fetched from an address
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Another server, which is not always kind."""
+
+    def do_GET(self) -> None:
+        if self.path == "/away":
+            self.send_response(302)
+            self.send_header("Location", "http://192.168.0.1/inside.png")
+            self.end_headers()
+            return
+        self.send_response(404 if self.path == "/gone" else 200)
+        self.send_header("Content-Encoding", "gzip")  # Which is not true, and would unpack to anything.
+        self.end_headers()
+        with suppress(OSError):
+            if self.path == "/endless":
+                for _ in range(100):
+                    self.wfile.write(bytes(100_000))
+            elif self.path == "/slow":
+                threading.Event().wait(3)
+            else:
+                self.wfile.write(b"a picture")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def elsewhere(monkeypatch) -> Iterator[str]:
+    """Its address. For this test the machine itself is public, and the rest of its network is not."""
+
+    async def validated(host: str) -> str:
+        if host != "pictures.example":
+            raise ValueError(host)
+        return "127.0.0.1"
+
+    monkeypatch.setattr("safehttpx.async_validate_url", validated)
+    monkeypatch.setattr("gradio.processing_utils.async_transport", gate.PublicOnly())
+    monkeypatch.setenv(limits.MEGABYTES.variable, "1")
+    monkeypatch.setattr(gate, "SECONDS_TO_FETCH", 1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://pictures.example:{server.server_port}"
+        server.shutdown()
+
+
+def fetched(address: str, folder: Path) -> bytes:
+    return Path(asyncio.run(async_ssrf_protected_download(address, str(folder)))).read_bytes()
+
+
+def test_a_picture_is_fetched_as_it_is(elsewhere, tmp_path):
+    assert fetched(f"{elsewhere}/a.png", tmp_path) == b"a picture"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("endless", "The picture has more than 1 megabytes, which are the most accepted"),
+        ("gone", "The picture's server answers 404"),
+        ("slow", "The picture cannot be fetched from there"),
+        ("away", r"The picture cannot be fetched from there \(192\.168\.0\.1\)"),
+    ],
+)
+def test_what_cannot_be_fetched_is_said_in_a_sentence(elsewhere, tmp_path, path, said):
+    with pytest.raises(gr.Error, match=said):
+        fetched(f"{elsewhere}/{path}", tmp_path)
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from featviz import examples, provenance, recipe_of, save, ui
-from featviz.errors import FeatvizError
+from featviz.errors import FeatvizError, WeightsError
 from featviz.images import GAP, LABEL, NOTE
 from featviz.recipe import Recipe, bounds, choices, group, param
-from featviz.stream import NETWORKS, RECIPES, Estimate, Preview
+from featviz.stream import NETWORKS, RECIPES, Arriving, Estimate, Preview
 from featviz.style import StyleTransfer
 from featviz.ui import inside, words
 from featviz.ui.controls import caption, control, named_after, spoken
@@ -91,6 +91,32 @@ def fails(run: Iterator[dict]) -> tuple[list[dict], str]:
         updates.extend(run)
     assert caught.value.print_exception is False
     return updates, caught.value.message
+
+
+def arriving(recipe: Recipe, **_: Image.Image) -> Iterator[Arriving]:
+    """A download that is half way, and then fails."""
+    yield Arriving("org/model", 25_000_000, 50_000_000, 12.4)
+    raise WeightsError("It broke off.")
+
+
+def test_a_download_is_seen_to_arrive_and_its_failure_said_and_no_gpu_asked_for(recipe, pictures):
+    room = tab(recipe)
+    room.engine = replace(room.engine, prepare=arriving, run=None).lent(lambda run: run)
+    updates, said = fails(started(room, pictures))
+    lines = [update[room.status] for update in updates if room.status in update]
+    assert "Downloading org/model · 25 of 50 MB · about 12 s left" in lines[1]
+    assert 'value="0.500"' in lines[1]
+    assert said == "It broke off."
+    assert updates[-1][room.go] == gr.update(interactive=True)
+
+
+def test_a_call_whose_network_is_downloaded_can_be_cancelled_meanwhile(recipe, pictures):
+    room = tab(recipe)
+    room.engine = replace(room.engine, prepare=lambda *_, **__: iter([Arriving("org/model", 1, 2, None)]))
+    defaults = [field.default for field in recipe.model_fields.values()]
+    answers = list(room._answers([*pictures, *defaults, *[None] * len(recipe.extras)]))
+    assert answers[0] is None
+    assert answers[-1] is not None
 
 
 # Controls
@@ -456,7 +482,8 @@ def test_the_sheet_fills_layer_by_layer_and_a_click_sets_the_layer(pictures):
 def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, monkeypatch):
     sent = {}
     sheet = tab(RECIPES["deepdream"]).sheet
-    monkeypatch.setattr(sheet, "try_out", lambda recipe, **given: sent.update(given) or fake_try_out(recipe, **given))
+    engine = replace(sheet.engine, try_out=lambda recipe, **given: sent.update(given) or fake_try_out(recipe, **given))
+    monkeypatch.setattr(sheet, "engine", engine)
     list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], pictures[0], Turn()))
     assert list(sent) == ["image", "guide", "mask"]
 
@@ -467,7 +494,7 @@ def test_for_programs_the_sheet_is_one_picture_that_fills_up(pictures, monkeypat
 
     sheet = tab(RECIPES["deepdream"]).sheet
     monkeypatch.setattr(sheet, "try_out", try_out)
-    first, second = sheet.answers([pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None])
+    first, *_, second = sheet.answers([pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None])
     assert (first.width, second.width) == (200, 200 + GAP + 200)
     assert first.height == second.height == LABEL + 150
     assert recipe_of(second) == RECIPES["deepdream"]()

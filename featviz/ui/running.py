@@ -20,6 +20,7 @@ from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.recipe import Recipe
 from featviz.stream import (
+    Arriving,
     Cell,
     Device,
     Estimate,
@@ -30,6 +31,7 @@ from featviz.stream import (
     gram_picture,
     look,
     open_pictures,
+    prepare,
     stream,
     try_out,
 )
@@ -81,7 +83,7 @@ def polite(run: Runner) -> Runner:
     """`run`, failing in sentences. Inside a lent GPU, since ZeroGPU lets no other exception through unharmed."""
 
     @wraps(run)
-    def polite_run(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
+    def polite_run(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
         with sentences():
             yield from run(recipe, **pictures)
 
@@ -125,17 +127,30 @@ class Engine:
     gram_picture: Callable[..., Image.Image] = gram_picture
     within_reach: bool = True
     """Whether runs live in this process, so that something can be told to them while they go on."""
+    prepare: Callable[..., Iterator[Arriving]] = prepare
+    """Comes before a run and before trying out, and never on a device that is borrowed: it may take minutes."""
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
         granted = partial(stream, seconds=limits.RUN_SECONDS.value)
-        return cls(*(partial(ask, device=device) for ask in (granted, TRY_OUT, estimate, look, excited, gram_picture)))
+        asked = (granted, TRY_OUT, estimate, look, excited, gram_picture)
+        return cls(*(partial(ask, device=device) for ask in asked), prepare=partial(prepare, device=device))
 
     def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
         """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
         runs = {name: attended(lend(polite(getattr(self, name)))) for name in ("run", "try_out")}
-        looks = {name: lend(polite_look(getattr(self, name))) for name in ("look", "excited", "gram_picture")}
-        return replace(self, **runs, **looks, within_reach=not apart)
+        looks = {name: self._ready_for(lend(polite_look(getattr(self, name)))) for name in ("look", "excited", "gram_picture")}
+        return replace(self, **runs, **looks, prepare=polite(self.prepare), within_reach=not apart)
+
+    def _ready_for(self, look: Callable[..., Any]) -> Callable[..., Any]:
+        """What answers at once, after what it needs is there: where it is borrowed from, nothing may be waited for."""
+
+        def looked(recipe: Recipe, *asked: Any, **pictures: Image.Image) -> Any:
+            for _ in polite(self.prepare)(recipe, **pictures):
+                pass
+            return look(recipe, *asked, **pictures)
+
+        return looked
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +238,10 @@ def progress(preview: Preview) -> str:
     left = f"about {max(1, round(preview.seconds_left))} s left" if not preview.done else "done"
     stage = preview.stage[:1].upper() + preview.stage[1:]
     return line(f"{stage} · step {preview.step} of {preview.steps} · {left}", preview.work)
+
+
+def arriving(download: Arriving) -> str:
+    return line(str(download), download.share)
 
 
 def outcome(preview: Preview) -> str:

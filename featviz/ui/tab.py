@@ -19,7 +19,7 @@ from featviz.ui.links import CopyLink, Origin
 from featviz.ui.looks import Looks, example_cards
 from featviz.ui.masks import Painting, mention_stretching, painted
 from featviz.ui.measures import bars
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, checked, line, outcome, progress
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, arriving, checked, line, outcome, progress
 from featviz.ui.sheet import Sheet
 
 EARLIER_KEPT = 8
@@ -119,7 +119,7 @@ class Tab:
             label="Earlier results", columns=4, height=180, fit_columns=False, interactive=False, visible=False,
             allow_preview=False, buttons=[], elem_id=f"{self.recipe.name}_earlier",
         )  # fmt: skip
-        self.sheet = Sheet(self.recipe, self.engine.try_out, self.which) if self.recipe.picks else None
+        self.sheet = Sheet(self.recipe, self.engine, self.which) if self.recipe.picks else None
         self.latest = gr.State()
         self.kept = gr.State([])
         self.turn = gr.State(Turn())
@@ -213,7 +213,10 @@ class Tab:
 
     def _answers(self, sent: Sequence[Any]) -> Iterator[Any]:
         """What goes into `_answer` in the course of a run."""
-        for shot in self._shots(*self._checked(sent)):
+        recipe, pictures = self._checked(sent)
+        for _ in self.engine.prepare(recipe, **pictures):
+            yield None  # A run can be cancelled wherever it yields.
+        for shot in self._shots(recipe, pictures):
             yield shot.preview.picture
 
     def _checked(self, sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
@@ -297,6 +300,11 @@ class Tab:
         try:
             recipe, pictures = self._checked(sent)
             yield {self.status: line("Getting ready…", 0)}
+            for download in self.engine.prepare(recipe, **pictures):
+                if turn.number != mine:
+                    yield {self.status: gr.skip()}
+                    return
+                yield {self.status: arriving(download)}
             steering = {"steer": lambda: turn.wanted or recipe} if self.steering_hint else {}
             for now in self._shots(recipe, pictures, **steering):
                 if turn.number != mine:
