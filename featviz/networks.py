@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
 
 from featviz import limits, trunks
@@ -254,10 +255,13 @@ class Network:
         """What it computes in."""
         return next(self.trunk.parameters()).dtype
 
-    def activations(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    def activations(self, image: Tensor, layers: Iterable[str], *, continued: bool = False) -> dict[str, Tensor]:
         """What the asked layers answer, as {layer: (B, C, h, w)}, without running anything deeper than the deepest.
 
         Of the image's own type, whatever the network computes in.
+
+        `continued`: the first module sees the image's border go on beyond it, instead of zeros, which are grey. Those are an
+        edge all around the image, and one that is optimised glows against it (Crowson, 2021).
 
         Raises:
             FieldError: the network has no such layer.
@@ -279,7 +283,8 @@ class Network:
         for child, module in self.trunk.named_children():
             if len(found) == len(wanted):
                 break
-            features = module(features)
+            features = _continued(module, features) if continued else module(features)
+            continued = False
             layer = self._layer_of.get(child)
             if layer in wanted:
                 found[layer] = features.to(image.dtype)
@@ -324,7 +329,6 @@ class Network:
         return self._costs[wanted]
 
     def _count(self, layers: frozenset[str]) -> "Cost":
-        from torch.utils.flop_counter import FlopCounterMode  # Here, since it brings Triton along, which takes its time.
 
         side = max(64, 2 * self.spec.smallest)
         image = torch.rand(1, 3, side, side, device=self.device, requires_grad=True)
@@ -343,6 +347,18 @@ class Network:
             answer = sum(activations.sum() for activations in self.activations(image, layers).values())
             torch.autograd.grad(answer, image)
         return Cost(flops=counter.get_total_flops() / side**2, bytes=sum(storage.nbytes() for storage in kept.values()) / side**2)
+
+
+RIM = 4
+"""Pixels by which an image is continued: all that the first module of any network sees beyond the border."""
+
+
+def _continued(module: nn.Module, features: Tensor) -> Tensor:
+    """A module's answer as if its input went on beyond the border as it is there."""
+    larger = functional.pad(features, (RIM,) * 4, mode="replicate")
+    answer = module(larger)
+    cut = RIM // round(larger.shape[-1] / answer.shape[-1])
+    return answer[..., cut:-cut, cut:-cut]
 
 
 def folded(trunk: nn.Module) -> nn.Module:

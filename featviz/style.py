@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz import tiles
-from featviz.errors import FieldError, nearest
+from featviz.errors import FieldError, InputError, nearest
 from featviz.gradients import luminance, soften
 from featviz.images import fit, fitted_size, match_colours, mirrored, resize
 from featviz.networks import INPUT, NETWORKS, Network
@@ -22,7 +22,7 @@ from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
 from featviz.statistics import STATISTICS, TINY, Distance, blend, moments
 from featviz.transforms import Roll
 
-STYLE, SMOOTHNESS = 20.0, 240.0
+STYLE, SMOOTHNESS = 30.0, 240.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
 target, so that these two numbers serve every network, layer and size."""
 
@@ -32,8 +32,8 @@ MEMORY = 3 * tiles.MEMORY
 IMAGES_HELD, BYTES_PER_PIXEL = 30, 12
 """Copies of the image that a run holds at once, of three float32 values a pixel: most are what L-BFGS remembers."""
 
-FALL = 1.5
-"""How fast the weights of style layers fall with the distance of their positions: each layer of half the size weighs 2^-1.5."""
+FALL = 1.35
+"""How fast the weights of style layers fall with the distance of their positions: each layer of half the size weighs 2^-1.35."""
 
 FEWER = 0.7
 """Steps of a scale, as a share of those of the next smaller one: what is large is settled by then."""
@@ -46,6 +46,9 @@ FIRST_STEP = 0.005
 
 HISTORY = 10
 """Steps that L-BFGS remembers."""
+
+BLACK = 2 / 255
+"""What is darker everywhere is black: relative to it any other picture is infinitely far away."""
 
 Slices = tuple[slice, slice]
 """Rows and columns."""
@@ -71,7 +74,7 @@ class StyleTransfer(Recipe):
 
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
-    size: int = param(352, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
+    size: int = param(384, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
     network: Literal[tuple(NETWORKS)] = param("vgg19", "Network that compares the pictures.")
 
     style_scale: float = param(
@@ -104,14 +107,14 @@ class StyleTransfer(Recipe):
     )
     feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=256, group="Where")
     steps: int = param(
-        30,
+        24,
         "Steps of the optimiser at the smallest scale; each larger one takes 0.7 times as many.",
         ge=1,
         le=1000,
         group="Scales",
     )
     scales: int = param(
-        3, "Sizes the picture passes through, small to large, each √2 times the last.", ge=1, le=8, group="Scales"
+        2, "Sizes the picture passes through, small to large, each √2 times the last.", ge=1, le=8, group="Scales"
     )
     optimiser: Literal["lbfgs", "adam"] = param(
         "lbfgs", "How the picture moves: L-BFGS gets further in a step, Adam wanders more.", group="Scales"
@@ -176,13 +179,15 @@ class StyleTransfer(Recipe):
         mixed with the first; with a mask it is wanted outside of that, and without a second style all outside stays as it is.
 
         Raises:
-            InputError: a picture is too narrow for the network, or the mask selects nothing.
+            InputError: a picture is too narrow for the network, a style is black all over, or the mask selects nothing.
         """
         settings = self
         generator = torch.Generator().manual_seed(self.seed)
         content = fit(content, self.size, network.spec.smallest)
         mask = mask if mask is None else soften(resize(mask, content.shape[-2:]), self.feather)
         styles = [one for one in (style, style2) if one is not None]
+        if any(one.max() < BLACK for one in styles):
+            raise InputError("The style is black all over; choose one that has something to take.")
         confined = mask is not None and style2 is None
         schedule = self.schedule(network, content.shape[-2:], start)
         steps, work = (sum(spent) for spent in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
@@ -203,7 +208,7 @@ class StyleTransfer(Recipe):
                 painted = torch.lerp(base, image, here) if confined else image
                 measures, loss, gradient = wanted.compare(roll(painted.detach()), settings)
                 image.grad = roll.undo(gradient) * (here if confined else 1.0)
-                optimiser.param_groups[0]["lr"] = way.rate(now, count, image)
+                optimiser.param_groups[0]["lr"] = way.rate(now / count, image, loss, not optimiser.state[image])
                 optimiser.step(lambda loss=loss: loss)
                 image.data.clamp_(0, 1)
                 shown = average.update(torch.lerp(base, image, here) if confined else image).clamp(0, 1)
@@ -387,7 +392,7 @@ def seen(image: Tensor, tile: tiles.Tile) -> Tensor:
 def inside(network: Network, tile: tiles.Tile, part: Tensor, layers: Iterable[str]) -> dict[str, tuple[Slices, Tensor]]:
     """Layer → where the tile itself is among the activations of the whole image, and its activations (1, C, h, w)."""
     found = {}
-    for layer, values in network.activations(part, layers).items():
+    for layer, values in network.activations(part, layers, continued=True).items():
         place, here = tile.within(network.sight(layer).stride)
         found[layer] = (place, values[(..., *here)])
     return found
@@ -431,13 +436,23 @@ def resized(moments: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, T
     }
 
 
+def first_step(gradient: Tensor, loss: Tensor) -> float:
+    """The learning rate of L-BFGS as long as it knows nothing but the gradient.
+
+    For a mean change of `FIRST_STEP`, or less where a straight line down would have reached 0 by then.
+    """
+    size = gradient.abs().sum().clamp_min(TINY)
+    step = torch.minimum(FIRST_STEP * gradient.numel() / size, loss / gradient.square().sum().clamp_min(TINY))
+    return (step * size.clamp_min(1)).item()  # torch divides by `size` where that is more than 1.
+
+
 @dataclass(frozen=True)
 class Optimiser:
     """A way for the image to move."""
 
     make: Callable[[list[Tensor]], torch.optim.Optimizer]
-    rate: Callable[[int, int, Tensor], float]
-    """Step and steps of a scale and the image → the learning rate."""
+    rate: Callable[[float, Tensor, Tensor, bool], float]
+    """Progress through a scale in (0, 1], the image with its gradient, the loss, whether it is the first step → learning rate."""
     averaged: float
     """Decay of the average of iterates that is shown; 0 shows the iterates themselves."""
     jitter: int
@@ -448,13 +463,13 @@ OPTIMISERS = {
     # Differs from Crowson: the image is kept in [0, 1] here, too, with which it gets further in as many steps.
     "lbfgs": Optimiser(
         make=partial(torch.optim.LBFGS, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0),
-        rate=lambda step, steps, image: FIRST_STEP * image.numel() if step == 1 else 1.0,
+        rate=lambda progress, image, loss, first: first_step(image.grad, loss) if first else 1.0,
         averaged=0.0,
         jitter=0,  # It would take shifts for curvature.
     ),
     "adam": Optimiser(
         make=partial(torch.optim.Adam, betas=(0.9, 0.99)),
-        rate=lambda step, steps, image: STEP_SIZE * (1 - 0.8 * step / steps),  # Settle before the next scale.
+        rate=lambda progress, image, loss, first: STEP_SIZE * (1 - 0.8 * progress),  # Settle before the next scale.
         averaged=0.9,
         jitter=4,
     ),

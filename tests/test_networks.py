@@ -1,7 +1,7 @@
 """The table, the bundled networks, and the promises of `Network.activations`."""
 
 import copy
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -266,3 +266,31 @@ def test_a_classifier_answers_with_one_logit_for_each_named_class():
 
 def test_channels_are_counted():
     assert [load("vgg19").channels(layer) for layer in ("relu1_1", "relu4_4")] == [64, 512]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_beyond_the_border_the_image_goes_on_where_asked(name):
+    """An even image has no border then: all that the first layer answers is the same, corners included."""
+    network, first = load(name), next(iter(NETWORKS[name].layers))
+    image = torch.full((1, 3, 96, 97), 0.9)
+    plain, continued = (network.activations(image, [first], continued=continued)[first] for continued in (False, True))
+    assert continued.shape == plain.shape
+    assert torch.allclose(continued, continued[..., 3:4, 3:4].expand_as(continued), atol=1e-3)
+    assert torch.allclose(plain[..., 4:-4, 4:-4], continued[..., 4:-4, 4:-4], atol=1e-3)
+    assert not torch.allclose(plain, continued, atol=1e-1)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_layer_sees_as_far_as_it_is_said_to_and_no_further(name):
+    network = load(name)
+    for layer in NETWORKS[name].style_layers:
+        stride, reach = astuple(network.sight(layer))
+        image = torch.rand(1, 3, 96, 512)
+        changed = image.clone()
+        changed[..., 256 + reach :] = torch.rand(1, 3, 96, 256 - reach)
+        before, after = (network.activations(one, [layer])[layer] for one in (image, changed))
+        column = 256 // stride
+        assert torch.allclose(before[..., column], after[..., column], atol=1e-4 * before.abs().max())
+        changed[..., 256 + reach // 4 :] = torch.rand(1, 3, 96, 256 - reach // 4)
+        if layer != INPUT:
+            assert not torch.equal(before[..., column], network.activations(changed, [layer])[layer][..., column])

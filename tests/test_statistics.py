@@ -107,7 +107,7 @@ def test_the_wasserstein_distance_of_independent_features_is_that_of_their_devia
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_a_distance_is_zero_at_its_target_grows_away_from_it_and_does_not_depend_on_scale(statistic):
     distance = STATISTICS[statistic](moments(THERE))
-    assert distance(moments(THERE)).item() == pytest.approx(0, abs=1e-5)
+    assert distance(moments(THERE)).item() == pytest.approx(0, abs=1e-3)
     near, far = (distance(moments(THERE + change * torch.randn_like(THERE))) for change in (0.1, 1.0))
     assert 0 < near < far
     scaled = STATISTICS[statistic](moments(1000 * THERE))
