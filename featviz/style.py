@@ -22,7 +22,7 @@ from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
 from featviz.statistics import STATISTICS, TINY, Distance, blend, moments
 from featviz.transforms import Roll
 
-STYLE, SMOOTHNESS = 30.0, 240.0
+STYLE, SMOOTHNESS = 32.0, 240.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
 target, so that these two numbers serve every network, layer and size."""
 
