@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint format readme clean
+.PHONY: help run test trust soak bench lint format readme atlas clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -17,6 +17,12 @@ run: $(STAMP) ## Serve the page on port 7860; ARGS="--port 8000 --device cpu" an
 
 test: $(STAMP) ## Run every test; ARGS="-k cli" and the like are passed on.
 	$(BIN)/python -m pytest $(ARGS)
+
+trust: $(STAMP) ## Run the tests of bad input, faults, isolation and load, and print what they counted.
+	$(BIN)/python -m pytest -m trust $(ARGS)
+
+soak: $(STAMP) ## Visit a server of one's own for ten minutes in every way; ARGS="--minutes 1" and the like are passed on.
+	$(BIN)/python -m scripts.soak $(ARGS)
 
 bench: $(STAMP) ## Measure speed and memory, and write benchmarks/RESULTS.md; ARGS="users" measures only that.
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -31,6 +37,9 @@ format: $(STAMP) ## Bring the code into the format that lint expects.
 
 readme: $(STAMP) ## Write README.md's tables anew from the recipes and the networks.
 	$(BIN)/python -m scripts.readme
+
+atlas: $(STAMP) ## Compute anew what every channel of some layers looks for; about ten minutes of one core.
+	$(BIN)/python -m scripts.atlas
 
 clean: ## Remove the virtual environment.
 	rm -rf $(VENV)

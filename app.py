@@ -4,11 +4,12 @@ import spaces  # isort: skip  # First, since it has to see torch being imported.
 
 import argparse
 import os
+import tempfile
 import threading
 from typing import get_args
 
 from featviz import ui
-from featviz.stream import Device, warm_up
+from featviz.stream import LENT, Device, lease, warm_up
 
 parser = argparse.ArgumentParser(description="featviz in the browser, with an API and an MCP server.")
 parser.add_argument("--host", help="address to listen on; 0.0.0.0 lets others in (default: 127.0.0.1)")
@@ -17,11 +18,14 @@ parser.add_argument("--share", action="store_true", help="make a public link thr
 parser.add_argument("--device", choices=get_args(Device), default="auto", help="where to compute (default: %(default)s)")
 args = parser.parse_args(None if __name__ == "__main__" else [])
 
-demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=60))
+files = tempfile.TemporaryDirectory(prefix="featviz_")  # The visitors' pictures, gone when this ends.
+os.environ.setdefault("GRADIO_TEMP_DIR", files.name)
+
+demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=lease), apart=LENT)
 
 if __name__ == "__main__":
     warming = threading.Thread(target=warm_up, args=(args.device,), daemon=True)
     warming.start()  # The page is up at once, and the first click need not load a network.
-    if "SPACES_ZERO_GPU" in os.environ:
-        warming.join()  # There the worker is forked from this process, which had better not hold a lock then.
+    if LENT:
+        warming.join()  # There a run is a fork of this process, which had better be idle then, and have the networks.
     ui.launch(demo, server_name=args.host, server_port=args.port, share=args.share)

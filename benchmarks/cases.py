@@ -1,6 +1,7 @@
 """What is measured: the recipes at one size, on the networks that need no download."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -9,12 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import EXAMPLES
 from featviz.dream import DeepDream
 from featviz.images import open_picture, to_tensor
-from featviz.networks import NETWORKS
+from featviz.networks import BUNDLED, NETWORKS, Network
 from featviz.recipe import Frames, Recipe
 from featviz.style import StyleTransfer
-from featviz.weights import Bundled
-
-BUNDLED = [name for name, spec in NETWORKS.items() if isinstance(spec.weights, Bundled)]
 
 DREAMT = {"vgg19": "relu4_4", "efficientnet_lite0": "block9"}
 """The layer that dreams on each network."""
@@ -23,6 +21,15 @@ PICTURES: Mapping[type[Recipe], Mapping[str, Path]] = {
     DeepDream: {"image": EXAMPLES / "mountain.jpg"},
     StyleTransfer: {"content": EXAMPLES / "cat.jpg", "style": EXAMPLES / "great_wave.jpg"},
 }
+
+
+@cache
+def exact(name: str) -> Network:
+    """A bundled network in float32, whatever is quickest here: what results are judged by."""
+    spec = NETWORKS[name]
+    trunk = spec.build()
+    trunk.load_state_dict(spec.weights.load())
+    return Network(spec, trunk)
 
 
 def at_one_size(kind: type[Recipe], network: str, size: int, steps: int) -> Recipe:

@@ -15,11 +15,11 @@ from time import perf_counter
 import torch
 from PIL import Image
 
-from benchmarks.cases import BUNDLED, PICTURES
+from benchmarks.cases import BUNDLED, PICTURES, exact
 from benchmarks.measure import Row, timed
 from featviz import stream
 from featviz.images import fit, open_picture, to_tensor
-from featviz.networks import NETWORKS, load
+from featviz.networks import NETWORKS
 from featviz.objectives import gram
 from featviz.style import StyleTransfer
 
@@ -32,7 +32,7 @@ LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 def style_distance(picture: Image.Image, style: Image.Image) -> float:
     with torch.no_grad():
-        ours, theirs = (load("vgg19").activations(fit(to_tensor(one), SIZE, 32), LAYERS) for one in (picture, style))
+        ours, theirs = (exact("vgg19").activations(fit(to_tensor(one), SIZE, 32), LAYERS) for one in (picture, style))
     pairs = [(gram(ours[layer]), gram(theirs[layer])) for layer in LAYERS]
     return sum(((one - other).square().sum() / other.square().sum()).item() for one, other in pairs)
 

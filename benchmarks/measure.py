@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 PACKAGES = ("torch", "gradio", "pillow", "numpy")
@@ -90,6 +92,16 @@ def memory_of(pid: int) -> float:
     """Bytes that another process has in memory at its peak; Linux only."""
     (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
     return float(line.split()[1]) * 1024
+
+
+def put(results: Path, question: str, answer: str) -> None:
+    """Another answer between the marks of a question; all others stay as they are."""
+    text = results.read_text(encoding="utf-8")
+    head, mark, rest = text.partition(f"<!-- {question} -->\n")
+    _, end, tail = rest.partition("<!-- end -->")
+    if not end:
+        raise SystemExit(f"There is no place for '{question}' in {results}.")
+    results.write_text(f"{head}{mark}{answer.strip()}\n{end}{tail}", encoding="utf-8")
 
 
 def machine() -> str:

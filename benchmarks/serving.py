@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
+QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "FEATVIZ_RUNS_PER_MINUTE": "1000", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
 
 
 @dataclass(frozen=True)

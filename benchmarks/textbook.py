@@ -14,7 +14,7 @@ from benchmarks.cases import BUNDLED, DREAMT, PICTURES
 from benchmarks.measure import Row, ratios, side_by_side
 from featviz.dream import DeepDream
 from featviz.images import fit, open_picture, to_tensor
-from featviz.networks import NETWORKS, NetworkSpec, load
+from featviz.networks import NETWORKS, NetworkSpec, load, trained
 
 SIZE, OCTAVES, SCALE, STEPS = 400, 4, 1.5, 6
 
@@ -43,10 +43,9 @@ def compared(name: str, rounds: int = 3) -> dict[str, list[float]]:
     (path,) = PICTURES[DeepDream].values()
     image = fit(to_tensor(open_picture(path)), SIZE, 32)
     spec, network = NETWORKS[name], load(name)
-    model = spec.build()
-    model.load_state_dict(spec.weights.load())
+    model = trained(name)
     layer = dict(model.named_children())[spec.layers[DREAMT[name]]]
-    model.eval().requires_grad_()
+    model.requires_grad_()
     recipe = DeepDream(layer=f"{name}/{DREAMT[name]}", size=SIZE, octaves=OCTAVES, octave_scale=SCALE, steps=STEPS)
     works = {
         "the textbook's loop": lambda: textbook(model, layer, image, spec),

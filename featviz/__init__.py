@@ -1,24 +1,34 @@
 """featviz: see what a convolutional network sees."""
 
+from featviz.answers import ActivationMaps, Classify
 from featviz.dream import DeepDream
 from featviz.errors import FeatvizError
 from featviz.images import save
 from featviz.networks import NETWORKS
-from featviz.stream import RECIPES, Preview, film, recipe_of, run, stream
+from featviz.reconstruct import ReconstructContent, ReconstructStyle
+from featviz.stream import RECIPES, Preview, film, look, prepare, recipe_of, run, stream
 from featviz.style import StyleTransfer
 from featviz.version import __version__
+from featviz.visualize import FeatureVisualization
 from featviz.zoom import DreamZoom
 
 __all__ = [
     "NETWORKS",
     "RECIPES",
+    "ActivationMaps",
+    "Classify",
     "DeepDream",
     "DreamZoom",
+    "FeatureVisualization",
     "FeatvizError",
     "Preview",
+    "ReconstructContent",
+    "ReconstructStyle",
     "StyleTransfer",
     "__version__",
     "film",
+    "look",
+    "prepare",
     "recipe_of",
     "run",
     "save",

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -12,17 +13,35 @@ from typing import Any, NoReturn, get_args
 from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
-from featviz import __version__, examples, provenance
+from featviz import __version__, batch, examples, provenance
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.images import FORMATS as PICTURE_FORMATS
-from featviz.images import save
+from featviz.images import open_picture, save
 from featviz.recipe import Recipe, choices
-from featviz.stream import RECIPES, Device, Preview, estimate, on_one_sheet, open_pictures, record, stream, try_out
+from featviz.stream import (
+    RECIPES,
+    Arriving,
+    Device,
+    Preview,
+    estimate,
+    on_one_sheet,
+    open_pictures,
+    prepare,
+    record,
+    stream,
+    try_out,
+)
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
 
 FINE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes, as shells know them: 2 for a command that cannot be run as typed, 128 + SIGINT for Ctrl-C."""
+
+
+SHARD = (
+    "Of a folder or a video in place of the first picture, whose results go into the folder OUT: only every N-th picture, "
+    "from the I-th on."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     for recipe in RECIPES.values():
         command = _command(commands, recipe.name, recipe.__doc__, partial(_make, recipe))
         _add_pictures_and_fields(command, recipe)
+        command.add_argument("--recipe", metavar="FILE", help="A recipe to start from: its JSON, or a file that featviz made.")
+        if recipe.images and recipe.produces == "picture":
+            command.add_argument("--shard", metavar="I/N", help=_escaped(SHARD))
         command.add_argument("--estimate", action="store_true", help="Say what it would take on this machine, and do nothing.")
         if recipe.picks:
             differ = " and ".join(_option(name) for name in recipe.picks)
@@ -93,15 +115,47 @@ def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Reci
 def _make(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
     """A recipe's own command."""
     settings, pictures = _settings(recipe, arguments), _given(recipe, arguments)
+    if recipe.images and batch.is_batch(pictures[next(iter(recipe.images))]):
+        return _make_all(settings, pictures, arguments)
+    if "shard" in arguments:
+        raise InputError("--shard shares out a folder or a video; there is one picture.")
     produces, device = "picture" if "sheet" in arguments else recipe.produces, arguments["device"]
     out = None if produces == "numbers" else _output(arguments["out"], pictures, _extensions(produces))
     if "estimate" in arguments:
         first = next(iter(open_pictures(recipe, pictures).values()), None)
         print(estimate(settings, first and first.size, device=device))
         return FINE
+    downloads = prepare(settings, device=device, **pictures)
     if "sheet" in arguments:
-        return _run(on_one_sheet(settings, try_out(settings, device=device, **pictures)), out, produces)
-    return _run(_recorded(settings, stream(settings, device=device, **pictures), out, pictures), out, produces)
+        return _run(downloads, on_one_sheet(settings, try_out(settings, device=device, **pictures)), out, produces)
+    return _run(downloads, _recorded(settings, stream(settings, device=device, **pictures), out, pictures), out, produces)
+
+
+def _make_all(recipe: Recipe, pictures: dict[str, str], arguments: dict[str, Any]) -> int:
+    """A recipe's own command, for a folder or a video in place of its first picture."""
+    for option in ("estimate", "sheet"):
+        if option in arguments:
+            raise InputError(f"{_option(option)} takes one picture, not many.")
+    source, *_ = pictures.values()
+    others = {role: picture for role, picture in pictures.items() if picture is not source}
+    for role, picture in others.items():
+        open_picture(picture, role)  # What is wrong with it is wrong with every result.
+    shard = batch.Shard.read(arguments.get("shard", "1/1"))
+    outcomes = batch.make_all(recipe, source, arguments["out"], shard=shard, device=arguments["device"], **others)
+    said, interrupted = Counter(), False
+    try:
+        with closing(outcomes), tqdm(outcomes, total=shard.share(batch.count(source)) or None, disable=None, leave=False) as bar:
+            for outcome in bar:
+                said["failed" if outcome.error else "made" if outcome.made else "there already"] += 1
+                if outcome.error:
+                    bar.write(f"{outcome.out}: {outcome.error}", file=sys.stderr)
+                elif outcome.made:
+                    bar.write(str(outcome.out), file=sys.stdout)
+    except KeyboardInterrupt:
+        interrupted = True
+    summary = ", ".join(f"{number} {what}" for what, number in said.items()) or "nothing to do"
+    print(f"Stopped; the same command goes on from here: {summary}" if interrupted else summary.capitalize(), file=sys.stderr)
+    return INTERRUPTED if interrupted else FAILED if said["failed"] else FINE
 
 
 def _rerun(arguments: dict[str, Any]) -> int:
@@ -119,19 +173,33 @@ def _rerun(arguments: dict[str, Any]) -> int:
     ]
     for remark in (*restored.remarks, *missing):
         print(remark, file=sys.stderr)
-    return _run(
-        _recorded(settings, stream(settings, device=arguments["device"], **pictures), out, pictures), out, recipe.produces
-    )
+    given = {"device": arguments["device"], **pictures}
+    previews = _recorded(settings, stream(settings, **given), out, pictures)
+    return _run(prepare(settings, **given), previews, out, recipe.produces)
 
 
 def _settings(recipe: type[Recipe], arguments: dict[str, Any]) -> Recipe:
     """The recipe that was typed, on top of a look where one was named."""
-    base, looks = {}, _looks(recipe)
+    base, looks = _read(recipe, arguments["recipe"]).changed if "recipe" in arguments else {}, _looks(recipe)
     if name := arguments.get("look"):
         if name not in looks:
             raise InputError(f"There is no look '{name}'; {nearest(name, list(looks))}")
-        base = looks[name].changed
+        base = base | looks[name].changed
     return recipe(**base | {name: arguments[name] for name in recipe.model_fields if name in arguments})
+
+
+def _read(recipe: type[Recipe], file: str) -> Recipe:
+    """The recipe in a file: JSON, or what featviz has made.
+
+    Raises:
+        InputError: there is none, or one of another kind, or one with a field that cannot be used.
+    """
+    restored = provenance.read_json(file, RECIPES) if file.lower().endswith(".json") else provenance.read(file, RECIPES)
+    if type(restored.recipe) is not recipe:
+        raise InputError(f"'{file}' is a recipe of {restored.recipe.title}; expected one of {recipe.title}.")
+    for remark in restored.remarks:
+        print(remark, file=sys.stderr)
+    return restored.recipe
 
 
 def _looks(recipe: type[Recipe]) -> dict[str, Recipe]:
@@ -150,8 +218,9 @@ def _recorded(settings: Recipe, previews: Iterator[Preview], out: Path, pictures
     return record(previews, Video(out, settings.fps, provenance.note(settings, pictures)), every=0)
 
 
-def _run(previews: Iterator[Preview], out: Path | None, produces: str) -> int:
-    """Everything is checked; work. Ctrl-C keeps the latest picture, or a video of all there are. Numbers are printed."""
+def _run(downloads: Iterator[Arriving], previews: Iterator[Preview], out: Path | None, produces: str) -> int:
+    """Everything is checked; get what is needed, and work. Ctrl-C keeps the latest picture, or a video of all there are.
+    Numbers are printed."""
     moving = produces == "video"
     latest: Preview | None = None  # What is worth keeping.
     try:
@@ -159,6 +228,9 @@ def _run(previews: Iterator[Preview], out: Path | None, produces: str) -> int:
             closing(previews),
             tqdm(total=1, bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}", disable=None, leave=False) as bar,
         ):
+            for download in downloads:
+                bar.n = download.share
+                bar.set_postfix_str(str(download))
             for preview in previews:
                 latest = preview if preview.kept or not moving else latest
                 bar.n = preview.work
@@ -236,7 +308,8 @@ class _Parser(argparse.ArgumentParser):
     """Argparse, but a mistake is one sentence with the nearest match, raised like every other mistake of the user's."""
 
     def __init__(self, **settings: Any):
-        super().__init__(**settings, allow_abbrev=False)
+        wide = partial(argparse.HelpFormatter, max_help_position=32)  # Or a long name would break its line.
+        super().__init__(**settings, formatter_class=wide, allow_abbrev=False)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
         namespace, unknown = super().parse_known_args(args, namespace)

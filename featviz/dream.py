@@ -1,6 +1,7 @@
 """DeepDream: amplify what a layer already sees in a picture."""
 
 import re
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -143,7 +144,7 @@ class DeepDream(Recipe):
             InputError: a picture is too small for the network, the mask selects nothing, or a channel does not exist.
         """
         generator = torch.Generator().manual_seed(self.seed)
-        shape = SHAPERS[self.gradient]
+        shape, allowance = SHAPERS[self.gradient], tiles.Allowance()
         longest, octaves = self.sizes(network, image.shape[-2:])
         target = fitted_size(image.shape[-2:], longest)
         image = fit(image, max(octaves[-1]), network.spec.smallest)
@@ -161,18 +162,15 @@ class DeepDream(Recipe):
             for step in range(1, self.steps + 1):
                 value, change = 0.0, torch.zeros_like(dream)
                 for objective, where in regions:
-                    side = tiles.largest(network.cost(objective.layers).bytes)
-                    # Beyond one tile, the roll moves the borders of the tiles to another place at each step.
-                    roll = Roll.random(self.jitter if side >= max(size) else side, generator)
-                    answer, gradient = ascent(network, objective, roll(dream), side)
-                    gradient = roll.undo(gradient)
+                    shifted = partial(self.shifted_ascent, network, objective, dream, generator)
+                    answer, gradient = allowance.fit(shifted, network.cost(objective.layers).bytes)
                     value = value + answer
                     change += where * shape(luminance(gradient) if self.keep_colours else gradient, step / self.steps)
                 dream = (dream + self.strength / 255 * change).clamp(0, 1)
                 yield Frame(
                     step=octave * self.steps + step,
                     steps=len(octaves) * self.steps,
-                    stage=f"octave {octave + 1} of {len(octaves)}",
+                    stage=f"octave {octave + 1} of {len(octaves)}{allowance.word}",
                     work=(sum(pixels[:octave]) + pixels[octave] * step / self.steps) / sum(pixels),
                     loss=-value,
                     image=dream
@@ -180,6 +178,14 @@ class DeepDream(Recipe):
                     else self.confine(resize(dream, target).clamp(0, 1), resize(image, target), mask),
                 )
             dreamt = dream - base
+
+    def shifted_ascent(
+        self, network: Network, objective: Objective, image: Tensor, generator: torch.Generator, side: int
+    ) -> tuple[Tensor, Tensor]:
+        """`ascent` at a random shift. Beyond one tile, that moves the borders of the tiles to another place at each step."""
+        roll = Roll.random(self.jitter if side >= max(image.shape[-2:]) else side, generator)
+        value, gradient = ascent(network, objective, roll(image), side)
+        return value, roll.undo(gradient)
 
     def sizes(self, network: Network, size: tuple[int, int]) -> tuple[int, list[tuple[int, int]]]:
         """The longest side of the result for a picture of (height, width), and the (height, width) of every octave."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional
 
+from featviz.trunks import Classifier
+
 BLOCKS = (  # (blocks, kernel, stride of the first, expansion, channels out): Table 1 of the paper, B0.
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -59,13 +61,6 @@ class InvertedResidual(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         projected = self.project(self.depthwise(self.expand(features)))
         return features + projected if self.residual else projected
-
-
-class Classifier(nn.Sequential):
-    """Average over all positions, then one linear layer: logits as (B, 1000, 1, 1), so that they look like any activations."""
-
-    def __init__(self, channels: int, classes: int):
-        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, classes, 1))
 
 
 def efficientnet_lite0() -> nn.Sequential:

@@ -5,7 +5,8 @@
     │   ├── ImageError      a picture that cannot be used
     │   └── FieldError      a recipe's field outside what it accepts
     ├── WeightsError        a network's weights that cannot be had
-    └── DivergedError       a run that met NaN or infinity
+    ├── DivergedError       a run that met NaN or infinity
+    └── LimitError          what a server grants is used up; the message says how much that is
 
 Every message is one sentence for the person who reads it: the value, what would be accepted, the nearest match.
 """
@@ -35,6 +36,10 @@ class WeightsError(FeatvizError):
 
 class DivergedError(FeatvizError):
     """A run met NaN or infinity and cannot go on."""
+
+
+class LimitError(FeatvizError):
+    """What a server grants is used up."""
 
 
 def short(value: object, longest: int = 60) -> str:

@@ -7,25 +7,27 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn import functional
 
+from featviz import limits
 from featviz.errors import FeatvizError, ImageError, InputError
 
 SMALLEST_SIDE = 16
 """Pixels. Below this there is nothing for a convolutional network to look at."""
 
-MOST_PIXELS = int(os.environ.get("FEATVIZ_MAX_PIXELS", 50_000_000))
-"""Pixels of an upload, read from its header before a single one is decoded."""
+READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
+"""What is read, by Pillow's names. Its other formats stay closed: their code is little used, and that of PostScript runs a program."""
 
 Picture = Image.Image | str | os.PathLike
 """What people hand in: a PIL image, or the path of a file."""
@@ -37,42 +39,69 @@ def open_picture(picture: Picture, role: str = "picture") -> Image.Image:
     Raises:
         ImageError: it is not a picture, is damaged, or its size is outside the limits. `role` names it in the message.
     """
-    if picture is None:
-        raise ImageError(f"There is no {role} yet: choose one, or click an example.")
     if isinstance(picture, Image.Image):
         return _checked(picture, role)
-    if isinstance(picture, (str, os.PathLike)):
+    with open_header(picture, role) as opened:
+        return _checked(opened, role)
+
+
+@contextmanager
+def open_header(picture: str | os.PathLike, role: str = "picture") -> Iterator[Image.Image]:
+    """What a file says that it is, its pixels not decoded yet. Raises ImageError where it is no picture, or too large a file."""
+    if picture is None:
+        raise ImageError(f"There is no {role} yet: choose one, or click an example.")
+    if not isinstance(picture, (str, os.PathLike)):
+        raise ImageError(f"The {role} is {type(picture).__name__}; expected a PIL image or the path of a picture file.")
+    with warnings.catch_warnings():
+        # Pillow warns of what is odd in a file. What matters of it is checked, and its limit of pixels is not ours.
+        warnings.filterwarnings("ignore", module="PIL")
         with _open(Path(picture), role) as opened:
-            return _checked(opened, role)
-    raise ImageError(f"The {role} is {type(picture).__name__}; expected a PIL image or the path of a picture file.")
+            yield opened
 
 
 def _checked(picture: Image.Image, role: str) -> Image.Image:
     width, height = picture.size
     if min(width, height) < SMALLEST_SIDE:
         raise ImageError(f"The {role} is {width}×{height} pixels; each side needs at least {SMALLEST_SIDE}.")
-    if width * height > MOST_PIXELS:
-        raise ImageError(
-            f"The {role} is {width}×{height}, {width * height / 1e6:.0f} megapixels; at most {MOST_PIXELS / 1e6:.0f} are accepted."
-        )
+    if width * height > limits.PIXELS.value:
+        raise ImageError(f"The {role} is {width}×{height}, {width * height / 1e6:.0f} megapixels; at most {_most_pixels()}.")
     try:
-        return _to_srgb(ImageOps.exif_transpose(picture))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        picture.load()
+        return _to_srgb(_upright(picture))
+    except MemoryError:
+        raise
+    except Exception as error:  # Decoders raise whatever they stumble on.
         raise ImageError(f"The {role} is damaged and cannot be decoded ({error}).") from error
+
+
+def _most_pixels() -> str:
+    return f"{limits.PIXELS.value / 1e6:.10g} are accepted"
 
 
 def _open(path: Path, role: str) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            # Pillow only warns between one and two times its own limit; ours is checked right after.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path)
+        size = path.stat().st_size / 1e6
+        if size > limits.MEGABYTES.value:
+            raise ImageError(f"The {role} has {size:.0f} megabytes; at most {limits.MEGABYTES.value} are accepted.")
+        return Image.open(path, formats=READABLE)
+    except ImageError:
+        raise
     except FileNotFoundError:
         raise ImageError(f"The {role} '{path.name}' does not exist.") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"The {role} claims too many pixels; at most {MOST_PIXELS / 1e6:.0f} megapixels are accepted.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        raise ImageError(f"The {role} is not a picture; PNG, JPEG, WebP, GIF, BMP and TIFF files are accepted.") from None
+        raise ImageError(f"The {role} claims too many megapixels; at most {_most_pixels()}.") from None
+    except MemoryError:
+        raise
+    except Exception:
+        raise ImageError(f"The {role} is not a picture; PNG, JPEG, WebP, AVIF, GIF, BMP and TIFF files are accepted.") from None
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as its metadata says; as it lies where those make no sense, since the picture may be whole."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:
+        return picture.copy()
 
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
@@ -80,10 +109,11 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         picture = _stretch(picture)
-    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
-    if alpha is not None:
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+    alpha = None
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        alpha = picture.getchannel("A")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     if profile and picture.mode in ("RGB", "CMYK", "L"):
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -100,9 +130,17 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
 
 def _stretch(picture: Image.Image) -> Image.Image:
     """16-bit, integer and float pictures to 8 bits: by 257 where that is their range, else by their own extremes."""
-    values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
-    low, high = (0.0, 65535.0) if picture.mode.startswith("I;16") else (min(values.min(), 0.0), values.max())
-    return Image.fromarray(((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
+    values = np.array(picture, dtype=np.float32)
+    low, high = 0.0, 65535.0
+    if not picture.mode.startswith("I;16"):
+        finite = np.isfinite(values)
+        high = float(values.max(where=finite, initial=-np.inf)) if finite.any() else 0.0
+        low = float(values.min(where=finite, initial=0.0))
+        np.nan_to_num(values, copy=False, posinf=high, neginf=low)
+    scale = 255 / max(high - low, 1e-12)
+    values *= scale  # In place and first, so that neither memory nor range runs out.
+    values -= low * scale
+    return Image.fromarray(values.round(out=values).astype(np.uint8))
 
 
 NOTE = "featviz"
@@ -192,14 +230,14 @@ def read_note(picture: Picture) -> str:
     """
     if isinstance(picture, Image.Image):
         return _note(picture)
-    with _open(Path(picture), "picture") as opened:
+    with open_header(picture) as opened:
         return _note(opened)
 
 
 def _note(picture: Image.Image) -> str:
     try:
         comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-    except (OSError, SyntaxError, ValueError, EOFError):
+    except Exception:
         comment = None  # The metadata is damaged; the picture may be whole.
     for found in (picture.info.get(NOTE), comment, picture.info.get("comment")):
         text = found.removeprefix(ASCII).decode("ascii", "replace") if isinstance(found, bytes) else found
@@ -211,7 +249,7 @@ def _note(picture: Image.Image) -> str:
 def to_tensor(picture: Image.Image, device: torch.device | str = "cpu") -> Tensor:
     """A picture as (1, 3, H, W) float32 in [0, 1]; what transparency it has is left aside."""
     pixels = torch.from_numpy(np.array(picture.convert("RGB"))).to(device)
-    return pixels.permute(2, 0, 1).unsqueeze(0).float().div(255).contiguous()
+    return pixels.permute(2, 0, 1).unsqueeze(0).contiguous().float().div_(255)  # Four bytes a value only once.
 
 
 def to_picture(image: Tensor) -> Image.Image:

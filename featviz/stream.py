@@ -15,9 +15,9 @@ from torch import Tensor
 from featviz import provenance
 from featviz.answers import ActivationMaps, Classify, correlations
 from featviz.dream import DeepDream
-from featviz.errors import DivergedError, InputError, nearest
+from featviz.errors import DivergedError, InputError, LimitError, nearest
 from featviz.images import NOTE, Picture, contact_sheet, fit, open_picture, to_picture, to_tensor, with_alpha
-from featviz.networks import NETWORKS, Network, load, split
+from featviz.networks import BUNDLED, LENT, NETWORKS, Arriving, Network, is_here, load, loading, sketch, split
 from featviz.recipe import Frame, Recipe, differing, live
 from featviz.reconstruct import ReconstructContent, ReconstructStyle
 from featviz.style import StyleTransfer
@@ -47,6 +47,12 @@ LEAST_MEASURED = 0.1
 
 _turns: dict[torch.device, Turns] = {}
 """One step at a time on each device."""
+
+LENT_SPEED = 5e12
+"""Floating point operations a second that a lent GPU is trusted with; it is faster."""
+
+LEASE, TO_BEGIN = (20, 120), 15
+"""The least and the most seconds that such a GPU is asked for, and those before the first step."""
 
 _speeds: dict[tuple[torch.device, str], float] = {}
 """Floating point operations a second that a network has reached on a device, corrected by every run."""
@@ -81,10 +87,13 @@ def stream(
     *,
     device: Device = "auto",
     every: float = 0.25,
+    seconds: float = math.inf,
     steer: Callable[[], Recipe] | None = None,
     **pictures: Picture,
 ) -> Iterator[Preview]:
     """Run a recipe and yield previews: the first step, then one at most every `every` seconds, and always the last.
+
+    `seconds` is what the run may take of the device; waiting for others is not counted.
 
     `steer`, where given, is asked before every step for the recipe as it is wanted by then; only live fields may differ.
 
@@ -93,9 +102,10 @@ def stream(
     holds the device while it is not stepping.
 
     Raises:
-        InputError: a picture is missing, unknown or unusable; before any work is done.
+        InputError: a picture is missing, unknown or unusable, before any work is done; or the device has too little memory.
         WeightsError: the network's weights cannot be had.
         DivergedError: the run met NaN or infinity; every preview before was good.
+        LimitError: the run has taken its seconds.
     """
     accepted = {**recipe.images, **recipe.extras}
     if unknown := [role for role in pictures if role not in accepted]:
@@ -121,6 +131,8 @@ def stream(
                     frame = frames.send(steered)
                 except StopIteration:
                     return
+                except torch.OutOfMemoryError:
+                    raise InputError("The device has too little memory for that; choose a smaller size.") from None
                 shown = start >= due or frame.kept or frame.step == frame.steps
                 if shown:
                     preview = _read(frame, busy, start, source)
@@ -132,9 +144,28 @@ def stream(
                 preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=as_asked and preview.done)
                 yield preview
                 due = time.monotonic() + every
+            if busy > seconds and frame.step < frame.steps:
+                raise LimitError(
+                    f"A run may take {seconds:.0f} s here, and is at step {frame.step} of {frame.steps} by now; the latest picture "
+                    f"is kept. Try a smaller size or fewer steps."
+                )
             steered = steer and _steered(recipe, steer())
     finally:
         frames.close()
+
+
+def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[Arriving]:
+    """Have the weights that a recipe needs here, and yield how far their download is; nothing where none is needed.
+
+    `stream` does it by itself, but keeps quiet meanwhile. Closing the generator gives up waiting, not the download.
+
+    Raises:
+        InputError: a picture is missing or unusable; before anything is downloaded for it.
+        WeightsError: the weights cannot be had, for a reason that the message names.
+    """
+    if recipe.network_name not in BUNDLED:
+        open_pictures(recipe, pictures)
+        yield from loading(recipe.network_name, _home(device))
 
 
 def _steered(recipe: Recipe, wanted: Recipe) -> Recipe:
@@ -182,7 +213,9 @@ def film(
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
     yield from record(
-        stream(recipe, device=device, every=every, **pictures), Video(path, recipe.fps, provenance.note(recipe)), every=every
+        stream(recipe, device=device, every=every, **pictures),
+        Video(path, recipe.fps, provenance.note(recipe, pictures)),
+        every=every,
     )
 
 
@@ -217,15 +250,19 @@ def try_out(
 
 def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Iterator[Preview]:
     """What `try_out` yields for a recipe, as one picture that fills up: every variant so far, under what sets it apart."""
-    cells, count = [], len(recipe.variants())
+    cells, count = {}, len(recipe.variants())
     for variant, preview in tried:
-        if not preview.done:
-            continue
-        cells.append((differing(variant), preview.picture))
-        picture = contact_sheet(cells, columns=6, width=200)
+        cells[differing(variant)] = preview.picture
+        picture = contact_sheet(list(cells.items()), columns=6, width=200)
         picture.info[NOTE] = provenance.note(recipe, whole=False)
         yield replace(
-            preview, step=len(cells), steps=count, work=len(cells) / count, stage=cells[-1][0], picture=picture, kept=False
+            preview,
+            step=len(cells),
+            steps=count,
+            work=len(cells) / count,
+            stage=differing(variant),
+            picture=picture,
+            kept=False,
         )
 
 
@@ -316,9 +353,12 @@ class Estimate:
     seconds: float
     bytes: float
     """Of memory, beside what is in use already."""
+    download: bool = False
+    """Whether the network's weights have to be downloaded first; seconds do not count it."""
 
     def __str__(self) -> str:
-        return f"About {duration(self.seconds)} and {gigabytes(self.bytes)} on this machine."
+        first = ", once the network has been downloaded" if self.download else ""
+        return f"About {duration(self.seconds)} and {gigabytes(self.bytes)} on this machine{first}."
 
 
 def duration(seconds: float) -> str:
@@ -336,21 +376,41 @@ def gigabytes(number: float) -> str:
 
 def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:
     """What a run on a first picture of (width, height) takes: counted work at the speed that runs have had here so far."""
-    where = resolve(device)
-    network = load(recipe.network_name, where)
-    demand = recipe.demand(network, size and size[::-1])
-    if (where, recipe.network_name) not in _speeds:
-        _measure(recipe.network_name, where)
-    return Estimate(demand.flops / _speeds[where, recipe.network_name], demand.bytes)
+    name, where = recipe.network_name, resolve(device)
+    demand = recipe.demand(sketch(name, where), size and size[::-1])
+    return Estimate(demand.flops / _speed(where, name), demand.bytes, not is_here(name))
+
+
+def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
+    """The seconds for which a run or a look asks for a GPU that is lent: the fewer, the sooner its turn."""
+    first = next((pictures[role] for role in recipe.images if role in pictures), None)
+    least, most = LEASE
+    return round(min(max(least, TO_BEGIN + estimate(recipe, first and first.size).seconds), most))
 
 
 def warm_up(device: Device = "auto") -> None:
     """Load every bundled network ahead of the first run and measure its speed, so that nobody waits for it."""
-    where = resolve(device)
-    for name in NETWORKS:  # All of them first: what cannot be measured is at least loaded.
+    where = _home(device)
+    for name in BUNDLED:  # All of them first: what cannot be measured is at least loaded.
         load(name, where)
-    for name in NETWORKS:
+    for name in () if LENT else BUNDLED:
         _measure(name, where)
+
+
+def _home(device: Device) -> torch.device:
+    """Where networks stay between two runs."""
+    return torch.device("cpu") if LENT else resolve(device)
+
+
+def _speed(where: torch.device, name: str) -> float:
+    """Of a network on a device, in floating point operations a second."""
+    if (where, name) not in _speeds:
+        if LENT and where.type == "cuda":
+            return LENT_SPEED
+        if name not in BUNDLED:  # Not downloaded for the sake of an estimate; its first run will tell.
+            return _speed(where, BUNDLED[0])
+        _measure(name, where)
+    return _speeds[where, name]
 
 
 def _measure(name: str, where: torch.device) -> None:

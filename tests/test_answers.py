@@ -5,7 +5,7 @@ import torch
 from test_networks import tiny
 
 from featviz import examples
-from featviz.answers import ActivationMaps, Classify, answer, heat
+from featviz.answers import HEAT, ActivationMaps, Classify, answer, coloured, correlations, heat, patches
 from featviz.images import fit, open_picture, to_tensor
 from featviz.networks import load
 from featviz.receptive import receptive_field
@@ -67,3 +67,20 @@ def test_a_classifier_names_the_cat_with_probabilities_that_fall():
     exact = load("efficientnet_lite0").logits(fit(CAT, 224, 32)).softmax(1)[0].max().item()
     assert probabilities[0] == pytest.approx(exact)
     assert len(names) == 5
+
+
+def test_patches_are_the_pieces_that_are_answered_to_most_and_apart_from_each_other():
+    image = torch.rand(1, 3, 40, 60)
+    map_ = torch.zeros(10, 15)  # A position is 4 pixels.
+    map_[2, 3], map_[2, 4], map_[8, 14] = 9.0, 8.0, 5.0
+    first, second = patches(image, map_, side=16, count=4)  # The second best is too near to the best.
+    assert torch.equal(first, image[..., 2:18, 6:22])  # About (10, 14).
+    assert torch.equal(second, image[..., 24:40, 44:60])  # About (34, 58), as far as the picture reaches.
+
+
+def test_correlations_are_cosines_between_maps():
+    activations = torch.randn(1, 5, 6, 7).relu()
+    vectors = activations[0].flatten(1)
+    cosines = torch.stack([torch.stack([torch.cosine_similarity(a, b, dim=0) for b in vectors]) for a in vectors])
+    assert torch.allclose(correlations(activations), coloured(cosines.clamp(0, 1)[None, None]), atol=1e-5)
+    assert torch.allclose(correlations(activations)[0, :, range(5), range(5)].T, HEAT[-1].expand(5, 3), atol=1e-4)

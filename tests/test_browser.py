@@ -425,3 +425,49 @@ def test_nothing_overflows_on_a_phone(visit):
 
 def test_every_picture_has_words_for_those_who_cannot_see_it(visit):
     assert visit.page.locator("img:not([alt])").count() == 0
+
+
+def test_from_a_channel_to_its_dream(visit, quick_examples):
+    example = first_example("activation_maps", quick_examples)
+    visit.tab("activation_maps")
+    visit.page.get_by_role("button", name=example.title).locator("visible=true").click()
+    visit.says(re.compile(r"40 channels of \d+×\d+ · each unit sees 67×67 pixels"))
+    visit.result.locator(".grid-wrap button").nth(1).click()
+    title = visit.result.locator("h3")
+    expect(title).to_contain_text("channel")
+    channel = title.inner_text().rpartition(" ")[2]
+    expect(visit.result.get_by_alt_text("Its activation map.")).to_be_visible()
+    expect(visit.result.get_by_alt_text("Its visualisation.")).to_be_visible()
+
+    visit.button("See what it looks for").click()
+    visit.name = "feature_visualization"
+    expect(visit.run).to_be_visible()
+    expect(visit.page.get_by_label("number input for Channel", exact=True).locator("visible=true")).to_have_value(channel)
+    visit.button("Show me what every channel").click()
+    expect(visit.page.locator(".atlas button img")).to_have_count(40)
+
+    visit.tab("activation_maps")
+    visit.button("Dream this channel").click()
+    visit.name = "deepdream"
+    expect(visit.run).to_be_visible()
+    expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("EfficientNet-Lite0 · block4")
+    visit.button("Advanced").click()
+    expect(visit.page.get_by_label("Channels", exact=True).locator("visible=true")).to_have_value(channel)
+    visit.set("Steps", 1)
+    visit.set("Size", 96)
+    visit.run.click()
+    visit.says("Done in")
+
+
+def test_a_board_fills_and_keeps_what_it_has_when_it_is_stopped(visit, quick_examples):
+    visit.tab("reconstruct_content")
+    visit.choose(next(iter(first_example("reconstruct_content", quick_examples).pictures.values())))
+    visit.set("Steps", 2)
+    visit.set("Size", 96)
+    visit.button(words.TRY_OUT["reconstruct_content"]).click()
+    board = visit.page.locator("#reconstruct_content_sheet")
+    expect(board.get_by_text(re.compile(r"relu2_1 · \d+\.\d dB"))).to_be_visible()
+    board.get_by_role("button", name="Stop").click()
+    expect(board.get_by_text("Stopped; those so far can be chosen.")).to_be_visible()
+    expect(board.get_by_text(re.compile(r"relu1_1 · \d+\.\d dB"))).to_be_visible()
+    expect(visit.run).to_be_enabled()

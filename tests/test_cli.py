@@ -17,7 +17,7 @@ from featviz import __version__, cli, examples
 from featviz.errors import DivergedError, WeightsError
 from featviz.images import GAP, LABEL, NOTE, save
 from featviz.recipe import Recipe, bounds, choices
-from featviz.stream import RECIPES, Preview
+from featviz.stream import RECIPES, Arriving, Preview
 
 SMALL = 64
 
@@ -76,9 +76,9 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
     monkeypatch.setenv("COLUMNS", "9999")  # So that no line is wrapped.
     with pytest.raises(SystemExit, match="0"):
         cli.main([recipe.name.replace("_", "-"), "--help"])
-    text = capsys.readouterr().out
+    text = re.sub(r"\n {24}", " ", capsys.readouterr().out)  # Argparse gives a long option a line of its own.
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device", "estimate", "look", "sheet"} == {
+    assert lines.keys() - {"device", "estimate", "look", "recipe", "shard", "sheet"} == {
         name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)
     }
     assert all(meaning in lines[role] for role, meaning in recipe.extras.items())
@@ -179,15 +179,33 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
         return next(name for name in choices(field) if name != field.default) if choices(field) else bounds(field)[1]
 
     monkeypatch.setattr(cli, "stream", stream)
-    typed = [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), output(recipe)]
+    typed = [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), *filter(None, [output(recipe)])]
     pictures = {role: f"{role}.png" for role in recipe.images}
-    texts = {"more_layers": "relu3_3: 0.5", "channels": "1, 2"}
-    other = {name: texts.get(name) or another(field) for name, field in recipe.model_fields.items() if name != "class_name"}
+    # Text, of which each field takes its own kind, goes through the command line in test_provenance.py.
+    settable = {name: field for name, field in recipe.model_fields.items() if field.annotation is not str}
+    other = {name: another(field) for name, field in settable.items() if len(choices(field)) != 1}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in other.items()]
     assert cli.main(typed) == 0
     assert cli.main([*typed, *flags, "--device=cpu"]) == 0
     assert seen == [(recipe(), {"device": "auto", **pictures}), (recipe(**other), {"device": "cpu", **pictures})]
     assert all(getattr(recipe(), name) != value for name, value in other.items())
+
+
+def test_a_download_is_shown_and_its_failure_said(tmp_path, monkeypatch, capsys):
+    shown = []
+
+    def arriving(recipe, **given):
+        shown.append((recipe.layer, given["device"], given["image"]))
+        yield Arriving("org/model", 25_000_000, 50_000_000, 12.4)
+        raise WeightsError("It broke off.")
+
+    monkeypatch.setattr(cli, "prepare", arriving)
+    monkeypatch.setattr(cli.tqdm, "set_postfix_str", lambda bar, text: shown.append((bar.n, text)))
+    arguments = ["deepdream", "image.png", str(tmp_path / "out.png"), "--layer=googlenet/inception4c", "--device=cpu"]
+    assert cli.main(arguments) == 1
+    assert shown[0] == ("googlenet/inception4c", "cpu", "image.png")
+    assert shown[1] == (0.5, "Downloading org/model · 25 of 50 MB · about 12 s left")
+    assert capsys.readouterr().err.strip().endswith("It broke off.")
 
 
 @pytest.mark.parametrize(

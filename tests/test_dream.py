@@ -303,7 +303,7 @@ def test_tiles_leave_no_seams(seed, monkeypatch):
     def roughness(side):
         """Mean absolute difference of the change across former borders, against elsewhere."""
         rolls.clear()
-        monkeypatch.setattr(tiles, "largest", lambda held: side)
+        monkeypatch.setattr(tiles, "largest", lambda *_: side)
         across = (last(recipe, image).image - image).diff(dim=-1).abs().mean((0, 1, 2))
         borders = torch.zeros(288)
         for roll in rolls:
@@ -312,3 +312,21 @@ def test_tiles_leave_no_seams(seed, monkeypatch):
         return ((across * borders[1:]).sum() / borders[1:].sum() / across.mean()).item()
 
     assert roughness(128) == pytest.approx(roughness(999), rel=0.03)
+
+
+def test_a_dream_whose_device_runs_out_of_memory_goes_on_in_smaller_tiles_and_says_so(monkeypatch):
+    sides = []
+
+    def ascent_on_a_small_device(network, objective, image, side):
+        sides.append(side)
+        if len(sides) > 1 and side > 150:
+            raise torch.OutOfMemoryError
+        return ascent(network, objective, image, side)
+
+    monkeypatch.setattr("featviz.dream.ascent", ascent_on_a_small_device)
+    recipe = DeepDream(layer="vgg19/relu2_1", size=160, octaves=1, steps=3)
+    frames = list(recipe.run(load("vgg19"), image=fit(MOUNTAIN, 160, 32)))
+    assert [frame.step for frame in frames] == [1, 2, 3]
+    assert [frame.stage for frame in frames] == ["octave 1 of 1", *["octave 1 of 1, in smaller tiles, since memory is short"] * 2]
+    assert sides[-1] == sides[-2] <= 150 < sides[0]
+    assert frames[-1].loss < frames[0].loss

@@ -10,7 +10,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "featviz"
 
-RESTS_ON = {("networks", "weights"), ("networks", "efficientnet_lite"), ("video", "images")}
+RESTS_ON = {
+    ("limits", "errors"),
+    *(("networks", below) for below in ("weights", "hub", "trunks", "efficientnet_lite")),
+    ("weights", "hub"),
+    ("efficientnet_lite", "trunks"),
+    ("video", "images"),
+}
 """The only imports within a floor. Recipes never import each other."""
 
 TORCH = {1, 3, 4, 5}
@@ -78,6 +84,8 @@ def test_torch_gradio_tqdm_and_codecs_stay_where_they_belong(path):
         assert "tqdm" not in packages
     if name(path) != "video":
         assert "av" not in packages
+    if name(path) != "hub":
+        assert not packages & {"huggingface_hub", "httpx2"}
 
 
 def test_this_reads_imports_wherever_they_are(tmp_path):

@@ -12,8 +12,24 @@ from torch.nn import functional
 from featviz import examples
 from featviz.efficientnet_lite import SameConv2d
 from featviz.errors import FieldError, InputError
+from featviz.hub import drained
 from featviz.images import fit, open_picture, to_tensor
-from featviz.networks import ADDRESSES, INPUT, LOGITS, NETWORKS, Network, NetworkSpec, class_names, folded, load, precision, split
+from featviz.networks import (
+    ADDRESSES,
+    BUNDLED,
+    INPUT,
+    LOGITS,
+    NETWORKS,
+    Network,
+    NetworkSpec,
+    class_names,
+    folded,
+    load,
+    precision,
+    sketch,
+    split,
+    trained,
+)
 from featviz.weights import Bundled
 
 CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
@@ -48,14 +64,13 @@ def test_the_cat_is_a_tabby_or_an_egyptian_cat():
 
 def exact(name: str, kind: torch.dtype) -> Network:
     """A bundled network in a precision of choice."""
-    trunk = NETWORKS[name].build()
-    trunk.load_state_dict(NETWORKS[name].weights.load())
+    trunk = trained(name)
     network = Network(NETWORKS[name], trunk.to(kind))
     network._mean, network._std = network._mean.to(kind), network._std.to(kind)
     return network
 
 
-@pytest.mark.parametrize("name", [name for name, spec in NETWORKS.items() if isinstance(spec.weights, Bundled)])
+@pytest.mark.parametrize("name", BUNDLED)
 def test_gradients_are_those_of_float64_in_whatever_precision_a_network_runs_here(name):
     network, slow = load(name), exact(name, torch.float64)
     image = fit(CAT, 48, 32)
@@ -69,9 +84,7 @@ def test_gradients_are_those_of_float64_in_whatever_precision_a_network_runs_her
 
 
 def test_a_batch_norm_folded_into_its_convolution_changes_no_answer_and_no_gradient():
-    trunk = NETWORKS["efficientnet_lite0"].build().eval()
-    trunk.load_state_dict(NETWORKS["efficientnet_lite0"].weights.load())
-    plain, image = trunk.double(), fit(CAT, 48, 32).double()
+    plain, image = trained("efficientnet_lite0").double(), fit(CAT, 48, 32).double()
     seen = [image.clone().requires_grad_() for _ in range(2)]
     answers = [plain[:10](seen[0]), folded(copy.deepcopy(plain))[:10](seen[1])]
     assert not any(isinstance(module, nn.BatchNorm2d) for module in exact("efficientnet_lite0", torch.float32).trunk.modules())
@@ -106,7 +119,8 @@ def test_only_a_network_that_bears_it_computes_in_bfloat16_and_only_on_a_cpu_tha
 def test_vgg19_equals_a_slow_computation_on_bgr_255_minus_the_caffe_means():
     """Convolutions as explicit sums over the dequantised filters, in the order the network was trained in."""
     row = NETWORKS["vgg19"].weights
-    entries = Bundled(row.distribution, row.file, row.sha256).load()
+    plain = Bundled(row.distribution, row.file, row.sha256)
+    entries = plain.load(drained(plain.fetch()), {})
     rgb = fit(CAT, 48, 32)
     bgr = rgb[0].flip(0).double().numpy() * 255 - np.array([103.939, 116.779, 123.68]).reshape(3, 1, 1)
 
@@ -135,7 +149,7 @@ def test_vgg19_equals_a_slow_computation_on_bgr_255_minus_the_caffe_means():
         features = pool(features)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_the_menu_is_complete_and_in_depth_order(name):
     network = load(name)
     children = [child for child, _ in network.trunk.named_children()]
@@ -159,7 +173,7 @@ def test_content_and_style_layers_are_layers_of_their_network(name):
     assert {spec.content_layer, *spec.style_layers} <= {INPUT, *spec.layers}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_weights_get_no_gradient_and_the_image_does(name):
     network = load(name)
     image = fit(CAT, 64, 32).requires_grad_()
@@ -169,7 +183,7 @@ def test_weights_get_no_gradient_and_the_image_does(name):
     assert image.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_a_shallow_layer_does_not_run_deeper_ones(name):
     network = load(name)
     layers = list(network.spec.layers)
@@ -199,7 +213,7 @@ def test_activations_are_those_of_the_plain_modules_and_stay_as_recorded():
 
 
 def test_no_relu_works_in_place():
-    assert not any(getattr(module, "inplace", False) for name in NETWORKS for module in load(name).trunk.modules())
+    assert not any(getattr(module, "inplace", False) for name in NETWORKS for module in sketch(name).trunk.modules())
 
 
 def test_a_network_is_loaded_once_for_each_device():

@@ -13,27 +13,18 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from snippets import ROOT, run, snippets
 
+from featviz.networks import BUNDLED, NETWORKS
 from featviz.stream import RECIPES
 from scripts import readme
 
-ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def snippet(language: str, containing: str) -> str:
-    (found,) = [block for block in re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL) if containing in block]
+    (found,) = [code for code in snippets("README.md", language) if containing in code]
     return found
-
-
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
-    """As if typed in the repository's folder with its environment active, except that it writes to `folder`."""
-    (folder / "examples").symlink_to(ROOT / "examples")
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def longest_side(path: Path) -> int:
@@ -46,7 +37,7 @@ def test_the_tables_are_fresh():
     assert readme.fresh(TEXT) == TEXT, "run `make readme`"
 
 
-@pytest.mark.parametrize("table", ["networks", *RECIPES])
+@pytest.mark.parametrize("table", ["networks", "variables", *RECIPES])
 def test_every_table_is_there_once(table):
     assert TEXT.count(f"<!-- table: {table} -->") == 1
 
@@ -69,6 +60,25 @@ def test_what_the_space_reads():
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License")
 
 
+def listed(name: str) -> list[str]:
+    """The items of a list in the front matter."""
+    return re.search(rf"^{name}:\n((?:  - .+\n)+)", TEXT, re.MULTILINE)[1].replace("  - ", "").splitlines()
+
+
+def test_the_space_names_and_preloads_what_the_table_of_networks_has():
+    rows = {spec.weights.repo: spec.weights for name, spec in NETWORKS.items() if name not in BUNDLED}
+    assert set(listed("models")) == set(rows)
+    for repo, file, *revision in map(str.split, listed("preload_from_hub")):
+        assert (file, revision or ["main"]) == (rows[repo].file, [rows[repo].revision])
+
+
+def test_every_variable_that_is_read_is_explained_and_no_other():
+    read = {
+        found for path in (ROOT / "featviz").rglob("*.py") for found in re.findall(r'"(FEATVIZ_\w+)"', path.read_text("utf-8"))
+    }
+    assert read == set(re.findall(r"^\| `(FEATVIZ_\w+)` \|", TEXT, re.MULTILINE))
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", TEXT))
 def test_links_lead_to_files(link):
     assert (ROOT / link).is_file()
@@ -85,12 +95,16 @@ def test_python_runs_as_typed(tmp_path):
     assert done.stdout.splitlines()[-1] == "frame 6 of 6"
     assert (tmp_path / "journey.mp4").stat().st_size > 1000
     assert longest_side(tmp_path / "dream.png") == 256
+    assert longest_side(tmp_path / "castle.png") == 256
     assert longest_side(tmp_path / "painted.png") == 128
 
 
 def test_the_command_line_runs_as_typed(tmp_path):
     done = run(["bash", "-euc", snippet("bash", "python -m featviz")], tmp_path)
-    assert done.stdout.splitlines() == ["dream.jpg", "painted.png", "journey.mp4"]
+    *written, estimate = done.stdout.splitlines()
+    dreams = [f"dreams/{path.stem}.png" for path in sorted((ROOT / "examples").glob("*.jpg"))]
+    assert written == ["dream.jpg", "painted.png", "journey.mp4", "castle.png", *dreams]
+    assert estimate.startswith("About ")
     assert longest_side(tmp_path / "dream.jpg") == 128
     assert longest_side(tmp_path / "painted.png") == 128
 
@@ -127,7 +141,7 @@ def test_curl_runs_as_typed(served, tmp_path):
     assert "127.0.0.1:7860" in typed
     done = run(["bash", "-euc", typed.replace("127.0.0.1:7860", served)], tmp_path)
     events = re.findall(r"^event: (\w+)\ndata: (.+)$", done.stdout, re.MULTILINE)
-    assert {name for name, _ in events[:-1]} == {"generating"}
+    assert {name for name, _ in events[:-1]} - {"heartbeat"} == {"generating"}
     name, data = events[-1]
     assert name == "complete"
     url = json.loads(data)[0]["url"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from featviz.networks import NETWORKS
+from featviz.networks import BUNDLED, NETWORKS
 
 ROOT = Path(__file__).parent.parent
 LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
@@ -55,7 +55,7 @@ def used() -> set[str]:
     """What is imported, what carries weights, and the tools that the Makefile calls."""
     owners = metadata.packages_distributions()
     packages = {normal(name) for package in imported() for name in owners[package]}
-    weights = {normal(spec.weights.distribution) for spec in NETWORKS.values()}
+    weights = {normal(NETWORKS[name].weights.distribution) for name in BUNDLED}
     tools = set(re.findall(r"\b(?:ruff|pytest)\b", (ROOT / "Makefile").read_text(encoding="utf-8")))
     return packages | weights | tools
 
@@ -66,8 +66,7 @@ def test_every_line_is_pinned_and_has_a_reason(line):
 
 
 def test_what_is_used_is_pinned_and_what_is_pinned_is_used():
-    held_still = {"huggingface-hub", "safetensors"}  # Brought by others, which would take newer ones.
-    assert used() | held_still == set(pins())
+    assert used() == set(pins())
 
 
 def test_what_is_installed_is_what_is_pinned():

@@ -203,6 +203,20 @@ def test_a_run_that_meets_nan_ends_with_the_last_good_picture_and_one_sentence()
     assert Count.log[-1] == "closed"
 
 
+def test_a_device_with_too_little_memory_is_a_sentence_and_stays_free(monkeypatch):
+    def step_once_and_run_out(self, network, *, image):
+        yield Frame(1, 2, "counting", 0.5, torch.tensor(1.0), image)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Count, "run", step_once_and_run_out)
+        previews = stream(Count(), every=0, image=PICTURE)
+        assert next(previews).step == 1
+        with pytest.raises(InputError, match="The device has too little memory for that; choose a smaller size"):
+            next(previews)
+    assert run(Count(), image=PICTURE)
+
+
 def test_transparency_is_kept():
     picture = Image.new("RGBA", (20, 16), (200, 100, 50, 128))
     assert run(Count(), image=picture).getpixel((5, 5)) == (0, 0, 0, 128)

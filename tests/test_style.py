@@ -9,7 +9,7 @@ import torch
 from featviz import examples, style, tiles
 from featviz.errors import FieldError, ImageError, InputError
 from featviz.images import fit, open_picture, resize, to_tensor
-from featviz.networks import INPUT, NETWORKS, Network, load
+from featviz.networks import BUNDLED, INPUT, NETWORKS, Network, load
 from featviz.statistics import STATISTICS, gram, moments
 from featviz.style import OPTIMISERS, StyleTransfer, resized
 
@@ -50,7 +50,7 @@ def other(network):
     return next(name for name in NETWORKS if name != network)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", BUNDLED)
 def test_the_style_comes_and_the_content_stays_as_another_network_sees_them(network):
     fields = QUICK | {"network": network} | ({"size": 96} if network != QUICK["network"] else {})
     result = last(StyleTransfer(**fields)).image
@@ -70,7 +70,7 @@ def test_more_style_strength_means_more_style_and_less_content():
 
 
 @pytest.mark.parametrize("size", [96, 160])
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", BUNDLED)
 def test_one_strength_means_the_same_on_every_network_and_at_every_size(network, size):
     """The way to the style that is gone, by the layers' weights, and the content that is given up for it."""
     recipe = StyleTransfer(**SHORT | {"network": network, "size": size, "steps": 10})
@@ -282,7 +282,7 @@ def test_steering_towards_smoothness_smooths():
 # Large pictures
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", BUNDLED)
 @pytest.mark.parametrize("size", [(192, 256), (160, 237)])
 def test_tiled_equals_untiled(network, size, monkeypatch):
     """The loss, its gradient and every measure, in float64 and with a mask; by tiles of 128 pixels and what is around them."""
@@ -359,7 +359,7 @@ def test_a_black_style_is_refused_in_one_sentence():
         last(StyleTransfer(**SHORT), style=torch.zeros(1, 3, 64, 64))
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", BUNDLED)
 @pytest.mark.parametrize("shape", [(1, 200), (200, 1), (20, 20), (16, 700)])
 def test_a_style_narrower_than_the_network_can_see_gives_a_picture(network, shape):
     style = resize(WAVE, shape).clamp(0, 1)

@@ -11,15 +11,13 @@ from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
-from PIL import Image
 
-from featviz.errors import FeatvizError
+from featviz import limits
+from featviz.errors import FeatvizError, ImageError
+from featviz.images import open_header
 from featviz.recipe import Recipe, bounds, increment
 from featviz.stream import Estimate, duration, gigabytes
 from featviz.ui.running import BEHIND_THE_PAGE, file_of
-
-PATIENCE = 15 * 60
-"""Seconds that a run may take before a smaller one is offered."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,31 +65,33 @@ class Forecast:
                 return "", None
             estimate, free = partial(self.estimate, size=size_of(sent)), free_memory()
             needed = estimate(recipe)
+        except ImageError:
+            return "", None  # It is said when a run is asked for.
         except FeatvizError as error:
             return str(error), None
-        except OSError:
-            return "", None  # Not a picture. It is said when a run is asked for.
         except Exception:
             logger.exception("No estimate.")
             return "", None
         said = str(needed)
         if fits(needed, free):
             return said, None
-        reason = f"there are {gigabytes(free)} free" if needed.bytes > free else f"that is over {duration(PATIENCE)}"
+        reason = (
+            f"there are {gigabytes(free)} free" if needed.bytes > free else f"that is over {duration(limits.RUN_SECONDS.value)}"
+        )
         fitting = largest(recipe, lambda smaller: fits(estimate(smaller), free))
         return f"{said[:-1]}; {reason}." + (f" Size {fitting} would fit." if fitting else ""), fitting
 
 
 def size_of(sent: Mapping[str, Any] | None) -> tuple[int, int] | None:
-    """(width, height) of a picture that was sent, if one was. Raises OSError where it is none."""
+    """(width, height) of a picture that was sent, if one was. Raises ImageError where it is none."""
     if sent is None:
         return None
-    with Image.open(file_of(sent)) as picture:
+    with open_header(file_of(sent)) as picture:
         return picture.size
 
 
 def fits(needed: Estimate, free: float) -> bool:
-    return needed.bytes <= free and needed.seconds <= PATIENCE
+    return needed.bytes <= free and needed.seconds <= limits.RUN_SECONDS.value
 
 
 def largest(recipe: Recipe, possible: Callable[[Recipe], bool]) -> int | None:

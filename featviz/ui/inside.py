@@ -138,7 +138,6 @@ class NamesTab(Tab):
         for button, example in buttons:
             button.click(partial(self.filled, example), outputs=self._filled(), **scrolled)
         self.looks.events(self.named)
-        self.link.events(self.recipe, self.named)
 
     def named_(self, *values: Any) -> dict:
         """The names of the picture; those of the one before stay beside them."""
@@ -209,7 +208,6 @@ class MapsTab(Tab):
         self.maps.select(self.opened, self.shown, channel, **at_once)
         self.most.select(self.opened_most, self.excited, channel, **at_once)
         self.looks.events(self.named)
-        self.link.events(self.recipe, self.named)
 
     def seen(self, *sent: Any) -> Iterator[dict]:
         """The gallery, then what the whole network answers."""

@@ -5,7 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from featviz import examples
+from featviz import examples, limits
+from featviz.ui import gate, leaving
 
 THEME = gr.themes.Base(
     primary_hue="violet",
@@ -41,8 +42,15 @@ there; most others, and weight 600, are cut down to a few letters."""
 
 
 def launch(demo: gr.Blocks, **options: Any) -> Any:
-    """Serve the app. `options` go to Gradio's `launch`."""
-    return demo.queue(max_size=24, api_open=False).launch(
+    """Serve the app. `options` go to Gradio's `launch`.
+
+    Raises:
+        InputError: a limit in the environment is no number.
+    """
+    limits.check()
+    leaving.attend_signals()
+    gr.set_static_paths([examples.FOLDER])  # Shown wherever the app is started from; nothing else is read outside the cache.
+    return demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
         theme=THEME,
         css_paths=Path(__file__).with_name("page.css"),
         footer_links=["api"],
@@ -51,7 +59,7 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
         enable_monitoring=False,
         show_error=False,
         ssr_mode=False,
-        max_file_size="40mb",
-        allowed_paths=[str(examples.FOLDER)],  # They may be shown wherever the app is started from.
+        max_file_size=limits.MEGABYTES.value * 10**6,
+        app_kwargs=gate.closed() | leaving.tidied(demo),
         **options,
     )

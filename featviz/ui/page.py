@@ -7,18 +7,16 @@ from pathlib import Path
 
 import gradio as gr
 
-from featviz import examples
+from featviz import examples, limits
 from featviz.recipe import Recipe
 from featviz.stream import NETWORKS, RECIPES
 from featviz.ui import inside, words
 from featviz.ui.endpoints import publish
+from featviz.ui.leaving import SWEPT_EVERY
 from featviz.ui.links import followed
 from featviz.ui.running import BEHIND_THE_PAGE, Engine, Runner, Shot
 from featviz.ui.tab import Tab
 from featviz.ui.video import VideoTab
-
-HOURS_KEPT = 2
-"""How long pictures stay on the server's disk."""
 
 KINDS = {"picture": Tab, "video": VideoTab}
 """By what a recipe produces; the room "Look Inside" has its own."""
@@ -42,7 +40,9 @@ def build(
     engine = (engine or Engine()).lent(lend, apart=apart)
     shown, looks = examples.read_all(folder), examples.looks(folder)
     with gr.Blocks(
-        title=f"{words.TITLE} · {words.TAGLINE}", analytics_enabled=False, delete_cache=(600, HOURS_KEPT * 3600)
+        title=f"{words.TITLE} · {words.TAGLINE}",
+        analytics_enabled=False,
+        delete_cache=(SWEPT_EVERY, limits.HOURS_KEPT.value * 3600),
     ) as demo:
         gr.HTML(f"<h1>{words.TITLE}</h1><p>{words.TAGLINE}</p>", elem_id="masthead")
         doors, tabs = Doors(), []
@@ -125,6 +125,6 @@ def _let_in(demo: gr.Blocks, doors: Doors, tabs: Sequence[Tab]) -> None:
 def _footer(folder: Path) -> None:
     networks = "\n".join(f"- **{spec.title}**: {spec.good_for} Weights: {spec.licence}." for spec in NETWORKS.values())
     with gr.Accordion("Networks, licences and your privacy", open=False, elem_classes="prose-block"):
-        gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{words.PRIVACY.format(hours=HOURS_KEPT)}")
+        gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{words.PRIVACY.format(hours=limits.HOURS_KEPT.value)}")
         _, _, sources = (folder / "SOURCES.md").read_text(encoding="utf-8").partition("\n")
         gr.Markdown(f"#### The example pictures\n{sources}")

@@ -1,6 +1,6 @@
 """Try before you commit: small versions of a run that differ in a few fields, such as a dream at every layer."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -12,7 +12,7 @@ from featviz.recipe import Recipe, differing
 from featviz.stream import Preview, on_one_sheet
 from featviz.ui import words
 from featviz.ui.controls import label, named_after
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Turn, checked, line
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Turn, arriving, checked, line
 
 SCROLL = """(...values) => {{
     setTimeout(() => document.querySelector("#{}_sheet")?.scrollIntoView({{behavior: "smooth", block: "nearest"}}), 300);
@@ -26,8 +26,8 @@ MEANING = "Small versions of one run, labelled, on one picture: try before you c
 class Sheet:
     """A gallery that fills up picture by picture. Clicking one sets the fields that it differs in."""
 
-    def __init__(self, recipe: type[Recipe], try_out: Callable[..., Iterator[tuple[Recipe, Preview]]], button: gr.Button):
-        self.recipe, self.try_out, self.button = recipe, try_out, button
+    def __init__(self, recipe: type[Recipe], engine: Engine, button: gr.Button):
+        self.recipe, self.engine, self.button = recipe, engine, button
         with gr.Column(visible=False, elem_id=f"{recipe.name}_sheet") as self.box:
             self.status = gr.HTML(elem_classes="status")
             self.gallery = gr.Gallery(
@@ -82,7 +82,9 @@ class Sheet:
             recipe, pictures = checked(self.recipe, sent)
             count = len(recipe.variants())
             yield {self.status: line("Getting ready…", 0)}
-            for variant, preview in self.try_out(recipe, **pictures):
+            for download in self.engine.prepare(recipe, **pictures):
+                yield {self.status: arriving(download)}
+            for variant, preview in self.engine.try_out(recipe, **pictures):
                 if turn.number != mine:
                     yield {self.status: gr.skip()}
                     return

@@ -19,7 +19,7 @@ from featviz.ui.links import CopyLink, Origin
 from featviz.ui.looks import Looks, example_cards
 from featviz.ui.masks import Painting, mention_stretching, painted
 from featviz.ui.measures import bars
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, checked, line, outcome, progress
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, arriving, checked, line, outcome, progress
 from featviz.ui.sheet import Sheet
 
 EARLIER_KEPT = 8
@@ -52,6 +52,7 @@ class Tab:
                 with gr.Accordion("How it works", elem_classes="prose-block"):
                     gr.Markdown(words.HOW_IT_WORKS[recipe.name])
         self._events(buttons)
+        self._passed_on()
         self._endpoint()
 
     def _examples(self, shown: Sequence[Example]) -> list[tuple[gr.Button, Example]]:
@@ -118,7 +119,7 @@ class Tab:
             label="Earlier results", columns=4, height=180, fit_columns=False, interactive=False, visible=False,
             allow_preview=False, buttons=[], elem_id=f"{self.recipe.name}_earlier",
         )  # fmt: skip
-        self.sheet = Sheet(self.recipe, self.engine.try_out, self.which) if self.recipe.picks else None
+        self.sheet = Sheet(self.recipe, self.engine, self.which) if self.recipe.picks else None
         self.latest = gr.State()
         self.kept = gr.State([])
         self.turn = gr.State(Turn())
@@ -173,18 +174,21 @@ class Tab:
         self.earlier.select(self.back, [self.latest, self.kept, self.turn], outputs, **at_once)
         self.looks.events(self.named)
         self.forecast.events(self.pictures[:1], self.named, [*runs, stopped])
-        self.link.events(self.recipe, self.named)
-        for picture in self.pictures:
-            picture.upload(
-                self.dropped, [picture, *self.controls], [*self.origin.outputs, *self.settable], preprocess=False, **at_once
-            )
-            picture.clear(self.origin.closed, None, self.origin.outputs, **at_once)
-        self.origin.undo.click(self.undone, self.origin.recipe, [*self.origin.outputs, *self.settable], **at_once)
         if self.painting:
             self.painting.events()
         if self.sheet:
             paint = {"fn": self.masks, "inputs": editors, "outputs": self.extras} | at_once
             self.sheet.events(self.pictures, self.named, self.extras, paint)
+
+    def _passed_on(self) -> None:
+        """Settings that leave as a link, and that come with a picture."""
+        at_once = {"queue": False, **BEHIND_THE_PAGE}
+        changed = [*self.origin.outputs, *self.settable]
+        self.link.events(self.recipe, self.named)
+        for picture in self.pictures:
+            picture.upload(self.dropped, [picture, *self.controls], changed, preprocess=False, **at_once)
+            picture.clear(self.origin.closed, None, self.origin.outputs, **at_once)
+        self.origin.undo.click(self.undone, self.origin.recipe, changed, **at_once)
 
     def _shown(self) -> list[gr.components.Component]:
         """What a run may change."""
@@ -209,7 +213,10 @@ class Tab:
 
     def _answers(self, sent: Sequence[Any]) -> Iterator[Any]:
         """What goes into `_answer` in the course of a run."""
-        for shot in self._shots(*self._checked(sent)):
+        recipe, pictures = self._checked(sent)
+        for _ in self.engine.prepare(recipe, **pictures):
+            yield None  # A run can be cancelled wherever it yields.
+        for shot in self._shots(recipe, pictures):
             yield shot.preview.picture
 
     def _checked(self, sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
@@ -293,6 +300,11 @@ class Tab:
         try:
             recipe, pictures = self._checked(sent)
             yield {self.status: line("Getting ready…", 0)}
+            for download in self.engine.prepare(recipe, **pictures):
+                if turn.number != mine:
+                    yield {self.status: gr.skip()}
+                    return
+                yield {self.status: arriving(download)}
             steering = {"steer": lambda: turn.wanted or recipe} if self.steering_hint else {}
             for now in self._shots(recipe, pictures, **steering):
                 if turn.number != mine:
@@ -322,7 +334,10 @@ class Tab:
         idle = {self.go: gr.update(interactive=True), self.stop: gr.update(visible=False)}
         if shot is None:
             return idle | {self.status: line("Stopped before the first step."), self.download: gr.update(visible=True)}
-        return idle | self.result(shot)
+        try:
+            return idle | self.result(shot)
+        except gr.Error as error:  # The file cannot be written; the picture stays in sight.
+            return idle | {self.status: line(error.message)}
 
     def result(self, shot: Shot) -> dict:
         """A result, and what can be done with it."""

@@ -78,8 +78,11 @@ class VideoTab(Tab):
         return gr.Video(label="Result", visible=False)
 
     def _answers(self, sent: Sequence[Any]) -> Iterator[Any]:
-        for shot in self._shots(*self._checked(sent)):
+        recipe, pictures = self._checked(sent)
+        for _ in self.engine.prepare(recipe, **pictures):
             yield None  # A run can be cancelled wherever it yields.
+        for shot in self._shots(recipe, pictures):
+            yield None
         yield shot.file()
 
     def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image], **steering: Callable[[], Recipe]) -> Iterator[Shot]:

@@ -140,5 +140,6 @@ then whole shapes. The arrangement never does. That is why style transfer takes 
 
 PRIVACY = (
     "Your pictures stay on the server that runs this page, are used for nothing but your results, and are deleted with them "
-    "within {hours} hours. Location and other metadata are removed before a picture is used."
+    "within {hours} hours. Location and other metadata are removed before a picture is used. Into a result goes with which "
+    "settings it was made, so that they can be restored from it, and nothing else."
 )

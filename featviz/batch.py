@@ -1,0 +1,140 @@
+"""Many pictures by one recipe: a folder of them, or the frames of a video, each a PNG of its name in another folder.
+
+Whoever is interrupted starts again and finds what is done; several machines can share the work (`Shard`).
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from featviz import provenance
+from featviz.errors import FeatvizError, InputError
+from featviz.images import Picture, save
+from featviz.recipe import Recipe
+from featviz.stream import RECIPES, Device, run
+from featviz.video import count_frames, frames
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Every n-th picture, from the i-th on, both from 1: what one of n machines does."""
+
+    i: int = 1
+    n: int = 1
+
+    @classmethod
+    def read(cls, text: str) -> "Shard":
+        """'2/8' → the second of eight.
+
+        Raises:
+            InputError: it is nothing of the kind.
+        """
+        found = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", text.strip(), re.ASCII)
+        if not found or int(found[1]) > int(found[2]):
+            raise InputError(f"The shard is '{text}'; expected 'i/n' with i from 1 to n, e.g. '2/8' for the second of eight.")
+        return cls(*map(int, found.groups()))
+
+    def has(self, number: int) -> bool:
+        """Whether the picture of that number, counted from 0, is one of this shard's."""
+        return number % self.n == self.i - 1
+
+    def share(self, count: int) -> int:
+        """How many of so many pictures are this shard's."""
+        return len(range(self.i - 1, count, self.n))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture."""
+
+    out: Path
+    made: bool = False
+    """Now, by this run; else it was there already, or could not be made."""
+    error: FeatvizError | None = None
+
+
+def is_batch(source: str | os.PathLike) -> bool:
+    """Whether a path stands for many pictures: a folder or a video."""
+    return Path(source).is_dir() or Path(source).suffix.lower() in VIDEOS
+
+
+def count(source: str | os.PathLike) -> int:
+    """How many pictures there are; of a video, what it says of itself, 0 where it says nothing."""
+    source = Path(source)
+    return len(_names(source)) if source.is_dir() else count_frames(source)
+
+
+def make_all(
+    recipe: Recipe,
+    source: str | os.PathLike,
+    folder: str | os.PathLike,
+    *,
+    shard: Shard = Shard(),
+    device: Device = "auto",
+    **pictures: Picture,
+) -> Iterator[Outcome]:
+    """Run a recipe on every picture of `source`, one after the other, with `pictures` for its other roles.
+
+    Results that are there already are left as they are. A picture that cannot be used is an outcome with its error, and the
+    next one follows. A result appears under its name only when it is whole.
+
+    Raises:
+        InputError: there is no picture in `source`, `folder` cannot be written, or the recipe takes or makes no picture.
+    """
+    source, folder = Path(source), Path(folder)
+    if recipe.produces != "picture" or not recipe.images:
+        raise InputError(f"{recipe.title} cannot be run on many pictures; it has to take a picture and to make one.")
+    if source.is_dir() and not _names(source):
+        raise InputError(f"There is no picture in '{source}'; {', '.join(PICTURES)} are looked for.")
+    if folder.exists() and source.is_dir() and folder.samefile(source):
+        raise InputError(f"'{folder}' is where the pictures are; choose another folder for the results.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The output's folder '{folder}' cannot be made: {error.strerror}.") from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"The output's folder '{folder}' cannot be written; check its permissions.")
+    role = next(iter(recipe.images))
+    each = _files(source) if source.is_dir() else _stills(source)
+    for number, (name, picture) in enumerate(each):
+        if shard.has(number):
+            yield _made(recipe, folder / f"{name}.png", device, {role: picture} | pictures)
+
+
+def _made(recipe: Recipe, out: Path, device: Device, pictures: Mapping[str, Picture]) -> Outcome:
+    try:
+        if out.exists():
+            if provenance.read(out, RECIPES).recipe != recipe:
+                raise InputError("it was made by another recipe; remove it, or choose another folder for the results.")
+            return Outcome(out)
+        whole = run(recipe, device=device, **pictures)
+        part = out.with_name(f".{os.getpid()}_{out.name}")  # Hidden, and nobody else's.
+        try:
+            save(whole, part)
+            part.replace(out)
+        finally:
+            part.unlink(missing_ok=True)
+    except FeatvizError as error:
+        return Outcome(out, error=error)
+    return Outcome(out, made=True)
+
+
+def _names(folder: Path) -> dict[Path, str]:
+    """The pictures of a folder in the order of their names, and what the result of each is called."""
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith("."))
+    alike = Counter(path.stem for path in found)
+    return {path: path.stem if alike[path.stem] == 1 else path.name for path in found}
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Picture]]:
+    return ((name, path) for path, name in _names(folder).items())
+
+
+def _stills(video: Path) -> Iterator[tuple[str, Picture]]:
+    return ((f"{number:06d}", picture) for number, picture in enumerate(frames(video), start=1))

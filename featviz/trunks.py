@@ -1,0 +1,71 @@
+"""torchvision's architectures as sequences of named modules, which can be run up to any of them. Untrained.
+
+torchvision is imported when one is built, since that takes longer than the rest of featviz.
+"""
+
+from torch import nn
+
+
+class Classifier(nn.Sequential):
+    """Average over all positions, then one linear layer: logits as (B, classes, 1, 1), so that they look like any activations."""
+
+    def __init__(self, channels: int, classes: int):
+        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, classes, 1))
+
+
+def vgg16() -> nn.Sequential:
+    """Children `0` … `30`: the convolutions of VGG-16, without its three linear layers."""
+    from torchvision.models import vgg16
+
+    return _tamed(vgg16(weights=None, init_weights=False).features)
+
+
+def vgg19() -> nn.Sequential:
+    """Children `0` … `36`: the convolutions of VGG-19, without its three linear layers."""
+    from torchvision.models import vgg19
+
+    return _tamed(vgg19(weights=None, init_weights=False).features)
+
+
+def inception_v3() -> nn.Sequential:
+    """Children `Conv2d_1a_3x3` … `Mixed_7c`, `logits`."""
+    from torchvision.models import inception_v3
+
+    return _sequence(inception_v3(weights=None, aux_logits=False, init_weights=False), channels=2048)
+
+
+def googlenet() -> nn.Sequential:
+    """Children `conv1` … `inception5b`, `logits`."""
+    from torchvision.models import googlenet
+
+    return _sequence(googlenet(weights=None, aux_logits=False, init_weights=False), channels=1024)
+
+
+def resnet50() -> nn.Sequential:
+    """Children `conv1`, `bn1`, `relu`, `maxpool`, `layer1_0` … `layer4_2`, `logits`."""
+    from torchvision.models import resnet50
+
+    return _sequence(resnet50(weights=None), channels=2048)
+
+
+def _sequence(model: nn.Module, channels: int) -> nn.Sequential:
+    """The children of a model that runs them one after the other, up to where it averages; ours classify from there.
+
+    A stage, which is a sequence itself, becomes its blocks: `layer1` → `layer1_0`, `layer1_1`, …
+    """
+    trunk = nn.Sequential()
+    for name, module in model.named_children():
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            break
+        blocks = {f"{name}_{i}": block for i, block in module.named_children()} if isinstance(module, nn.Sequential) else {}
+        for child, part in (blocks or {name: module}).items():
+            trunk.add_module(child, part)
+    trunk.add_module("logits", Classifier(channels, 1000))
+    return _tamed(trunk)
+
+
+def _tamed(trunk: nn.Sequential) -> nn.Sequential:
+    for module in trunk.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False  # In place, it would overwrite the activations recorded before it.
+    return trunk

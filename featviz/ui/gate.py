@@ -1,0 +1,156 @@
+"""What comes in from the net, held to the limits: the bytes of a request, pictures fetched from an address, runs of a visitor."""
+
+import asyncio
+import json
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from html import escape
+from typing import Any
+
+import gradio as gr
+import httpx
+import safehttpx
+from gradio import processing_utils
+from gradio.context import LocalContext
+
+from featviz import limits
+from featviz.errors import LimitError
+
+FILES_IN_A_REQUEST = 4
+"""As large as they may be. Inside a request they grow by a third."""
+
+SECONDS_TO_FETCH = 20
+
+MINUTE = 60.0
+
+
+class Body:
+    """ASGI middleware: a request with more bytes than any picture needs is refused before it is read."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]):
+        self.app = app
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        most = int(FILES_IN_A_REQUEST * limits.MEGABYTES.value * 1e6)
+        said, started, got = dict(scope["headers"]).get(b"content-length", b"0"), False, 0
+
+        async def counted() -> dict:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            return message if got <= most else {"type": "http.disconnect"}
+
+        async def answer(message: dict) -> None:
+            nonlocal started
+            if got <= most:  # Else the refusal below is the answer.
+                started = True
+                await send(message)
+
+        if not (said.isdigit() and int(said) > most):
+            try:
+                await self.app(scope, counted, answer)
+            except Exception:
+                if got <= most:
+                    raise
+            if got <= most or started:
+                return None
+        while got <= 2 * most:  # Who is still sending does not hear. Whoever sends still more is cut off.
+            message = await receive()
+            got += len(message.get("body", b""))
+            if not message.get("more_body"):
+                break
+        detail = f"A request may have {most / 1e6:.0f} megabytes, and a picture {limits.MEGABYTES.value}."
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        return await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})
+
+
+class PublicOnly(httpx.AsyncBaseTransport):
+    """Fetches from public addresses, and no more than a picture may have.
+
+    Gradio fetches what is sent as an address. Its own guard against addresses inside the server's network is used here,
+    without its exceptions to it, and with what it lacks: an end to the bytes and to the time.
+    """
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        try:
+            return await asyncio.wait_for(self._fetch(request), SECONDS_TO_FETCH)
+        except gr.Error:
+            raise
+        except (ValueError, OSError, httpx.HTTPError, asyncio.TimeoutError):
+            raise _refused("The picture cannot be fetched from there", host) from None
+
+    async def _fetch(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        if request.url.scheme not in ("http", "https"):
+            raise _refused("Only http and https addresses are fetched", host)
+        address = await safehttpx.async_validate_url(host)
+        request.headers["accept-encoding"] = "identity"  # What is packed could unpack to anything.
+        async with safehttpx.AsyncSecureTransport(
+            address
+        ) as transport:  # Connects to what was looked at, wherever the name leads by then.
+            response = await transport.handle_async_request(request)
+            if response.status_code >= 400:
+                raise _refused(f"The picture's server answers {response.status_code}", host)
+            content = bytearray()
+            async for part in response.stream:
+                content += part
+                if len(content) > limits.MEGABYTES.value * 1e6:
+                    raise _refused(
+                        f"The picture has more than {limits.MEGABYTES.value} megabytes, which are the most accepted", host
+                    )
+        headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
+        return httpx.Response(response.status_code, headers=headers, content=bytes(content))
+
+
+def _refused(what: str, host: str) -> gr.Error:
+    return gr.Error(f"{what} ({escape(host[:80], quote=False)}); upload it instead.", print_exception=False)
+
+
+class Rate:
+    """Runs that each visitor has started within a minute."""
+
+    def __init__(self):
+        self._starts: dict[str, deque[float]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, visitor: str) -> None:
+        """Note the start of a run.
+
+        Raises:
+            LimitError: the visitor has started as many as are granted.
+        """
+        now, most = time.monotonic(), limits.RUNS_PER_MINUTE.value
+        with self._lock:
+            self._starts = {who: starts for who, starts in self._starts.items() if starts[-1] > now - MINUTE}
+            starts = self._starts.setdefault(visitor, deque(maxlen=most))
+            if len(starts) == most and starts[0] > now - MINUTE:
+                wait = math.ceil(starts[0] + MINUTE - now)
+                raise LimitError(f"{most} runs a minute are granted to each visitor; the next one can start in {wait} s.")
+            starts.append(now)
+
+
+RATE = Rate()
+
+
+def visitor() -> str | None:
+    """Who asks, as far as the server can tell: the address, and those that proxies on the way name. None outside a request.
+
+    A visitor can write anything into that header and so count as many; the queue and the turns on the device hold all the same.
+    """
+    request = LocalContext.request.get(None)
+    if request is None or getattr(request, "client", None) is None:
+        return None
+    return f"{request.headers.get('x-forwarded-for', '')} {request.client.host}"
+
+
+def closed() -> dict[str, Any]:
+    """Put the guards up, and return what `launch` has to pass to the web server for it."""
+    processing_utils.async_transport = PublicOnly()
+    return {"middleware": [(Body, (), {})]}

@@ -1,0 +1,175 @@
+"""A visitor without a browser, over plain HTTP, and a server of one's own to visit: for the tests and for `make soak`."""
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+QUICK = {"layer": "efficientnet_lite0/block1", "size": 64, "steps": 1, "octaves": 1}
+"""The fields of a dream that takes a blink."""
+
+LONG = {"layer": "efficientnet_lite0/block9", "size": 512, "steps": 100, "octaves": 3}
+"""And of one that lasts longer than anybody waits here."""
+
+SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a run ended."""
+
+    event: str
+    """`complete` or `error`."""
+    data: Any
+
+    @property
+    def sentence(self) -> str:
+        """What is said of an error."""
+        return (self.data or {}).get("error") or ""
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Someone who asks a server for runs."""
+
+    server: str
+    name: str = ""
+    """As a proxy would name the visitor's address."""
+
+    def ask(self, path: str, body: bytes | None = None, kind: str = "application/json", seconds: float = SECONDS):
+        """A request, whose answer can be read like a file."""
+        headers = {"Content-Type": kind} | ({"X-Forwarded-For": self.name} if self.name else {})
+        request = urllib.request.Request(f"{self.server}gradio_api/{path}", body, headers)
+        return urllib.request.urlopen(request, timeout=seconds)
+
+    def status(self, path: str, body: bytes | None = None, kind: str = "application/json") -> tuple[int, str]:
+        """What a request is answered with, whether that is granted or refused: the number and the text."""
+        try:
+            with self.ask(path, body, kind) as answer:
+                return answer.status, answer.read().decode(errors="replace")
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode(errors="replace")
+
+    def upload(self, name: str, content: bytes) -> dict:
+        """A file as a run takes it."""
+        form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="%b"\r\n\r\n%b\r\n--x--\r\n'
+        with self.ask("upload", form % (name.replace('"', "").encode(), content), "multipart/form-data; boundary=x") as answer:
+            return file(path=json.load(answer)[0])
+
+    def start(self, recipe: str = "deepdream", **inputs: Any) -> str:
+        """Ask for a run and return its address."""
+        with self.ask(f"call/v2/{recipe}", json.dumps(inputs).encode()) as answer:
+            return f"call/v2/{recipe}/{json.load(answer)['event_id']}"
+
+    def watch(self, run: str) -> Iterator[Answer]:
+        """The events of a run as they come. Closing this leaves it."""
+        with self.ask(run) as events:
+            for line in events:
+                if line.startswith(b"event: "):
+                    event, data = line[7:].decode().strip(), next(events)[6:]
+                    if event != "heartbeat":
+                        yield Answer(event, json.loads(data))
+
+    def run(self, recipe: str = "deepdream", **inputs: Any) -> Answer:
+        """A run to its end."""
+        answer = Answer("error", None)
+        for answer in self.watch(self.start(recipe, **inputs)):
+            pass
+        return answer
+
+    def fetch(self, answer: Answer) -> bytes:
+        """The file that a run has ended with."""
+        with urllib.request.urlopen(answer.data[0]["url"], timeout=SECONDS) as result:
+            return result.read()
+
+
+def file(**sent: str) -> dict:
+    """A file as Gradio has it: `path` or `url`."""
+    return {**sent, "meta": {"_type": "gradio.FileData"}}
+
+
+def inline(content: bytes, kind: str = "png") -> dict:
+    """A file inside the request."""
+    return file(url=f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
+
+
+@dataclass(frozen=True)
+class Server:
+    """The app in a process of its own, and what the system knows of that."""
+
+    address: str
+    process: subprocess.Popen
+    folder: Path
+    """Where its visitors' files are."""
+    log: Path
+
+    def threads(self) -> int:
+        return int(self._status("Threads"))
+
+    def memory(self) -> float:
+        """Bytes in use."""
+        return int(self._status("VmRSS").split()[0]) * 1024.0
+
+    def open_files(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file()]
+
+    def _status(self, name: str) -> str:
+        lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:"))
+
+
+@contextlib.contextmanager
+def serving(**environment: str) -> Iterator[Server]:
+    """The app on loopback, as `make run` starts it, on the CPU. Should it crash, its log is printed."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as place, Path(place, "log.txt").open("w", encoding="utf-8") as log:
+        (folder := Path(place, "files")).mkdir()
+        quiet = {
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "HF_HUB_OFFLINE": "1",
+            "NO_PROXY": "127.0.0.1",
+            "GRADIO_TEMP_DIR": str(folder),
+            "PYTHONFAULTHANDLER": "1",  # Should it crash, the log says where.
+        }
+        command = [sys.executable, "app.py", "--device", "cpu", "--port", str(port)]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **quiet, **environment}, stdout=log, stderr=subprocess.STDOUT
+        )
+        server = Server(f"http://127.0.0.1:{port}/", process, folder, Path(place, "log.txt"))
+        try:
+            while not _answers(server.address):
+                if process.poll() is not None:
+                    raise RuntimeError(f"The server has ended: {server.log.read_text(encoding='utf-8')}")
+                time.sleep(0.2)
+            yield server
+        finally:
+            process.terminate()
+            if process.wait(timeout=30):
+                print(f"The server ended with {process.returncode}:\n{server.log.read_text(encoding='utf-8')}", file=sys.stderr)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=10):
+            return True
+    except (OSError, urllib.error.URLError):
+        return False

@@ -1,0 +1,64 @@
+"""The atlas is what the library makes today, legible, and small."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from featviz import atlas
+from featviz.images import to_picture
+from featviz.networks import load, split
+from featviz.visualize import FeatureVisualization
+
+SHEETS = atlas.sheets()
+
+
+def grey(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.convert("L"), float)
+
+
+def test_there_is_a_sheet_of_every_bundled_network():
+    assert {split(layer)[0] for layer in SHEETS} >= {"vgg19", "efficientnet_lite0"}
+
+
+@pytest.mark.parametrize("layer", SHEETS)
+def test_a_sheet_has_a_thumbnail_for_every_channel_of_its_layer(layer):
+    sheet, (network, name) = SHEETS[layer], split(layer)
+    side, channels = sheet.fields["size"], load(network).channels(name)
+    assert len(sheet.peaks) == channels
+    assert sheet.picture.size == (atlas.COLUMNS * side, -(-channels // atlas.COLUMNS) * side)
+    assert sheet.file.stat().st_size < 3e6
+    with pytest.raises(IndexError, match=f"{layer} has no channel {channels}"):
+        sheet.thumbnail(channels)
+
+
+@pytest.mark.parametrize("layer", SHEETS)
+def test_thumbnails_are_legible_and_unlike_each_other(layer):
+    """Contrast, and neighbours in the picture that belong together, which noise does not have."""
+    sheet = SHEETS[layer]
+    pictures = [grey(sheet.thumbnail(channel)) for channel in range(len(sheet.peaks))]
+    alive = [picture for picture, peak in zip(pictures, sheet.peaks, strict=True) if peak > 0]
+    assert len(alive) >= 0.9 * len(pictures)
+    assert np.median([picture.std() for picture in alive]) > 20
+    neighbours = [np.corrcoef(picture[:, 1:].ravel(), picture[:, :-1].ravel())[0, 1] for picture in alive]
+    assert np.median(neighbours) > 0.5
+    likeness = [np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairwise(alive)]
+    assert np.median(np.abs(likeness)) < 0.5
+
+
+@pytest.mark.parametrize(("layer", "channel"), [("efficientnet_lite0/block4", 9), ("vgg19/relu2_1", 21)])
+def test_a_sample_made_anew_is_the_thumbnail(layer, channel):
+    """Alike in grey, not equal: alone and in a batch, or on two machines, roundings differ and paths part a little, and WebP
+    keeps colours at half the resolution."""
+    sheet, (network, name) = SHEETS[layer], split(layer)
+    *_, frame = FeatureVisualization(layer=layer, channel=channel, **sheet.fields).run(load(network))
+    made, kept = grey(to_picture(frame.image)), grey(sheet.thumbnail(channel))
+    others = [grey(sheet.thumbnail(other)) for other in range(len(sheet.peaks)) if other != channel]
+    alike = np.corrcoef(made.ravel(), kept.ravel())[0, 1]
+    assert alike > 0.6
+    assert alike > 2 * max(np.corrcoef(made.ravel(), other.ravel())[0, 1] for other in others)
+    with torch.no_grad():
+        peak = load(network).activations(frame.image, [name])[name][0, channel].max().item()
+    assert peak == pytest.approx(sheet.peaks[channel], rel=0.15)

@@ -1,0 +1,109 @@
+"""The benchmarks can be imported, and their helpers are right; how fast anything is, no test says."""
+
+import math
+import os
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import measure
+from benchmarks.__main__ import QUESTIONS
+from benchmarks.cases import at_one_size, every, flops, square
+from benchmarks.measure import Row, apart, exponent, memory_of, peak_memory, put, ratios, side_by_side
+from benchmarks.textbook import textbook
+from featviz.networks import NETWORKS, load
+
+MODULES = sorted(path.stem for path in Path(measure.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_file_can_be_imported_and_says_what_it_is_for(name):
+    assert import_module(f"benchmarks.{name}").__doc__
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_a_question_is_a_heading_and_has_rows_and_a_place_in_the_results(name):
+    module = import_module(f"benchmarks.{name}")
+    assert re.match(r"### .*\?\n", module.__doc__)
+    assert callable(module.rows)
+    assert f"<!-- {name} -->\n" in measure.RESULTS.read_text(encoding="utf-8")
+
+
+def test_operations_are_counted_as_by_hand():
+    """A convolution: 2 · kernel² · channels in / groups · values out; as many again for the gradient of its input."""
+    trunk = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 5, stride=2, padding=2, groups=8)).requires_grad_(False)
+    image = torch.rand(1, 3, 16, 20, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        torch.autograd.grad(trunk(image * 1).sum(), image)
+    dense = 2 * 9 * 3 * 8 * 16 * 20
+    depthwise = 2 * 25 * 1 * 8 * 8 * 10
+    assert counter.get_total_flops() == 2 * (dense + depthwise)
+
+
+def test_a_step_of_vgg19_costs_what_its_table_says():
+    """Up to relu2_1, at 64 × 64: three convolutions of 3 × 3, there and back."""
+    recipe = at_one_size(next(iter(every()))[0], "vgg19", 64, 2).model_copy(update={"layer": "vgg19/relu2_1", "jitter": 0})
+    frames = recipe.run(load("vgg19"), image=torch.rand(1, 3, 64, 64))
+    next(frames)  # Where the network counts for itself.
+    once = 2 * 9 * (64 * 64 * (3 * 64 + 64 * 64) + 32 * 32 * 64 * 128)
+    assert flops(frames) == 2 * once
+
+
+def test_an_exponent_is_that_of_the_power_law():
+    sizes = [256, 512, 1024]
+    assert exponent(sizes, [3e-5 * size**2 for size in sizes]) == pytest.approx(2)
+    assert exponent(sizes, [7, 7, 7]) == pytest.approx(0)
+
+
+def test_works_take_turns_and_ratios_are_of_one_round():
+    order = []
+    seconds = side_by_side({name: lambda name=name: order.append(name) for name in "ab"}, rounds=3, warm=1)
+    assert order == list("ab" * 4)
+    assert [len(one) for one in seconds.values()] == [3, 3]
+    assert ratios([4, 9], [2, 3]) == [2, 3]
+
+
+def test_a_row_shows_the_least_and_the_median():
+    assert str(Row("a run", "s", [3.14159, 1, 2], "alone")) == "| a run | 1 | 2 | s | 3 | alone |"
+    assert str(Row("a run", "MB", [123456.7])) == "| a run | 123457 | 123457 | MB | 1 |  |"
+
+
+def test_memory_is_that_of_a_fresh_process():
+    """Which has no torch, unlike this one."""
+    assert 5e6 < apart(peak_memory) < peak_memory() / 2
+    assert memory_of(os.getpid()) == pytest.approx(peak_memory(), rel=0.01)
+
+
+def test_an_answer_takes_the_place_of_the_one_before_and_leaves_the_rest(tmp_path):
+    results = tmp_path / "RESULTS.md"
+    results.write_text("before\n<!-- a -->\nold\n<!-- end -->\n<!-- b -->\nkept\n<!-- end -->\nafter\n")
+    put(results, "a", "new\n\n")
+    assert results.read_text() == "before\n<!-- a -->\nnew\n<!-- end -->\n<!-- b -->\nkept\n<!-- end -->\nafter\n"
+    with pytest.raises(SystemExit, match="no place for 'c'"):
+        put(results, "c", "")
+
+
+def test_the_textbook_s_loop_dreams_too(monkeypatch):
+    """What ours is compared with does its work: the layer's energy rises."""
+    monkeypatch.setattr("benchmarks.textbook.STEPS", 2)
+    monkeypatch.setattr("benchmarks.textbook.OCTAVES", 2)
+    network = load("efficientnet_lite0")
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    layer = dict(network.trunk.named_children())["block5"]
+    energies = [
+        network.activations(one, ["block5"])["block5"].square().mean().item()
+        for one in (image, textbook(network.trunk, layer, image, NETWORKS["efficientnet_lite0"]))
+    ]
+    assert energies[1] > 1.5 * energies[0]
+    assert math.isfinite(energies[1])
+
+
+def test_every_case_has_pictures_of_the_size_that_is_asked_for():
+    for kind, network in every():
+        assert {tuple(picture.shape) for picture in square(kind, 32).values()} == {(1, 3, 32, 32)}
+        assert at_one_size(kind, network, 64, 1).network_name == network

@@ -1,0 +1,308 @@
+"""What breaks, and what is left whole: after each, the device is free, the next run works, and nothing is left behind."""
+
+import errno
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+import hostile
+import pytest
+from PIL import Image
+
+from featviz import limits
+from featviz.errors import DivergedError, FeatvizError, LimitError, WeightsError
+from featviz.networks import NETWORKS, Network, load
+from featviz.recipe import Recipe
+from featviz.stream import RECIPES, _turns, film, resolve, run, stream
+from featviz.ui import running
+from featviz.ui.leaving import RESTARTING, Runs, sweep
+from featviz.ui.running import DISK_FULL, SORRY, Engine, attended, polite, sentences
+from featviz.ui.tab import Tab
+from featviz.ui.video import VideoTab
+from featviz.video import FORMATS
+from featviz.weights import Bundled
+from scripts.visitor import LONG, QUICK, Server, Visitor, inline, serving
+
+pytestmark = pytest.mark.trust
+
+PHOTO = hostile.gradient((80, 64))
+
+
+def small(recipe: type[Recipe], **more: object) -> Recipe:
+    """A run of a few quick steps."""
+    fields = {"size": 64, "steps": 2, "octaves": 2, "scales": 2, "seconds": 0.2, "fps": 10, "layer": "efficientnet_lite0/block1"}
+    fields |= {"network": "efficientnet_lite0", "style_layers": "", "channel": 3, **more}
+    return recipe(**{name: value for name, value in fields.items() if name in recipe.model_fields})
+
+
+DREAM = small(RECIPES["deepdream"])
+
+
+@pytest.fixture(params=RECIPES.values(), ids=RECIPES)
+def recipe(request) -> Recipe:
+    return small(request.param)
+
+
+@pytest.fixture(autouse=True)
+def survives(record_property) -> Iterator[None]:
+    """What every test here ends with."""
+    load("efficientnet_lite0", resolve("cpu"))
+    expected, before = run(DREAM, device="cpu", image=PHOTO).tobytes(), set(threading.enumerate())
+    yield
+    assert not any(turns._busy or turns._waiting for turns in _turns.values())
+    assert run(DREAM, device="cpu", image=PHOTO).tobytes() == expected
+    assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
+    record_property("faults survived", 1)
+
+
+def pictures(recipe: Recipe) -> dict[str, Image.Image]:
+    return dict.fromkeys(recipe.images, PHOTO)
+
+
+# A run
+
+
+@pytest.mark.parametrize("seen", [0, 1, 3])
+def test_stopping_at_every_stage(recipe, seen):
+    previews = stream(recipe, device="cpu", every=0, **pictures(recipe))
+    for _ in range(seen):
+        next(previews, None)
+    previews.close()
+
+
+def failing(monkeypatch, at: int, what: BaseException | float) -> None:
+    """The network breaks, or gives this number, the so many-th time it looks."""
+    count, activations = 0, Network.activations
+
+    def broken(self, *arguments, **options):
+        nonlocal count
+        count += 1
+        if count == at and isinstance(what, BaseException):
+            raise what
+        found = activations(self, *arguments, **options)
+        return {name: maps * what for name, maps in found.items()} if count == at else found
+
+    monkeypatch.setattr(Network, "activations", broken)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_an_exception_in_the_middle_of_a_step(monkeypatch, at, caplog):
+    with monkeypatch.context() as patch:
+        failing(patch, at, RuntimeError("/secret/path/photo.jpg"))
+        with pytest.raises(gr.Error) as caught:
+            list(polite(stream)(DREAM, device="cpu", every=0, image=PHOTO))
+    assert caught.value.message == SORRY
+
+
+def test_numbers_that_run_out_of_range(monkeypatch):
+    shown = []
+    with monkeypatch.context() as patch:
+        failing(patch, 3, float("nan"))
+        with pytest.raises(DivergedError, match="the last good picture is kept"):
+            shown.extend(stream(DREAM, device="cpu", every=0, image=PHOTO))
+
+
+def test_a_run_that_takes_longer_than_it_may(monkeypatch):
+    previews = stream(DREAM, device="cpu", every=0, seconds=0, image=PHOTO)
+    assert next(previews).step == 1
+    with pytest.raises(LimitError, match="A run may take 0 s here, and is at step 1 of 4 by now; the latest picture is kept"):
+        next(previews)
+
+
+def test_the_page_s_runs_have_that_limit(monkeypatch):
+    monkeypatch.setenv(limits.RUN_SECONDS.variable, "7")
+    assert Engine.on("cpu").run.keywords["seconds"] == 7
+
+
+def test_the_clock_jumps(monkeypatch):
+    """Backwards and far ahead, as when a machine wakes up or asks a time server."""
+    hours = iter([0, 9e9, -9e9] * 10_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: 1e9 + next(hours))
+        shown = list(stream(DREAM, device="cpu", every=0, image=PHOTO))
+    assert [preview.step for preview in shown] == [1, 2, 3, 4]
+    assert all(0 <= preview.seconds_left < 600 for preview in shown)
+
+
+def test_weights_that_are_gone_or_changed(tmp_path, monkeypatch):
+    spec = NETWORKS["efficientnet_lite0"].weights
+    (tmp_path / "weights.bin").write_bytes(b"changed")
+    changed = Bundled(spec.distribution, spec.file, spec.sha256)
+    monkeypatch.setattr(Bundled, "_path", lambda self: tmp_path / "weights.bin")
+    with pytest.raises(WeightsError, match="has sha256"):
+        changed.load()
+    monkeypatch.undo()
+    with pytest.raises(WeightsError, match="are not installed"):
+        Bundled("no-such-package", "weights.bin", "").load()
+
+
+# The disk
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_the_disk_is_full_at_the_end_of_a_run(monkeypatch, tmp_path, tidy_gradio):
+    """The picture is in sight, the page can start again, and says why there is no file."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    with gr.Blocks(analytics_enabled=False):
+        tab = Tab(RECIPES["deepdream"], Engine().lent(lambda run: run), ())
+    PHOTO.save(tmp_path / "photo.png")
+    sent = [{"path": str(tmp_path / "photo.png")}, *DREAM.model_dump().values(), *[None] * len(DREAM.extras)]
+    monkeypatch.setattr(running, "save_pil_to_cache", full)
+    *_, last = tab.start(*sent, None, [], running.Turn())
+    assert DISK_FULL in last[tab.status]
+    assert last[tab.go]["interactive"]
+    assert not last[tab.stop]["visible"]
+    assert tab.view not in last  # It stays as it is.
+
+
+def test_no_run_starts_on_a_disk_that_is_nearly_full(monkeypatch, tmp_path):
+    monkeypatch.setenv(limits.DISK_MEGABYTES.variable, str(10**9))
+    with pytest.raises(gr.Error) as caught:
+        running.checked(RECIPES["deepdream"], [None] * (1 + len(DREAM.model_dump()) + len(DREAM.extras)))
+    assert caught.value.message == DISK_FULL
+
+
+def test_the_disk_is_full_while_a_video_grows(monkeypatch, tmp_path):
+    recipe = small(RECIPES["deepdream_zoom"])
+    with monkeypatch.context() as patch:
+        patch.setattr("featviz.video.av.open", full)
+        with pytest.raises(FeatvizError, match="could not be written: No space left on device"):
+            list(film(recipe, tmp_path / "a.mp4", device="cpu", image=PHOTO))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_there_is_no_codec(monkeypatch, tmp_path):
+    recipe = small(RECIPES["deepdream_zoom"])
+    with monkeypatch.context() as patch:
+        patch.setitem(FORMATS, ".mp4", replace(FORMATS[".mp4"], codec="libx266"))
+        with pytest.raises(FeatvizError, match="This machine cannot write such videos: its FFmpeg lacks libx266"):
+            list(film(recipe, tmp_path / "a.mp4", device="cpu", image=PHOTO))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_is_left_midway_leaves_no_file(tmp_path, monkeypatch, tidy_gradio):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with gr.Blocks(analytics_enabled=False):
+        tab = VideoTab(RECIPES["deepdream_zoom"], Engine().lent(lambda run: run), ())
+    shots = tab._shots(small(RECIPES["deepdream_zoom"]), {"image": PHOTO})
+    next(shots)
+    shots.close()
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(tmp_path / "cache")]
+    assert left == []
+
+
+def test_a_picture_that_has_left_the_disk_meanwhile():
+    with pytest.raises(gr.Error) as caught, sentences():
+        run(DREAM, image="/nowhere/photo.png")
+    assert caught.value.message == "The image 'photo.png' does not exist."
+
+
+def test_what_is_old_leaves_the_disk_and_the_rest_stays(tmp_path):
+    for name in ("old/upload/a.png", "old/kept.png", "new/a.png", "old.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"a")
+    for path in tmp_path.rglob("*"):
+        if "old" in str(path.relative_to(tmp_path)):
+            os.utime(path, (0, 0))
+    (tmp_path / "old" / "link").symlink_to("/etc")
+    assert sweep(tmp_path, 3600, {str(tmp_path / "old/kept.png")}) == 2
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {"old/kept.png", "new/a.png"}
+    assert Path("/etc").is_dir()
+
+
+# The end of the server
+
+
+def test_runs_are_told_when_the_server_leaves_and_none_begins(monkeypatch):
+    runs = Runs()
+    monkeypatch.setattr(running, "RUNS", runs)
+    previews = attended(stream)(DREAM, device="cpu", every=0, image=PHOTO)
+    next(previews)
+    assert runs.count == 1
+    runs.leaving = True
+    with pytest.raises(gr.Error, match=RESTARTING):
+        next(previews)
+    assert runs.count == 0
+    with pytest.raises(gr.Error, match=RESTARTING):
+        next(attended(stream)(DREAM, device="cpu", image=PHOTO))
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Server]:
+    """A server without a home to write to, whose visitors may start five runs a minute each."""
+    with serving(HOME="/proc", XDG_CACHE_HOME="/proc", FEATVIZ_RUNS_PER_MINUTE="5", FEATVIZ_MAX_MEGABYTES="1") as server:
+        yield server
+
+
+def photo(visitor: Visitor) -> dict:
+    return visitor.upload("holiday in Rome.png", hostile.written(PHOTO, "png"))
+
+
+def test_a_home_that_cannot_be_written_to(own):
+    visitor = Visitor(own.address, "192.0.2.1")
+    assert visitor.run(image=photo(visitor), **QUICK).event == "complete"
+
+
+def test_a_visitor_who_leaves_midway(own):
+    visitor = Visitor(own.address, "192.0.2.2")
+    threads = own.threads()
+    for _ in range(3):
+        events = visitor.watch(visitor.start(image=photo(visitor), **LONG))
+        assert next(events).event == "generating"
+        events.close()
+    start = time.monotonic()
+    assert Visitor(own.address, "192.0.2.3").run(image=photo(visitor), **QUICK).event == "complete"
+    assert time.monotonic() - start < 60  # And not after three runs of minutes.
+    assert own.threads() <= threads + 8  # Gradio's pool may grow, but not by a thread a run.
+
+
+def test_too_many_runs_of_one_visitor(own):
+    eager, other = Visitor(own.address, "192.0.2.4"), Visitor(own.address, "192.0.2.5")
+    answers = [eager.run(image=photo(eager), **QUICK) for _ in range(7)]
+    assert [answer.event for answer in answers] == ["complete"] * 5 + ["error"] * 2
+    assert answers[-1].sentence.startswith("5 runs a minute are granted to each visitor; the next one can start in ")
+    assert other.run(image=photo(other), **QUICK).event == "complete"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("call/v2/deepdream", "application/json"), ("upload", "multipart/form-data; boundary=x")]
+)
+def test_too_large_a_request(own, path, kind):
+    code, said = Visitor(own.address).status(path, b" " * 5_000_000, kind)
+    assert (code, json.loads(said)["detail"]) == (413, "A request may have 4 megabytes, and a picture 1.")
+
+
+def test_too_large_a_picture(own):
+    visitor = Visitor(own.address, "192.0.2.6")
+    assert visitor.run(image=inline(bytes(1_500_000)), **QUICK).sentence == "The picture has 2 megabytes; at most 1 are accepted."
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="files"; filename="large.png"\r\n\r\n' + bytes(1_500_000) + b"\r\n--x--\r\n"
+    )
+    said = visitor.status("upload", form, "multipart/form-data; boundary=x")
+    assert said == (413, "File size exceeded maximum allowed size of 1000000 bytes.")
+
+
+def test_sigterm_tells_whoever_has_a_run_and_ends_within_ten_seconds(own):
+    visitor = Visitor(own.address, "192.0.2.7")
+    events = visitor.watch(visitor.start(image=photo(visitor), **LONG))
+    assert next(events).event == "generating"
+    start = time.monotonic()
+    own.process.send_signal(signal.SIGTERM)
+    *_, last = events
+    assert (last.event, last.sentence) == ("error", RESTARTING)
+    own.process.wait(timeout=15)
+    assert time.monotonic() - start < 10.5
+    said = own.log.read_text(encoding="utf-8")
+    assert "Traceback" not in said
+    assert "Rome" not in said
+    assert str(own.folder) not in said

@@ -1,0 +1,328 @@
+"""Bad pictures and bad words: each gives a picture or one clear sentence, through every door, and the next visitor is served."""
+
+import base64
+import random
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import hostile
+import numpy as np
+import pytest
+from hostile import EITHER, PICTURE, SENTENCE, Hostile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from featviz import cli, limits
+from featviz.errors import FeatvizError, FieldError, ImageError
+from featviz.images import open_picture
+from featviz.recipe import bounds, choices
+from featviz.stream import RECIPES
+from scripts.visitor import QUICK, Visitor, file, inline
+
+pytestmark = pytest.mark.trust
+
+CORPUS = list(hostile.corpus())
+PATIENCE = 5.0
+"""Seconds of the processor, for one file."""
+MEMORY = 600e6
+"""Bytes that opening any file of the corpus may add to the process at its peak."""
+FUZZED = 3.0
+"""Seconds of random files."""
+
+
+def suffix(one: Hostile) -> str:
+    return Path(one.name).suffix.strip(">")
+
+
+def outcome(path: Path) -> tuple[str, str]:
+    """What becomes of a file in the loader: what it is, and the sentence if it is one."""
+    before = time.process_time()
+    try:
+        picture = open_picture(path, "picture")
+    except ImageError as error:
+        result = SENTENCE, str(error)
+    else:
+        assert picture.mode in ("RGB", "RGBA")
+        assert picture.info == {}
+        assert min(picture.size) >= 16
+        result = PICTURE, ""
+    assert time.process_time() - before < PATIENCE
+    return result
+
+
+def is_a_sentence(said: str) -> bool:
+    return said.startswith("The ") and said.endswith(".") and len(said) < 300 and "Traceback" not in said and "\n" not in said
+
+
+# The loader
+
+
+def test_every_file_is_a_picture_or_a_sentence(tmp_path, record_property):
+    """In one go: 1000 tests of a millisecond each would say the same."""
+    assert len(CORPUS) == len({one.name for one in CORPUS}) >= 300
+    before, counts = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, dict.fromkeys((PICTURE, SENTENCE), 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # As everywhere in the tests: none may come out of the loader.
+        for one in CORPUS:
+            path = tmp_path / f"file{suffix(one)}"
+            path.write_bytes(one.content)
+            got, said = outcome(path)
+            assert one.expected in (got, EITHER), f"{one.name}: {got}, {said}"
+            assert got == PICTURE or is_a_sentence(said), f"{one.name}: {said}"
+            counts[got] += 1
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MEMORY
+    record_property("pictures tried", len(CORPUS))
+    record_property("pictures accepted", counts[PICTURE])
+    record_property("pictures refused in a sentence", counts[SENTENCE])
+
+
+def test_every_sound_file_shows_its_picture(tmp_path):
+    """Not only something: left is blue and right is red, however it is stored."""
+    for one in CORPUS:
+        if one.expected == PICTURE and one.name.split(".")[0] in ("RGB", "CMYK", "LAB", "several", "progressive", "jpeg"):
+            path = tmp_path / f"file{suffix(one)}"
+            path.write_bytes(one.content)
+            pixels = np.asarray(open_picture(path).convert("RGB")).astype(int)
+            assert pixels[:, :4, 2].mean() > pixels[:, :4, 0].mean() + 100, one.name
+            assert pixels[:, -4:, 0].mean() > pixels[:, -4:, 2].mean() + 60, one.name
+
+
+def test_pictures_come_upright_and_without_their_metadata(tmp_path):
+    upright = hostile.gradient()
+    turns = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    transposed = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM}
+    transposed |= {
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    for orientation in turns:
+        (one,) = [one for one in CORPUS if one.name == f"orientation_{orientation}.png"]
+        assert hostile.SECRET in one.content
+        path = tmp_path / "file.png"
+        path.write_bytes(one.content)
+        expected = upright.transpose(transposed[orientation]) if orientation in transposed else upright
+        opened = open_picture(path)
+        assert opened.tobytes() == expected.tobytes()
+        assert hostile.SECRET not in hostile.written(opened, "png")
+
+
+def test_infinite_numbers_do_not_darken_the_rest(tmp_path):
+    for name in ("hdr", "infinite", "tiny", "negative", "huge"):
+        (one,) = [one for one in CORPUS if one.name == f"range_{name}.tiff"]
+        (tmp_path / "file.tiff").write_bytes(one.content)
+        pixels = np.asarray(open_picture(tmp_path / "file.tiff"))
+        assert pixels[0].max() < 20, name
+        assert pixels[-1].min() > 200, name
+
+
+@pytest.mark.parametrize("kind", ["eps", "ico", "ppm", "jpeg2000", "icns"])
+def test_formats_that_are_not_named_are_not_even_looked_into(kind, tmp_path, monkeypatch):
+    """PostScript would start a program, an icon may hold a picture larger than it says."""
+    (one,) = [one for one in CORPUS if one.name == f"not_accepted.{kind}"]
+    for name, (_, accept) in Image.OPEN.items():
+        if name not in ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF"):
+            monkeypatch.setitem(Image.OPEN, name, (lambda *_: pytest.fail("looked into"), accept))
+    (tmp_path / "file.png").write_bytes(one.content)
+    assert outcome(tmp_path / "file.png")[0] == SENTENCE
+
+
+def test_random_changes_never_crash_the_loader(tmp_path, record_property):
+    rng, path, count = random.Random(int(time.time())), tmp_path / "file", 0
+    sound = [one.content for one in CORPUS if one.expected == PICTURE and len(one.content) < 20_000]
+    end = time.monotonic() + FUZZED
+    while time.monotonic() < end:
+        content = hostile.flipped(rng.choice(sound), rng, rng.choice([0.001, 0.003, 0.01, 0.05]))
+        path.write_bytes(content)
+        try:
+            outcome(path)
+        except Exception as error:
+            pytest.fail(f"{error!r} from {base64.b64encode(content).decode()}")
+        count += 1
+    record_property("random files", count)
+
+
+# Limits of a picture
+
+
+def test_too_large_a_file_is_refused_with_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setenv(limits.MEGABYTES.variable, "1")
+    (tmp_path / "large.bmp").write_bytes(hostile.written(Image.new("RGB", (800, 600)), "bmp"))
+    with pytest.raises(ImageError, match=r"The style has 1 megabytes; at most 1 are accepted\."):
+        open_picture(tmp_path / "large.bmp", "style")
+
+
+def test_too_many_pixels_are_refused_with_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setenv(limits.PIXELS.variable, "2500000")
+    Image.new("1", (2000, 1500)).save(tmp_path / "large.png")
+    with pytest.raises(ImageError, match=r"2000×1500, 3 megapixels; at most 2\.5 are accepted"):
+        open_picture(tmp_path / "large.png")
+
+
+# The command line
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+SAMPLE = [one for i, one in enumerate(CORPUS) if i % 40 == 0 and one.expected != PICTURE]
+"""Some of every kind."""
+
+
+def test_the_command_line_answers_in_a_sentence(folder, capsys, monkeypatch, record_property):
+    monkeypatch.setattr(sys.modules["featviz.stream"], "load", lambda *_: pytest.fail("a network was loaded for a bad picture"))
+    for one in CORPUS[::3]:
+        if one.expected == SENTENCE:
+            Path(f"in{suffix(one)}").write_bytes(one.content)
+            assert cli.main(["deepdream", f"in{suffix(one)}", "out.png", "--size", "64"]) == cli.BAD_INPUT, one.name
+            captured = capsys.readouterr()
+            assert is_a_sentence(captured.err.strip()), (one.name, captured.err)
+            assert not Path("out.png").exists()
+
+
+def test_a_process_of_its_own_prints_no_traceback(folder):
+    Path("in.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    command = [sys.executable, "-m", "featviz", "deepdream", "in.png", "out.png"]
+    root = Path(cli.__file__).parent.parent
+    done = subprocess.run(command, env={"PYTHONPATH": str(root), "PATH": ""}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (cli.BAD_INPUT, "")
+    assert is_a_sentence(done.stderr.strip())
+
+
+# Page and API
+
+
+def answered(server: str, image: dict) -> tuple[str, str]:
+    """What a run ends with, and the sentence where that is an error."""
+    answer = Visitor(server).run(image=image, **QUICK)
+    return answer.event, answer.sentence if answer.event == "error" else ""
+
+
+def test_the_server_answers_files_and_data_in_a_sentence_and_serves_the_next(server, record_property):
+    tried = 0
+    for i, one in enumerate(one for one in CORPUS[::9] if one.expected == SENTENCE):
+        sent = inline(one.content) if i % 2 else Visitor(server).upload(one.name, one.content)
+        last, said = answered(server, sent)
+        assert last == "error", one.name
+        assert is_a_sentence(said), (one.name, said)
+        tried += 1
+    for name in ("RGB.png", "CMYK.jpeg", "several.gif", "I_16.png", "text_named.png", "LAB.tiff"):
+        for one in CORPUS:
+            if one.name == name:
+                assert answered(server, Visitor(server).upload(one.name, one.content))[0] == "complete", name
+                tried += 1
+    record_property("pictures tried over HTTP", tried)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "data:",
+        "data:image/png;base64,",
+        "data:image/png;base64,%%%",
+        "data:image/png,hello",
+        "data:text/html;base64,PGI+",
+        "data:image/png;base64,iVBORw0KGgo",
+    ],
+)
+def test_data_that_is_none_is_a_sentence(server, data):
+    last, said = answered(server, file(url=data))
+    assert last == "error"
+    assert is_a_sentence(said)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:1/a.png",
+        "http://localhost/a.png",
+        "http://169.254.169.254/latest",
+        "http://[::1]/a.png",
+        "http://0.0.0.0/",
+        "http://nowhere.invalid/a.png",
+        "http://2130706433/",
+    ],
+)
+def test_addresses_inside_the_server_s_network_are_refused_in_a_sentence(server, address):
+    last, said = answered(server, file(path=address))
+    assert last == "error"
+    assert "upload it instead" in said
+    last, said = answered(server, file(url=address))
+    assert last == "error"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "../../../etc/passwd",
+        "app.py",
+        "requirements.txt",
+        "",
+        "\0",
+        "file:///etc/passwd",
+        "//etc/passwd",
+        "a" * 5000,
+    ],
+)
+def test_a_path_that_was_not_uploaded_is_refused(server, path):
+    assert answered(server, file(path=path))[0] == "error"
+
+
+# Recipes: every field of every one
+
+
+ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=40), st.binary(max_size=20),
+    st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
+    st.sampled_from(["nan", "inf", "-inf", "1e999", "<script>", "\0", "../../etc/passwd", "vgg19/relu4_4 ", "٣", 10**400, -0.0]),
+)  # fmt: skip
+
+
+def accepted(field) -> st.SearchStrategy:
+    """What a field takes."""
+    low, high = bounds(field)
+    if choices(field):
+        return st.sampled_from(choices(field))
+    if field.annotation is bool:
+        return st.booleans()
+    if field.annotation is int:
+        return st.integers(low, high)
+    if field.annotation is float:
+        return st.floats(low, high, allow_nan=False, allow_infinity=False)
+    return st.just(field.default)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@settings(max_examples=200, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_field_takes_what_it_says_and_refuses_the_rest_in_a_sentence(recipe, data):
+    name = data.draw(st.sampled_from(list(recipe.model_fields)))
+    field = recipe.model_fields[name]
+    good = data.draw(accepted(field))
+    with suppress(FieldError):  # Two fields that do not go together.
+        assert getattr(recipe(**{name: good}), name) == good
+    bad = data.draw(ANYTHING)
+    try:
+        made = recipe(**{name: bad})
+    except FeatvizError as error:
+        said = str(error)
+        assert 10 < len(said) < 400
+        assert "pydantic" not in said
+        assert "Traceback" not in said
+    else:
+        low, high = bounds(field)
+        value = getattr(made, name)
+        assert type(value) is field.annotation or value in choices(field)
+        assert low is None or value >= low
+        assert high is None or value <= high

@@ -1,0 +1,206 @@
+"""The networks of the Hub: files as their repositories keep them, with random weights, compared with torchvision's own models."""
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from loopback_hub import LoopbackHub, as_file, torchvision_model
+from torch import nn
+
+from featviz import networks
+from featviz.dream import DeepDream
+from featviz.errors import FieldError, ImageError, WeightsError
+from featviz.networks import BUNDLED, LOGITS, NETWORKS, load, sketch
+from featviz.stream import estimate, prepare, warm_up
+
+ROWS = [name for name in NETWORKS if name not in BUNDLED]
+
+IMAGE = torch.rand(1, 3, 90, 80, generator=torch.Generator().manual_seed(0))
+
+Put = Callable[..., None]
+
+
+@pytest.fixture
+def put(hub_on_loopback: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Put:
+    """Puts a network's file on the Hub on loopback, to be taken as it is there."""
+
+    def put(name: str, content: bytes) -> None:
+        row = NETWORKS[name].weights
+        hub_on_loopback.files[row.repo, row.file] = content
+        monkeypatch.setenv("FEATVIZ_REVISIONS", f"some/other@v1 {row.repo}@main")
+
+    return put
+
+
+def seen_by(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What every module of a model answers, and the model itself under ""."""
+    found = {}
+    handles = [
+        module.register_forward_hook(lambda _, __, answer, name=name: found.__setitem__(name, answer.clone()))
+        for name, module in model.named_modules()
+    ]
+    try:
+        with torch.no_grad():
+            found[""] = model(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+@cache
+def googlenet() -> bytes:
+    return as_file("googlenet", torchvision_model("googlenet"))
+
+
+def in_torchvision(name: str, layer: str, model: nn.Module) -> str:
+    """Where torchvision's own model has a layer, written down anew."""
+    if name.startswith("vgg"):
+        convolutions = [int(child) for child, module in model.features.named_children() if isinstance(module, nn.Conv2d)]
+        blocks = [2, 2, 4, 4, 4] if "19" in name else [2, 2, 3, 3, 3]
+        block, i = map(int, re.fullmatch(r"relu(\d)_(\d)", layer).groups())
+        return f"features.{convolutions[sum(blocks[: block - 1]) + i - 1] + 1}"
+    if name == "resnet50":
+        return "relu" if layer == "conv1" else layer.replace("_", ".")
+    if name == "inception_v3" and layer.startswith("conv"):
+        return f"Conv2d_{layer[4:]}_{'1x1' if layer == 'conv3b' else '3x3'}"
+    return f"Mixed_{layer[5:]}" if name == "inception_v3" else layer
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_answers_as_torchvision_s_own_model_does_with_the_same_weights(name, put, hub_on_loopback):
+    model = torchvision_model(name)
+    put(name, as_file(name, model, AuxLogits__fc__weight=torch.ones(1000, 768)))
+    network = load(name)
+    # torchvision normalises its pictures by ImageNet's statistics, and of two of its models takes that back inside.
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    model.transform_input = name in ("googlenet", "inception_v3")
+    theirs = seen_by(model, (IMAGE - mean) / std)
+    ours = network.activations(IMAGE, network.spec.layers)
+    assert list(ours) == list(network.spec.layers)
+    for layer, activations in ours.items():
+        expected = theirs[in_torchvision(name, layer, model)]
+        if layer != "conv1" or name != "resnet50":  # That ReLU is one module, used again and again.
+            assert torch.allclose(activations, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item()), layer
+        assert activations.std() > 0.01
+    if network.spec.classifier:
+        assert torch.allclose(network.logits(IMAGE), theirs[""], rtol=1e-3, atol=1e-4 * theirs[""].abs().max().item())
+    for layer in list(network.spec.layers)[:3]:  # As recorded, and not overwritten by what comes after.
+        assert torch.equal(network.activations(IMAGE, [layer])[layer], ours[layer])
+
+    networks._loaded.clear()
+    hub_on_loopback.log.clear()
+    assert torch.equal(load(name).activations(IMAGE, [layer])[layer], ours[layer])
+    assert hub_on_loopback.log == []
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_an_image_of_the_smallest_size_reaches_the_deepest_layer(name):
+    spec = NETWORKS[name]
+    deepest = list(spec.layers)[-1]
+    image = torch.rand(1, 3, spec.smallest, spec.smallest, device="meta")
+    assert min(sketch(name).activations(image, [deepest])[deepest].shape) >= 1
+
+
+def test_what_the_issue_knows_of_the_files_is_in_the_table():
+    hashes = {name: NETWORKS[name].weights.sha256 for name in ROWS}
+    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for name, sha256 in hashes.items() if name != "vgg19_torchvision")
+    assert hashes["vgg19_torchvision"] is None  # Nobody has written it down; the Hub's ETag has to do.
+    assert NETWORKS["googlenet"].weights.file == "IMAGENET1K_V1/model.safetensors"
+
+
+def test_a_file_without_its_head_dreams_of_layers_but_of_no_class(put):
+    put("googlenet", as_file("googlenet", torchvision_model("googlenet"), without="classifier"))
+    network = load("googlenet")
+    assert network.activations(IMAGE, ["inception3a"])["inception3a"].shape[1] == 256
+    with pytest.raises(FieldError, match="The weights of GoogLeNet came without its classifier; choose a layer instead"):
+        network.activations(IMAGE, [LOGITS])
+    recipe = DeepDream(layer="googlenet/inception3a", class_name="hummingbird", size=64)
+    with pytest.raises(FieldError, match="came without its classifier"):
+        next(recipe.run(network, image=IMAGE))
+
+
+def test_a_missing_tensor_of_the_trunk_is_named(put):
+    put("googlenet", as_file("googlenet", torchvision_model("googlenet"), without="inception4c.branch2.1.conv"))
+    with pytest.raises(WeightsError, match=r"has no tensor 'inception4c\.branch2\.1\.conv\.weight', which the network needs"):
+        load("googlenet")
+
+
+def test_a_tensor_of_another_shape_is_named_with_both(put):
+    put("googlenet", as_file("googlenet", torchvision_model("googlenet"), conv2__conv__weight=torch.ones(64, 32, 1, 1)))
+    with pytest.raises(WeightsError, match=r"'conv2\.conv\.weight' in .* is 64×32×1×1; the network needs 64×64×1×1"):
+        load("googlenet")
+
+
+def test_a_pickle_is_not_read(put, tmp_path):
+    torch.save({"conv1.conv.weight": torch.ones(3)}, tmp_path / "model.pth")
+    put("googlenet", (tmp_path / "model.pth").read_bytes())
+    with pytest.raises(WeightsError, match=r"of lucid-dl/googlenet cannot be read as safetensors"):
+        load("googlenet")
+
+
+def test_a_failed_download_says_what_works_without_one(hub_on_loopback):
+    hub_on_loopback.trouble = 500
+    with pytest.raises(WeightsError, match=r"error 500 .* VGG-19 and EfficientNet-Lite0 need no download\."):
+        load("resnet50")
+
+
+def test_a_download_keeps_nobody_from_other_networks(put, hub_on_loopback):
+    put("googlenet", googlenet())
+    hub_on_loopback.trouble = "held"
+    loading = threading.Thread(target=load, args=("googlenet",))
+    loading.start()
+    while not hub_on_loopback.downloads:
+        time.sleep(0.01)
+    assert load("vgg19").activations(IMAGE, ["relu1_1"])
+    assert loading.is_alive()
+    hub_on_loopback.go_on.set()
+    loading.join()
+    assert ("googlenet", "cpu") in networks._loaded
+
+
+def test_the_networks_used_last_stay_within_the_budget_and_runs_keep_theirs(monkeypatch):
+    monkeypatch.setattr(networks, "_loaded", networks._loaded.copy())
+    networks._loaded.clear()
+    lite, vgg = load("efficientnet_lite0"), load("vgg19")
+    assert 18e6 < lite.bytes < 22e6
+    assert vgg.bytes == sum(parameter.nbytes for parameter in vgg.trunk.parameters())
+    monkeypatch.setattr(networks, "MEMORY", lite.bytes + vgg.bytes)
+    assert load("efficientnet_lite0") is lite
+    assert load("vgg19") is vgg
+    monkeypatch.setattr(networks, "MEMORY", vgg.bytes)
+    networks._loaded.pop(("efficientnet_lite0", "cpu"))
+    again = load("efficientnet_lite0")
+    assert list(networks._loaded) == [("efficientnet_lite0", "cpu")]  # The latest one stays; the other has made room.
+    assert vgg.activations(IMAGE, ["relu1_1"])["relu1_1"].std() > 0
+    assert again is not lite
+
+
+def test_neither_warming_up_nor_an_estimate_asks_the_hub(hub_on_loopback, monkeypatch):
+    stream, measured = sys.modules["featviz.stream"], []
+    monkeypatch.setattr(stream, "_measure", lambda name, where: measured.append(name))
+    monkeypatch.setattr(stream, "_speeds", {(torch.device("cpu"), name): 1e9 for name in BUNDLED})
+    warm_up("cpu")
+    assert measured == list(BUNDLED)
+    assert {name for name, _ in networks._loaded} == set(BUNDLED)
+    estimates = [estimate(DeepDream(layer=f"{name}/{next(iter(NETWORKS[name].layers))}"), (400, 300)) for name in NETWORKS]
+    assert [one.download for one in estimates] == [name not in BUNDLED for name in NETWORKS]
+    assert all(one.seconds > 0 and one.bytes > 0 for one in estimates)
+    assert hub_on_loopback.log == []
+
+
+def test_preparing_a_recipe_downloads_its_network_after_its_pictures_were_looked_at(put, hub_on_loopback, tmp_path):
+    put("googlenet", googlenet())
+    recipe = DeepDream(layer="googlenet/inception3a")
+    with pytest.raises(ImageError, match="no-such"):
+        list(prepare(recipe, device="cpu", image=tmp_path / "no-such.png"))
+    assert hub_on_loopback.log == []
+    assert list(prepare(DeepDream(), device="cpu")) == []
+    shown = list(prepare(recipe, device="cpu", image="examples/cat.jpg"))
+    assert shown[-1].repo == "lucid-dl/googlenet"
+    assert ("googlenet", "cpu") in networks._loaded

@@ -1,0 +1,130 @@
+"""Many at the same time: each gets, bit for bit, what it gets alone, and nothing of another's can be reached."""
+
+import io
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.client import IncompleteRead
+
+import hostile
+import pytest
+import torch
+from PIL import Image
+
+from featviz.networks import load
+from featviz.stream import RECIPES, resolve, run, stream
+from scripts.visitor import QUICK, Visitor, file
+
+pytestmark = pytest.mark.trust
+
+CLIENTS = 32
+
+
+def photo(number: int) -> Image.Image:
+    """Another one for each."""
+    return hostile.gradient((80, 64)).rotate(11 * number).point(lambda value: (value + 7 * number) % 256)
+
+
+def fields(number: int) -> dict:
+    return {**QUICK, "steps": 2, "seed": number, "jitter": 8, "layer": f"efficientnet_lite0/block{1 + number % 3}"}
+
+
+def alone(number: int) -> bytes:
+    return run(RECIPES["deepdream"](**fields(number)), device="cpu", image=photo(number)).tobytes()
+
+
+def test_simultaneous_clients_get_bit_for_bit_what_each_gets_alone(server, record_property):
+    expected, together = [alone(number) for number in range(CLIENTS)], threading.Barrier(CLIENTS)
+    assert len(set(expected)) == CLIENTS
+
+    def visit(number: int) -> bytes:
+        visitor = Visitor(server, f"192.0.2.{number}")
+        image = visitor.upload("photo.png", hostile.written(photo(number), "png"))
+        together.wait(60)
+        answer = visitor.run(image=image, **fields(number))
+        assert answer.event == "complete", answer
+        with Image.open(io.BytesIO(visitor.fetch(answer))) as picture:
+            return picture.tobytes()
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        got = list(pool.map(visit, range(CLIENTS)))
+    assert got == expected
+    record_property("clients isolated", CLIENTS)
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if "seed" in recipe.model_fields])
+def test_interleaved_runs_share_no_gradients_and_no_randomness(name):
+    """Step by step in turns, in one thread and another, with others' random numbers drawn in between."""
+    common = {"size": 64, "steps": 2, "octaves": 2, "scales": 2, "seconds": 0.2, "fps": 10, "network": "efficientnet_lite0"}
+    common |= {"layer": "efficientnet_lite0/block2", "channel": 3, "jitter": 4}
+    kind = RECIPES[name]
+    recipes = [
+        kind(**{key: value for key, value in {**common, "seed": seed}.items() if key in kind.model_fields}) for seed in range(4)
+    ]
+    given = [{role: photo(5 * number + i) for i, role in enumerate(kind.images)} for number in range(4)]
+    expected = [run(recipe, device="cpu", **pictures).tobytes() for recipe, pictures in zip(recipes, given, strict=True)]
+    last, rng = [b""] * 4, random.Random(0)
+    runs = {number: stream(recipes[number], device="cpu", every=0, **given[number]) for number in range(4)}
+    with ThreadPoolExecutor(3) as pool:
+        while runs:
+            number = rng.choice(list(runs))
+            torch.manual_seed(rng.randrange(99))
+            preview = pool.submit(next, runs[number], None).result()
+            if preview is None:
+                del runs[number]
+            else:
+                last[number] = preview.picture.tobytes()
+            assert torch.is_grad_enabled()
+    assert last == expected
+    network = load("efficientnet_lite0", resolve("cpu"))
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in network.trunk.parameters())
+
+
+def test_a_run_leaves_the_world_s_random_numbers_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    alone(0)
+    assert torch.equal(torch.rand(4), expected)
+
+
+# What belongs to another
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        ".",
+        "..",
+        "/etc/passwd",
+        "/proc/self/environ",
+        "featviz/stream.py",
+        "app.py",
+        "requirements.txt",
+        ".git/config",
+        "examples/../app.py",
+        "%2e%2e/app.py",
+    ],
+)
+def test_no_folder_is_listed_and_no_file_of_the_server_is_served(server, path):
+    assert Visitor(server).status(f"file={path}")[0] in (403, 404)
+
+
+def test_a_file_is_found_only_by_whoever_knows_what_is_in_it(server):
+    """Its address is made of the hash of its content, and no folder above it answers."""
+    visitor = Visitor(server)
+    mine = visitor.upload("photo.png", hostile.written(photo(1), "png"))["path"]
+    assert visitor.status(f"file={mine}")[0] == 200
+    folder = mine.rpartition("/")[0]
+    for other in (folder, folder.rpartition("/")[0], mine.replace("photo", "other"), mine[:-20] + "0" * 20):
+        assert visitor.status(f"file={other}")[0] in (403, 404)
+
+
+def test_a_run_cannot_be_watched_or_stopped_without_its_name(server):
+    visitor = Visitor(server)
+    with suppress(IncompleteRead):  # Gradio ends such a connection without a word.
+        assert not [answer for answer in visitor.watch("call/v2/deepdream/" + "0" * 32) if answer.event == "complete"]
+    assert visitor.run(image=file(path="/proc/self/environ"), **QUICK).event == "error"

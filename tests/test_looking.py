@@ -1,0 +1,51 @@
+"""Looks at a bundled network through `stream.py`: pictures in, pictures and numbers out."""
+
+import numpy as np
+import pytest
+
+from featviz import examples
+from featviz.answers import ActivationMaps
+from featviz.images import fit, open_picture, to_picture, to_tensor
+from featviz.networks import load
+from featviz.reconstruct import ReconstructContent
+from featviz.stream import excited, gram_picture, look, try_out
+
+CAT = examples.FOLDER / "cat.jpg"
+
+
+def test_a_look_is_what_the_sheet_is_made_of():
+    recipe = ActivationMaps(layer="efficientnet_lite0/block2", count=3, size=96)
+    seen, network = look(recipe, image=CAT), load("efficientnet_lite0")
+    found = recipe.look(network, to_tensor(open_picture(CAT)))
+    assert [cell.channel for cell in seen.cells] == found.channels.tolist()
+    assert [cell.strength for cell in seen.cells] == found.strengths.tolist()
+    assert all(np.array_equal(cell.picture, to_picture(map_)) for cell, map_ in zip(seen.cells, found.maps.split(1), strict=True))
+    assert (seen.shape, seen.field) == (found.shape, (19, 19))
+
+
+def test_what_excites_a_network_most_is_a_share_of_its_greatest_answer():
+    recipe = ActivationMaps(layer="efficientnet_lite0/block2", count=4, size=96)
+    image = fit(to_tensor(open_picture(CAT)), 96, 32)
+    answers = load("efficientnet_lite0").activations(image, ["block2", "block4"])
+    most = {layer: value[0].amax((1, 2)) for layer, value in answers.items()}
+    peaks = {f"efficientnet_lite0/{layer}": [2 * peak for peak in values.tolist()] for layer, values in most.items()}
+    peaks["efficientnet_lite0/block4"][7] /= 4  # Answered twice as loudly as by the picture that was made for it.
+    peaks["vgg19/relu1_1"] = [1.0] * 64
+    cells = excited(recipe, peaks, image=CAT)
+    assert (cells[0].layer, cells[0].channel) == ("efficientnet_lite0/block4", 7)
+    assert [cell.strength for cell in cells] == pytest.approx([2, 0.5, 0.5, 0.5])
+
+
+def test_a_gram_matrix_is_a_picture_with_a_bright_diagonal():
+    picture = np.asarray(gram_picture(ActivationMaps(layer="vgg19/relu1_1", size=64), image=CAT), int)
+    assert picture.shape == (64, 64, 3)
+    assert np.array_equal(picture, picture.transpose(1, 0, 2))
+    assert picture[range(64), range(64)].sum(1).min() > 600  # Every channel goes with itself.
+
+
+def test_trying_out_can_show_what_is_on_its_way():
+    recipe = ReconstructContent(layer="efficientnet_lite0/stem", size=64, steps=2)
+    shown = [(variant.layer, preview.step) for variant, preview in try_out(recipe, every=0, image=CAT)]
+    assert shown == [(variant.layer, step) for variant in recipe.variants() for step in (1, 2)]
+    finished = [(variant.layer, preview.step) for variant, preview in try_out(recipe, image=CAT)]
+    assert finished == shown[1::2]

@@ -1,0 +1,288 @@
+"""What the code does not do, read from the code; what the server offers and what it keeps to itself."""
+
+import ast
+import asyncio
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import gradio as gr
+import hostile
+import pytest
+from gradio.processing_utils import async_ssrf_protected_download
+
+from featviz import limits
+from featviz.errors import InputError, LimitError
+from featviz.stream import RECIPES
+from featviz.ui import gate, look
+from featviz.ui.running import checked, sentences
+from scripts.visitor import QUICK, Visitor
+
+pytestmark = pytest.mark.trust
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [*(ROOT / "featviz").rglob("*.py"), ROOT / "app.py"]
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Every call in a file, as it is written: `torch.load`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def options(call: ast.Call) -> dict[str, str]:
+    return {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+
+
+# The code
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_unpickled_evaluated_or_started(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    forbidden = {"pickle", "dill", "marshal", "shelve", "cloudpickle", "joblib", "subprocess", "ctypes", "runpy"}
+    assert not {module.partition(".")[0] for module in modules} & forbidden
+    for name, call in calls(path):
+        assert name not in {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "pd.read_pickle", "torch.hub.load"}
+        if name in {"torch.load", "load_state_dict_from_url"}:
+            assert options(call).get("weights_only") == "True"
+        if name in {"np.load", "numpy.load"}:
+            assert options(call).get("allow_pickle", "False") == "False"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_runs_are_timed_by_a_clock_that_does_not_jump(path):
+    """The ages of files are the only wall-clock times."""
+    if path.name != "leaving.py":
+        assert not [name for name, _ in calls(path) if name in {"time.time", "datetime.now", "datetime.datetime.now"}]
+
+
+def test_no_folder_of_the_server_is_opened():
+    """The examples are static files; whatever else is served comes from the cache."""
+    (launch,) = [
+        call for path in SOURCES for name, call in calls(path) if name.endswith(".launch") and "mcp_server" in options(call)
+    ]
+    said = options(launch)
+    assert "allowed_paths" not in said
+    assert (said["enable_monitoring"], said["show_error"], said["run_history"]) == ("False", "False", "False")
+    (queue,) = [call for path in SOURCES for name, call in calls(path) if name.endswith(".queue")]
+    assert options(queue)["api_open"] == "False"
+    assert [ast.unparse(call) for path in SOURCES for name, call in calls(path) if name == "gr.set_static_paths"] == [
+        "gr.set_static_paths([examples.FOLDER])"
+    ]
+
+
+def test_the_log_is_given_no_names_and_no_pictures():
+    """Only fixed sentences are logged, with the trace of where in the code it was."""
+    for path in SOURCES:
+        for name, call in calls(path):
+            if name.startswith("logger."):
+                assert [type(argument) for argument in call.args] == [ast.Constant], f"{path.name}: {ast.unparse(call)}"
+
+
+def test_no_secret_is_read():
+    """What is not read cannot be logged: tokens are huggingface_hub's own affair."""
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        assert "TOKEN" not in text.upper().replace("HF_TOKEN' IS SET", "") or path.name in {"weights.py", "hub.py"}
+
+
+def test_no_program_is_started_and_no_address_asked_by_opening_a_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started"))
+    monkeypatch.setattr("socket.create_connection", lambda *_, **__: pytest.fail("asked"))
+    from featviz import provenance
+
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n"
+    for content in (
+        playlist,
+        b"ffconcat version 1.0\nfile /etc/passwd\n",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        b"RIFF" + bytes(90),
+    ):
+        (tmp_path / "file.png").write_bytes(content)
+        with pytest.raises(InputError):
+            checked_picture(tmp_path / "file.png")
+        assert provenance.find(tmp_path / "file.png") == ""
+
+
+def checked_picture(path: Path) -> None:
+    from featviz import run
+
+    run(RECIPES["deepdream"](**QUICK), image=path)
+
+
+# What people read
+
+
+@pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>.png", "<script>alert(1)</script>.png", "&lt;b&gt;.png"])
+def test_markup_in_names_and_values_is_shown_and_not_obeyed(name, tmp_path):
+    with pytest.raises(gr.Error) as caught:
+        checked(RECIPES["deepdream"], [{"path": str(tmp_path / name)}, *RECIPES["deepdream"]().model_dump().values(), None, None])
+    assert "<img" not in caught.value.message
+    assert "<script" not in caught.value.message
+    with pytest.raises(gr.Error) as caught, sentences():
+        RECIPES["deepdream"](class_name="<img src=x onerror=alert(1)>")
+    assert "&lt;img" in caught.value.message
+
+
+# The server
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "monitoring",
+        "monitoring/summary",
+        "run/deepdream",
+        "api/deepdream",
+        "docs",
+        "openapi",
+        "vibe-edit",
+        "vibe-starter-queries",
+        "reload",
+        "dev/reload",
+        "runs",
+    ],
+)
+def test_what_is_not_offered(server, path):
+    assert Visitor(server).status(path, json.dumps({"data": [], "prompt": ""}).encode())[0] in (401, 403, 404, 405)
+
+
+def test_the_page_tells_nothing_of_the_server(server):
+    with urllib.request.urlopen(f"{server}config", timeout=60) as answer:
+        config = answer.read().decode()
+    for secret in ("HF_TOKEN", "/etc/", "site-packages", "Traceback"):
+        assert secret not in config
+
+
+def test_nothing_of_the_metadata_comes_back(server):
+    visitor = Visitor(server)
+    (one,) = [one for one in hostile.corpus() if one.name == "orientation_6.jpeg"]
+    result = visitor.fetch(visitor.run(image=visitor.upload("place.jpg", one.content), **QUICK))
+    assert hostile.SECRET in one.content
+    assert hostile.SECRET not in result
+    assert b"Exif" not in result
+    assert b"GPS" not in result
+
+
+# Limits
+
+
+@pytest.mark.parametrize("limit", limits.LIMITS, ids=lambda limit: limit.variable)
+def test_a_limit_is_read_from_the_environment_and_a_mistyped_one_is_said(limit, monkeypatch):
+    monkeypatch.delenv(limit.variable, raising=False)
+    assert limit.value == limit.default
+    monkeypatch.setenv(limit.variable, "17")
+    assert limit.value == 17
+    for wrong in ("", "0", "-1", "1e3", "many", "٣", "1.5"):
+        monkeypatch.setenv(limit.variable, wrong)
+        with pytest.raises(InputError, match=f"{limit.variable} is '.*'; expected a whole number of at least 1"):
+            limits.check()
+
+
+def test_the_limits_reach_the_server(monkeypatch):
+    seen = {}
+    monkeypatch.setenv(limits.QUEUE.variable, "3")
+    monkeypatch.setenv(limits.MEGABYTES.variable, "5")
+    monkeypatch.setattr(look.leaving, "attend_signals", lambda: None)
+    monkeypatch.setattr(gr.Blocks, "queue", lambda self, **said: seen.update(said) or self)
+    monkeypatch.setattr(gr.Blocks, "launch", lambda self, **said: seen.update(said))
+    with gr.Blocks(analytics_enabled=False) as demo:
+        pass
+    look.launch(demo)
+    assert (seen["max_size"], seen["max_file_size"]) == (3, 5_000_000)
+    assert (gate.Body, (), {}) in seen["app_kwargs"]["middleware"]
+
+
+def test_a_visitor_s_runs_are_counted_for_a_minute(monkeypatch):
+    now, rate = 1000.0, gate.Rate()
+    monkeypatch.setattr(gate.time, "monotonic", lambda: now)
+    monkeypatch.setenv(limits.RUNS_PER_MINUTE.variable, "3")
+    for _ in range(3):
+        rate.take("a")
+    now += 20.5
+    with pytest.raises(LimitError, match="3 runs a minute are granted to each visitor; the next one can start in 40 s"):
+        rate.take("a")
+    rate.take("b")
+    now += 40
+    rate.take("a")
+    now += 1000
+    rate.take("c")
+    assert set(rate._starts) == {"c"}  # Whoever is gone is forgotten.
+
+
+# Pictures fetched from an address
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Another server, which is not always kind."""
+
+    def do_GET(self) -> None:
+        if self.path == "/away":
+            self.send_response(302)
+            self.send_header("Location", "http://192.168.0.1/inside.png")
+            self.end_headers()
+            return
+        self.send_response(404 if self.path == "/gone" else 200)
+        self.send_header("Content-Encoding", "gzip")  # Which is not true, and would unpack to anything.
+        self.end_headers()
+        with suppress(OSError):
+            if self.path == "/endless":
+                for _ in range(100):
+                    self.wfile.write(bytes(100_000))
+            elif self.path == "/slow":
+                threading.Event().wait(3)
+            else:
+                self.wfile.write(b"a picture")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def elsewhere(monkeypatch) -> Iterator[str]:
+    """Its address. For this test the machine itself is public, and the rest of its network is not."""
+
+    async def validated(host: str) -> str:
+        if host != "pictures.example":
+            raise ValueError(host)
+        return "127.0.0.1"
+
+    monkeypatch.setattr("safehttpx.async_validate_url", validated)
+    monkeypatch.setattr("gradio.processing_utils.async_transport", gate.PublicOnly())
+    monkeypatch.setenv(limits.MEGABYTES.variable, "1")
+    monkeypatch.setattr(gate, "SECONDS_TO_FETCH", 1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://pictures.example:{server.server_port}"
+        server.shutdown()
+
+
+def fetched(address: str, folder: Path) -> bytes:
+    return Path(asyncio.run(async_ssrf_protected_download(address, str(folder)))).read_bytes()
+
+
+def test_a_picture_is_fetched_as_it_is(elsewhere, tmp_path):
+    assert fetched(f"{elsewhere}/a.png", tmp_path) == b"a picture"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("endless", "The picture has more than 1 megabytes, which are the most accepted"),
+        ("gone", "The picture's server answers 404"),
+        ("slow", "The picture cannot be fetched from there"),
+        ("away", r"The picture cannot be fetched from there \(192\.168\.0\.1\)"),
+    ],
+)
+def test_what_cannot_be_fetched_is_said_in_a_sentence(elsewhere, tmp_path, path, said):
+    with pytest.raises(gr.Error, match=said):
+        fetched(f"{elsewhere}/{path}", tmp_path)
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]

@@ -1,0 +1,118 @@
+"""The room "Look Inside" without a browser: what a click shows."""
+
+from collections.abc import Iterator
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from featviz import atlas
+from featviz.examples import FOLDER
+from featviz.recipe import Recipe
+from featviz.stream import RECIPES, Cell, Estimate, Look, Preview
+from featviz.ui import inside
+from featviz.ui.running import Engine
+from featviz.ui.sheet import Sheet
+
+CAT = {"path": str(FOLDER / "cat.jpg")}
+LAYER = "efficientnet_lite0/block4"
+
+
+def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
+    """One step, with the measure that each recipe has."""
+    measures = {"psnr": 31.26, "tabby": 0.8, "castle": 0.1}
+    yield Preview(1, 1, "relu1_1", 1.0, 0.0, 0.0, Image.new("RGB", (64, 48)), measures=measures)
+
+
+def fake_try_out(recipe: Recipe, **pictures: Image.Image) -> Iterator[tuple[Recipe, Preview]]:
+    """Two variants, each seen twice: half done, and done."""
+    for i, variant in enumerate(recipe.variants()[:2]):
+        for step in (1, 2):
+            picture = Image.new("RGB", (64, 48), (100 * i, 50 * step, 0))
+            yield variant, Preview(step, 2, "", step / 2, 0.0, 0.0, picture, measures={"psnr": 10.0 * step})
+
+
+def fake_look(recipe: Recipe, **pictures: Image.Image) -> Look:
+    cells = tuple(Cell(recipe.layer, channel, 1500.0, Image.new("RGB", (64, 48))) for channel in (7, 2))
+    return Look(recipe.layer, cells, mean=0.123456, shape=(40, 12, 16), field=(67, 67))
+
+
+def fake_excited(recipe: Recipe, peaks: dict, **pictures: Image.Image) -> tuple[Cell, ...]:
+    assert set(peaks) == {layer for layer in atlas.sheets() if layer.startswith(f"{recipe.network_name}/")}
+    return (Cell(LAYER, 3, 0.72),)
+
+
+ENGINE = Engine(fake, fake_try_out, lambda recipe, size: Estimate(1, 1), fake_look, fake_excited)
+
+
+@pytest.fixture(autouse=True)
+def cache(tidy_gradio, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+
+
+def tab(name: str):
+    with gr.Blocks(analytics_enabled=False):
+        return inside.KINDS[name](RECIPES[name], ENGINE.lent(lambda run: run), [])
+
+
+def values(name: str, **fields) -> list:
+    return list(RECIPES[name](**fields).model_dump().values())
+
+
+def test_maps_come_first_and_then_what_the_whole_network_answers():
+    maps = tab("activation_maps")
+    first, then = maps.seen(CAT, *values("activation_maps", layer=LAYER))
+    assert [text for _, text in first[maps.maps]] == ["channel 7 · 1500", "channel 2 · 1500"]
+    assert "40 channels of 16×12 · each unit sees 67×67 pixels · mean answer 0.123" in first[maps.status]
+    assert [text for _, text in then[maps.most]["value"]] == ["block4 · 3 · 72%"]
+
+
+def test_a_click_on_a_map_shows_its_channel_and_what_it_looks_for():
+    maps = tab("activation_maps")
+    event = gr.SelectData(None, {"index": 1, "value": None})
+    shown = maps.opened(fake_look(RECIPES["activation_maps"](layer=LAYER)), event)
+    assert "channel 2" in shown[maps.title]
+    assert shown[maps.chosen].channel == 2
+    assert shown[maps.wish]["value"].size == (inside.LEGIBLE, inside.LEGIBLE)
+    assert not maps.channel(Cell("vgg19/relu1_2", 0, 1.0))[maps.wish]["visible"]  # Not in the atlas.
+
+
+def test_a_missing_picture_is_one_sentence():
+    with pytest.raises(gr.Error, match="There is no image yet"):
+        next(tab("activation_maps").seen(None, *values("activation_maps")))
+
+
+def test_names_stand_beside_those_of_the_picture_before():
+    names = tab("classify")
+    first = names.named_(CAT, *values("classify"), None)
+    assert first[names.now]["tabby"] == 0.8
+    assert not first[names.before]["visible"]
+    then = names.named_(CAT, *values("classify"), first[names.latest])
+    assert then[names.before] == gr.update(value=first[names.now], visible=True)
+
+
+def test_choosing_a_channel_is_choosing_a_picture():
+    visual = tab("feature_visualization")
+    shown = visual.browsed(LAYER)
+    assert [text for _, text in shown["value"]] == [str(channel) for channel in range(40)]
+    assert "Computed beforehand" in shown["label"]
+    assert visual.picked(gr.SelectData(None, {"index": 9, "value": None})) == 9
+
+
+def test_a_board_fills_cell_by_cell_with_words_under_each():
+    content = tab("reconstruct_content")
+    sheet: Sheet = content.sheet
+    updates = list(sheet.show(CAT, *values("reconstruct_content"), sheet.turn.value))
+    under = [[text for _, text in update[sheet.gallery]] for update in updates if sheet.gallery in update]
+    assert under == [
+        ["relu1_1 · 10.0 dB"],
+        ["relu1_1 · 20.0 dB"],
+        ["relu1_1 · 20.0 dB", "relu2_1 · 10.0 dB"],
+        ["relu1_1 · 20.0 dB", "relu2_1 · 20.0 dB"],
+    ]
+
+
+def test_measures_are_said_in_words():
+    content = tab("reconstruct_content")
+    preview = Preview(1, 1, "", 1.0, 0.0, 0.0, Image.new("RGB", (8, 8)), measures={"psnr": 31.26})
+    assert "31.3 decibels" in content.measured(preview)[content.measures]["value"]
