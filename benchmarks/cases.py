@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import EXAMPLES
 from featviz.dream import DeepDream
 from featviz.images import open_picture, to_tensor
-from featviz.networks import BUNDLED, NETWORKS, Network
+from featviz.networks import BUNDLED, NETWORKS, Network, trained
 from featviz.recipe import Frames, Recipe
 from featviz.style import StyleTransfer
 
@@ -26,10 +26,7 @@ PICTURES: Mapping[type[Recipe], Mapping[str, Path]] = {
 @cache
 def exact(name: str) -> Network:
     """A bundled network in float32, whatever is quickest here: what results are judged by."""
-    spec = NETWORKS[name]
-    trunk = spec.build()
-    trunk.load_state_dict(spec.weights.load())
-    return Network(spec, trunk)
+    return Network(NETWORKS[name], trained(name))
 
 
 def at_one_size(kind: type[Recipe], network: str, size: int, steps: int) -> Recipe:

@@ -12,9 +12,10 @@ from benchmarks.measure import Row, apart, exponent, peak_memory
 STEPS = 2
 
 SIZES = (512, 1024, 2048)
-"""Every case; the largest size that a recipe takes is one case more, on the small network."""
+"""Pixels a side, in every case."""
 
-LARGEST = 4096
+SMALL, LARGEST = "efficientnet_lite0", 4096
+"""One size more on the small network."""
 
 
 def grown(kind: str, network: str, size: int) -> tuple[list[float], float]:
@@ -29,22 +30,16 @@ def grown(kind: str, network: str, size: int) -> tuple[list[float], float]:
     return [timed(lambda: next(frames)) for _ in range(STEPS)], peak_memory()
 
 
-def cases() -> list[tuple[str, str, str, list[int]]]:
-    """Recipe, its title, network, sizes."""
-    from benchmarks.cases import BUNDLED, PICTURES
-    from featviz.recipe import bounds
+def cases() -> list[tuple[str, str, str]]:
+    """Recipe, its title, network."""
+    from benchmarks.cases import every
 
-    small = BUNDLED[-1]
-    return [
-        (kind.name, kind.title, network, [*SIZES, *([LARGEST] if network == small and most >= LARGEST else [])])
-        for kind in PICTURES
-        for most in [bounds(kind.model_fields["size"])[1]]
-        for network in BUNDLED
-    ]
+    return [(kind.name, kind.title, network) for kind, network in every()]
 
 
 def rows() -> Iterator[Row]:
-    for kind, title, network, sizes in apart(cases):
+    for kind, title, network in apart(cases):
+        sizes = [*SIZES, LARGEST] if network == SMALL else SIZES
         best, peaks = [], []
         for size in sizes:
             seconds, peak = apart(grown, kind, network, size)

@@ -1,6 +1,6 @@
 """torchvision's architectures as sequences of named modules, which can be run up to any of them. Untrained.
 
-torchvision is imported when one is built, since that takes longer than the rest of featviz.
+torchvision is imported where one is built that has to be, since that takes longer than the rest of featviz.
 """
 
 from torch import nn
@@ -15,16 +15,25 @@ class Classifier(nn.Sequential):
 
 def vgg16() -> nn.Sequential:
     """Children `0` … `30`: the convolutions of VGG-16, without its three linear layers."""
-    from torchvision.models import vgg16
-
-    return _tamed(vgg16(weights=None, init_weights=False).features)
+    return _vgg(2, 2, 3, 3, 3)
 
 
 def vgg19() -> nn.Sequential:
     """Children `0` … `36`: the convolutions of VGG-19, without its three linear layers."""
-    from torchvision.models import vgg19
+    return _vgg(2, 2, 4, 4, 4)
 
-    return _tamed(vgg19(weights=None, init_weights=False).features)
+
+def _vgg(*convolutions: int) -> nn.Sequential:
+    """So many convolutions in each block (Simonyan & Zisserman, 2015, Table 1), with torchvision's numbers.
+
+    Spelt out, since importing torchvision would take most of the time until the default network is there.
+    """
+    trunk, channels = nn.Sequential(), 3
+    for block, count in enumerate(convolutions):
+        for _ in range(count):
+            trunk.append(nn.Conv2d(channels, channels := min(64 << block, 512), 3, padding=1)).append(nn.ReLU())
+        trunk.append(nn.MaxPool2d(2))
+    return trunk
 
 
 def inception_v3() -> nn.Sequential:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torchvision import models
 
-from featviz import examples
+from featviz import examples, trunks
 from featviz.efficientnet_lite import SameConv2d
 from featviz.errors import FieldError, InputError
 from featviz.hub import drained
@@ -90,6 +91,14 @@ def test_a_batch_norm_folded_into_its_convolution_changes_no_answer_and_no_gradi
     assert not any(isinstance(module, nn.BatchNorm2d) for module in exact("efficientnet_lite0", torch.float32).trunk.modules())
     assert torch.allclose(*answers, atol=1e-9)
     assert torch.allclose(*(torch.autograd.grad(a.square().sum(), x)[0] for a, x in zip(answers, seen, strict=True)), atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg19"])
+def test_vgg_is_torchvision_s(name):
+    with torch.device("meta"):
+        ours, theirs = getattr(trunks, name)(), getattr(models, name)(weights=None, init_weights=False).features
+    assert [str(module) for module in ours] == [str(module).replace("inplace=True", "") for module in theirs]
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2)])
@@ -259,7 +268,7 @@ def test_channels_are_counted():
     assert [load("vgg19").channels(layer) for layer in ("relu1_1", "relu4_4")] == [64, 512]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_beyond_the_border_the_image_goes_on_where_asked(name):
     """An even image has no border then: all that the first layer answers is the same, corners included."""
     network, first = load(name), next(iter(NETWORKS[name].layers))
@@ -271,7 +280,7 @@ def test_beyond_the_border_the_image_goes_on_where_asked(name):
     assert not torch.allclose(plain, continued, atol=1e-1)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_a_layer_sees_as_far_as_it_is_said_to_and_no_further(name):
     network = load(name)
     for layer in NETWORKS[name].style_layers:

@@ -4,18 +4,20 @@ import inspect
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import gradio as gr
 import pytest
 from PIL import Image
 
 from featviz import examples, provenance, recipe_of, save, ui
+from featviz.dream import DeepDream
 from featviz.errors import FeatvizError, WeightsError
 from featviz.images import GAP, LABEL, NOTE
 from featviz.recipe import Recipe, bounds, choices, group, param
 from featviz.stream import NETWORKS, RECIPES, Arriving, Estimate, Preview
 from featviz.style import StyleTransfer
-from featviz.ui import inside, words
+from featviz.ui import inside, running, words
 from featviz.ui.controls import caption, control, named_after, spoken
 from featviz.ui.forecast import free_memory
 from featviz.ui.links import query_of
@@ -663,3 +665,19 @@ def test_every_run_goes_through_what_lends_the_gpu(pictures, recipe):
     (endpoint,) = (fn.fn for fn in demo.fns.values() if fn.api_name == recipe.name)
     assert len(list(endpoint(*pictures, *recipe().model_dump().values(), *[None] * len(recipe.extras)))) >= STEPS
     assert lent == [recipe()]
+
+
+def test_a_result_s_file_is_written_once_and_again_where_it_is_gone(monkeypatch):
+    written, save = [], running.save_pil_to_cache
+    monkeypatch.setattr(
+        running, "save_pil_to_cache", lambda *args, **kwargs: written.append(save(*args, **kwargs)) or written[-1]
+    )
+    shot = Shot(
+        DeepDream(), Image.new("RGB", (8, 8)), preview := Preview(1, 1, "", 1.0, 0.0, 0.0, Image.new("RGB", (20, 16), "red"))
+    )
+    assert shot.file() == shot.file() == shot.shown()[1]
+    assert len(written) == 1
+    Path(shot.file()).unlink()
+    with Image.open(shot.file()) as again:
+        assert again.tobytes() == preview.picture.tobytes()
+    assert len(written) == 2

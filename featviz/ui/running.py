@@ -5,7 +5,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial, wraps
 from html import escape
 from pathlib import Path
@@ -160,15 +160,19 @@ class Shot:
     recipe: Recipe
     before: Image.Image
     preview: Preview
+    _written: list[str] = field(default_factory=list, kw_only=True, repr=False)
 
     def shown(self) -> tuple[Image.Image, str] | str:
         """What is shown when the run is over: the picture before, at the size of the result, and the result's file."""
         return self.before.resize(self.preview.picture.size, Image.Resampling.LANCZOS), self.file()
 
     def file(self) -> str:
-        """A PNG of full quality, in Gradio's cache, which is emptied regularly."""
-        with sentences():
-            return save_pil_to_cache(self.preview.picture, get_upload_folder(), name=f"featviz_{self.recipe.name}", format="png")
+        """A PNG of full quality, in Gradio's cache, which is emptied regularly. Written once, and again where it is gone."""
+        if not (self._written and Path(self._written[-1]).exists()):
+            with sentences():
+                name = f"featviz_{self.recipe.name}"
+                self._written.append(save_pil_to_cache(self.preview.picture, get_upload_folder(), name=name, format="png"))
+        return self._written[-1]
 
 
 @dataclass
