@@ -38,7 +38,7 @@ format: $(STAMP) ## Bring the code into the format that lint expects.
 readme: $(STAMP) ## Write README.md's tables anew from the recipes and the networks.
 	$(BIN)/python -m scripts.readme
 
-atlas: $(STAMP) ## Compute anew what every channel of some layers looks for; about ten minutes of one core.
+atlas: $(STAMP) ## Compute anew what every channel of some layers looks for; about seven minutes of one core.
 	$(BIN)/python -m scripts.atlas
 
 clean: ## Remove the virtual environment.

@@ -24,8 +24,7 @@ os.environ.setdefault("GRADIO_TEMP_DIR", files.name)
 demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=lease), apart=LENT)
 
 if __name__ == "__main__":
-    warming = threading.Thread(target=warm_up, args=(args.device,), daemon=True)
-    warming.start()  # The page is up at once, and the first click need not load a network.
+    warming = threading.Thread(target=warm_up, args=(args.device,), daemon=True)  # The first click need not load a network.
     if LENT:
-        warming.join()  # There a run is a fork of this process, which had better be idle then, and have the networks.
-    ui.launch(demo, server_name=args.host, server_port=args.port, share=args.share)
+        warm_up(args.device)  # There a run is a fork of this process, which had better be idle then, and have the networks.
+    ui.launch(demo, None if LENT else warming.start, server_name=args.host, server_port=args.port, share=args.share)

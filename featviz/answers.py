@@ -115,6 +115,7 @@ class ActivationMaps(Recipe):
     title: ClassVar[str] = "What a layer answers"
     room: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"image": "The picture to look at."}
+    keeps_alpha: ClassVar[bool] = False
 
     layer: Literal[ADDRESSES] = param("vgg19/relu3_1", "Network and layer whose answer is shown.")
     count: int = param(12, "How many channels, the one that answers most first.", ge=1, le=64)

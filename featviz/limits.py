@@ -37,6 +37,9 @@ MEGABYTES = Limit(
 RUN_SECONDS = Limit("FEATVIZ_RUN_SECONDS", 900, "Seconds of the device that a run may take; its latest picture is kept.")
 QUEUE = Limit("FEATVIZ_QUEUE", 24, "Runs that may wait for their turn, of all visitors together.")
 RUNS_PER_MINUTE = Limit("FEATVIZ_RUNS_PER_MINUTE", 60, "Runs that a visitor may start in a minute.")
+SESSIONS = Limit(
+    "FEATVIZ_SESSIONS", 200, "Visitors who are remembered, with their latest results: those seen last; a megabyte each, and more."
+)
 HOURS_KEPT = Limit("FEATVIZ_HOURS_KEPT", 2, "Hours until uploads and results are deleted from the server's disk.")
 DISK_MEGABYTES = Limit("FEATVIZ_DISK_FREE_MB", 200, "Megabytes of the server's disk that stay free: with less, no run starts.")
 TILE_MEGABYTES = Limit("FEATVIZ_TILE_MEMORY_MB", 500, "Megabytes that one step of a dream may hold in activations.")
@@ -50,6 +53,7 @@ LIMITS = (
     RUN_SECONDS,
     QUEUE,
     RUNS_PER_MINUTE,
+    SESSIONS,
     HOURS_KEPT,
     DISK_MEGABYTES,
     TILE_MEGABYTES,

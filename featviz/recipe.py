@@ -91,6 +91,8 @@ class Recipe(BaseModel):
     """The pictures it can do without: name → meaning, in order."""
     picks: ClassVar[tuple[str, ...]] = ()
     """The fields in which `variants` differ, none where there is nothing to choose among."""
+    keeps_alpha: ClassVar[bool] = True
+    """Whether the result is the first picture changed, which keeps its transparency."""
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "picture"
     """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`; numbers are the last
     frame's measures."""

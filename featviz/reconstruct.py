@@ -69,6 +69,7 @@ class ReconstructStyle(Recipe):
     title: ClassVar[str] = "What style keeps"
     room: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"style": "The picture whose style is rebuilt."}
+    keeps_alpha: ClassVar[bool] = False
     picks: ClassVar[tuple[str, ...]] = ("layers",)
 
     layers: int = param(

@@ -115,7 +115,7 @@ def stream(
     network = load(recipe.network_name, where)
     frames = recipe.run(network, **{role: to_tensor(picture, where) for role, picture in opened.items()})
     first = next(iter(opened.values())) if recipe.images else None
-    source = first if recipe.produces == "picture" else None  # A video moves on, its alpha would not.
+    source = first if recipe.produces == "picture" and recipe.keeps_alpha else None  # A video moves on, its alpha would not.
     demand = recipe.demand(network, first and first.size[::-1])
     turn = _claim(where)
     busy = 0.0  # Seconds this run has held the device.

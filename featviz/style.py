@@ -22,11 +22,11 @@ from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
 from featviz.statistics import STATISTICS, TINY, Distance, blend, moments
 from featviz.transforms import Roll
 
-STYLE, SMOOTHNESS = 30.0, 240.0
+STYLE, SMOOTHNESS = 32.0, 240.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
 target, so that these two numbers serve every network, layer and size."""
 
-MEMORY = 3 * tiles.MEMORY
+MEMORY = 2 * tiles.MEMORY
 """Bytes that a tile may hold in activations: more than in a dream, since here all that a layer sees is added around it."""
 
 IMAGES_HELD, BYTES_PER_PIXEL = 30, 12

@@ -16,8 +16,8 @@ from featviz.recipe import Demand, Frame, Frames, Recipe, param
 from featviz.redirect import Redirected
 from featviz.transforms import Wobble
 
-STEP_SIZE = 0.16
-"""Of Adam, on a spectrum."""
+STEP_SIZE, JOURNEY = 0.16, 6.4
+"""Of Adam, on a spectrum: the most in a step, and in all steps together, beyond which colours only get harsher."""
 
 
 class FeatureVisualization(Recipe):
@@ -97,9 +97,10 @@ class FeatureVisualization(Recipe):
 
     def ascend(self, network: Network, spectrum: Spectrum, objective: Objective, generator: torch.Generator) -> Frames:
         """Change the spectrum until the network answers loudly, however the pictures are moved, turned and scaled."""
-        optimiser = torch.optim.Adam([spectrum.waves], lr=STEP_SIZE)
+        step_size = min(STEP_SIZE, JOURNEY / self.steps)
+        optimiser = torch.optim.Adam([spectrum.waves], lr=step_size)
         for step in range(1, self.steps + 1):
-            optimiser.param_groups[0]["lr"] = STEP_SIZE * min(1, 2 - 2 * step / (self.steps + 1))  # Settle in the second half.
+            optimiser.param_groups[0]["lr"] = step_size * min(1, 2 - 2 * step / (self.steps + 1))  # Settle in the second half.
             wobble = Wobble.random(self.robustness, generator)
 
             def climb(wobble: Wobble = wobble) -> tuple[Tensor, Tensor]:

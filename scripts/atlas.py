@@ -1,6 +1,6 @@
 """Make the atlas anew: `make atlas`. What every channel of some layers looks for, many channels at a time.
 
-About ten minutes of one core for all; `python -m scripts.atlas vgg19/relu3_1` makes the sheets of some layers only.
+About seven minutes of one core for all; `python -m scripts.atlas vgg19/relu3_1` makes the sheets of some layers only.
 """
 
 import json
@@ -18,7 +18,6 @@ RECIPES = [
     *(FeatureVisualization(layer=f"efficientnet_lite0/block{i}", size=80, steps=40) for i in (2, 4, 6, 9, 11, 13)),
     FeatureVisualization(layer="vgg19/relu2_1", size=48, steps=32),
     FeatureVisualization(layer="vgg19/relu3_1", size=48, steps=32),
-    FeatureVisualization(layer="vgg19/relu4_1", size=56, steps=32),
 ]
 """A sheet each. A thumbnail is as large as what a unit sees, or as fits; deep layers are left to the smaller network."""
 

@@ -39,7 +39,7 @@ class Tally:
 
 def photo(rng: random.Random) -> bytes:
     """Another one each time."""
-    content, size = BytesIO(), (rng.randrange(64, 200), rng.randrange(64, 200))
+    content, size = BytesIO(), (rng.randrange(100, 190), rng.randrange(100, 190))
     Image.effect_noise(size, rng.randrange(10, 90)).convert("RGB").save(content, rng.choice(["png", "jpeg", "webp"]))
     return content.getvalue()
 
@@ -94,7 +94,8 @@ def ended(answer: Answer, expected: str) -> str:
     if answer.event == "complete":
         return "answered" if expected == "complete" else "!! accepted what is wrong"
     busy = "runs a minute" in answer.sentence or "Queue is full" in answer.sentence
-    if busy or (expected == "error" and answer.sentence.endswith(".") and "our side" not in answer.sentence):
+    sentence = answer.sentence.endswith((".", "?", "…")) and "our side" not in answer.sentence
+    if busy or (expected == "error" and sentence):
         return "asked to wait" if busy else "refused in a sentence"
     return f"!! {answer.event}: {answer.sentence or answer.data}"
 

@@ -163,7 +163,12 @@ def serving(**environment: str) -> Iterator[Server]:
             yield server
         finally:
             process.terminate()
-            if process.wait(timeout=30):
+            try:
+                ended = process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                ended = process.wait()
+            if ended:
                 print(f"The server ended with {process.returncode}:\n{server.log.read_text(encoding='utf-8')}", file=sys.stderr)
 
 

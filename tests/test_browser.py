@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import av
+import gradio as gr
 import pytest
 from PIL import Image
 
@@ -16,7 +17,7 @@ from featviz import examples
 from featviz.recipe import bounds, group
 from featviz.stream import RECIPES
 from featviz.ui import words
-from featviz.ui.controls import label
+from featviz.ui.controls import control, label
 from featviz.ui.looks import FINISHES
 from featviz.ui.page import inner_title
 
@@ -334,8 +335,8 @@ def test_a_copied_link_opens_the_same_tab_with_the_same_settings(visit, name):
     visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visit.tab(name)
     fields = RECIPES[name].model_fields
-    sliders = [field for field in fields if not group(fields[field]) and fields[field].annotation in (int, float)]
-    chosen = {field: bounds(fields[field])[0] for field in sliders}
+    sliders = [field for field in fields if not group(fields[field]) and isinstance(control(field, fields[field]), gr.Slider)]
+    chosen = {field: bounds(fields[field])[1] for field in sliders}
     for field, value in chosen.items():
         visit.set(label(field), value)
     visit.button("Copy link").click()
@@ -452,7 +453,8 @@ def test_from_a_channel_to_its_dream(visit, quick_examples):
     expect(visit.run).to_be_visible()
     expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("EfficientNet-Lite0 · block4")
     visit.button("Advanced").click()
-    expect(visit.page.get_by_label("Channels", exact=True).locator("visible=true")).to_have_value(channel)
+    box = visit.page.locator("label", has_text="Channels of the layer to amplify").locator("visible=true")
+    expect(box.locator("input, textarea")).to_have_value(channel)
     visit.set("Steps", 1)
     visit.set("Size", 96)
     visit.run.click()

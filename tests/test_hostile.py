@@ -276,7 +276,33 @@ def test_addresses_inside_the_server_s_network_are_refused_in_a_sentence(server,
     ],
 )
 def test_a_path_that_was_not_uploaded_is_refused(server, path):
-    assert answered(server, file(path=path))[0] == "error"
+    last, said = answered(server, file(path=path))
+    assert last == "error"
+    assert said.endswith(".")
+    assert "our side" not in said
+    assert "/" not in said
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        3,
+        "hello",
+        [],
+        {},
+        {"path": 5},
+        {"path": None},
+        {"url": "javascript:alert(1)"},
+        {"meta": {"_type": "gradio.FileData"}},
+        file(url="ftp://localhost/a.png"),
+    ],
+    ids=str,
+)
+def test_what_is_no_file_at_all_is_a_sentence(server, image):
+    last, said = answered(server, image)
+    assert last == "error"
+    assert said.endswith(".")
+    assert "our side" not in said
 
 
 # Recipes: every field of every one

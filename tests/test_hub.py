@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -171,27 +172,39 @@ def test_a_file_that_was_damaged_in_the_cache_is_downloaded_again(sha256, loopba
 
 ALONE = """
 import json, sys
-from featviz.hub import HubFile, fetch
-steps, shares = fetch(HubFile(*json.loads(sys.argv[1]))), []
-try:
-    while True:
-        shares.append(next(steps).share)
-except StopIteration as end:
-    print(json.dumps([str(end.value), shares]))
+from featviz.hub import HubFile, drained, fetch
+print(json.dumps(str(drained(fetch(HubFile(*json.loads(sys.argv[1])))))))
 """
 
 
 def test_two_processes_share_a_cache_and_one_download_as_their_environment_says(loopback, tmp_path):
-    loopback.trouble = "slow"
+    loopback.trouble = "held"
     settings = {"HF_ENDPOINT": loopback.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_secret", "HF_HUB_OFFLINE": "0"}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | settings
     command = [sys.executable, "-c", ALONE, json.dumps([FILE.repo, FILE.name, FILE.revision, FILE.sha256])]
     root = Path(__file__).parent.parent
     both = [subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    while sum(entry.startswith("HEAD") for entry in loopback.log) < 4:  # Each asks twice; by now both want it.
+        time.sleep(0.05)
+    loopback.go_on.set()
     results = [json.loads(process.communicate(timeout=60)[0]) for process in both]
-    (path,) = {path for path, _ in results}
+    (path,) = set(results)
     assert Path(path).is_relative_to(tmp_path / "home")
     assert Path(path).read_bytes() == CONTENT
     assert loopback.downloads == 1, loopback.log
     assert loopback.tokens == {"Bearer hf_secret"}
-    assert all(any(0 < share < 1 for share in shares) for _, shares in results)  # The one that waits sees it grow, too.
+
+
+def test_a_download_of_another_process_is_seen_to_grow(tmp_path):
+    part, download = tmp_path / "etag.1234.incomplete", hub._Download(FILE)
+    part.write_bytes(bytes(40))
+    download.total, download._incomplete = 100, lambda: iter([part])
+    assert download.look().share == 0.4
+    part.write_bytes(bytes(70))
+    assert download.look().share == 0.7
+    part.unlink()
+    assert download.look().share == 0.7
+
+
+def test_whoever_waits_is_told_within_15_seconds():
+    assert hub.ANSWER < hub.PATIENCE < 15 - hub.GLANCE

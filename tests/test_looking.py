@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from featviz import examples
 from featviz.answers import ActivationMaps
 from featviz.images import fit, open_picture, to_picture, to_tensor
 from featviz.networks import load
 from featviz.reconstruct import ReconstructContent
-from featviz.stream import excited, gram_picture, look, try_out
+from featviz.stream import excited, gram_picture, look, run, try_out
 
 CAT = examples.FOLDER / "cat.jpg"
 
@@ -49,3 +50,10 @@ def test_trying_out_can_show_what_is_on_its_way():
     assert shown == [(variant.layer, step) for variant in recipe.variants() for step in (1, 2)]
     finished = [(variant.layer, preview.step) for variant, preview in try_out(recipe, image=CAT)]
     assert finished == shown[1::2]
+
+
+def test_a_sheet_of_a_transparent_picture_is_whole():
+    with Image.open(CAT) as cat:
+        half = cat.convert("RGBA").resize((96, 64))
+    half.putalpha(Image.new("L", (96, 64), 0))
+    assert run(ActivationMaps(layer="efficientnet_lite0/block2", count=1, size=96), image=half).mode == "RGB"

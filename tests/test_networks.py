@@ -268,7 +268,7 @@ def test_channels_are_counted():
     assert [load("vgg19").channels(layer) for layer in ("relu1_1", "relu4_4")] == [64, 512]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_beyond_the_border_the_image_goes_on_where_asked(name):
     """An even image has no border then: all that the first layer answers is the same, corners included."""
     network, first = load(name), next(iter(NETWORKS[name].layers))
@@ -280,7 +280,7 @@ def test_beyond_the_border_the_image_goes_on_where_asked(name):
     assert not torch.allclose(plain, continued, atol=1e-1)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_a_layer_sees_as_far_as_it_is_said_to_and_no_further(name):
     network = load(name)
     for layer in NETWORKS[name].style_layers:

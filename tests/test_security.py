@@ -197,7 +197,7 @@ def test_the_limits_reach_the_server(monkeypatch):
     with gr.Blocks(analytics_enabled=False) as demo:
         pass
     look.launch(demo)
-    assert (seen["max_size"], seen["max_file_size"]) == (3, 5_000_000)
+    assert (seen["max_size"], seen["max_file_size"], seen["state_session_capacity"]) == (3, 5_000_000, limits.SESSIONS.default)
     assert (gate.Body, (), {}) in seen["app_kwargs"]["middleware"]
 
 

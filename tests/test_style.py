@@ -47,7 +47,7 @@ def distances(image, judge, style=WAVE, content=CAT):
 
 
 def other(network):
-    return next(name for name in NETWORKS if name != network)
+    return next(name for name in BUNDLED if name != network)
 
 
 @pytest.mark.parametrize("network", BUNDLED)
@@ -282,26 +282,29 @@ def test_steering_towards_smoothness_smooths():
 # Large pictures
 
 
-@pytest.mark.parametrize("network", BUNDLED)
-@pytest.mark.parametrize("size", [(192, 256), (160, 237)])
-def test_tiled_equals_untiled(network, size, monkeypatch):
-    """The loss, its gradient and every measure, in float64 and with a mask; by tiles of 128 pixels and what is around them."""
-    network = load(network)
+SHALLOW = {"style_layers": "relu1_1, relu2_1, relu3_1", "content_layers": "relu3_1"}
+"""In float64 the whole of VGG-19 would take a minute."""
+
+
+@pytest.mark.parametrize(("name", "layers"), [("vgg19", SHALLOW), ("efficientnet_lite0", {})])
+def test_tiled_equals_untiled(name, layers, monkeypatch):
+    """The loss, its gradient and every measure, with a mask and two styles, at a size that no stride divides."""
+    network = load(name)
     network = Network(network.spec, copy.deepcopy(network.trunk).double())
     network._mean, network._std = network._mean.double(), network._std.double()
-    recipe = StyleTransfer(network=next(name for name in NETWORKS if NETWORKS[name] is network.spec))
-    content, image, mask = (resize(one, size).clamp(0, 1).double() for one in (CAT, WAVE, half()[:, :1]))
+    recipe = StyleTransfer(network=name, **layers)
+    content, image, mask = (resize(one, (160, 237)).clamp(0, 1).double() for one in (CAT, WAVE, half()[:, :1]))
 
     def compared(side):
         monkeypatch.setattr(tiles, "largest", lambda bytes_per_pixel, memory=0: side)
         wanted = recipe.wanted(network, content, [WAVE.double(), TERRACE.double()], mask)
-        count = len(list(style.tiling(network, image, network.spec.style_layers)))
+        count = len(list(style.tiling(network, image, recipe.weights(network, "style_layers"))))
         return count, *wanted.compare(image, recipe)
 
     one, measures, loss, gradient = compared(4096)
     many, tiled_measures, tiled_loss, tiled_gradient = compared(128)
     assert one == 1
-    assert many >= 4
+    assert many > 4
     assert tiled_loss.item() == pytest.approx(loss.item(), rel=1e-9)
     assert {name: value.item() for name, value in tiled_measures.items()} == pytest.approx(
         {name: value.item() for name, value in measures.items()}, rel=1e-8

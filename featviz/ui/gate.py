@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import math
 import threading
 import time
@@ -15,6 +16,7 @@ import httpx
 import safehttpx
 from gradio import processing_utils
 from gradio.context import LocalContext
+from gradio.exceptions import InvalidPathError
 
 from featviz import limits
 from featviz.errors import LimitError
@@ -25,6 +27,8 @@ FILES_IN_A_REQUEST = 4
 SECONDS_TO_FETCH = 20
 
 MINUTE = 60.0
+
+logger = logging.getLogger(__name__)
 
 
 class Body:
@@ -68,6 +72,21 @@ class Body:
         headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": 413, "headers": headers})
         return await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})
+
+
+class Blocks(gr.Blocks):
+    """Gradio's, but what was sent and cannot be taken is said in a sentence, and leaves no trace of itself in the log."""
+
+    async def preprocess_data(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super().preprocess_data(*arguments, **options)
+        except gr.Error:
+            raise
+        except InvalidPathError:
+            raise gr.Error("Only files that were uploaded here can be used; upload it first.", print_exception=False) from None
+        except Exception:
+            logger.debug("What was sent does not fit.", exc_info=True)
+            raise gr.Error("What was sent does not fit what this takes; see 'Use via API'.", print_exception=False) from None
 
 
 class PublicOnly(httpx.AsyncBaseTransport):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -61,6 +62,15 @@ class Runs:
 
 
 RUNS = Runs()
+
+
+def gone() -> None:
+    """End the process, if it is leaving. What Python would wait for now are threads in the middle of a step."""
+    if RUNS.leaving:
+        if "GRADIO_TEMP_DIR" in os.environ:
+            sweep(Path(get_upload_folder()), 0, set())
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def attend_signals() -> None:

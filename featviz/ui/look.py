@@ -1,5 +1,6 @@
 """How the app looks and how it is served: one place, for the Space, the command line and the tests."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,10 @@ THEME = gr.themes.Base(
 there; most others, and weight 600, are cut down to a few letters."""
 
 
-def launch(demo: gr.Blocks, **options: Any) -> Any:
-    """Serve the app. `options` go to Gradio's `launch`.
+def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options: Any) -> None:
+    """Serve the app until it is interrupted. `options` go to Gradio's `launch`.
+
+    `then` is called when the page answers. Gradio gives up where that takes more than three seconds, which work beside it can do.
 
     Raises:
         InputError: a limit in the environment is no number.
@@ -50,7 +53,7 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
     limits.check()
     leaving.attend_signals()
     gr.set_static_paths([examples.FOLDER])  # Shown wherever the app is started from; nothing else is read outside the cache.
-    return demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
+    demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
         theme=THEME,
         css_paths=Path(__file__).with_name("page.css"),
         footer_links=["api"],
@@ -59,7 +62,13 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
         enable_monitoring=False,
         show_error=False,
         ssr_mode=False,
+        state_session_capacity=limits.SESSIONS.value,  # Gradio's 10 000 would be as many megabytes, each API call being one.
         max_file_size=limits.MEGABYTES.value * 10**6,
         app_kwargs=gate.closed() | leaving.tidied(demo),
+        prevent_thread_lock=True,
         **options,
     )
+    if then:
+        then()
+    demo.block_thread()
+    leaving.gone()  # Where a signal has ended it.

@@ -77,6 +77,6 @@ def painted(value: Mapping[str, Any] | None) -> Image.Image | None:
 
 def mention_stretching(pictures: Mapping[str, Image.Image]) -> None:
     """A word to whoever sent a mask of another shape than the picture: it is used all the same."""
-    first, mask = next(iter(pictures.values())), pictures.get("mask")
+    first, mask = next(iter(pictures.values()), None), pictures.get("mask")
     if mask and abs(mask.width * first.height / (mask.height * first.width) - 1) > 0.02:
         gr.Info(f"The mask is {mask.width}×{mask.height} and was stretched to the shape of the picture.")

@@ -12,6 +12,7 @@ from featviz.recipe import Recipe
 from featviz.stream import NETWORKS, RECIPES
 from featviz.ui import inside, words
 from featviz.ui.endpoints import publish
+from featviz.ui.gate import Blocks
 from featviz.ui.leaving import SWEPT_EVERY
 from featviz.ui.links import followed
 from featviz.ui.running import BEHIND_THE_PAGE, Engine, Runner, Shot
@@ -39,7 +40,7 @@ def build(
     """
     engine = (engine or Engine()).lent(lend, apart=apart)
     shown, looks = examples.read_all(folder), examples.looks(folder)
-    with gr.Blocks(
+    with Blocks(
         title=f"{words.TITLE} · {words.TAGLINE}",
         analytics_enabled=False,
         delete_cache=(SWEPT_EVERY, limits.HOURS_KEPT.value * 3600),

@@ -227,6 +227,9 @@ class Tab:
     def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image], **steering: Callable[[], Recipe]) -> Iterator[Shot]:
         """A run, as the page keeps it."""
         before = next(iter(pictures.values()), None)
+        if before and not getattr(recipe, "full_size", False):  # It is kept for as long as the result, and shown at its size.
+            before = before.copy()
+            before.thumbnail((recipe.size, recipe.size), Image.Resampling.LANCZOS)
         for preview in self.engine.run(recipe, **pictures, **steering):
             yield Shot(recipe, before, preview)
 
