@@ -19,11 +19,11 @@ from featviz.stream import NETWORKS, RECIPES, Arriving, Estimate, Preview
 from featviz.style import StyleTransfer
 from featviz.ui import inside, running, words
 from featviz.ui.controls import caption, control, named_after, spoken
-from featviz.ui.forecast import free_memory
 from featviz.ui.links import query_of
 from featviz.ui.looks import FINISHES
 from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
+from featviz.ui.memory import free_memory
 from featviz.ui.running import SORRY, Engine, Shot, Turn
 from featviz.ui.tab import Tab
 
