@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
-from torch.utils.flop_counter import FlopCounterMode
 
 from featviz import limits, trunks
 from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
