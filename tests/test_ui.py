@@ -495,7 +495,7 @@ def test_for_programs_the_sheet_is_one_picture_that_fills_up(pictures, monkeypat
         yield from ((variant, preview) for variant in recipe.variants()[:2] for preview in fake(variant, **pictures))
 
     sheet = tab(RECIPES["deepdream"]).sheet
-    monkeypatch.setattr(sheet, "try_out", try_out)
+    monkeypatch.setattr(sheet, "engine", replace(sheet.engine, try_out=try_out))
     first, *_, second = sheet.answers([pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None])
     assert (first.width, second.width) == (200, 200 + GAP + 200)
     assert first.height == second.height == LABEL + 150
