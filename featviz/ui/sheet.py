@@ -106,11 +106,9 @@ class Sheet:
         measured = (words.UNDER[name].format(value) for name, value in preview.measures.items() if name in words.UNDER)
         return " · ".join([differing(variant), *measured])
 
-    def answers(self, sent: Sequence[Any]) -> Iterator[Image.Image | None]:
+    def answers(self, sent: Sequence[Any]) -> Iterator[Image.Image]:
         """For programs: one picture of them all, as it fills up."""
         recipe, pictures = checked(self.recipe, sent)
-        for _ in self.engine.prepare(recipe, **pictures):
-            yield None  # A run can be cancelled wherever it yields.
         for preview in on_one_sheet(recipe, self.engine.try_out(recipe, **pictures)):
             yield preview.picture
 
