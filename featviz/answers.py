@@ -16,7 +16,7 @@ from featviz.recipe import Demand, Frame, Frames, Recipe, param
 
 CLASSIFIERS = tuple(name for name, spec in NETWORKS.items() if spec.classifier)
 
-PATCHES, MOST_LEGIBLE = 4, 24
+PATCHES, LEAST_LEGIBLE = 4, 24
 """How many pieces of the picture are shown for a channel, and their least side in pixels."""
 
 HEAT = torch.tensor([[0.05, 0.0, 0.25], [0.55, 0.05, 0.45], [0.9, 0.25, 0.25], [1.0, 0.65, 0.1], [1.0, 1.0, 0.75]])
@@ -34,7 +34,7 @@ class Answer:
     peaks: Tensor
     """Their answers at the position that answers most, (N,)."""
     patches: list[list[Tensor]]
-    """The pieces of the picture that each of them answers to most, (1, 3, s, s): as large as what a unit sees, or as fits."""
+    """The pieces of the picture that each of them answers to most, (1, 3, s, s): as large as what a unit sees, up to half of it."""
     maps: Tensor
     """Their activation maps as pictures, (N, 3, H, W) in [0, 1]: heat over the faint picture."""
     mean: Tensor
@@ -51,7 +51,7 @@ def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
     activations = network.activations(image, [layer])[layer][0].relu()
     strengths, channels = activations.mean((1, 2)).topk(min(count, len(activations)))
     field = receptive_field(network, layer)
-    side = int(max(MOST_LEGIBLE, min(*field, *image.shape[-2:])))
+    side = int(max(LEAST_LEGIBLE, min(*field, min(image.shape[-2:]) / 2)))
     return Answer(
         channels=channels,
         strengths=strengths,

@@ -50,7 +50,7 @@ def note(recipe: Recipe, pictures: Iterable[str] = (), *, whole: bool | None = N
 
     `pictures` are the roles of those it was made of, e.g. "image" and "mask"; nothing else of them enters. `whole` is whether it is what a run comes to that nobody stops or steers; None where that is not known yet.
     """
-    origin = {"network": recipe.network_name, "weights": NETWORKS[recipe.network_name].weights.sha256}
+    origin = {"network": recipe.network_name, "weights": NETWORKS[recipe.network_name].weights.expected}
     said = {"featviz": __version__, **as_json(recipe), **origin, "pictures": list(pictures)}
     return json.dumps(said if whole is None else {**said, "whole": whole})
 
@@ -121,7 +121,7 @@ def from_json(data: object, recipes: Recipes) -> Restored:
 
 def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
     """What is known to keep a run of this recipe from giving the same picture here."""
-    here, theirs = NETWORKS[recipe.network_name].weights.sha256, data.get("weights")
+    here, theirs = NETWORKS[recipe.network_name].weights.expected, data.get("weights")
     if data.get("featviz", __version__) != __version__:
         yield f"It was made by featviz {short(data['featviz'])}; this is {__version__}, whose results may differ."
     elif here and theirs and theirs != here:

@@ -37,6 +37,11 @@ class Bundled:
     needs_download: ClassVar[bool] = False
 
     @property
+    def expected(self) -> str:
+        """The sha256 that the file has to have."""
+        return self.sha256
+
+    @property
     def source(self) -> str:
         """As people read it."""
         return f"`{self.distribution}`"
@@ -98,6 +103,11 @@ class Hub:
     """The module that the file may do without."""
 
     needs_download: ClassVar[bool] = True
+
+    @property
+    def expected(self) -> str | None:
+        """The sha256 that the file has to have, where that is known: of another revision it is not."""
+        return self._wanted().sha256
 
     @property
     def source(self) -> str:
