@@ -3,6 +3,8 @@
 import spaces  # isort: skip  # First, since it has to see torch being imported.
 
 import argparse
+import contextlib
+import ctypes
 import os
 import tempfile
 import threading
@@ -24,6 +26,8 @@ os.environ.setdefault("GRADIO_TEMP_DIR", files.name)
 demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=lease), apart=LENT)
 
 if __name__ == "__main__":
+    with contextlib.suppress(OSError, AttributeError):  # Another C library than glibc, which keeps a heap for each thread:
+        ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX. Runs come from many threads, and each heap keeps its largest.
     warming = threading.Thread(target=warm_up, args=(args.device,), daemon=True)  # The first click need not load a network.
     if LENT:
         warm_up(args.device)  # There a run is a fork of this process, which had better be idle then, and have the networks.
