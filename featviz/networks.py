@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
-from torch.utils.flop_counter import FlopCounterMode
 
 from featviz import limits, trunks
 from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
@@ -330,6 +329,7 @@ class Network:
         return self._costs[wanted]
 
     def _count(self, layers: frozenset[str]) -> "Cost":
+        from torch.utils.flop_counter import FlopCounterMode  # Here, since it brings Triton along, which takes its time.
 
         side = max(64, 2 * self.spec.smallest)
         image = torch.rand(1, 3, side, side, device=self.device, requires_grad=True)

@@ -91,7 +91,7 @@ def wasserstein_distance(target: Tensor) -> Distance:
 
     def root(squares: Tensor) -> Tensor:
         """√x, with a derivative at 0, where two flat pictures are."""
-        little = (0.01 * least).square()
+        little = (0.001 * least).square()
         return (squares.clamp_min(0) + little).sqrt() - little.sqrt()
 
     def distance(found: Tensor) -> Tensor:

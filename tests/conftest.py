@@ -76,13 +76,13 @@ def hub_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def pytest_terminal_summary(terminalreporter) -> None:
     """What the tests of `make trust` have counted, in one table."""
     totals = {}
-    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
-        for name, value in report.user_properties if report.when == "teardown" else ():
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        for name, value in report.user_properties if getattr(report, "when", "") == "teardown" else ():
             totals[name] = totals.get(name, 0) + value
     if totals:
-        crashed = [report for report in terminalreporter.getreports("failed") if "trust" in report.keywords]
+        wrong = [report for kind in ("failed", "error") for report in terminalreporter.stats.get(kind, ())]
         terminalreporter.section("trust")
-        for name, value in {**totals, "failed": len(crashed)}.items():
+        for name, value in {**totals, "tests that failed": len(wrong)}.items():
             terminalreporter.write_line(f"{value:8}  {name}")
 
 

@@ -26,7 +26,6 @@ from featviz.ui.running import DISK_FULL, SORRY, Engine, attended, polite, sente
 from featviz.ui.tab import Tab
 from featviz.ui.video import VideoTab
 from featviz.video import FORMATS
-from featviz.weights import Bundled
 from scripts.visitor import LONG, QUICK, Server, Visitor, inline, serving
 
 pytestmark = pytest.mark.trust
@@ -130,16 +129,13 @@ def test_the_clock_jumps(monkeypatch):
     assert all(0 <= preview.seconds_left < 600 for preview in shown)
 
 
-def test_weights_that_are_gone_or_changed(tmp_path, monkeypatch):
+def test_weights_that_are_gone_or_changed(tmp_path):
     spec = NETWORKS["efficientnet_lite0"].weights
     (tmp_path / "weights.bin").write_bytes(b"changed")
-    changed = Bundled(spec.distribution, spec.file, spec.sha256)
-    monkeypatch.setattr(Bundled, "_path", lambda self: tmp_path / "weights.bin")
     with pytest.raises(WeightsError, match="has sha256"):
-        changed.load()
-    monkeypatch.undo()
+        spec.load(tmp_path / "weights.bin", {})
     with pytest.raises(WeightsError, match="are not installed"):
-        Bundled("no-such-package", "weights.bin", "").load()
+        list(replace(spec, distribution="no-such-package").fetch())
 
 
 # The disk

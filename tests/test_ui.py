@@ -19,11 +19,11 @@ from featviz.stream import NETWORKS, RECIPES, Arriving, Estimate, Preview
 from featviz.style import StyleTransfer
 from featviz.ui import inside, running, words
 from featviz.ui.controls import caption, control, named_after, spoken
-from featviz.ui.forecast import free_memory
 from featviz.ui.links import query_of
 from featviz.ui.looks import FINISHES
 from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
+from featviz.ui.memory import free_memory
 from featviz.ui.running import SORRY, Engine, Shot, Turn
 from featviz.ui.tab import Tab
 
@@ -495,7 +495,7 @@ def test_for_programs_the_sheet_is_one_picture_that_fills_up(pictures, monkeypat
         yield from ((variant, preview) for variant in recipe.variants()[:2] for preview in fake(variant, **pictures))
 
     sheet = tab(RECIPES["deepdream"]).sheet
-    monkeypatch.setattr(sheet, "try_out", try_out)
+    monkeypatch.setattr(sheet, "engine", replace(sheet.engine, try_out=try_out))
     first, *_, second = sheet.answers([pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None])
     assert (first.width, second.width) == (200, 200 + GAP + 200)
     assert first.height == second.height == LABEL + 150

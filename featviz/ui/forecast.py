@@ -3,10 +3,8 @@
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,6 +15,7 @@ from featviz.errors import FeatvizError, ImageError
 from featviz.images import open_header
 from featviz.recipe import Recipe, bounds, increment
 from featviz.stream import Estimate, duration, gigabytes
+from featviz.ui.memory import free_memory
 from featviz.ui.running import BEHIND_THE_PAGE, file_of
 
 logger = logging.getLogger(__name__)
@@ -102,15 +101,3 @@ def largest(recipe: Recipe, possible: Callable[[Recipe], bool]) -> int | None:
     change = {"full_size": False} if hasattr(recipe, "full_size") else {}
     count = bisect_right(sizes, False, key=lambda size: not possible(recipe.model_copy(update=change | {"size": size})))
     return sizes[count - 1] if count else None
-
-
-def free_memory() -> float:
-    """Bytes that this process may still take: what the machine has left, or the container, whichever is less."""
-    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-    if not meminfo.exists():
-        return float("inf")  # Not Linux: nothing to go by, so nobody is held back.
-    lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-    free = float(lines["MemAvailable"].split()[0]) * 1024
-    with suppress(OSError, ValueError):  # No container, or one without a limit ("max").
-        free = min(free, float((group / "memory.max").read_text()) - float((group / "memory.current").read_text()))
-    return free

@@ -30,6 +30,7 @@ from featviz.stream import (
     excited,
     gram_picture,
     look,
+    memory,
     open_pictures,
     prepare,
     stream,
@@ -37,6 +38,7 @@ from featviz.stream import (
 )
 from featviz.ui.gate import RATE, visitor
 from featviz.ui.leaving import RUNS
+from featviz.ui.memory import MEMORY
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""
@@ -90,6 +92,18 @@ def polite(run: Runner) -> Runner:
     return polite_run
 
 
+def within_memory(run: Runner) -> Runner:
+    """`run`, begun only if there is memory for it beside those under way."""
+
+    @wraps(run)
+    def run_within_memory(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
+        first = next((pictures[role] for role in recipe.images if role in pictures), None)
+        with sentences(), MEMORY.promised(memory(recipe, first and first.size)):
+            yield from run(recipe, **pictures)
+
+    return run_within_memory
+
+
 def attended(run: Runner) -> Runner:
     """`run`, told when the server leaves. Outside of what is lent, since a signal arrives in this process."""
 
@@ -138,7 +152,8 @@ class Engine:
 
     def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
         """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
-        runs = {name: attended(lend(polite(getattr(self, name)))) for name in ("run", "try_out")}
+        begun = (lambda run: run) if apart else within_memory
+        runs = {name: attended(begun(lend(polite(getattr(self, name))))) for name in ("run", "try_out")}
         looks = {name: self._ready_for(lend(polite_look(getattr(self, name)))) for name in ("look", "excited", "gram_picture")}
         return replace(self, **runs, **looks, prepare=polite(self.prepare), within_reach=not apart)
 

@@ -109,7 +109,7 @@ class Sheet:
     def answers(self, sent: Sequence[Any]) -> Iterator[Image.Image]:
         """For programs: one picture of them all, as it fills up."""
         recipe, pictures = checked(self.recipe, sent)
-        for preview in on_one_sheet(recipe, self.try_out(recipe, **pictures)):
+        for preview in on_one_sheet(recipe, self.engine.try_out(recipe, **pictures)):
             yield preview.picture
 
     def stopped(self, turn: Turn) -> dict:
