@@ -112,7 +112,7 @@ class ActivationMaps(Recipe):
     """Show where a layer's channels answer to a picture: the activation maps of those that answer most."""
 
     name: ClassVar[str] = "activation_maps"
-    title: ClassVar[str] = "What a layer answers"
+    title: ClassVar[str] = "Layers"
     room: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"image": "The picture to look at."}
     keeps_alpha: ClassVar[bool] = False
@@ -156,7 +156,7 @@ class Classify(Recipe):
     """Name what is in a picture: the five classes of ImageNet that a network finds most likely."""
 
     name: ClassVar[str] = "classify"
-    title: ClassVar[str] = "What it is"
+    title: ClassVar[str] = "Names"
     room: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"image": "The picture to name."}
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "numbers"

@@ -28,7 +28,7 @@ class ReconstructContent(Recipe):
     """Rebuild a picture from noise out of one layer's activations alone: what the layer has kept of it (Gatys et al., 2016)."""
 
     name: ClassVar[str] = "reconstruct_content"
-    title: ClassVar[str] = "What content keeps"
+    title: ClassVar[str] = "Content"
     room: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"image": "The picture to rebuild."}
     picks: ClassVar[tuple[str, ...]] = ("layer",)
@@ -66,7 +66,7 @@ class ReconstructStyle(Recipe):
     """Rebuild a style from noise out of the correlations between feature maps alone: texture without arrangement (Gatys et al., 2016)."""
 
     name: ClassVar[str] = "reconstruct_style"
-    title: ClassVar[str] = "What style keeps"
+    title: ClassVar[str] = "Texture"
     room: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"style": "The picture whose style is rebuilt."}
     keeps_alpha: ClassVar[bool] = False

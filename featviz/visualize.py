@@ -24,7 +24,7 @@ class FeatureVisualization(Recipe):
     """Show what a channel of a trained network looks for, as a picture made from noise (Olah et al., 2017)."""
 
     name: ClassVar[str] = "feature_visualization"
-    title: ClassVar[str] = "What a channel looks for"
+    title: ClassVar[str] = "Channels"
     room: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {}
 
