@@ -58,7 +58,7 @@ def test_a_sample_made_anew_is_the_thumbnail(layer, channel):
     others = [grey(sheet.thumbnail(other)) for other in range(len(sheet.peaks)) if other != channel]
     alike = np.corrcoef(made.ravel(), kept.ravel())[0, 1]
     assert alike > 0.6
-    assert alike > 2 * max(np.corrcoef(made.ravel(), other.ravel())[0, 1] for other in others)
+    assert alike > 1.25 * max(np.corrcoef(made.ravel(), other.ravel())[0, 1] for other in others)
     with torch.no_grad():
         peak = load(network).activations(frame.image, [name])[name][0, channel].max().item()
     assert peak == pytest.approx(sheet.peaks[channel], rel=0.15)
