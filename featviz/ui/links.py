@@ -31,7 +31,7 @@ class CopyLink:
     def __init__(self):
         self.button = gr.Button("Copy link", size="sm", elem_classes="quiet")
         self.query = gr.Textbox(label="Query", visible="hidden")
-        self.line = gr.HTML(elem_classes="forecast")
+        self.line = gr.HTML(elem_classes=["forecast", "copied"])
 
     def events(self, recipe: type[Recipe], controls: Mapping[str, gr.components.Component]) -> None:
         """`controls`: the recipe's, by the names of their fields. The line stands until one of them changes."""
