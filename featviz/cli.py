@@ -110,6 +110,9 @@ def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Reci
     if looks := _looks(recipe):
         meaning = f"A look to start from; options beside it go first. One of: {', '.join(looks)}."
         command.add_argument("--look", metavar="NAME", help=_escaped(meaning))
+    if examples.finishable(recipe):
+        meaning = f"How finely to work it out; options beside it go first. One of: {', '.join(_finishes())}."
+        command.add_argument("--finish", metavar="NAME", help=_escaped(meaning))
 
 
 def _make(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
@@ -179,12 +182,16 @@ def _rerun(arguments: dict[str, Any]) -> int:
 
 
 def _settings(recipe: type[Recipe], arguments: dict[str, Any]) -> Recipe:
-    """The recipe that was typed, on top of a look where one was named."""
+    """The recipe that was typed, on top of a look and a finish where those were named."""
     base, looks = _read(recipe, arguments["recipe"]).changed if "recipe" in arguments else {}, _looks(recipe)
     if name := arguments.get("look"):
         if name not in looks:
             raise InputError(f"There is no look '{name}'; {nearest(name, list(looks))}")
         base = base | looks[name].changed
+    if name := arguments.get("finish"):
+        if name not in _finishes():
+            raise InputError(f"There is no finish '{name}'; {nearest(name, list(_finishes()))}")
+        base = base | _finishes()[name].of(recipe(**base))
     return recipe(**base | {name: arguments[name] for name in recipe.model_fields if name in arguments})
 
 
@@ -204,6 +211,10 @@ def _read(recipe: type[Recipe], file: str) -> Recipe:
 
 def _looks(recipe: type[Recipe]) -> dict[str, Recipe]:
     return {look.name: look.recipe for look in examples.looks() if type(look.recipe) is recipe}
+
+
+def _finishes() -> dict[str, examples.Finish]:
+    return {title.lower(): finish for title, finish in examples.FINISHES.items()}
 
 
 def _given(recipe: type[Recipe], arguments: dict[str, Any]) -> dict[str, str]:

@@ -1,11 +1,11 @@
-"""The examples beside the package: pictures with the recipes that suit them, as data."""
+"""Where to start from: pictures with the recipes that suit them, looks, and how finely a recipe is worked out."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from featviz.recipe import Recipe
+from featviz.recipe import Recipe, bounds
 from featviz.stream import RECIPES
 
 FOLDER = Path(__file__).parent.parent / "examples"
@@ -34,6 +34,24 @@ class Look:
         return self.thumbnail.stem.partition("_")[2]
 
 
+@dataclass(frozen=True)
+class Finish:
+    """How finely a recipe is worked out: its longest side, where that is not its own, and its steps times so much."""
+
+    title: str
+    size: int | None = None
+    steps: float = 1
+
+    def of(self, recipe: Recipe) -> dict[str, int]:
+        """The fields it sets."""
+        low, high = bounds(type(recipe).model_fields["steps"])
+        return {"size": self.size or recipe.size, "steps": int(min(max(round(recipe.steps * self.steps), low), high))}
+
+
+FINISHES = {finish.title: finish for finish in (Finish("Draft", 256), Finish("Standard"), Finish("Fine", 768, 1.5))}
+STANDARD = "Standard"
+
+
 def read(path: Path) -> Example:
     """An example out of its JSON: {"title", "recipe": name, "pictures": {role: file}, "fields": {name: value}}."""
     data = json.loads(path.read_text(encoding="utf-8"))
@@ -55,3 +73,9 @@ def read_all(folder: Path = FOLDER) -> list[Example]:
 def looks(folder: Path = FOLDER) -> list[Look]:
     """Every look in the subfolder `looks`, in the order of their file names."""
     return [read_look(path) for path in sorted((folder / "looks").glob("*.json"))]
+
+
+def finishable(recipe: type[Recipe]) -> bool:
+    """Whether a recipe can be worked out coarsely or finely: it has steps, and every size there is."""
+    _, most = bounds(recipe.model_fields["size"])
+    return "steps" in recipe.model_fields and all((finish.size or 0) <= most for finish in FINISHES.values())

@@ -184,7 +184,9 @@ def test_a_file_without_a_recipe_is_answered_in_a_sentence(client, photo):
 
 def test_every_look_is_told(client):
     told = client.predict(api_name="/looks")
+    fine = client.predict("Fine", api_name="/looks")
     assert told == [{"name": look.name, "title": look.title, **as_json(look.recipe)} for look in examples.looks()]
+    assert {look["fields"]["size"] for look in fine} == {768}
 
 
 def test_an_estimate_grows_with_the_work(client, recipe):

@@ -18,7 +18,6 @@ from featviz.recipe import bounds, group
 from featviz.stream import RECIPES
 from featviz.ui import words
 from featviz.ui.controls import control, label
-from featviz.ui.looks import FINISHES
 from featviz.ui.page import inner_title
 
 try:
@@ -230,7 +229,9 @@ def test_a_look_and_a_finish_set_the_fields(visit, quick_examples):
     expect(visit.page.get_by_label("number input for Steps").locator("visible=true")).to_have_value(str(look.recipe.steps))
     expect(visit.button(look.title)).to_have_class(re.compile("chosen"))
     visit.page.get_by_label("Draft").locator("visible=true").check()
-    expect(visit.page.get_by_label("number input for Size").locator("visible=true")).to_have_value(str(FINISHES["Draft"].size))
+    expect(visit.page.get_by_label("number input for Size").locator("visible=true")).to_have_value(
+        str(examples.FINISHES["Draft"].size)
+    )
 
 
 def test_an_estimate_appears_and_offers_what_fits(visit, quick_examples):

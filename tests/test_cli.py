@@ -78,7 +78,7 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = re.sub(r"\n {24}", " ", capsys.readouterr().out)  # Argparse gives a long option a line of its own.
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device", "estimate", "look", "recipe", "shard", "sheet"} == {
+    assert lines.keys() - {"device", "estimate", "finish", "look", "recipe", "shard", "sheet"} == {
         name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)
     }
     assert all(meaning in lines[role] for role, meaning in recipe.extras.items())
@@ -406,6 +406,17 @@ def test_a_look_is_where_to_start_and_what_is_typed_goes_first(monkeypatch):
     assert seen == [look.recipe.model_copy(update={"steps": 3})]
 
 
+def test_a_finish_is_worked_out_from_the_look_and_what_is_typed_goes_first(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (preview(step) for step in [9]))
+    look = next(look for look in examples.looks() if look.name == "eyes").recipe
+    assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--finish", "fine"]) == 0
+    assert cli.main(["deepdream", "image.png", "out.png", "--finish", "draft", "--size", "128"]) == 0
+    fine = look.model_copy(update=examples.FINISHES["Fine"].of(look))
+    assert seen == [fine, RECIPES["deepdream"](size=128)]
+    assert (fine.size, fine.steps) == (768, round(look.steps * 1.5))
+
+
 def test_help_shows_every_look(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "9999")
     with pytest.raises(SystemExit, match="0"):
@@ -475,6 +486,7 @@ def test_a_rerun_says_what_cannot_be_as_it_was(capsys, monkeypatch):
         ("rerun made.png image.png made.png", "The output 'made.png' is the picture itself; choose another name."),
         ("rerun made.png image.png out.mp4", "The output 'out.mp4' has no extension that can be written; "),
         ("deepdream image.png out.png --look eye", "There is no look 'eye'; did you mean 'eyes'?"),
+        ("deepdream image.png out.png --finish fin", "There is no finish 'fin'; did you mean 'fine'?"),
     ],
 )
 @pytest.mark.usefixtures("no_work")

@@ -9,7 +9,7 @@ from test_networks import tiny
 from torch import nn
 from torch.nn import functional
 
-from featviz.networks import LOGITS, NETWORKS, Network, load
+from featviz.networks import BUNDLED, LOGITS, NETWORKS, Network, load
 from featviz.receptive import receptive_field
 
 
@@ -41,7 +41,7 @@ def support(network: Network, layer: str, side: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("name", "depth", "side"), [(name, depth, side) for name in NETWORKS for depth, side in ((1, 64), (4, 96))]
+    ("name", "depth", "side"), [(name, depth, side) for name in BUNDLED for depth, side in ((1, 64), (4, 96))]
 )
 def test_the_field_of_a_layer_is_what_has_a_gradient(name, depth, side):
     network = load(name)
@@ -74,8 +74,8 @@ def test_where_paths_meet_the_farthest_sight_counts_whatever_makes_them():
 
 
 def test_a_classifier_sees_the_whole_picture():
-    for name, spec in NETWORKS.items():
-        if spec.classifier:
+    for name in BUNDLED:
+        if NETWORKS[name].classifier:
             assert receptive_field(load(name), LOGITS) == (math.inf, math.inf)
 
 

@@ -20,7 +20,6 @@ from featviz.style import StyleTransfer
 from featviz.ui import inside, running, words
 from featviz.ui.controls import caption, control, named_after, spoken
 from featviz.ui.links import query_of
-from featviz.ui.looks import FINISHES
 from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
 from featviz.ui.memory import free_memory
@@ -320,11 +319,11 @@ def test_a_look_sets_every_field_and_is_the_only_one_marked():
 @pytest.mark.parametrize(("finish", "size", "steps"), [("Draft", 256, 10), ("Standard", 320, 10), ("Fine", 768, 15)])
 def test_a_finish_is_relative_to_the_look(finish, size, steps):
     recipe = RECIPES["deepdream"](size=320, steps=10)
-    assert FINISHES[finish].of(recipe) == {"size": size, "steps": steps}
+    assert examples.FINISHES[finish].of(recipe) == {"size": size, "steps": steps}
 
 
 def test_a_finish_stays_within_what_a_field_accepts():
-    assert FINISHES["Fine"].of(RECIPES["deepdream"](steps=100))["steps"] == 100
+    assert examples.FINISHES["Fine"].of(RECIPES["deepdream"](steps=100))["steps"] == 100
 
 
 def forecast(page: Tab, picture: dict | None, **fields) -> tuple[str, int | None]:

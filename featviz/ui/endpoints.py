@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 
 from featviz import provenance
-from featviz.errors import InputError
-from featviz.examples import Look
+from featviz.errors import InputError, nearest, short
+from featviz.examples import FINISHES, STANDARD, Look
 from featviz.images import SMALLEST_SIDE
 from featviz.stream import RECIPES
 from featviz.ui.forecast import Estimator
@@ -17,13 +17,23 @@ from featviz.ui.running import file_of, sentences
 def publish(looks: list[Look], estimator: Estimator) -> None:
     """The endpoints, which are MCP tools as well: the functions' names, annotations and docstrings are what is published."""
 
-    def looks_() -> list[dict]:
+    def looks_(finish: str = STANDARD) -> list[dict]:
         """Named looks to start from, each a recipe to call with its fields.
+
+        Args:
+            finish: How finely they are worked out: 'Draft', 'Standard' or 'Fine'.
 
         Returns:
             For each look its name and title, and its recipe: {"name", "title", "recipe", "fields"}.
         """
-        return [{"name": look.name, "title": look.title, **provenance.as_json(look.recipe)} for look in looks]
+        with sentences():
+            if finish not in FINISHES:
+                raise InputError(f"There is no finish '{short(finish)}'; {nearest(finish, list(FINISHES))}")
+        finished = (look.recipe.model_copy(update=FINISHES[finish].of(look.recipe)) for look in looks)
+        return [
+            {"name": look.name, "title": look.title, **provenance.as_json(recipe)}
+            for look, recipe in zip(looks, finished, strict=True)
+        ]
 
     def estimate(recipe: str, fields: dict, width: int = 0, height: int = 0) -> dict:
         """What a run would take on this machine, without running it.

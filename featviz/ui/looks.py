@@ -2,34 +2,15 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 from PIL import Image, ImageOps
 
-from featviz.examples import Example, Look
-from featviz.recipe import Recipe, bounds
+from featviz.examples import FINISHES, STANDARD, Example, Look, finishable
+from featviz.recipe import Recipe
 from featviz.ui.running import BEHIND_THE_PAGE
-
-
-@dataclass(frozen=True)
-class Finish:
-    """How finely a recipe is worked out: its longest side, where that is not its own, and its steps times so much."""
-
-    title: str
-    size: int | None = None
-    steps: float = 1
-
-    def of(self, recipe: Recipe) -> dict[str, int]:
-        """The fields it sets."""
-        low, high = bounds(type(recipe).model_fields["steps"])
-        return {"size": self.size or recipe.size, "steps": int(min(max(round(recipe.steps * self.steps), low), high))}
-
-
-FINISHES = {finish.title: finish for finish in (Finish("Draft", 256), Finish("Standard"), Finish("Fine", 768, 1.5))}
-STANDARD = "Standard"
 
 
 class Looks:
@@ -72,12 +53,6 @@ class Looks:
     def replaced(self, recipe: Recipe) -> dict:
         """No look, but a recipe of another origin."""
         return {button: _mark(False) for button in self.buttons} | {self.base: recipe, self.finish: STANDARD}
-
-
-def finishable(recipe: type[Recipe]) -> bool:
-    """Whether a recipe can be worked out coarsely or finely: it has steps, and every size there is."""
-    _, most = bounds(recipe.model_fields["size"])
-    return "steps" in recipe.model_fields and all((finish.size or 0) <= most for finish in FINISHES.values())
 
 
 def _mark(chosen: bool) -> dict:
