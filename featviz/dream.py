@@ -144,7 +144,7 @@ class DeepDream(Recipe):
             InputError: a picture is too small for the network, the mask selects nothing, or a channel does not exist.
         """
         generator = torch.Generator().manual_seed(self.seed)
-        shape, allowance = SHAPERS[self.gradient], tiles.Allowance()
+        allowance = tiles.Allowance()
         longest, octaves = self.sizes(network, image.shape[-2:])
         target = fitted_size(image.shape[-2:], longest)
         image = fit(image, max(octaves[-1]), network.spec.smallest)
@@ -160,13 +160,7 @@ class DeepDream(Recipe):
             dream = self.confine(dream.clamp(0, 1), base, here)
             regions = self.regions(network, dream, guide, here)
             for step in range(1, self.steps + 1):
-                value, change = 0.0, torch.zeros_like(dream)
-                for objective, where in regions:
-                    shifted = partial(self.shifted_ascent, network, objective, dream, generator)
-                    answer, gradient = allowance.fit(shifted, network.cost(objective.layers).bytes)
-                    value = value + answer
-                    change += where * shape(luminance(gradient) if self.keep_colours else gradient, step / self.steps)
-                dream = (dream + self.strength / 255 * change).clamp(0, 1)
+                value, dream = self.stepped(network, regions, dream, step / self.steps, generator, allowance)
                 yield Frame(
                     step=octave * self.steps + step,
                     steps=len(octaves) * self.steps,
@@ -178,6 +172,24 @@ class DeepDream(Recipe):
                     else self.confine(resize(dream, target).clamp(0, 1), resize(image, target), mask),
                 )
             dreamt = dream - base
+
+    def stepped(
+        self,
+        network: Network,
+        regions: Regions,
+        dream: Tensor,
+        progress: float,
+        generator: torch.Generator,
+        allowance: tiles.Allowance,
+    ) -> tuple[Tensor, Tensor]:
+        """What the objectives say of the dream, (), and the dream a step further. Nothing else is held between steps."""
+        value, change, shape = 0.0, torch.zeros_like(dream), SHAPERS[self.gradient]
+        for objective, where in regions:
+            shifted = partial(self.shifted_ascent, network, objective, dream, generator)
+            answer, gradient = allowance.fit(shifted, network.cost(objective.layers).bytes)
+            value = value + answer
+            change.addcmul_(where, shape(luminance(gradient) if self.keep_colours else gradient, progress))
+        return value, torch.add(dream, change, alpha=self.strength / 255).clamp_(0, 1)
 
     def shifted_ascent(
         self, network: Network, objective: Objective, image: Tensor, generator: torch.Generator, side: int

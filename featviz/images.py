@@ -254,7 +254,7 @@ def to_tensor(picture: Image.Image, device: torch.device | str = "cpu") -> Tenso
 
 def to_picture(image: Tensor) -> Image.Image:
     """(1, 3, H, W) in [0, 1], rounded to 8 bits. Waits for the device."""
-    pixels = image[0].detach().clamp(0, 1).mul(255).round().to(torch.uint8)
+    pixels = image[0].detach().clamp(0, 1).mul_(255).round_().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 

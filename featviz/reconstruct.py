@@ -76,7 +76,7 @@ class ReconstructStyle(Recipe):
         4, "How many layers take part, one at each resolution, from the first on: more keep larger structures.", ge=1, le=5
     )
     size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
-    steps: int = param(16, "Steps of the optimiser, of five iterations each: more come closer and take longer.", ge=1, le=200)
+    steps: int = param(20, "Steps of the optimiser, of five iterations each: more come closer and take longer.", ge=1, le=200)
     network: Literal[tuple(NETWORKS)] = param("vgg19", "Network whose correlations are used.", group="How")
     seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
 
