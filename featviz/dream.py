@@ -183,13 +183,14 @@ class DeepDream(Recipe):
         allowance: tiles.Allowance,
     ) -> tuple[Tensor, Tensor]:
         """What the objectives say of the dream, (), and the dream a step further. Nothing else is held between steps."""
-        value, change, shape = 0.0, torch.zeros_like(dream), SHAPERS[self.gradient]
+        value, further, shape = 0.0, dream, SHAPERS[self.gradient]
         for objective, where in regions:
             shifted = partial(self.shifted_ascent, network, objective, dream, generator)
             answer, gradient = allowance.fit(shifted, network.cost(objective.layers).bytes)
             value = value + answer
-            change.addcmul_(where, shape(luminance(gradient) if self.keep_colours else gradient, progress))
-        return value, torch.add(dream, change, alpha=self.strength / 255).clamp_(0, 1)
+            shaped = shape(luminance(gradient) if self.keep_colours else gradient, progress)
+            further = torch.addcmul(further, where, shaped, value=self.strength / 255)
+        return value, further.clamp_(0, 1)
 
     def shifted_ascent(
         self, network: Network, objective: Objective, image: Tensor, generator: torch.Generator, side: int

@@ -92,7 +92,7 @@ class ReconstructStyle(Recipe):
     def variants(self) -> list[Recipe]:
         """The same with one layer, with two, and so on; more layers take more steps to agree."""
         most = range(1, len(scales(self.network)) + 1)
-        return [self.model_copy(update={"layers": layers, "steps": 4 + 4 * layers}) for layers in most]
+        return [self.model_copy(update={"layers": layers, "steps": 4 + 5 * layers}) for layers in most]
 
     def run(self, network: Network, *, style: Tensor) -> Frames:
         """Yields a frame after each step, with the measure `nearer`: how many times smaller than that of the noise the
