@@ -1,8 +1,11 @@
 """Make the contact sheets of docs/ anew: what the code makes of a picture, side by side and labelled."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from featviz import DeepDream, ReconstructContent, ReconstructStyle, examples, run
+from PIL import Image, ImageOps
+
+from featviz import DeepDream, ReconstructContent, ReconstructStyle, StyleTransfer, examples, run
 from featviz.gradients import SHAPERS
 from featviz.images import contact_sheet
 from featviz.networks import BUNDLED, NETWORKS, split
@@ -13,7 +16,29 @@ DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = [examples.FOLDER / name for name in ("mountain.jpg", "cat.jpg")]
 
 
+def row(pictures: Sequence[Image.Image], width: int, gap: int = 6) -> Image.Image:
+    """Pictures side by side, equally wide and as high as the first."""
+    each = (width - gap * (len(pictures) - 1)) // len(pictures)
+    height = round(each * pictures[0].height / pictures[0].width)
+    result = Image.new("RGB", (width, height), "white")
+    for i, picture in enumerate(pictures):
+        result.paste(ImageOps.fit(picture.convert("RGB"), (each, height), Image.Resampling.LANCZOS), (i * (each + gap), 0))
+    return result
+
+
+def front() -> Image.Image:
+    """What both effects make of a picture with their default settings."""
+    castle, cat, wave = (Image.open(examples.FOLDER / name) for name in ("mountain.jpg", "cat.jpg", "great_wave.jpg"))
+    rows = [row([castle, run(DeepDream(), image=castle)], 1200)]
+    rows += [row([cat, wave, run(StyleTransfer(), content=cat, style=wave)], 1200)]
+    result = Image.new("RGB", (1200, sum(one.height for one in rows) + 6), "white")
+    result.paste(rows[0], (0, 0))
+    result.paste(rows[1], (0, rows[0].height + 6))
+    return result
+
+
 def main() -> None:
+    front().save(DOCS / "readme.jpg", quality=88)
     gradients = [
         (f"gradient: {name}", run(DeepDream(layer="efficientnet_lite0/block9", gradient=name, steps=10), image=PICTURES[0]))
         for name in SHAPERS
