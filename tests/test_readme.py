@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from snippets import ROOT, run, snippets
 
+from featviz import examples
 from featviz.networks import BUNDLED, NETWORKS
 from featviz.stream import RECIPES
 from scripts import readme
@@ -105,7 +106,7 @@ def test_the_command_line_runs_as_typed(tmp_path):
     dreams = [f"dreams/{path.stem}.png" for path in sorted((ROOT / "examples").glob("*.jpg"))]
     assert written == ["dream.jpg", "painted.png", "journey.mp4", "castle.png", *dreams]
     assert estimate.startswith("About ")
-    assert longest_side(tmp_path / "dream.jpg") == 128
+    assert longest_side(tmp_path / "dream.jpg") == examples.FINISHES["Draft"].size
     assert longest_side(tmp_path / "painted.png") == 128
 
 
