@@ -177,7 +177,11 @@ class Tab:
         if self.painting:
             self.painting.events()
         if self.sheet:
-            paint = {"fn": self.masks, "inputs": editors, "outputs": self.extras} | at_once
+            paint = {
+                "fn": lambda *painted_on: self.masks(*painted_on) or None,
+                "inputs": editors,
+                "outputs": self.extras,
+            } | at_once
             self.sheet.events(self.pictures, self.named, self.extras, paint)
 
     def _passed_on(self) -> None:
