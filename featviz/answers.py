@@ -103,8 +103,9 @@ def coloured(shares: Tensor) -> Tensor:
 
 def correlations(activations: Tensor) -> Tensor:
     """The Gram matrix of activations (1, C, h, w) as a picture (1, 3, C, C): cosines between maps, 0 dark and 1 bright."""
-    lengths = gram(activations).diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
-    cosines = gram(activations) / (lengths.unsqueeze(1) * lengths.unsqueeze(2))
+    products = gram(activations)
+    lengths = products.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
+    cosines = products / (lengths.unsqueeze(1) * lengths.unsqueeze(2))
     return coloured(cosines.clamp(0, 1).unsqueeze(1))
 
 

@@ -12,7 +12,7 @@ from featviz import tiles
 from featviz.errors import FieldError, nearest
 from featviz.gradients import SHAPERS, luminance, soften
 from featviz.images import fit, fitted_size, resize
-from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, check_channels, class_index, split
+from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, check_channels, check_knows, class_index, split
 from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
 from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
@@ -110,9 +110,7 @@ class DeepDream(Recipe):
             raise FieldError("All layers weigh 0; at least one needs another weight.")
         if self.outside and split(self.outside)[0] != network:
             raise FieldError(f"outside is '{self.outside}'; expected a layer of the same network, {spec.title}.")
-        if self.class_name and spec.classifier is None:
-            classifiers = " or ".join(other.title for other in NETWORKS.values() if other.classifier)
-            raise FieldError(f"{spec.title} knows no class '{self.class_name}'; choose a layer of {classifiers}.")
+        check_knows(network, self.class_name)
         return self
 
     def variants(self, size: int = 144) -> list[Recipe]:

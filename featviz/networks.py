@@ -541,6 +541,13 @@ def class_index(name: str) -> int:
     return names.index(name.lower())
 
 
+def check_knows(network: str, class_name: str) -> None:
+    """Raises FieldError for a class, where one is named, that is asked of a network without a classifier."""
+    if class_name and NETWORKS[network].classifier is None:
+        classifiers = " or ".join(spec.title for spec in NETWORKS.values() if spec.classifier)
+        raise FieldError(f"{NETWORKS[network].title} knows no class '{class_name}'; choose a layer of {classifiers}.")
+
+
 def check_channels(network: Network, layer: str, channels: Iterable[int]) -> None:
     """Raises FieldError for a channel that the layer does not have."""
     count = network.channels(layer)

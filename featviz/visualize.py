@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz import tiles
-from featviz.errors import FieldError
-from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, check_channels, class_index, split
+from featviz.networks import ADDRESSES, LOGITS, Network, check_channels, check_knows, class_index, split
 from featviz.objectives import Activations, Objective, channels, diversity, neurons, objective
 from featviz.parameterization import Spectrum
 from featviz.recipe import Demand, Frame, Frames, Recipe, param
@@ -59,10 +58,7 @@ class FeatureVisualization(Recipe):
 
     @model_validator(mode="after")
     def _check_together(self) -> "FeatureVisualization":
-        spec = NETWORKS[self.network_name]
-        if self.class_name and spec.classifier is None:
-            classifiers = " or ".join(other.title for other in NETWORKS.values() if other.classifier)
-            raise FieldError(f"{spec.title} knows no class '{self.class_name}'; choose a layer of {classifiers}.")
+        check_knows(self.network_name, self.class_name)
         return self
 
     @property
