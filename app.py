@@ -11,7 +11,8 @@ import threading
 from typing import get_args
 
 from featviz import ui
-from featviz.stream import LENT, Device, lease, warm_up
+from featviz.machine import Device, lease, warm_up
+from featviz.network import LENT
 
 parser = argparse.ArgumentParser(description="featviz in the browser, with an API and an MCP server.")
 parser.add_argument("--host", help="address to listen on; 0.0.0.0 lets others in (default: 127.0.0.1)")

@@ -20,7 +20,7 @@ IMPORT = "import time; import {before}; start = time.perf_counter(); import {aft
 
 LOAD = """
 import time
-from featviz.networks import load
+from featviz.loading import load
 start = time.perf_counter()
 load("{name}")
 print(time.perf_counter() - start)

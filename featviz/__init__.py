@@ -4,9 +4,11 @@ from featviz.answers import ActivationMaps, Classify
 from featviz.dream import DeepDream
 from featviz.errors import FeatvizError
 from featviz.images import save
+from featviz.looking import look
 from featviz.networks import NETWORKS
+from featviz.recipes import RECIPES, recipe_of
 from featviz.reconstruct import ReconstructContent, ReconstructStyle
-from featviz.stream import RECIPES, Preview, film, look, prepare, recipe_of, run, stream
+from featviz.stream import Preview, film, prepare, run, stream
 from featviz.style import StyleTransfer
 from featviz.version import __version__
 from featviz.visualize import FeatureVisualization

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from featviz import tiles
 from featviz.images import contact_sheet, fit, fitted_size, resize, to_picture, to_tensor
-from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, class_names, split
+from featviz.network import Network
+from featviz.networks import ADDRESSES, LOGITS, NETWORKS, class_names, split
 from featviz.objectives import gram
-from featviz.receptive import receptive_field
 from featviz.recipe import Demand, Frame, Frames, Recipe, param
 
 CLASSIFIERS = tuple(name for name, spec in NETWORKS.items() if spec.classifier)
@@ -50,7 +50,7 @@ def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
     """The `count` channels of a layer that answer most to an image (1, 3, H, W) in [0, 1]. Raises as `activations` does."""
     activations = network.activations(image, [layer])[layer][0].relu()
     strengths, channels = activations.mean((1, 2)).topk(min(count, len(activations)))
-    field = receptive_field(network, layer)
+    field = network.sight(layer).field
     side = int(max(LEAST_LEGIBLE, min(*field, min(image.shape[-2:]) / 2)))
     return Answer(
         channels=channels,

@@ -13,8 +13,10 @@ from pathlib import Path
 from featviz import provenance
 from featviz.errors import FeatvizError, InputError
 from featviz.images import Picture, save
+from featviz.machine import Device
 from featviz.recipe import Recipe
-from featviz.stream import RECIPES, Device, run
+from featviz.recipes import RECIPES
+from featviz.stream import run
 from featviz.video import count_frames, frames
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")

@@ -15,22 +15,13 @@ from tqdm import tqdm
 
 from featviz import __version__, batch, examples, provenance
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
+from featviz.hub import Arriving
 from featviz.images import FORMATS as PICTURE_FORMATS
 from featviz.images import open_picture, save
+from featviz.machine import Device, estimate
 from featviz.recipe import Recipe, choices
-from featviz.stream import (
-    RECIPES,
-    Arriving,
-    Device,
-    Preview,
-    estimate,
-    on_one_sheet,
-    open_pictures,
-    prepare,
-    record,
-    stream,
-    try_out,
-)
+from featviz.recipes import RECIPES
+from featviz.stream import Preview, on_one_sheet, open_pictures, prepare, record, stream, try_out
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
 

@@ -12,7 +12,8 @@ from featviz import tiles
 from featviz.errors import FieldError, nearest
 from featviz.gradients import SHAPERS, luminance, soften
 from featviz.images import fit, fitted_size, resize
-from featviz.networks import ADDRESSES, LOGITS, NETWORKS, Network, check_channels, check_knows, class_index, split
+from featviz.network import Network
+from featviz.networks import ADDRESSES, LOGITS, NETWORKS, check_knows, class_index, split
 from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
 from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
@@ -241,7 +242,7 @@ class DeepDream(Recipe):
         else:
             first, *others = weights
             channels = parse_channels(self.channels)
-            check_channels(network, first, channels)
+            network.check_channels(first, channels)
             norms = norms_of(network, image, weights) if others else {first: 1.0}
             terms = [weights[first] / norms[first] * energy(first, channels)]
             terms += [weights[layer] / norms[layer] * energy(layer) for layer in others]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featviz.recipe import Recipe, bounds
-from featviz.stream import RECIPES
+from featviz.recipes import RECIPES
 
 FOLDER = Path(__file__).parent.parent / "examples"
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-if TYPE_CHECKING:
-    from featviz.networks import Network
-
 aten = torch.ops.aten
 
-WINDOWS: Mapping[Callable, Callable[..., Sequence[Sequence[int]]]] = {
-    aten.convolution.default: lambda image, weight, bias, stride, padding, dilation, *_: (weight.shape[2:], stride, dilation),
-    aten.max_pool2d_with_indices.default: lambda image, kernel, stride=(), padding=(0,), dilation=(1,), *_: (
-        kernel, stride or kernel, dilation,
+Window = tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]
+"""Its sides, the steps it is moved by, how far it starts before the first position, and the steps within it."""
+
+WINDOWS: Mapping[Callable, Callable[..., Window]] = {
+    aten.convolution.default: lambda image, weight, bias, stride, padding, dilation, *_: (
+        weight.shape[2:], stride, padding, dilation,
     ),
-    aten.avg_pool2d.default: lambda image, kernel, stride=(), *_: (kernel, stride or kernel, (1,)),
+    aten.max_pool2d_with_indices.default: lambda image, kernel, stride=(), padding=(0,), dilation=(1,), *_: (
+        kernel, stride or kernel, padding, dilation,
+    ),
+    aten.avg_pool2d.default: lambda image, kernel, stride=(), padding=(0,), *_: (kernel, stride or kernel, padding, (1,)),
+    aten.constant_pad_nd.default: lambda image, sides, *_: ((1,), (1,), (sides[2], sides[0]), (1,)),  # Left, right, top, bottom.
 }  # fmt: skip
-"""The operations that look at a window of positions → its sides, the steps it is moved by, and the gaps in it."""
+"""The operations that look at a window of positions, and how."""
 
 EVERYWHERE = {aten._adaptive_avg_pool2d.default, aten.mean.dim}
 """Those that look at all positions at once."""
@@ -33,32 +36,50 @@ EVERYWHERE = {aten._adaptive_avg_pool2d.default, aten.mean.dim}
 class Sight:
     """What a unit sees of the picture, in pixels, as (height, width)."""
 
-    field: tuple[float, float] = (1, 1)
-    """How far its sight reaches, all in all."""
+    first: tuple[float, float] = (0, 0)
+    """Where the sight of the first unit begins: before the picture, where there is padding."""
+    last: tuple[float, float] = (0, 0)
+    """Where it ends."""
     apart: tuple[int, int] = (1, 1)
     """How far its neighbour's sight is shifted."""
 
-    def through(self, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Sight:
-        """What a window of such units sees: f + (k - 1) · d · j, and steps of s · j (Araujo et al., Distill, 2019, eq. 2)."""
-        sides = zip(self.field, self.apart, *(_both(of) for of in (window, stride, dilation)), strict=True)
-        fields, steps = zip(*((f + (k - 1) * d * j, s * j) for f, j, k, s, d in sides), strict=True)
-        return Sight(fields, steps)
+    @property
+    def field(self) -> tuple[float, float]:
+        """How far a unit sees, all in all: its receptive field, `inf` where it is the whole picture."""
+        height, width = (last - first + 1 for first, last in zip(self.first, self.last, strict=True))
+        return height, width
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one unit to the next."""
+        return max(self.apart)
+
+    @property
+    def reach(self) -> float:
+        """Pixels from the i-th multiple of the stride that the i-th unit sees at most.
+
+        With a stride to spare: some networks pad sides that do not divide by their stride in another way.
+        """
+        return max(*self.last, *(-first for first in self.first)) + self.stride
+
+    def through(self, *window: Sequence[int]) -> Sight:
+        """What a window of such units sees (Araujo et al., Distill, 2019, eqs. 2 to 4)."""
+        sides = zip(self.first, self.last, self.apart, *map(_both, window), strict=True)
+        firsts, lasts, steps = zip(
+            *((first - p * j, last + ((k - 1) * d - p) * j, s * j) for first, last, j, k, s, p, d in sides), strict=True
+        )
+        return Sight(firsts, lasts, steps)
 
 
-def receptive_field(network: Network, layer: str) -> tuple[float, float]:
-    """(height, width) in pixels of what a unit of the layer can see, `inf` where it is the whole picture.
+def sight(function: Callable[[Tensor], Tensor], image: Tensor) -> Sight:
+    """What a unit of `function`'s answer (B, C, h, w) to an image (B, 3, H, W) sees of it.
 
-    Reckoned from the operations that the network makes of a small image, whatever its modules are; where paths meet, as in
-    a residual block, the farthest sight counts.
-
-    Raises:
-        FieldError: the network has no such layer.
+    Reckoned from the operations that are made of the image, whatever modules make them; where paths meet, as in a residual
+    block, the farthest sight counts.
     """
-    side = network.spec.smallest
-    image = torch.zeros(1, 3, side, side, device=network.device)
     with torch.no_grad(), _Follow(image) as follow:
-        answer = network.activations(image, [layer])[layer]
-    return follow.sights[id(answer)][0].field
+        answer = function(image)
+    return follow.sights[id(answer)][0]
 
 
 class _Follow(TorchDispatchMode):
@@ -75,12 +96,14 @@ class _Follow(TorchDispatchMode):
         met = [self.sights[id(tensor)][0] for tensor in _tensors(args) if id(tensor) in self.sights]
         if met:
             widest = Sight(
-                *(tuple(map(max, zip(*sides, strict=True))) for sides in zip(*((s.field, s.apart) for s in met), strict=True))
+                tuple(map(min, zip(*(one.first for one in met), strict=True))),
+                tuple(map(max, zip(*(one.last for one in met), strict=True))),
+                tuple(map(max, zip(*(one.apart for one in met), strict=True))),
             )
             if func in WINDOWS:
                 widest = widest.through(*WINDOWS[func](*args))
             if func in EVERYWHERE:
-                widest = Sight((math.inf, math.inf), widest.apart)
+                widest = Sight((-math.inf,) * 2, (math.inf,) * 2, widest.apart)
             self.sights |= {id(result): (widest, result) for result in _tensors([results])}
         return results
 

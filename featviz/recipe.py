@@ -18,7 +18,7 @@ from featviz.errors import FieldError, nearest, short
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from featviz.networks import Network
+    from featviz.network import Network
 
 
 def param(default: Any, meaning: str, *, group: str = "", step: float | None = None, live: bool = False, **bounds: float) -> Any:

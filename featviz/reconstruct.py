@@ -9,7 +9,9 @@ from torch import Tensor
 
 from featviz import tiles
 from featviz.images import fit, fitted_size
-from featviz.networks import ADDRESSES, NETWORKS, Network, scales, split
+from featviz.loading import scales
+from featviz.network import Network
+from featviz.networks import ADDRESSES, NETWORKS, split
 from featviz.objectives import Activations, Objective, content_distance, gram, style_distance
 from featviz.parameterization import Spectrum
 from featviz.recipe import Demand, Frame, Frames, Recipe, param

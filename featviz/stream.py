@@ -1,61 +1,27 @@
-"""Where a recipe meets a machine: device, lock, pacing. Tensors below this file, pictures above it."""
+"""Runs: a recipe's frames become previews, paced by time, and pictures, videos and sheets. Tensors below, pictures above."""
 
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from featviz import provenance
-from featviz.answers import ActivationMaps, Classify, correlations
-from featviz.dream import DeepDream
-from featviz.errors import DivergedError, InputError, LimitError, nearest
-from featviz.images import NOTE, Picture, contact_sheet, fit, open_picture, to_picture, to_tensor, with_alpha
-from featviz.networks import BUNDLED, LENT, NETWORKS, Arriving, Network, is_here, load, loading, sketch, split
+from featviz.errors import DivergedError, InputError, LimitError
+from featviz.hub import Arriving
+from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
+from featviz.loading import load, loading
+from featviz.machine import Device, claim, home, learn, resolve
+from featviz.networks import BUNDLED
 from featviz.recipe import Frame, Recipe, differing, live
-from featviz.reconstruct import ReconstructContent, ReconstructStyle
-from featviz.style import StyleTransfer
-from featviz.turns import Claim, Turns
 from featviz.video import Video
-from featviz.visualize import FeatureVisualization
-from featviz.zoom import DreamZoom
-
-EVERY = (
-    DeepDream,
-    DreamZoom,
-    StyleTransfer,
-    ActivationMaps,
-    Classify,
-    FeatureVisualization,
-    ReconstructContent,
-    ReconstructStyle,
-)
-"""In the order of the page."""
-
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in EVERY}
-
-Device = Literal["auto", "cpu", "cuda"]
 
 LEAST_MEASURED = 0.1
 """Share of a run's work from which on it tells the speed of this machine."""
-
-_turns: dict[torch.device, Turns] = {}
-"""One step at a time on each device."""
-
-LENT_SPEED = 5e12
-"""Floating point operations a second that a lent GPU is trusted with; it is faster."""
-
-LEASE, TO_BEGIN = (20, 120), 15
-"""The least and the most seconds that such a GPU is asked for, and those before the first step."""
-
-_speeds: dict[tuple[torch.device, str], float] = {}
-"""Floating point operations a second that a network has reached on a device, corrected by every run."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +83,7 @@ def stream(
     first = next(iter(opened.values())) if recipe.images else None
     source = first if recipe.produces == "picture" and recipe.keeps_alpha else None  # A video moves on, its alpha would not.
     demand = recipe.demand(network, first and first.size[::-1])
-    turn = _claim(where)
+    turn = claim(where)
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
     steered = None  # A generator's first step takes nothing.
@@ -138,7 +104,7 @@ def stream(
                     preview = _read(frame, busy, start, source)
                 busy += time.monotonic() - start
             if frame.work >= LEAST_MEASURED and frame.steps > 1:  # One look alone says little.
-                _speeds[where, recipe.network_name] = demand.flops * frame.work / busy
+                learn(where, recipe.network_name, demand.flops * frame.work, busy)
             as_asked = as_asked and steered in (None, recipe)
             if shown:
                 preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=as_asked and preview.done)
@@ -165,7 +131,7 @@ def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> 
     """
     if recipe.network_name not in BUNDLED:
         open_pictures(recipe, pictures)
-        yield from loading(recipe.network_name, _home(device))
+        yield from loading(recipe.network_name, home(device))
 
 
 def _steered(recipe: Recipe, wanted: Recipe) -> Recipe:
@@ -187,15 +153,6 @@ def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Imag
     for preview in stream(recipe, device=device, every=float("inf"), **pictures):
         pass
     return preview.picture
-
-
-def recipe_of(file: Picture) -> Recipe:
-    """The recipe in a picture or a video that featviz made. Run on the same pictures, it makes the same again.
-
-    Raises:
-        InputError: there is no such file, or no recipe in it.
-    """
-    return provenance.read(file, RECIPES).recipe
 
 
 def film(
@@ -264,193 +221,6 @@ def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Ite
             picture=picture,
             kept=False,
         )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A channel and what it answers to a picture."""
-
-    layer: str
-    """Its address, e.g. `vgg19/relu3_1`."""
-    channel: int
-    strength: float
-    picture: Image.Image | None = None
-    """Its activation map: heat over the faint picture."""
-    patches: tuple[Image.Image, ...] = ()
-    """The pieces of the picture that it answers to most."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a layer answers to a picture."""
-
-    layer: str
-    cells: tuple[Cell, ...]
-    """The channels that answer most, the strongest first; the strength is the mean over positions, positive part."""
-    mean: float
-    """The same, mean over all channels."""
-    shape: tuple[int, int, int]
-    """(channels, height, width) of the layer for this picture."""
-    field: tuple[float, float]
-    """(height, width) in pixels of what each unit sees; `inf` where it is the whole picture."""
-
-
-def look(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> Look:
-    """The activation maps that `recipe` draws on one sheet, each by itself. Raises what `stream` raises."""
-    network, tensor = _ready(recipe, device, image)
-    with _claim(network.device):
-        found = recipe.look(network, tensor)
-        numbers = zip(found.channels.tolist(), found.strengths.tolist(), found.maps.split(1), found.patches, strict=True)
-        cells = tuple(
-            Cell(recipe.layer, channel, strength, to_picture(map_), tuple(map(to_picture, patches)))
-            for channel, strength, map_, patches in numbers
-        )
-        return Look(recipe.layer, cells, found.mean.item(), found.shape, found.field)
-
-
-def excited(
-    recipe: ActivationMaps, peaks: Mapping[str, Sequence[float]], *, device: Device = "auto", image: Picture
-) -> tuple[Cell, ...]:
-    """The channels of the whole network that a picture excites most, at most three of a layer.
-
-    `peaks` says for some layers, by address, what each channel answers where it is answered for most: the atlas knows. The
-    strength is a share of that: 1 is as much as by the picture that was made for it. Raises what `stream` raises.
-    """
-    network, tensor = _ready(recipe, device, image)
-    own = {split(address)[1]: torch.tensor(most) for address, most in peaks.items() if split(address)[0] == recipe.network_name}
-    with _claim(network.device), torch.no_grad():
-        answers = network.activations(fit(tensor, recipe.size, network.spec.smallest), own)
-        cells = []
-        for layer, most in own.items():
-            shares = answers[layer][0].amax((1, 2)).cpu() / most.clamp_min(1e-6)
-            best = shares.where(most > 0, 0).topk(min(3, len(most)))
-            numbers = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            cells += [Cell(f"{recipe.network_name}/{layer}", channel, share) for channel, share in numbers]
-    return tuple(sorted(cells, key=lambda cell: -cell.strength)[: recipe.count])
-
-
-def gram_picture(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> Image.Image:
-    """The Gram matrix of a layer as a picture, a pixel for each pair of channels: hot where two answer at the same places.
-
-    Entries are divided by the lengths of both maps, so they are cosines: 1 on the diagonal. Raises what `stream` raises.
-    """
-    network, tensor = _ready(recipe, device, image)
-    with _claim(network.device), torch.no_grad():
-        layer = split(recipe.layer)[1]
-        return to_picture(correlations(network.activations(fit(tensor, recipe.size, network.spec.smallest), [layer])[layer]))
-
-
-def _ready(recipe: ActivationMaps, device: Device, image: Picture) -> tuple[Network, Tensor]:
-    opened = open_picture(image, "image")
-    where = resolve(device)
-    return load(recipe.network_name, where), to_tensor(opened, where)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run is going to take on this machine."""
-
-    seconds: float
-    bytes: float
-    """Of memory, beside what is in use already."""
-    download: bool = False
-    """Whether the network's weights have to be downloaded first; seconds do not count it."""
-
-    def __str__(self) -> str:
-        first = ", once the network has been downloaded" if self.download else ""
-        return f"About {duration(self.seconds)} and {gigabytes(self.bytes)} on this machine{first}."
-
-
-def duration(seconds: float) -> str:
-    """As people say it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.0f} h"
-
-
-def gigabytes(number: float) -> str:
-    """Of as many bytes."""
-    return f"{max(number / 1e9, 0.1):.1f} GB"
-
-
-def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:
-    """What a run on a first picture of (width, height) takes: counted work at the speed that runs have had here so far."""
-    name, where = recipe.network_name, resolve(device)
-    demand = recipe.demand(sketch(name, where), size and size[::-1])
-    return Estimate(demand.flops / _speed(where, name), demand.bytes, not is_here(name))
-
-
-def memory(recipe: Recipe, size: tuple[int, int] | None = None) -> float:
-    """Bytes that a run on a first picture of (width, height) takes at its peak, beside what is in use already."""
-    return recipe.demand(sketch(recipe.network_name), size and size[::-1]).bytes
-
-
-def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
-    """The seconds for which a run or a look asks for a GPU that is lent: the fewer, the sooner its turn."""
-    first = next((pictures[role] for role in recipe.images if role in pictures), None)
-    least, most = LEASE
-    return round(min(max(least, TO_BEGIN + estimate(recipe, first and first.size).seconds), most))
-
-
-def warm_up(device: Device = "auto") -> None:
-    """Load every bundled network ahead of the first run and measure its speed, so that nobody waits for it."""
-    where = _home(device)
-    for name in BUNDLED:  # All of them first: what cannot be measured is at least loaded.
-        load(name, where)
-    for name in () if LENT else BUNDLED:
-        _measure(name, where)
-
-
-def _home(device: Device) -> torch.device:
-    """Where networks stay between two runs."""
-    return torch.device("cpu") if LENT else resolve(device)
-
-
-def _speed(where: torch.device, name: str) -> float:
-    """Of a network on a device, in floating point operations a second."""
-    if (where, name) not in _speeds:
-        if LENT and where.type == "cuda":
-            return LENT_SPEED
-        if name not in BUNDLED:  # Not downloaded for the sake of an estimate; its first run will tell.
-            return _speed(where, BUNDLED[0])
-        _measure(name, where)
-    return _speeds[where, name]
-
-
-def _measure(name: str, where: torch.device) -> None:
-    """The speed of a network on a small image. The first pass prepares the kernels and is not counted."""
-    spec = NETWORKS[name]
-    recipe = DeepDream(layer=f"{name}/{list(spec.layers)[-1]}", octaves=1, steps=3, size=192)
-    network, image = load(name, where), torch.rand(1, 3, 192, 192, device=where)
-    with _claim(where):
-        frames = recipe.run(network, image=image)
-        next(frames).loss.item()
-        start = time.monotonic()
-        next(frames)
-        next(frames).loss.item()
-        seconds = time.monotonic() - start
-    _speeds[where, name] = recipe.demand(network, (192, 192)).flops * 2 / 3 / seconds
-
-
-def resolve(device: Device) -> torch.device:
-    """The device of that name; "auto" is a CUDA card where there is one, else the CPU.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    if device not in get_args(Device):
-        raise InputError(f"There is no device '{device}'; {nearest(device, get_args(Device))}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("There is no CUDA device here; 'cpu' and 'auto' work.")
-    return torch.device(device)
-
-
-def _claim(where: torch.device) -> Claim:
-    """What a run takes its turns on a device by."""
-    return _turns.setdefault(where, Turns()).claim()
 
 
 def _read(frame: Frame, busy: float, start: float, source: Image.Image | None) -> Preview:

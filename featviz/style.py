@@ -1,8 +1,7 @@
 """Style transfer: the content of one picture in the style of another."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from typing import ClassVar, Literal
 
@@ -15,8 +14,10 @@ from featviz import tiles
 from featviz.errors import FieldError, InputError, nearest
 from featviz.gradients import luminance, soften
 from featviz.images import fit, fitted_size, match_colours, mirrored, resize
-from featviz.networks import INPUT, NETWORKS, Network
+from featviz.network import Network
+from featviz.networks import INPUT, NETWORKS
 from featviz.objectives import total_variation
+from featviz.optimisers import OPTIMISERS, resized
 from featviz.parameterization import Average, pyramid
 from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
 from featviz.statistics import STATISTICS, TINY, Distance, blend, moments
@@ -37,15 +38,6 @@ FALL = 1.35
 
 FEWER = 0.7
 """Steps of a scale, as a share of those of the next smaller one: what is large is settled by then."""
-
-STEP_SIZE = 0.05
-"""Of Adam, at the start of each scale: about how far a pixel moves in a step, of a range of 1."""
-
-FIRST_STEP = 0.005
-"""Of L-BFGS, before it has learnt how far to go: the mean change of a pixel, of a range of 1."""
-
-HISTORY = 10
-"""Steps that L-BFGS remembers."""
 
 BLACK = 2 / 255
 """What is darker everywhere is black: relative to it any other picture is infinitely far away."""
@@ -255,7 +247,7 @@ class StyleTransfer(Recipe):
         """
         own = {"style_layers": network.spec.style_layers, "content_layers": (network.spec.content_layer,)}[name]
         chosen = {layer: weight for layer, weight in parse_weights(getattr(self, name)).items() if weight}
-        chosen = chosen or {layer: network.stride(layer) ** -FALL for layer in own}
+        chosen = chosen or {layer: network.sight(layer).stride ** -FALL for layer in own}
         return {layer: weight / sum(chosen.values()) for layer, weight in chosen.items()}
 
     def sized(self, style: Tensor, longest: int, smallest: int = 1) -> Tensor:
@@ -425,52 +417,3 @@ def pooled(mask: Tensor, stride: int) -> Tensor:
 def noise(like: Tensor, generator: torch.Generator) -> Tensor:
     """An image of the same size, grey but for faint noise."""
     return (0.5 + 0.1 * torch.randn(like.shape, generator=generator).to(like)).clamp(0, 1)
-
-
-def resized(moments: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
-    """Adam's state for an image of another size; `step` is kept, so that its start-up bias is not corrected twice."""
-    return {
-        name: resize(value, size).relu() if name == "exp_avg_sq" else resize(value, size) if value.ndim else value
-        for name, value in moments.items()
-        if name in ("step", "exp_avg", "exp_avg_sq")
-    }
-
-
-def first_step(gradient: Tensor, loss: Tensor) -> float:
-    """The learning rate of L-BFGS as long as it knows nothing but the gradient.
-
-    For a mean change of `FIRST_STEP`, or less where a straight line down would have reached 0 by then.
-    """
-    size = gradient.abs().sum().clamp_min(TINY)
-    step = torch.minimum(FIRST_STEP * gradient.numel() / size, loss / gradient.square().sum().clamp_min(TINY))
-    return (step * size.clamp_min(1)).item()  # torch divides by `size` where that is more than 1.
-
-
-@dataclass(frozen=True)
-class Optimiser:
-    """A way for the image to move."""
-
-    make: Callable[[list[Tensor]], torch.optim.Optimizer]
-    rate: Callable[[float, Tensor, Tensor, bool], float]
-    """Progress through a scale in (0, 1], the image with its gradient, the loss, whether it is the first step → learning rate."""
-    averaged: float
-    """Decay of the average of iterates that is shown; 0 shows the iterates themselves."""
-    jitter: int
-    """Random shift of each step, in pixels, which keeps grain from settling in."""
-
-
-OPTIMISERS = {
-    # Differs from Crowson: the image is kept in [0, 1] here, too, with which it gets further in as many steps.
-    "lbfgs": Optimiser(
-        make=partial(torch.optim.LBFGS, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0),
-        rate=lambda progress, image, loss, first: first_step(image.grad, loss) if first else 1.0,
-        averaged=0.0,
-        jitter=0,  # It would take shifts for curvature.
-    ),
-    "adam": Optimiser(
-        make=partial(torch.optim.Adam, betas=(0.9, 0.99)),
-        rate=lambda progress, image, loss, first: STEP_SIZE * (1 - 0.8 * progress),  # Settle before the next scale.
-        averaged=0.9,
-        jitter=4,
-    ),
-}

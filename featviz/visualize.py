@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz import tiles
-from featviz.networks import ADDRESSES, LOGITS, Network, check_channels, check_knows, class_index, split
+from featviz.network import Network
+from featviz.networks import ADDRESSES, LOGITS, check_knows, class_index, split
 from featviz.objectives import Activations, Objective, channels, diversity, neurons, objective
 from featviz.parameterization import Spectrum
 from featviz.recipe import Demand, Frame, Frames, Recipe, param
@@ -78,7 +79,7 @@ class FeatureVisualization(Recipe):
             InputError: the size is smaller than the network can see.
         """
         layer, channel = self.place
-        check_channels(network, layer, [channel])
+        network.check_channels(layer, [channel])
         generator = torch.Generator().manual_seed(self.seed)
         noise = Spectrum.noise((self.size, self.size), generator, network.device, batch=self.pictures)
         yield from self.ascend(network, noise, self.objective(layer, [channel] * self.pictures), generator)

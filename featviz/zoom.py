@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from featviz.dream import DeepDream
-from featviz.networks import ADDRESSES, Network
+from featviz.network import Network
+from featviz.networks import ADDRESSES
 from featviz.recipe import Demand, Frames, param
 from featviz.transforms import Zoom
 

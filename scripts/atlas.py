@@ -11,7 +11,8 @@ from PIL import Image
 
 from featviz.atlas import COLUMNS, FOLDER
 from featviz.images import to_picture
-from featviz.networks import load, split
+from featviz.loading import load
+from featviz.networks import split
 from featviz.visualize import FeatureVisualization
 
 RECIPES = [

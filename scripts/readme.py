@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from featviz.limits import LIMITS
 from featviz.networks import NETWORKS
 from featviz.recipe import Recipe, choices
-from featviz.stream import RECIPES
+from featviz.recipes import RECIPES
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from test_networks import tiny
+from test_network import tiny
 
 from featviz import examples
 from featviz.answers import HEAT, ActivationMaps, Classify, answer, coloured, correlations, heat, patches
 from featviz.images import fit, open_picture, to_tensor
-from featviz.networks import load
-from featviz.receptive import receptive_field
+from featviz.loading import load
 
 CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
 
@@ -25,7 +24,7 @@ def test_the_channels_that_answer_most_come_first_with_their_own_numbers():
     assert found.peaks.tolist() == pytest.approx([activations[channel].max().item() for channel in expected])
     assert found.mean.item() == pytest.approx(sum(means.values()) / 5)
     assert found.shape == (5, *activations.shape[1:])
-    assert found.field == receptive_field(network, "relu2")
+    assert found.field == network.sight("relu2").field
 
 
 def test_more_channels_than_there_are_is_all_of_them():

@@ -21,7 +21,7 @@ import app
 from featviz import examples, recipe_of, run
 from featviz.provenance import as_json
 from featviz.recipe import bounds, choices
-from featviz.stream import RECIPES
+from featviz.recipes import RECIPES
 
 SMALL = {
     "deepdream": {"size": 96, "steps": 2, "octaves": 2},

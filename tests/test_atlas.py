@@ -9,7 +9,8 @@ from PIL import Image
 
 from featviz import atlas
 from featviz.images import to_picture
-from featviz.networks import load, split
+from featviz.loading import load
+from featviz.networks import split
 from featviz.visualize import FeatureVisualization
 
 SHEETS = atlas.sheets()

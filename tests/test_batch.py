@@ -12,7 +12,7 @@ from featviz import batch, cli, recipe_of, run, save
 from featviz.batch import Shard, make_all
 from featviz.dream import DeepDream
 from featviz.errors import ImageError, InputError
-from featviz.stream import RECIPES
+from featviz.recipes import RECIPES
 from featviz.style import StyleTransfer
 from featviz.video import Video, count_frames, frames
 from featviz.zoom import DreamZoom

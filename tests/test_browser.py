@@ -15,7 +15,7 @@ from PIL import Image
 import featviz as api
 from featviz import examples
 from featviz.recipe import bounds, group
-from featviz.stream import RECIPES
+from featviz.recipes import RECIPES
 from featviz.ui import words
 from featviz.ui.controls import control, label
 from featviz.ui.page import inner_title

@@ -15,9 +15,11 @@ from PIL import Image
 
 from featviz import __version__, cli, examples
 from featviz.errors import DivergedError, WeightsError
+from featviz.hub import Arriving
 from featviz.images import GAP, LABEL, NOTE, save
 from featviz.recipe import Recipe, bounds, choices
-from featviz.stream import RECIPES, Arriving, Preview
+from featviz.recipes import RECIPES
+from featviz.stream import Preview
 
 SMALL = 64
 

@@ -14,7 +14,7 @@ from PIL import Image
 from snippets import ROOT, run, snippets
 
 from featviz import examples, recipe_of
-from featviz.stream import RECIPES
+from featviz.recipes import RECIPES
 
 DOCUMENT = "docs/clients.md"
 NODE = ROOT / "tests" / "node"

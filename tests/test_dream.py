@@ -11,7 +11,9 @@ from featviz.dream import DeepDream, ascent
 from featviz.errors import FieldError, ImageError, InputError
 from featviz.gradients import soften
 from featviz.images import fit, open_picture, resize, to_tensor
-from featviz.networks import NETWORKS, Network, class_names, load
+from featviz.loading import load
+from featviz.network import Network
+from featviz.networks import NETWORKS, class_names
 from featviz.objectives import energy
 from featviz.tiles import grid
 from featviz.transforms import Roll

@@ -17,9 +17,13 @@ from PIL import Image
 
 from featviz import limits
 from featviz.errors import DivergedError, FeatvizError, LimitError, WeightsError
-from featviz.networks import NETWORKS, Network, load
+from featviz.loading import load
+from featviz.machine import _turns, resolve
+from featviz.network import Network
+from featviz.networks import NETWORKS
 from featviz.recipe import Recipe
-from featviz.stream import RECIPES, _turns, film, resolve, run, stream
+from featviz.recipes import RECIPES
+from featviz.stream import film, run, stream
 from featviz.ui import running
 from featviz.ui.leaving import RESTARTING, Runs, sweep
 from featviz.ui.running import DISK_FULL, SORRY, Engine, attended, polite, sentences

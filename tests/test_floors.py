@@ -12,14 +12,17 @@ PACKAGE = ROOT / "featviz"
 
 RESTS_ON = {
     ("limits", "errors"),
-    *(("networks", below) for below in ("weights", "hub", "trunks", "efficientnet_lite")),
+    *(("loading", below) for below in ("network", "networks", "hub")),
+    *(("network", below) for below in ("networks", "receptive")),
+    *(("networks", below) for below in ("weights", "trunks", "efficientnet_lite")),
     ("weights", "hub"),
     ("efficientnet_lite", "trunks"),
+    ("optimisers", "images"),
     ("video", "images"),
 }
 """The only imports within a floor. Recipes never import each other."""
 
-TORCH = {1, 3, 4, 5}
+TORCH = {1, 3, 4, 5, 6}
 """The floors where tensors are; above them there are pictures, and errors and fields need neither."""
 
 FILES = sorted([*PACKAGE.rglob("*.py"), ROOT / "app.py"])

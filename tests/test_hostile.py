@@ -22,7 +22,7 @@ from featviz import cli, limits
 from featviz.errors import FeatvizError, FieldError, ImageError
 from featviz.images import open_picture
 from featviz.recipe import bounds, choices
-from featviz.stream import RECIPES
+from featviz.recipes import RECIPES
 from scripts.visitor import QUICK, Visitor, file, inline
 
 pytestmark = pytest.mark.trust

@@ -1,7 +1,6 @@
 """The networks of the Hub: files as their repositories keep them, with random weights, compared with torchvision's own models."""
 
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,11 +11,13 @@ import torch
 from loopback_hub import LoopbackHub, as_file, torchvision_model
 from torch import nn
 
-from featviz import networks
+from featviz import loading, machine
 from featviz.dream import DeepDream
 from featviz.errors import FieldError, ImageError, WeightsError
-from featviz.networks import BUNDLED, LOGITS, NETWORKS, load, sketch
-from featviz.stream import estimate, prepare, warm_up
+from featviz.loading import load, sketch
+from featviz.machine import estimate, warm_up
+from featviz.networks import BUNDLED, LOGITS, NETWORKS
+from featviz.stream import prepare
 
 ROWS = [name for name in NETWORKS if name not in BUNDLED]
 
@@ -93,7 +94,7 @@ def test_a_row_answers_as_torchvision_s_own_model_does_with_the_same_weights(nam
     for layer in list(network.spec.layers)[:3]:  # As recorded, and not overwritten by what comes after.
         assert torch.equal(network.activations(IMAGE, [layer])[layer], ours[layer])
 
-    networks._loaded.clear()
+    loading._loaded.clear()
     hub_on_loopback.log.clear()
     assert torch.equal(load(name).activations(IMAGE, [layer])[layer], ours[layer])
     assert hub_on_loopback.log == []
@@ -153,41 +154,41 @@ def test_a_failed_download_says_what_works_without_one(hub_on_loopback):
 def test_a_download_keeps_nobody_from_other_networks(put, hub_on_loopback):
     put("googlenet", googlenet())
     hub_on_loopback.trouble = "held"
-    loading = threading.Thread(target=load, args=("googlenet",))
-    loading.start()
+    thread = threading.Thread(target=load, args=("googlenet",))
+    thread.start()
     while not hub_on_loopback.downloads:
         time.sleep(0.01)
     assert load("vgg19").activations(IMAGE, ["relu1_1"])
-    assert loading.is_alive()
+    assert thread.is_alive()
     hub_on_loopback.go_on.set()
-    loading.join()
-    assert ("googlenet", "cpu") in networks._loaded
+    thread.join()
+    assert ("googlenet", "cpu") in loading._loaded
 
 
 def test_the_networks_used_last_stay_within_the_budget_and_runs_keep_theirs(monkeypatch):
-    monkeypatch.setattr(networks, "_loaded", networks._loaded.copy())
-    networks._loaded.clear()
+    monkeypatch.setattr(loading, "_loaded", loading._loaded.copy())
+    loading._loaded.clear()
     lite, vgg = load("efficientnet_lite0"), load("vgg19")
     assert 18e6 < lite.bytes < 22e6
     assert vgg.bytes == sum(parameter.nbytes for parameter in vgg.trunk.parameters())
-    monkeypatch.setattr(networks, "MEMORY", lite.bytes + vgg.bytes)
+    monkeypatch.setattr(loading, "MEMORY", lite.bytes + vgg.bytes)
     assert load("efficientnet_lite0") is lite
     assert load("vgg19") is vgg
-    monkeypatch.setattr(networks, "MEMORY", vgg.bytes)
-    networks._loaded.pop(("efficientnet_lite0", "cpu"))
+    monkeypatch.setattr(loading, "MEMORY", vgg.bytes)
+    loading._loaded.pop(("efficientnet_lite0", "cpu"))
     again = load("efficientnet_lite0")
-    assert list(networks._loaded) == [("efficientnet_lite0", "cpu")]  # The latest one stays; the other has made room.
+    assert list(loading._loaded) == [("efficientnet_lite0", "cpu")]  # The latest one stays; the other has made room.
     assert vgg.activations(IMAGE, ["relu1_1"])["relu1_1"].std() > 0
     assert again is not lite
 
 
 def test_neither_warming_up_nor_an_estimate_asks_the_hub(hub_on_loopback, monkeypatch):
-    stream, measured = sys.modules["featviz.stream"], []
-    monkeypatch.setattr(stream, "_measure", lambda name, where: measured.append(name))
-    monkeypatch.setattr(stream, "_speeds", {(torch.device("cpu"), name): 1e9 for name in BUNDLED})
+    measured = []
+    monkeypatch.setattr(machine, "_measure", lambda name, where: measured.append(name))
+    monkeypatch.setattr(machine, "_speeds", {(torch.device("cpu"), name): 1e9 for name in BUNDLED})
     warm_up("cpu")
     assert measured == list(BUNDLED)
-    assert {name for name, _ in networks._loaded} == set(BUNDLED)
+    assert {name for name, _ in loading._loaded} == set(BUNDLED)
     estimates = [estimate(DeepDream(layer=f"{name}/{next(iter(NETWORKS[name].layers))}"), (400, 300)) for name in NETWORKS]
     assert [one.download for one in estimates] == [name not in BUNDLED for name in NETWORKS]
     assert all(one.seconds > 0 and one.bytes > 0 for one in estimates)
@@ -203,4 +204,4 @@ def test_preparing_a_recipe_downloads_its_network_after_its_pictures_were_looked
     assert list(prepare(DeepDream(), device="cpu")) == []
     shown = list(prepare(recipe, device="cpu", image="examples/cat.jpg"))
     assert shown[-1].repo == "lucid-dl/googlenet"
-    assert ("googlenet", "cpu") in networks._loaded
+    assert ("googlenet", "cpu") in loading._loaded

@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from featviz.networks import load
-from featviz.stream import RECIPES, resolve, run, stream
+from featviz.loading import load
+from featviz.machine import resolve
+from featviz.recipes import RECIPES
+from featviz.stream import run, stream
 from scripts.visitor import QUICK, Visitor, file
 
 pytestmark = pytest.mark.trust

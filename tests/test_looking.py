@@ -7,9 +7,10 @@ from PIL import Image
 from featviz import examples
 from featviz.answers import ActivationMaps
 from featviz.images import fit, open_picture, to_picture, to_tensor
-from featviz.networks import load
+from featviz.loading import load
+from featviz.looking import excited, gram_picture, look
 from featviz.reconstruct import ReconstructContent
-from featviz.stream import excited, gram_picture, look, run, try_out
+from featviz.stream import run, try_out
 
 CAT = examples.FOLDER / "cat.jpg"
 

@@ -17,7 +17,7 @@ from featviz.errors import InputError, short
 from featviz.networks import ADDRESSES, NETWORKS, class_names, split
 from featviz.provenance import Restored
 from featviz.recipe import Recipe, bounds, choices
-from featviz.stream import RECIPES
+from featviz.recipes import RECIPES
 
 quick = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 

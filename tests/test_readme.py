@@ -17,7 +17,7 @@ from snippets import ROOT, run, snippets
 
 from featviz import examples
 from featviz.networks import BUNDLED, NETWORKS
-from featviz.stream import RECIPES
+from featviz.recipes import RECIPES
 from scripts import readme
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

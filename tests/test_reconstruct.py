@@ -5,7 +5,7 @@ import torch
 
 from featviz import examples
 from featviz.images import fit, open_picture, to_tensor
-from featviz.networks import load
+from featviz.loading import load
 from featviz.objectives import gram, relative_distance
 from featviz.reconstruct import ReconstructContent, ReconstructStyle, psnr
 

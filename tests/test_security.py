@@ -17,7 +17,7 @@ from gradio.processing_utils import async_ssrf_protected_download
 
 from featviz import limits
 from featviz.errors import InputError, LimitError
-from featviz.stream import RECIPES
+from featviz.recipes import RECIPES
 from featviz.ui import gate, look
 from featviz.ui.running import checked, sentences
 from scripts.visitor import QUICK, Visitor

@@ -15,7 +15,7 @@ from PIL import Image
 
 from featviz.errors import DivergedError, ImageError, InputError
 from featviz.recipe import Demand, Frame, Recipe, param
-from featviz.stream import RECIPES, estimate, film, record, resolve, run, stream
+from featviz.stream import film, record, run, stream
 from featviz.video import Video
 
 
@@ -167,32 +167,6 @@ def test_bad_pictures_are_refused_before_any_work():
     with pytest.raises(InputError, match="Count takes no picture 'style'; it takes image"):
         next(stream(Count(), image=PICTURE, style=PICTURE))
     assert Count.log == []
-
-
-def test_auto_is_the_best_device_there_is():
-    assert resolve("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert resolve("cpu").type == "cpu"
-    with pytest.raises(InputError, match="There is no device 'cdua'; did you mean 'cuda'"):
-        resolve("cdua")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_is_refused_where_there_is_none():
-    with pytest.raises(InputError, match="no CUDA device here; 'cpu' and 'auto' work"):
-        resolve("cuda")
-
-
-def test_recipes_are_found_by_their_names():
-    assert [recipe.name for recipe in RECIPES.values()] == list(RECIPES)
-    assert {"deepdream", "style_transfer"} < RECIPES.keys()
-
-
-def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run():
-    run(Count(steps=10, seconds=0.01), image=PICTURE)
-    expected = estimate(Count(steps=10), (20, 16))
-    assert expected.bytes == 320
-    assert 0.1 <= expected.seconds < 1
-    assert estimate(Count(steps=30), (20, 16)).seconds == pytest.approx(3 * expected.seconds)
 
 
 def test_a_run_that_meets_nan_ends_with_the_last_good_picture_and_one_sentence():

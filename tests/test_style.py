@@ -9,9 +9,11 @@ import torch
 from featviz import examples, style, tiles
 from featviz.errors import FieldError, ImageError, InputError
 from featviz.images import fit, open_picture, resize, to_tensor
-from featviz.networks import BUNDLED, INPUT, NETWORKS, Network, load
+from featviz.loading import load
+from featviz.network import Network
+from featviz.networks import BUNDLED, INPUT, NETWORKS
 from featviz.statistics import STATISTICS, gram, moments
-from featviz.style import OPTIMISERS, StyleTransfer, resized
+from featviz.style import OPTIMISERS, StyleTransfer
 
 CAT, WAVE, TERRACE = (to_tensor(open_picture(examples.FOLDER / f"{name}.jpg")) for name in ("cat", "great_wave", "cafe_terrace"))
 QUICK = {"network": "efficientnet_lite0", "size": 160, "scales": 2, "steps": 10}
@@ -335,15 +337,6 @@ def test_every_frame_stays_in_range_and_counts_steps_stages_and_work():
     assert frames[-1].step == frames[-1].steps
     assert frames[-1].work == 1
     assert all(0 <= frame.image.min() and frame.image.max() <= 1 and not frame.image.requires_grad for frame in frames)
-
-
-def test_adams_state_is_resized_and_its_step_and_signs_kept():
-    moments = {"step": torch.tensor(9.0), "exp_avg": torch.full((1, 3, 4, 4), -0.5), "exp_avg_sq": torch.rand(1, 3, 4, 4)}
-    larger = resized(moments, (8, 6))
-    assert larger["step"] == 9
-    assert torch.allclose(larger["exp_avg"], torch.tensor(-0.5))
-    assert larger["exp_avg"].shape == larger["exp_avg_sq"].shape == (1, 3, 8, 6)
-    assert larger["exp_avg_sq"].min() >= 0
 
 
 FLAT = {"dark": 0.1, "grey": 0.5, "white": 1.0}

@@ -13,9 +13,13 @@ from PIL import Image
 from featviz import examples, provenance, recipe_of, save, ui
 from featviz.dream import DeepDream
 from featviz.errors import FeatvizError, WeightsError
+from featviz.hub import Arriving
 from featviz.images import GAP, LABEL, NOTE
+from featviz.machine import Estimate
+from featviz.networks import NETWORKS
 from featviz.recipe import Recipe, bounds, choices, group, param
-from featviz.stream import NETWORKS, RECIPES, Arriving, Estimate, Preview
+from featviz.recipes import RECIPES
+from featviz.stream import Preview
 from featviz.style import StyleTransfer
 from featviz.ui import inside, running, words
 from featviz.ui.controls import caption, control, named_after, spoken

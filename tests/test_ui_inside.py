@@ -8,8 +8,11 @@ from PIL import Image
 
 from featviz import atlas
 from featviz.examples import FOLDER
+from featviz.looking import Cell, Look
+from featviz.machine import Estimate
 from featviz.recipe import Recipe
-from featviz.stream import RECIPES, Cell, Estimate, Look, Preview
+from featviz.recipes import RECIPES
+from featviz.stream import Preview
 from featviz.ui import inside
 from featviz.ui.running import Engine
 from featviz.ui.sheet import Sheet

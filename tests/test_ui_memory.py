@@ -4,7 +4,7 @@ import pytest
 
 from featviz.dream import DeepDream
 from featviz.errors import LimitError
-from featviz.stream import memory
+from featviz.machine import memory
 from featviz.ui import running
 from featviz.ui.memory import Memory
 

@@ -17,7 +17,7 @@ SCENE = '''
 import json, multiprocessing, pickle, sys, time
 import numpy as np
 import torch
-from featviz import DeepDream, FeatvizError, StyleTransfer, networks, stream, weights
+from featviz import DeepDream, FeatvizError, StyleTransfer, loading, machine, run, stream, weights
 from featviz.images import open_picture
 from featviz.ui import Engine
 
@@ -68,10 +68,9 @@ def lend(run):
 
 
 ends, said = [], {}
-stream_module = sys.modules["featviz.stream"]
-stream_module.warm_up("auto")
-said["measured"] = len(stream_module._speeds)
-said["loaded"] = sorted(networks._loaded)
+machine.warm_up("auto")
+said["measured"] = len(machine._speeds)
+said["loaded"] = sorted(loading._loaded)
 engine = Engine.on("auto").lent(lend, apart=True)
 
 
@@ -82,7 +81,7 @@ def never(*_):
 weights.Bundled.load = never
 
 previews = list(engine.run(DREAM, image=CAT))
-here = stream_module.run(DREAM, image=CAT)
+here = run(DREAM, image=CAT)
 said["frames"] = [type(previews[-1].picture).__name__, previews[-1].done, len(previews) > 1]
 said["same"] = bool(np.array_equal(np.asarray(previews[-1].picture), np.asarray(here)))
 
@@ -97,10 +96,10 @@ except Exception as error:
 
 torch.cuda.is_available = lambda: True  # As ZeroGPU has it in the page's process, where there is no GPU.
 small, large = DREAM, DREAM.model_copy(update={"size": 4096, "steps": 100})
-said["leases"] = [stream_module.lease(one, image=CAT) for one in (small, large)]
-said["estimate"] = stream_module.estimate(small, CAT.size).seconds > 0
+said["leases"] = [machine.lease(one, image=CAT) for one in (small, large)]
+said["estimate"] = machine.estimate(small, CAT.size).seconds > 0
 said["touched"] = torch.cuda.is_initialized()
-said["measured"] += len([place for place, _ in stream_module._speeds if place.type == "cuda"])
+said["measured"] += len([place for place, _ in machine._speeds if place.type == "cuda"])
 said["ends"] = ends
 print(json.dumps(said))
 '''

@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 from pydantic.fields import FieldInfo
 
+from featviz.networks import NETWORKS
 from featviz.recipe import Recipe, bounds, choices, increment
-from featviz.stream import NETWORKS
 
 MOST_STOPS = 10_000
 """A slider with more stops than this cannot be set by hand, so such a field is a box to type in."""

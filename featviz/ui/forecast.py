@@ -13,8 +13,8 @@ from gradio.events import Dependency
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.images import open_header
+from featviz.machine import Estimate, duration, gigabytes
 from featviz.recipe import Recipe, bounds, increment
-from featviz.stream import Estimate, duration, gigabytes
 from featviz.ui.memory import free_memory
 from featviz.ui.running import BEHIND_THE_PAGE, file_of
 

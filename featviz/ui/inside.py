@@ -12,8 +12,10 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from featviz import atlas
+from featviz.looking import Cell, Look
 from featviz.recipe import Recipe
-from featviz.stream import RECIPES, Cell, Look, Preview
+from featviz.recipes import RECIPES
+from featviz.stream import Preview
 from featviz.ui import words
 from featviz.ui.controls import enumeration, spoken
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Shot, Turn, line

@@ -11,7 +11,7 @@ from featviz import provenance
 from featviz.errors import FeatvizError, InputError
 from featviz.provenance import Restored
 from featviz.recipe import Recipe
-from featviz.stream import RECIPES
+from featviz.recipes import RECIPES
 from featviz.ui.running import BEHIND_THE_PAGE, file_of, sentences
 
 COPY = """async (query) => {

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featviz.errors import LimitError
-from featviz.stream import gigabytes
+from featviz.machine import gigabytes
 
 
 def free_memory() -> float:

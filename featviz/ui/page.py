@@ -8,8 +8,9 @@ from pathlib import Path
 import gradio as gr
 
 from featviz import examples, limits
+from featviz.networks import NETWORKS
 from featviz.recipe import Recipe
-from featviz.stream import NETWORKS, RECIPES
+from featviz.recipes import RECIPES
 from featviz.ui import inside, words
 from featviz.ui.endpoints import publish
 from featviz.ui.gate import Blocks

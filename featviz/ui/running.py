@@ -18,24 +18,11 @@ from PIL import Image
 
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError
+from featviz.hub import Arriving
+from featviz.looking import Cell, Look, excited, gram_picture, look
+from featviz.machine import Device, Estimate, estimate, memory
 from featviz.recipe import Recipe
-from featviz.stream import (
-    Arriving,
-    Cell,
-    Device,
-    Estimate,
-    Look,
-    Preview,
-    estimate,
-    excited,
-    gram_picture,
-    look,
-    memory,
-    open_pictures,
-    prepare,
-    stream,
-    try_out,
-)
+from featviz.stream import Preview, open_pictures, prepare, stream, try_out
 from featviz.ui.gate import RATE, visitor
 from featviz.ui.leaving import RUNS
 from featviz.ui.memory import MEMORY

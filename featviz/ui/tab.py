@@ -11,7 +11,8 @@ from PIL import Image
 from featviz.errors import FeatvizError
 from featviz.examples import Example, Look
 from featviz.recipe import Recipe, bounds, group, live
-from featviz.stream import RECIPES, Preview
+from featviz.recipes import RECIPES
+from featviz.stream import Preview
 from featviz.ui import words
 from featviz.ui.controls import caption, control, enumeration, label, named_after
 from featviz.ui.forecast import Forecast

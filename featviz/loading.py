@@ -1,0 +1,136 @@
+"""The networks that are loaded: once for each device, and no more than fit into their memory."""
+
+import copy
+import math
+import os
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Generator
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from featviz import limits
+from featviz.errors import FieldError, WeightsError, nearest
+from featviz.hub import Arriving, drained
+from featviz.network import LENT, Network, precision
+from featviz.networks import BUNDLED, NETWORKS, NetworkSpec
+
+MEMORY = limits.NETWORK_MEGABYTES.value * 1e6
+"""Bytes that the loaded networks of a device may take together. The latest stays, however large it is."""
+
+_loaded: OrderedDict[tuple[str, str], Network] = OrderedDict()
+"""(name, device) → the network, the one used last at the end."""
+
+_shelf = threading.Lock()
+"""Held to look something up, never for longer."""
+os.register_at_fork(before=_shelf.acquire, after_in_parent=_shelf.release, after_in_child=_shelf.release)  # As ZeroGPU does.
+
+_reading: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+"""One for each network and device, so that nobody waits for a network that is not his."""
+
+
+def load(name: str, device: torch.device | str = "cpu") -> Network:
+    """The network of that name with its weights, loaded once for each device. Raises what `loading` raises."""
+    return drained(loading(name, device))
+
+
+def loading(name: str, device: torch.device | str = "cpu") -> Generator[Arriving, None, Network]:
+    """Yield how far the download of the weights is, if there has to be one; return the network.
+
+    Whoever else asks for the same network meanwhile waits for the same download.
+
+    Raises:
+        FieldError: there is no such network.
+        WeightsError: its weights cannot be had.
+    """
+    if name not in NETWORKS:
+        raise FieldError(f"There is no network '{name}'; {nearest(name, list(NETWORKS))}")
+    key = (name, str(device))
+    if (network := _ready(key)) is not None:
+        return network
+    try:
+        path = yield from NETWORKS[name].weights.fetch()
+        with _reading[key]:
+            if (network := _ready(key)) is None:
+                network = _keep(key, _read(name, path, device))
+    except WeightsError as error:
+        raise WeightsError(f"{error} {_alternatives(name)}".strip()) from None
+    return network
+
+
+def trained(name: str) -> nn.Sequential:
+    """The architecture of that name with its weights, as it was trained, on the CPU. Raises what `loading` raises."""
+    return _trained(NETWORKS[name], drained(NETWORKS[name].weights.fetch()))
+
+
+def _trained(spec: NetworkSpec, path: Path) -> nn.Sequential:
+    trunk = _architecture(spec)
+    state = spec.weights.load(path, trunk.state_dict())
+    if spec.classifier and not any(entry.startswith(f"{spec.classifier}.") for entry in state):
+        delattr(trunk, spec.classifier)  # It may be missing from a file; what is left still dreams.
+    trunk.load_state_dict(state, assign=True)
+    return trunk.eval()
+
+
+def _read(name: str, path: Path, device: torch.device | str) -> Network:
+    spec, at_home = NETWORKS[name], _ready((name, "cpu"))
+    if LENT and at_home is not None:  # Read once, before the GPU was lent.
+        return Network(spec, copy.deepcopy(at_home.trunk)).to(device)
+    return Network(spec, _trained(spec, path)).to(device)
+
+
+def _ready(key: tuple[str, str]) -> Network | None:
+    with _shelf:
+        if key in _loaded:
+            _loaded.move_to_end(key)
+        return _loaded.get(key)
+
+
+def _keep(key: tuple[str, str], network: Network) -> Network:
+    """Put a network on the shelf. Where it gets too full, those go that nobody has asked for in the longest time; a run
+    that uses one keeps it until it ends."""
+    with _shelf:
+        _loaded[key] = network
+        others = [one for one in _loaded if one[1] == key[1] and one != key]
+        used = sum(_loaded[one].bytes for one in (key, *others))
+        for one in others:
+            if used > MEMORY:
+                used -= _loaded.pop(one).bytes
+    return network
+
+
+def _alternatives(name: str) -> str:
+    """What works if a download does not."""
+    if not NETWORKS[name].weights.needs_download:
+        return ""
+    return f"{' and '.join(NETWORKS[one].title for one in BUNDLED)} need no download."
+
+
+def is_here(name: str) -> bool:
+    """Whether a network can be had without a download, as far as one can tell without reading it."""
+    return NETWORKS[name].weights.is_here()
+
+
+@cache
+def sketch(name: str, device: torch.device | str = "cpu") -> Network:
+    """The network of that name without weights and without numbers: for what it costs on a device, told by shapes alone."""
+    network = Network(NETWORKS[name], _architecture(NETWORKS[name])).to("meta")
+    network.trunk.to(precision(network.spec, device))
+    return network
+
+
+def _architecture(spec: NetworkSpec) -> nn.Sequential:
+    with torch.device("meta"):  # No time spent on random weights that are replaced at once.
+        return spec.build()
+
+
+@cache
+def scales(name: str) -> tuple[str, ...]:
+    """The first layer at each resolution of a network, shallow to deep: for VGG-19 relu1_1, relu2_1, … relu5_1."""
+    spec, side = NETWORKS[name], 256
+    found = sketch(name).activations(torch.empty(1, 3, side, side, device="meta"), spec.layers)
+    halvings = {layer: round(math.log2(side / found[layer].shape[-2])) for layer in spec.layers}  # Whatever it pads.
+    return tuple(next(layer for layer in halvings if halvings[layer] == count) for count in dict.fromkeys(halvings.values()))

@@ -1,0 +1,95 @@
+"""A look at what a layer answers to a picture: pictures in, pictures and numbers out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from featviz.answers import ActivationMaps, correlations
+from featviz.images import Picture, fit, open_picture, to_picture, to_tensor
+from featviz.loading import load
+from featviz.machine import Device, claim, resolve
+from featviz.network import Network
+from featviz.networks import split
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A channel and what it answers to a picture."""
+
+    layer: str
+    """Its address, e.g. `vgg19/relu3_1`."""
+    channel: int
+    strength: float
+    picture: Image.Image | None = None
+    """Its activation map: heat over the faint picture."""
+    patches: tuple[Image.Image, ...] = ()
+    """The pieces of the picture that it answers to most."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a layer answers to a picture."""
+
+    layer: str
+    cells: tuple[Cell, ...]
+    """The channels that answer most, the strongest first; the strength is the mean over positions, positive part."""
+    mean: float
+    """The same, mean over all channels."""
+    shape: tuple[int, int, int]
+    """(channels, height, width) of the layer for this picture."""
+    field: tuple[float, float]
+    """(height, width) in pixels of what each unit sees; `inf` where it is the whole picture."""
+
+
+def look(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> Look:
+    """The activation maps that `recipe` draws on one sheet, each by itself. Raises what `stream` raises."""
+    network, tensor = _ready(recipe, device, image)
+    with claim(network.device):
+        found = recipe.look(network, tensor)
+        numbers = zip(found.channels.tolist(), found.strengths.tolist(), found.maps.split(1), found.patches, strict=True)
+        cells = tuple(
+            Cell(recipe.layer, channel, strength, to_picture(map_), tuple(map(to_picture, patches)))
+            for channel, strength, map_, patches in numbers
+        )
+        return Look(recipe.layer, cells, found.mean.item(), found.shape, found.field)
+
+
+def excited(
+    recipe: ActivationMaps, peaks: Mapping[str, Sequence[float]], *, device: Device = "auto", image: Picture
+) -> tuple[Cell, ...]:
+    """The channels of the whole network that a picture excites most, at most three of a layer.
+
+    `peaks` says for some layers, by address, what each channel answers where it is answered for most: the atlas knows. The
+    strength is a share of that: 1 is as much as by the picture that was made for it. Raises what `stream` raises.
+    """
+    network, tensor = _ready(recipe, device, image)
+    own = {split(address)[1]: torch.tensor(most) for address, most in peaks.items() if split(address)[0] == recipe.network_name}
+    with claim(network.device), torch.no_grad():
+        answers = network.activations(fit(tensor, recipe.size, network.spec.smallest), own)
+        cells = []
+        for layer, most in own.items():
+            shares = answers[layer][0].amax((1, 2)).cpu() / most.clamp_min(1e-6)
+            best = shares.where(most > 0, 0).topk(min(3, len(most)))
+            numbers = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            cells += [Cell(f"{recipe.network_name}/{layer}", channel, share) for channel, share in numbers]
+    return tuple(sorted(cells, key=lambda cell: -cell.strength)[: recipe.count])
+
+
+def gram_picture(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> Image.Image:
+    """The Gram matrix of a layer as a picture, a pixel for each pair of channels: hot where two answer at the same places.
+
+    Entries are divided by the lengths of both maps, so they are cosines: 1 on the diagonal. Raises what `stream` raises.
+    """
+    network, tensor = _ready(recipe, device, image)
+    with claim(network.device), torch.no_grad():
+        layer = split(recipe.layer)[1]
+        return to_picture(correlations(network.activations(fit(tensor, recipe.size, network.spec.smallest), [layer])[layer]))
+
+
+def _ready(recipe: ActivationMaps, device: Device, image: Picture) -> tuple[Network, Tensor]:
+    opened = open_picture(image, "image")
+    where = resolve(device)
+    return load(recipe.network_name, where), to_tensor(opened, where)

@@ -1,0 +1,33 @@
+"""Devices, and what a run will take of them."""
+
+import sys
+
+import pytest
+import torch
+from test_stream import PICTURE, Count
+
+from featviz.errors import InputError
+from featviz.machine import estimate, resolve
+from featviz.stream import run
+
+
+def test_auto_is_the_best_device_there_is():
+    assert resolve("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve("cpu").type == "cpu"
+    with pytest.raises(InputError, match="There is no device 'cdua'; did you mean 'cuda'"):
+        resolve("cdua")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_where_there_is_none():
+    with pytest.raises(InputError, match="no CUDA device here; 'cpu' and 'auto' work"):
+        resolve("cuda")
+
+
+def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run(monkeypatch):
+    monkeypatch.setattr(sys.modules["featviz.stream"], "load", lambda name, device: None)
+    run(Count(steps=10, seconds=0.01), image=PICTURE)
+    expected = estimate(Count(steps=10), (20, 16))
+    assert expected.bytes == 320
+    assert 0.1 <= expected.seconds < 1
+    assert estimate(Count(steps=30), (20, 16)).seconds == pytest.approx(3 * expected.seconds)
