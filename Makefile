@@ -35,7 +35,7 @@ format: $(STAMP) ## Bring the code into the format that lint expects.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-readme: $(STAMP) ## Write README.md's tables anew from the recipes and the networks.
+readme: $(STAMP) ## Write the tables of README.md and docs/ anew from the recipes and the networks.
 	$(BIN)/python -m scripts.readme
 
 atlas: $(STAMP) ## Compute anew what every channel of some layers looks for; about seven minutes of one core.

@@ -10,11 +10,9 @@ from torch import Tensor
 from featviz import tiles
 from featviz.images import contact_sheet, fit, fitted_size, resize, to_picture, to_tensor
 from featviz.network import Network
-from featviz.networks import ADDRESSES, LOGITS, NETWORKS, class_names, split
+from featviz.networks import CLASSIFIERS, LOGITS, Address, Classifier, class_names, split
 from featviz.objectives import gram
 from featviz.recipe import Demand, Frame, Frames, Recipe, param
-
-CLASSIFIERS = tuple(name for name, spec in NETWORKS.items() if spec.classifier)
 
 PATCHES, LEAST_LEGIBLE = 4, 24
 """How many pieces of the picture are shown for a channel, and their least side in pixels."""
@@ -118,7 +116,7 @@ class ActivationMaps(Recipe):
     images: ClassVar[dict[str, str]] = {"image": "The picture to look at."}
     keeps_alpha: ClassVar[bool] = False
 
-    layer: Literal[ADDRESSES] = param("vgg19/relu3_1", "Network and layer whose answer is shown.")
+    layer: Address = param("vgg19/relu3_1", "Network and layer whose answer is shown.")
     count: int = param(12, "How many channels, the one that answers most first.", ge=1, le=64)
     size: int = param(
         320, "Longest side at which the network looks at the picture, in pixels.", ge=64, le=1024, step=16, group="How"
@@ -162,7 +160,7 @@ class Classify(Recipe):
     images: ClassVar[dict[str, str]] = {"image": "The picture to name."}
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "numbers"
 
-    network: Literal[CLASSIFIERS] = param(CLASSIFIERS[0], "Network that is asked.")
+    network: Classifier = param(CLASSIFIERS[0], "Network that is asked.")
     size: int = param(224, "Longest side at which the network looks at the picture, in pixels.", ge=64, le=1024, step=16)
 
     @property

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from featviz import tiles
 from featviz.errors import FieldError, nearest
-from featviz.gradients import SHAPERS, luminance, soften
+from featviz.gradients import SHAPERS, Shape, luminance, soften
 from featviz.images import fit, fitted_size, resize
 from featviz.network import Network
-from featviz.networks import ADDRESSES, LOGITS, NETWORKS, check_knows, class_index, split
+from featviz.networks import LOGITS, NETWORKS, Address, AddressOrNone, check_knows, class_index, split
 from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
 from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
@@ -40,7 +40,7 @@ class DeepDream(Recipe):
     }
     picks: ClassVar[tuple[str, ...]] = ("layer",)
 
-    layer: Literal[ADDRESSES] = param(
+    layer: Address = param(
         "vgg19/relu4_4", "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals."
     )
     strength: float = param(2.5, "Mean change of a pixel in each step, of 255.", ge=0.1, le=10, step=0.1)
@@ -59,7 +59,7 @@ class DeepDream(Recipe):
     guide_by: Literal["match", "channels"] = param(
         "match", "How a guide steers: its best match for each position, or the channels that it excites.", group="What"
     )
-    outside: Literal[("", *ADDRESSES)] = param(
+    outside: AddressOrNone = param(
         "", "Layer to amplify outside the mask; empty leaves the picture there as it is.", group="Where"
     )
     feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=256, group="Where")
@@ -71,7 +71,7 @@ class DeepDream(Recipe):
         0, "How many of them are larger than the result, which is then shrunk: finer detail.", ge=0, le=3, group="Octaves"
     )
     detail: bool = param(True, "Bring the picture's own sharp detail back at every octave.", group="Octaves")
-    gradient: Literal[tuple(SHAPERS)] = param(
+    gradient: Shape = param(
         "plain", "How the gradient is shaped: as it is, equally strong at all scales, or smoothed.", group="Gradient"
     )
     jitter: int = param(

@@ -6,6 +6,7 @@ follows; none knows where the gradient came from.
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -63,6 +64,11 @@ def luminance(gradient: Tensor) -> Tensor:
 
 
 SHAPERS: dict[str, Shaper] = {"plain": mean_absolute, "laplacian": laplacian, "gaussian": gaussian}
+
+if TYPE_CHECKING:
+    Shape = str
+else:
+    Shape = Literal[tuple(SHAPERS)]
 
 
 def _unit(band: Tensor) -> Tensor:

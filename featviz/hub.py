@@ -5,6 +5,7 @@ that something is wrong, and takes bytes as they come without comparing them wit
 """
 
 import hashlib
+import os
 import re
 import threading
 import time
@@ -71,6 +72,16 @@ class HubFile:
 
     def __str__(self) -> str:
         return f"'{self.name}' of {self.repo}"
+
+
+def why_off() -> str:
+    """What keeps downloads from this machine, as far as can be told without asking anybody; "" where nothing does."""
+    cache = Path(constants.HF_HUB_CACHE)
+    if constants.HF_HUB_OFFLINE:
+        return "Downloads are off (HF_HUB_OFFLINE): of the Hub's networks, those work that are here already."
+    if not os.access(next(folder for folder in (cache, *cache.absolute().parents) if folder.exists()), os.W_OK):
+        return f"Downloads cannot be kept in {cache}, so of the Hub's networks those work that are here already; set HF_HOME."
+    return ""
 
 
 def is_here(file: HubFile) -> bool:

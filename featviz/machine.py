@@ -1,12 +1,15 @@
 """The machine: its devices and whose turn is next on them, their speed, and what a run will take of it."""
 
+import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from PIL import Image
 
+from featviz import hub, video
 from featviz.dream import DeepDream
 from featviz.errors import InputError, nearest
 from featviz.loading import is_here, load, sketch
@@ -16,6 +19,9 @@ from featviz.recipe import Recipe
 from featviz.turns import Claim, Turns
 
 Device = Literal["auto", "cpu", "cuda"]
+
+if LENT:  # The threads of OpenMP do not survive a fork, and the first loop of the child would wait for them for ever.
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 _turns: dict[torch.device, Turns] = {}
 """One step at a time on each device."""
@@ -43,6 +49,12 @@ def resolve(device: Device) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("There is no CUDA device here; 'cpu' and 'auto' work.")
     return torch.device(device)
+
+
+def lacks(device: Device = "auto") -> list[str]:
+    """What is slow or off here, in a sentence each."""
+    slow = "" if LENT or resolve(device).type == "cuda" else "There is no GPU, so a run takes from seconds to minutes."
+    return list(filter(None, (slow, hub.why_off(), video.why_off())))
 
 
 def claim(where: torch.device) -> Claim:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
@@ -200,6 +201,15 @@ BUNDLED: tuple[str, ...] = tuple(name for name, spec in NETWORKS.items() if not 
 ADDRESSES: tuple[str, ...] = tuple(f"{name}/{layer}" for name, spec in NETWORKS.items() for layer in spec.layers)
 """Every layer of every network as `network/layer`, in the order of the table and of depth."""
 
+CLASSIFIERS: tuple[str, ...] = tuple(name for name, spec in NETWORKS.items() if spec.classifier)
+"""The networks that know the classes of ImageNet."""
+
+if TYPE_CHECKING:  # What the table holds is known when this runs.
+    NetworkName = Classifier = Address = AddressOrNone = str
+else:
+    NetworkName, Classifier, Address = Literal[tuple(NETWORKS)], Literal[CLASSIFIERS], Literal[ADDRESSES]
+    AddressOrNone = Literal["", Address]
+
 
 @cache
 def class_names() -> tuple[str, ...]:
@@ -224,7 +234,7 @@ def class_index(name: str) -> int:
 def check_knows(network: str, class_name: str) -> None:
     """Raises FieldError for a class, where one is named, that is asked of a network without a classifier."""
     if class_name and NETWORKS[network].classifier is None:
-        classifiers = " or ".join(spec.title for spec in NETWORKS.values() if spec.classifier)
+        classifiers = " or ".join(NETWORKS[name].title for name in CLASSIFIERS)
         raise FieldError(f"{NETWORKS[network].title} knows no class '{class_name}'; choose a layer of {classifiers}.")
 
 

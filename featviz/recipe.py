@@ -149,10 +149,10 @@ def parse_weights(text: str) -> dict[str, float]:
 
 
 def differing(variant: Recipe) -> str:
-    """What sets a variant apart from the others, in few words: a layer without its network, which is the same for all."""
+    """What sets a variant apart from the others, in few words: a layer without its network, `style_scale` as "scale"."""
     values = {name: getattr(variant, name) for name in variant.picks}
     return ", ".join(
-        value.rpartition("/")[2] if isinstance(value, str) else f"{name.replace('_', ' ')} {value:g}"
+        value.rpartition("/")[2] if isinstance(value, str) else f"{name.rpartition('_')[2]} {value:g}"
         for name, value in values.items()
     )
 

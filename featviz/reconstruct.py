@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from featviz import tiles
 from featviz.images import fit, fitted_size
 from featviz.loading import scales
 from featviz.network import Network
-from featviz.networks import ADDRESSES, NETWORKS, split
+from featviz.networks import Address, NetworkName, split
 from featviz.objectives import Activations, Objective, content_distance, gram, style_distance
 from featviz.parameterization import Spectrum
 from featviz.recipe import Demand, Frame, Frames, Recipe, param
@@ -35,7 +35,7 @@ class ReconstructContent(Recipe):
     images: ClassVar[dict[str, str]] = {"image": "The picture to rebuild."}
     picks: ClassVar[tuple[str, ...]] = ("layer",)
 
-    layer: Literal[ADDRESSES] = param("vgg19/relu4_1", "Network and layer whose activations are all that is left of the picture.")
+    layer: Address = param("vgg19/relu4_1", "Network and layer whose activations are all that is left of the picture.")
     size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
     steps: int = param(12, "Steps of the optimiser, of five iterations each: more come closer and take longer.", ge=1, le=200)
     seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
@@ -58,7 +58,7 @@ class ReconstructContent(Recipe):
         with torch.no_grad():
             distance = content_distance(network.activations(image, [layer]))
         for frame in descend(network, distance, noise(image, self.seed), self.steps):
-            yield replace(frame, stage=layer, measures={"psnr": psnr(frame.image, image)})
+            yield replace(frame, stage=f"out of {layer}", measures={"psnr": psnr(frame.image, image)})
 
     def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
         return demanded(network, {split(self.layer)[1]}, fitted_size(size, self.size), self.steps)
@@ -79,7 +79,7 @@ class ReconstructStyle(Recipe):
     )
     size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
     steps: int = param(20, "Steps of the optimiser, of five iterations each: more come closer and take longer.", ge=1, le=200)
-    network: Literal[tuple(NETWORKS)] = param("vgg19", "Network whose correlations are used.", group="How")
+    network: NetworkName = param("vgg19", "Network whose correlations are used.", group="How")
     seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
 
     @property
@@ -113,7 +113,7 @@ class ReconstructStyle(Recipe):
         for frame in descend(network, style_distance(grams), start, self.steps):
             with torch.no_grad():
                 near = plain_distance(network.activations(frame.image, layers), grams)
-            yield replace(frame, stage=" + ".join(layers), measures={"nearer": far / near})
+            yield replace(frame, stage=f"out of {' + '.join(layers)}", measures={"nearer": far / near})
 
     def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
         return demanded(network, set(self.places), fitted_size(size, self.size), self.steps)

@@ -13,6 +13,7 @@ where they differ from Gatys et al. (2016), whose weights have to be found anew 
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -110,6 +111,11 @@ STATISTICS: dict[str, Callable[[Tensor], Distance]] = {
     "covariance": covariance_distance,
     "wasserstein": wasserstein_distance,
 }
+
+if TYPE_CHECKING:
+    Statistic = str
+else:
+    Statistic = Literal[tuple(STATISTICS)]
 
 
 def _square(values: Tensor) -> Tensor:

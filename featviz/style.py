@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import ClassVar, Literal
 
@@ -15,12 +16,12 @@ from featviz.errors import FieldError, InputError, nearest
 from featviz.gradients import luminance, soften
 from featviz.images import fit, fitted_size, match_colours, mirrored, resize
 from featviz.network import Network
-from featviz.networks import INPUT, NETWORKS
+from featviz.networks import INPUT, NETWORKS, NetworkName
 from featviz.objectives import total_variation
 from featviz.optimisers import OPTIMISERS, resized
 from featviz.parameterization import Average, pyramid
 from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
-from featviz.statistics import STATISTICS, TINY, Distance, blend, moments
+from featviz.statistics import STATISTICS, TINY, Distance, Statistic, blend, moments
 from featviz.transforms import Roll
 
 STYLE, SMOOTHNESS = 32.0, 240.0
@@ -67,7 +68,7 @@ class StyleTransfer(Recipe):
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
     size: int = param(384, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
-    network: Literal[tuple(NETWORKS)] = param("vgg19", "Network that compares the pictures.")
+    network: NetworkName = param("vgg19", "Network that compares the pictures.")
 
     style_scale: float = param(
         1.0, "Size of the style against the content: larger gives larger strokes.", ge=0.25, le=4, step=0.05, group="Style"
@@ -80,7 +81,7 @@ class StyleTransfer(Recipe):
         "Colours of the result: the style's, the content's by recolouring the style, or the content's by painting only brightness.",
         group="Style",
     )
-    statistic: Literal[tuple(STATISTICS)] = param(
+    statistic: Statistic = param(
         "wasserstein", "What of feature maps is compared: correlations, means and covariances, or their optimal transport.",
         group="Style",
     )  # fmt: skip
@@ -185,12 +186,13 @@ class StyleTransfer(Recipe):
         steps, work = (sum(spent) for spent in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
         shown = start if start is not None else content if self.init == "content" else noise(content, generator)
         way = OPTIMISERS[self.optimiser]
+        allowance, cost = tiles.Allowance(MEMORY), network.cost(self.layers(network)).bytes
         memory: Mapping[str, Tensor] = {}  # What Adam has learnt about each pixel, carried from scale to scale.
         step = done = 0
 
         for scale, (size, count) in enumerate(schedule, start=1):
             base, here = (one if one is None else resize(one, size).clamp(0, 1) for one in (content, mask))
-            wanted = self.wanted(network, base, styles, here)
+            wanted = allowance.fit(partial(self.wanted, network, base, styles, here), cost)
             image = resize(shown, size).clamp(0, 1).requires_grad_()
             optimiser = way.make([image])
             optimiser.state[image].update(resized(memory, size))
@@ -198,7 +200,7 @@ class StyleTransfer(Recipe):
             for now in range(1, count + 1):
                 roll = Roll.random(way.jitter, generator)
                 painted = torch.lerp(base, image, here) if confined else image
-                measures, loss, gradient = wanted.compare(roll(painted.detach()), settings)
+                measures, loss, gradient = allowance.fit(partial(wanted.compare, roll(painted.detach()), settings), cost)
                 image.grad = roll.undo(gradient) * (here if confined else 1.0)
                 optimiser.param_groups[0]["lr"] = way.rate(now / count, image, loss, not optimiser.state[image])
                 optimiser.step(lambda loss=loss: loss)
@@ -208,7 +210,7 @@ class StyleTransfer(Recipe):
                 sent = yield Frame(
                     step=step,
                     steps=steps,
-                    stage=f"scale {scale} of {len(schedule)}",
+                    stage=f"scale {scale} of {len(schedule)}{allowance.word}",
                     work=done / work,
                     loss=loss,
                     image=self.coloured(shown, base),
@@ -231,13 +233,17 @@ class StyleTransfer(Recipe):
 
     def demand(self, network: Network, size: tuple[int, int]) -> Demand:
         schedule = self.schedule(network, fitted_size(size, self.size))
-        cost = network.cost([*self.weights(network, "style_layers"), *self.weights(network, "content_layers")])
+        cost = network.cost(self.layers(network))
         (height, width), _ = schedule[-1]
         held = min(height * width, tiles.largest(cost.bytes, MEMORY) ** 2) * cost.bytes * tiles.WORKING
         return Demand(
             flops=sum(h * w * count for (h, w), count in schedule) * cost.flops,
             bytes=held + IMAGES_HELD * BYTES_PER_PIXEL * height * width,
         )
+
+    def layers(self, network: Network) -> list[str]:
+        """All that a step asks for."""
+        return [*self.weights(network, "style_layers"), *self.weights(network, "content_layers"), INPUT]
 
     def weights(self, network: Network, name: str) -> dict[str, float]:
         """The layers of a field and their weights, which add up to 1.
@@ -266,15 +272,18 @@ class StyleTransfer(Recipe):
         return (content + luminance(image) - luminance(content)).clamp(0, 1)
 
     @torch.no_grad()
-    def wanted(self, network: Network, content: Tensor, styles: list[Tensor], mask: Tensor | None) -> "Wanted":
-        """What is wanted at the size of `content`: its activations, and the statistics of the styles, everywhere or by region."""
+    def wanted(self, network: Network, content: Tensor, styles: list[Tensor], mask: Tensor | None, side: int) -> "Wanted":
+        """What is wanted at the size of `content`: its activations, and the statistics of the styles, everywhere or by region.
+
+        By tiles of at most `side` pixels.
+        """
         styles = [self.sized(style, max(content.shape[-2:]), network.spec.smallest) for style in styles]
         if self.colours == "content":
             content, styles = luminance(content), [luminance(style) for style in styles]
         if self.colours != "style":
             styles = [match_colours(style, content) for style in styles]
         content_layers, style_layers = (self.weights(network, name) for name in ("content_layers", "style_layers"))
-        targets = [moments_of(network, style, style_layers) for style in styles]
+        targets = [moments_of(network, style, style_layers, side) for style in styles]
         if mask is None and len(targets) == 2:
             one, other = targets
             targets = [{layer: blend(one[layer], other[layer], self.style_blend) for layer in style_layers}]
@@ -283,7 +292,7 @@ class StyleTransfer(Recipe):
             counts = {} if where is None else {layer: pooled(where, network.sight(layer).stride) for layer in style_layers}
             distances = {layer: STATISTICS[self.statistic](target[layer]) for layer in style_layers}
             regions.append(Region(1.0 if where is None else where.mean(), counts, distances))
-        return Wanted(network, activations_of(network, content, content_layers), content_layers, regions, style_layers)
+        return Wanted(network, activations_of(network, content, content_layers, side), content_layers, regions, style_layers)
 
 
 @dataclass(frozen=True)
@@ -318,16 +327,16 @@ class Wanted:
     style_layers: Mapping[str, float]
     """Layer → weight."""
 
-    def compare(self, image: Tensor, settings: StyleTransfer) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def compare(self, image: Tensor, settings: StyleTransfer, side: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Distances by name, the loss () with the strengths of `settings`, and its gradient (1, 3, H, W).
 
-        By tiles where the image is large, and exact for the whole of it all the same: what layers answer is summed over all
+        By tiles of at most `side` pixels, and exact for the whole of it all the same: what layers answer is summed over all
         tiles first, then each tile gets its gradient from what the finished sums say.
         """
         style_layers = [*self.style_layers] if settings.style_strength else []
         content_layers = [*self.content_layers] if settings.content_strength else []
         layers = (style_layers, content_layers)
-        pieces = [(tile, seen(image, tile)) for tile in tiling(self.network, image, [*style_layers, *content_layers])]
+        pieces = [(tile, seen(image, tile)) for tile in tiling(self.network, image, [*style_layers, *content_layers], side)]
         with torch.set_grad_enabled(len(pieces) == 1):
             answers = [self._sums(*piece, *layers) for piece in pieces]
         with torch.enable_grad():
@@ -369,11 +378,10 @@ class Wanted:
         return found
 
 
-def tiling(network: Network, image: Tensor, layers: Iterable[str]) -> Iterator[tiles.Tile]:
+def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) -> Iterator[tiles.Tile]:
     """The tiles by which these layers see an image, each with all that they look at around it."""
-    layers = [*layers, INPUT]
-    side = tiles.largest(network.cost(layers).bytes, MEMORY)
-    return tiles.grid(tuple(image.shape[-2:]), side, margin=max(network.sight(layer).reach for layer in layers))
+    margin = max((network.sight(layer).reach for layer in layers), default=0)
+    return tiles.grid(tuple(image.shape[-2:]), side, margin=margin)
 
 
 def seen(image: Tensor, tile: tiles.Tile) -> Tensor:
@@ -390,19 +398,19 @@ def inside(network: Network, tile: tiles.Tile, part: Tensor, layers: Iterable[st
     return found
 
 
-def moments_of(network: Network, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+def moments_of(network: Network, image: Tensor, layers: Sequence[str], side: int) -> dict[str, Tensor]:
     """Layer → the moments of its activations over the whole image, by tiles."""
     sums = dict.fromkeys(layers, 0.0)
-    for tile in tiling(network, image, layers):
+    for tile in tiling(network, image, layers, side):
         for layer, (_, activations) in inside(network, tile, image[(..., *tile.seen)], layers).items():
             sums[layer] = sums[layer] + moments(activations)
     return sums
 
 
-def activations_of(network: Network, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+def activations_of(network: Network, image: Tensor, layers: Sequence[str], side: int) -> dict[str, Tensor]:
     """Layer → its activations for the whole image, by tiles."""
     rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    for _, side_by_side in groupby(tiling(network, image, layers), key=lambda tile: tile.kept[0].start):
+    for _, side_by_side in groupby(tiling(network, image, layers, side), key=lambda tile: tile.kept[0].start):
         row = [inside(network, tile, image[(..., *tile.seen)], layers) for tile in side_by_side]
         for layer, parts in rows.items():
             parts.append(torch.cat([answer[layer][1] for answer in row], -1))

@@ -88,6 +88,12 @@ FORMATS: dict[str, Format] = {
 """The extension of a file → how it is written. WebP and GIF repeat for ever."""
 
 
+def why_off() -> str:
+    """Which videos this machine's FFmpeg cannot write, "" where it writes them all."""
+    lacking = [extension for extension, one in FORMATS.items() if one.codec not in av.codecs_available]
+    return f"Videos cannot be written as {', '.join(lacking)}: FFmpeg lacks their codec." if lacking else ""
+
+
 class Video:
     """A video file that grows by a picture at a time, and can be played as soon as it is closed, whenever that is.
 

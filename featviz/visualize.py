@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from featviz import tiles
 from featviz.network import Network
-from featviz.networks import ADDRESSES, LOGITS, check_knows, class_index, split
+from featviz.networks import LOGITS, Address, check_knows, class_index, split
 from featviz.objectives import Activations, Objective, channels, diversity, neurons, objective
 from featviz.parameterization import Spectrum
 from featviz.recipe import Demand, Frame, Frames, Recipe, param
@@ -28,7 +28,7 @@ class FeatureVisualization(Recipe):
     room: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {}
 
-    layer: Literal[ADDRESSES] = param("efficientnet_lite0/block9", "Network and layer of the channel.")
+    layer: Address = param("efficientnet_lite0/block9", "Network and layer of the channel.")
     channel: int = param(93, "Number of the channel in its layer.", ge=0, le=4095)
     class_name: str = param(
         "", "An ImageNet class instead of a channel, e.g. 'hummingbird'; needs a network that classifies.", group="What"

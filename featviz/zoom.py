@@ -7,7 +7,7 @@ from torch import Tensor
 
 from featviz.dream import DeepDream
 from featviz.network import Network
-from featviz.networks import ADDRESSES
+from featviz.networks import Address
 from featviz.recipe import Demand, Frames, param
 from featviz.transforms import Zoom
 
@@ -20,7 +20,7 @@ class DreamZoom(DeepDream):
     picks: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[Literal["picture", "video"]] = "video"
 
-    layer: Literal[ADDRESSES] = param(
+    layer: Address = param(
         "efficientnet_lite0/block9",
         "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals.",
     )

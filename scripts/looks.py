@@ -1,4 +1,6 @@
-"""Make the thumbnails of the looks anew: what each makes of the castle, by the code and the recipe beside it."""
+"""Make the thumbnails of looks anew, of those named or of all: what each makes of the castle, by the recipe beside it."""
+
+import sys
 
 from PIL import Image, ImageOps
 
@@ -8,6 +10,7 @@ SIZE = (240, 160)
 
 if __name__ == "__main__":
     for look in examples.looks():
-        picture = run(look.recipe, image=examples.FOLDER / "mountain.jpg")
-        ImageOps.fit(picture, SIZE, Image.Resampling.LANCZOS).save(look.thumbnail, quality=88)
-        print(look.thumbnail.name)
+        if look.name in sys.argv[1:] or not sys.argv[1:]:
+            picture = run(look.recipe, image=examples.FOLDER / "mountain.jpg")
+            ImageOps.fit(picture, SIZE, Image.Resampling.LANCZOS).save(look.thumbnail, quality=88)
+            print(look.thumbnail.name)

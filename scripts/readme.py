@@ -1,4 +1,4 @@
-"""Write README.md's tables anew from the recipes and the networks: `make readme`.
+"""Write the tables of our documents anew from the recipes and the networks: `make readme`.
 
 A table stands between `<!-- table: name -->` and `<!-- end -->`. A test fails when one is stale.
 """
@@ -13,13 +13,14 @@ from featviz.networks import NETWORKS
 from featviz.recipe import Recipe, choices
 from featviz.recipes import RECIPES
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "parameters.md")
 
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fresh(text: str) -> str:
-    """The README's text with every table made anew."""
+    """A document's text with every table made anew."""
     tables = {"networks": networks(), "variables": variables(), **{name: parameters(recipe) for name, recipe in RECIPES.items()}}
     return TABLE.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", text)
 
@@ -83,4 +84,5 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(fresh(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for document in DOCUMENTS:
+        document.write_text(fresh(document.read_text(encoding="utf-8")), encoding="utf-8")

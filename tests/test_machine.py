@@ -4,10 +4,12 @@ import sys
 
 import pytest
 import torch
+from huggingface_hub import constants
 from test_stream import PICTURE, Count
 
+from featviz import hub, video
 from featviz.errors import InputError
-from featviz.machine import estimate, resolve
+from featviz.machine import estimate, lacks, resolve
 from featviz.stream import run
 
 
@@ -31,3 +33,17 @@ def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run(monkeypatch):
     assert expected.bytes == 320
     assert 0.1 <= expected.seconds < 1
     assert estimate(Count(steps=30), (20, 16)).seconds == pytest.approx(3 * expected.seconds)
+
+
+def test_what_is_slow_or_off_is_said(monkeypatch, tmp_path):
+    slow, offline = lacks("cpu")
+    assert slow == "There is no GPU, so a run takes from seconds to minutes."
+    assert offline.startswith("Downloads are off (HF_HUB_OFFLINE)")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "not" / "yet"))
+    assert lacks("cpu") == [slow]
+    monkeypatch.setattr(hub.os, "access", lambda path, mode: path != tmp_path)
+    monkeypatch.setattr(video.av, "codecs_available", {"gif"})
+    _, unwritable, codecs = lacks("cpu")
+    assert unwritable.startswith(f"Downloads cannot be kept in {tmp_path}/not/yet")
+    assert codecs == "Videos cannot be written as .mp4, .webp: FFmpeg lacks their codec."

@@ -1,4 +1,4 @@
-"""What README.md says is so: its tables are fresh, its snippets run as typed, its links lead somewhere."""
+"""What our documents say is so: their tables are fresh, README.md's snippets run as typed, links lead somewhere."""
 
 import json
 import os
@@ -21,6 +21,7 @@ from featviz.recipes import RECIPES
 from scripts import readme
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLES = {document: document.read_text(encoding="utf-8") for document in readme.DOCUMENTS}
 
 
 def snippet(language: str, containing: str) -> str:
@@ -34,20 +35,20 @@ def longest_side(path: Path) -> int:
         return max(picture.size)
 
 
-def test_the_tables_are_fresh():
-    assert readme.fresh(TEXT) == TEXT, "run `make readme`"
+@pytest.mark.parametrize("document", TABLES, ids=lambda document: document.name)
+def test_the_tables_are_fresh(document):
+    assert readme.fresh(TABLES[document]) == TABLES[document], "run `make readme`"
 
 
 @pytest.mark.parametrize("table", ["networks", "variables", *RECIPES])
 def test_every_table_is_there_once(table):
-    assert TEXT.count(f"<!-- table: {table} -->") == 1
+    assert "".join(TABLES.values()).count(f"<!-- table: {table} -->") == 1
 
 
 def test_a_stale_table_is_noticed():
-    fresh = readme.fresh(TEXT)
-    stale = re.sub(r"\| `(\w+)` \|.*\n", "", fresh, count=1)
-    assert stale != fresh
-    assert readme.fresh(stale) == fresh
+    stale = re.sub(r"\| `(\w+)` \|.*\n", "", TEXT, count=1)
+    assert stale != TEXT
+    assert readme.fresh(stale) == TEXT
 
 
 def test_what_the_space_reads():
@@ -80,9 +81,17 @@ def test_every_variable_that_is_read_is_explained_and_no_other():
     assert read == set(re.findall(r"^\| `(FEATVIZ_\w+)` \|", TEXT, re.MULTILINE))
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)", TEXT))
-def test_links_lead_to_files(link):
-    assert (ROOT / link).is_file()
+DOCUMENTS = [path for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_to_files(document):
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / link).is_file(), link
+
+
+def test_a_stranger_reads_less_than_three_hundred_lines():
+    assert len(re.sub(r"<details>.*?</details>", "", TEXT, flags=re.DOTALL).splitlines()) < 300
 
 
 @pytest.mark.parametrize("anchor", re.findall(r"\]\(#([^)]+)\)", TEXT))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from featviz import examples, style, tiles
+from featviz import examples, style
 from featviz.errors import FieldError, ImageError, InputError
 from featviz.images import fit, open_picture, resize, to_tensor
 from featviz.loading import load
@@ -288,20 +288,23 @@ SHALLOW = {"style_layers": "relu1_1, relu2_1, relu3_1", "content_layers": "relu3
 """In float64 the whole of VGG-19 would take a minute."""
 
 
-@pytest.mark.parametrize(("name", "layers"), [("vgg19", SHALLOW), ("efficientnet_lite0", {})])
-def test_tiled_equals_untiled(name, layers, monkeypatch):
+UNPADDED = {"style_layers": "conv1a, conv2b, conv4a", "content_layers": "conv4a"}
+"""Its convolutions see no border, so that there are fewer activations than pixels by their stride."""
+
+
+@pytest.mark.parametrize(("name", "layers"), [("vgg19", SHALLOW), ("efficientnet_lite0", {}), ("inception_v3", UNPADDED)])
+def test_tiled_equals_untiled(name, layers):
     """The loss, its gradient and every measure, with a mask and two styles, at a size that no stride divides."""
-    network = load(name)
-    network = Network(network.spec, copy.deepcopy(network.trunk).double())
+    trunk = load(name).trunk if name in BUNDLED else NETWORKS[name].build()
+    network = Network(NETWORKS[name], copy.deepcopy(trunk).double())
     network._mean, network._std = network._mean.double(), network._std.double()
     recipe = StyleTransfer(network=name, **layers)
     content, image, mask = (resize(one, (160, 237)).clamp(0, 1).double() for one in (CAT, WAVE, half()[:, :1]))
 
     def compared(side):
-        monkeypatch.setattr(tiles, "largest", lambda bytes_per_pixel, memory=0: side)
-        wanted = recipe.wanted(network, content, [WAVE.double(), TERRACE.double()], mask)
-        count = len(list(style.tiling(network, image, recipe.weights(network, "style_layers"))))
-        return count, *wanted.compare(image, recipe)
+        wanted = recipe.wanted(network, content, [WAVE.double(), TERRACE.double()], mask, side)
+        count = len(list(style.tiling(network, image, recipe.layers(network), side)))
+        return count, *wanted.compare(image, recipe, side)
 
     one, measures, loss, gradient = compared(4096)
     many, tiled_measures, tiled_loss, tiled_gradient = compared(128)
@@ -312,6 +315,21 @@ def test_tiled_equals_untiled(name, layers, monkeypatch):
         {name: value.item() for name, value in measures.items()}, rel=1e-8
     )
     assert (tiled_gradient - gradient).abs().max() < 1e-8 * gradient.abs().max()
+
+
+def test_where_memory_is_short_the_same_is_painted_in_smaller_tiles_which_is_said(monkeypatch):
+    def on_a_small_device(wanted, image, settings, side):
+        if side > 150:
+            raise torch.OutOfMemoryError
+        return compare(wanted, image, settings, side)
+
+    recipe = StyleTransfer(network="efficientnet_lite0", size=160, scales=1, steps=2)
+    whole, compare = last(recipe), style.Wanted.compare
+    monkeypatch.setattr(style.Wanted, "compare", on_a_small_device)
+    tiled = last(recipe)
+    assert whole.stage == "scale 1 of 1"
+    assert tiled.stage == "scale 1 of 1, in smaller tiles, since memory is short"
+    assert tiled.loss.item() == pytest.approx(whole.loss.item(), rel=1e-3)
 
 
 # What else holds

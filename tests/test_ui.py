@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -28,7 +29,7 @@ from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
 from featviz.ui.memory import free_memory
 from featviz.ui.running import SORRY, Engine, Shot, Turn
-from featviz.ui.tab import Tab
+from featviz.ui.tab import Tab, within
 
 FIELDS = [(recipe, name) for recipe in RECIPES.values() for name in recipe.model_fields]
 STEPS = 3
@@ -684,3 +685,14 @@ def test_a_result_s_file_is_written_once_and_again_where_it_is_gone(monkeypatch)
     with Image.open(shot.file()) as again:
         assert again.tobytes() == preview.picture.tobytes()
     assert len(written) == 2
+
+
+def test_earlier_results_are_kept_up_to_so_many_pixels_and_always_the_latest():
+    def shot(width: int) -> SimpleNamespace:
+        return SimpleNamespace(preview=SimpleNamespace(picture=SimpleNamespace(size=(width, 10))))
+
+    shots = [shot(30), shot(20), shot(60)]
+    assert within(shots, 1100) == shots
+    assert within(shots, 1099) == shots[:2]
+    assert within(shots, 100) == shots[:1]
+    assert within([], 100) == []

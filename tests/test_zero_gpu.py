@@ -107,7 +107,7 @@ print(json.dumps(said))
 
 @pytest.fixture(scope="module")
 def said() -> dict:
-    environment = os.environ | {"SPACES_ZERO_GPU": "true", "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    environment = os.environ | {"SPACES_ZERO_GPU": "true", "GRADIO_ANALYTICS_ENABLED": "False"}
     command = [sys.executable, "-W", "ignore", "-c", SCENE]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

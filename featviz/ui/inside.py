@@ -7,8 +7,6 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_pil_to_cache
-from gradio.utils import get_upload_folder
 from PIL import Image
 
 from featviz import atlas
@@ -18,15 +16,11 @@ from featviz.recipes import RECIPES
 from featviz.stream import Preview
 from featviz.ui import words
 from featviz.ui.controls import enumeration, spoken
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Shot, Turn, line
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Shot, Turn, in_cache, line
 from featviz.ui.tab import SHOW_RESULT, Tab
 
 LEGIBLE = 192
 """Pixels at which a thumbnail of the atlas is shown."""
-
-
-def in_cache(picture: Image.Image, kind: str = "png") -> str:
-    return save_pil_to_cache(picture, get_upload_folder(), format=kind)
 
 
 def thumbnail(layer: str, channel: int) -> Image.Image | None:

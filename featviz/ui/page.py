@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from html import escape
 from itertools import groupby
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def build(
         inside.connect({tab.recipe.name: tab for tab in tabs}, doors)
         _let_in(demo, doors, tabs)
         publish(looks, engine.estimate)
-        _footer(folder)
+        _footer(folder, engine.lacks())
     return demo
 
 
@@ -124,7 +125,9 @@ def _let_in(demo: gr.Blocks, doors: Doors, tabs: Sequence[Tab]) -> None:
         tab.origin.there.click(opened, tab.origin.recipe, outputs, queue=False, **BEHIND_THE_PAGE)
 
 
-def _footer(folder: Path) -> None:
+def _footer(folder: Path, lacks: Sequence[str]) -> None:
+    if lacks:
+        gr.HTML(f"<p>On this server: {escape(' '.join(lacks), quote=False)}</p>", elem_classes="hint", elem_id="lacks")
     networks = "\n".join(f"- **{spec.title}**: {spec.good_for} Weights: {spec.licence}." for spec in NETWORKS.values())
     with gr.Accordion("Networks, licences and your privacy", open=False, elem_classes="prose-block"):
         gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{words.PRIVACY.format(hours=limits.HOURS_KEPT.value)}")

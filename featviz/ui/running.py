@@ -20,7 +20,7 @@ from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.hub import Arriving
 from featviz.looking import Cell, Look, excited, gram_picture, look
-from featviz.machine import Device, Estimate, estimate, memory
+from featviz.machine import Device, Estimate, estimate, lacks, memory
 from featviz.recipe import Recipe
 from featviz.stream import Preview, open_pictures, prepare, stream, try_out
 from featviz.ui.gate import RATE, visitor
@@ -130,12 +130,15 @@ class Engine:
     """Whether runs live in this process, so that something can be told to them while they go on."""
     prepare: Callable[..., Iterator[Arriving]] = prepare
     """Comes before a run and before trying out, and never on a device that is borrowed: it may take minutes."""
+    lacks: Callable[[], list[str]] = lacks
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
         granted = partial(stream, seconds=limits.RUN_SECONDS.value)
         asked = (granted, TRY_OUT, estimate, look, excited, gram_picture)
-        return cls(*(partial(ask, device=device) for ask in asked), prepare=partial(prepare, device=device))
+        return cls(
+            *(partial(ask, device=device) for ask in asked), prepare=partial(prepare, device=device), lacks=partial(lacks, device)
+        )
 
     def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
         """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
@@ -155,6 +158,11 @@ class Engine:
         return looked
 
 
+def in_cache(picture: Image.Image, kind: str = "png", name: str = "image") -> str:
+    """The file of a picture in Gradio's cache, which is emptied regularly."""
+    return save_pil_to_cache(picture, get_upload_folder(), name=name, format=kind)
+
+
 @dataclass(frozen=True, eq=False)
 class Shot:
     """The latest picture of a run, and what it was made of."""
@@ -169,11 +177,10 @@ class Shot:
         return self.before.resize(self.preview.picture.size, Image.Resampling.LANCZOS), self.file()
 
     def file(self) -> str:
-        """A PNG of full quality, in Gradio's cache, which is emptied regularly. Written once, and again where it is gone."""
+        """A PNG of full quality. Written once, and again where it is gone."""
         if not (self._written and Path(self._written[-1]).exists()):
             with sentences():
-                name = f"featviz_{self.recipe.name}"
-                self._written.append(save_pil_to_cache(self.preview.picture, get_upload_folder(), name=name, format="png"))
+                self._written.append(in_cache(self.preview.picture, name=f"featviz_{self.recipe.name}"))
         return self._written[-1]
 
 

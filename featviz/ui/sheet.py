@@ -4,15 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_pil_to_cache
-from gradio.utils import get_upload_folder
 from PIL import Image
 
 from featviz.recipe import Recipe, differing
 from featviz.stream import Preview, on_one_sheet
 from featviz.ui import words
 from featviz.ui.controls import label, named_after
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Turn, arriving, checked, line
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Turn, arriving, checked, in_cache, line
 
 SCROLL = """(...values) => {{
     setTimeout(() => document.querySelector("#{}_sheet")?.scrollIntoView({{behavior: "smooth", block: "nearest"}}), 300);
@@ -91,9 +89,7 @@ class Sheet:
                 if shown and shown[-1] == variant:  # It was there already, and has come further.
                     shown.pop(), tiles.pop()
                 shown.append(variant)
-                tiles.append(
-                    (save_pil_to_cache(preview.picture, get_upload_folder(), format="png"), self.under(variant, preview))
-                )
+                tiles.append((in_cache(preview.picture), self.under(variant, preview)))
                 said = line(f"{len(tiles)} of {count}", (len(tiles) - 1 + preview.work) / count)
                 yield {self.gallery: list(tiles), self.shown: list(shown), self.status: said}
         except gr.Error as error:

@@ -1,8 +1,10 @@
 """A recipe as people use it: inputs left, result right, and behind them the endpoint for programs."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import gradio as gr
@@ -23,7 +25,8 @@ from featviz.ui.measures import bars
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, arriving, checked, line, outcome, progress
 from featviz.ui.sheet import Sheet
 
-EARLIER_KEPT = 8
+EARLIER_KEPT, EARLIER_PIXELS = 8, 16_000_000
+"""How many earlier results a visitor can go back to, and the pixels that all of them may have together."""
 
 BESIDE = {"guide": "What", "style2": "Style"}
 """Pictures a recipe can do without, and the group of fields each belongs to. A mask is painted, a start is a result."""
@@ -365,7 +368,7 @@ class Tab:
         """The result that was in sight is among the earlier ones from now on, once."""
         if latest is None or latest in kept:
             return {}
-        kept = [latest, *kept][:EARLIER_KEPT]
+        kept = within([latest, *kept][:EARLIER_KEPT], EARLIER_PIXELS)
         strip = [(shot.file(), caption(shot.recipe)) for shot in kept]
         return {self.kept: kept, self.earlier: gr.update(value=strip, visible=True, selected_index=None)}
 
@@ -376,3 +379,9 @@ class Tab:
             return {self.status: gr.skip()}
         shot = kept[event.index]
         return self.result(shot) | {self.latest: shot} | self.keeping(latest, kept)
+
+
+def within(shots: Sequence[Shot], pixels: int) -> list[Shot]:
+    """The first ones, as many as have no more pixels together, and at least one."""
+    total = accumulate(math.prod(shot.preview.picture.size) for shot in shots)
+    return [shot for shot, so_far in zip(shots, total, strict=True) if so_far <= pixels] or list(shots[:1])

@@ -1,0 +1,116 @@
+"""CONTRIBUTING.md, performed as it stands on a copy of the project."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from snippets import ROOT
+
+Typed = Callable[..., str]
+
+STEP = re.compile(
+    r"^`(?P<file>[^`\n]+)`, (?:(?P<new>new)|(?P<end>at the end)|above `(?P<above>[^\n]+)`):\n\n```\w+\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def chapter(title: str) -> str:
+    return re.search(rf"^## {title}\n(.*?)^## ", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)[1]
+
+
+def perform(title: str, folder: Path) -> int:
+    """Do what a chapter says, step by step; how many steps there were."""
+    steps = list(STEP.finditer(chapter(title)))
+    for step in steps:
+        file, code = folder / step["file"], step["code"]
+        if step["new"]:
+            assert not file.exists()
+            file.write_text(code, "utf-8")
+            continue
+        text = file.read_text("utf-8")
+        if step["end"]:
+            file.write_text(text + code, "utf-8")
+            continue
+        assert text.count(f"\n{step['above']}") == 1, step["above"]
+        file.write_text(text.replace(f"\n{step['above']}", f"\n{code}{step['above']}"), "utf-8")
+    return len(steps)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The project without what git does not keep, its large pictures linked."""
+    copy = tmp_path / "featviz"
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "atlas", "out", "benchmarks")
+    shutil.copytree(ROOT, copy, ignore=left_out)
+    (copy / "examples" / "atlas").symlink_to(ROOT / "examples" / "atlas")
+    (copy / "benchmarks").symlink_to(ROOT / "benchmarks")
+    return copy
+
+
+@pytest.fixture
+def typed(copy: Path) -> Typed:
+    """Runs Python in the copy, as typed there."""
+
+    def typed(*words: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(copy), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(
+            [sys.executable, *words], cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return typed
+
+
+def test_a_network(copy, typed):
+    assert perform("A network", copy) == 3
+    typed("-m", "scripts.readme")
+    assert "| `resnet18` | ResNet-18 | `conv1` to `layer4_1`, 9 in all |" in (copy / "README.md").read_text("utf-8")
+    walked = ["tests/test_hub_networks.py", "tests/test_networks.py", "tests/test_readme.py"]
+    said = typed("-m", "pytest", "-q", "-p", "no:cacheprovider", *walked, "-k", "resnet18 or table or space")
+    assert "passed" in said
+    assert "resnet18/layer1_0" in typed("-m", "featviz", "deepdream", "--help")
+
+
+def test_an_objective_and_a_recipe(copy, typed):
+    assert perform("An objective", copy) == 1
+    assert perform("A recipe", copy) == 7
+    typed("-m", "scripts.readme")
+    said = typed("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_floors.py", "tests/test_recipes.py")
+    assert "passed" in said
+    typed("-m", "featviz", "forget", "examples/cat.jpg", "gone.png", "--size", "96", "--steps", "8")
+    variances = typed(
+        "-c",
+        "from featviz.images import open_picture, to_tensor\n"
+        "from featviz.loading import load\n"
+        "from featviz.objectives import contrast\n"
+        "wanted = contrast('block4')\n"
+        "for file in ('examples/cat.jpg', 'gone.png'):\n"
+        "    image = to_tensor(open_picture(file).resize((96, 72)))\n"
+        "    print(wanted(load('efficientnet_lite0').activations(image, wanted.layers)).item())",
+    )
+    before, after = map(float, variances.split())
+    assert after < before / 2
+    offered = typed("-c", "from featviz import ui; print(*(e['api_name'] for e in ui.build().config['dependencies']))").split()
+    assert {"forget", "deepdream"} <= set(offered)
+
+
+def test_a_look(copy, typed):
+    assert perform("A look", copy) == 1
+    (command,) = re.findall(r"^```bash\npython (.*)\n```", chapter("A look"), re.MULTILINE)
+    assert typed(*command.split()) == "9_scales.jpg\n"
+    with Image.open(copy / "examples" / "looks" / "9_scales.jpg") as thumbnail:
+        assert thumbnail.size == (240, 160)
+        assert sum(thumbnail.convert("L").histogram()[:5]) < thumbnail.width * thumbnail.height / 2
+    assert "scales" in typed("-m", "featviz", "deepdream", "--help")
+
+
+def test_all_that_is_to_be_typed_is_there():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"`?make (\w+)", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))) <= targets
