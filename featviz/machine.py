@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
@@ -23,7 +24,7 @@ Device = Literal["auto", "cpu", "cuda"]
 if LENT:  # The threads of OpenMP do not survive a fork, and the first loop of the child would wait for them for ever.
     os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
-_turns: dict[torch.device, Turns] = {}
+_turns: dict[torch.device, Turns] = defaultdict(Turns)
 """One step at a time on each device."""
 
 LENT_SPEED = 5e12
@@ -32,12 +33,12 @@ LENT_SPEED = 5e12
 LEASE, TO_BEGIN = (20, 120), 15
 """The least and the most seconds that such a GPU is asked for, and those before the first step."""
 
-_speeds: dict[tuple[torch.device, str], float] = {}
-"""Floating point operations a second that a network has reached on a device, corrected by every run."""
+_speeds: dict[tuple[str, str], float] = {}
+"""(Kind of device, network) → floating point operations a second that were reached, corrected by every run."""
 
 
-def resolve(device: Device) -> torch.device:
-    """The device of that name; "auto" is a CUDA card where there is one, else the CPU.
+def places(device: Device) -> list[torch.device]:
+    """The devices of that name; "auto" stands for the CUDA cards where there are any, else for the CPU.
 
     Raises:
         InputError: there is no such device here.
@@ -48,7 +49,14 @@ def resolve(device: Device) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("There is no CUDA device here; 'cpu' and 'auto' work.")
-    return torch.device(device)
+    if device == "cpu":
+        return [torch.device("cpu")]
+    return [torch.device("cuda", index) for index in range(max(1, torch.cuda.device_count()))]
+
+
+def resolve(device: Device) -> torch.device:
+    """The device of that name that a run had better take: of several cards, the one with the fewest. Raises as `places` does."""
+    return min(places(device), key=lambda where: _turns[where].runs)
 
 
 def lacks(device: Device = "auto") -> list[str]:
@@ -59,7 +67,7 @@ def lacks(device: Device = "auto") -> list[str]:
 
 def claim(where: torch.device) -> Claim:
     """What a run takes its turns on a device by."""
-    return _turns.setdefault(where, Turns()).claim()
+    return _turns[where].claim()
 
 
 @dataclass(frozen=True)
@@ -111,11 +119,12 @@ def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
 
 def warm_up(device: Device = "auto") -> None:
     """Load every bundled network ahead of the first run and measure its speed, so that nobody waits for it."""
-    where = home(device)
+    at = [torch.device("cpu")] if LENT else places(device)
     for name in BUNDLED:  # All of them first: what cannot be measured is at least loaded.
-        load(name, where)
+        for where in at:
+            load(name, where)
     for name in () if LENT else BUNDLED:
-        _measure(name, where)
+        _measure(name, at[0])
 
 
 def home(device: Device) -> torch.device:
@@ -125,18 +134,18 @@ def home(device: Device) -> torch.device:
 
 def learn(where: torch.device, name: str, flops: float, seconds: float) -> None:
     """Note what a network has done on a device in so many seconds: the next estimate relies on it."""
-    _speeds[where, name] = flops / seconds
+    _speeds[where.type, name] = flops / seconds
 
 
 def _speed(where: torch.device, name: str) -> float:
     """Of a network on a device, in floating point operations a second."""
-    if (where, name) not in _speeds:
+    if (where.type, name) not in _speeds:
         if LENT and where.type == "cuda":
             return LENT_SPEED
         if name not in BUNDLED:  # Not downloaded for the sake of an estimate; its first run will tell.
             return _speed(where, BUNDLED[0])
         _measure(name, where)
-    return _speeds[where, name]
+    return _speeds[where.type, name]
 
 
 def _measure(name: str, where: torch.device) -> None:

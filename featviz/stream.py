@@ -78,12 +78,12 @@ def stream(
         raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {', '.join(accepted)}.")
     opened = open_pictures(recipe, pictures)
     where = resolve(device)
+    turn = claim(where)
     network = load(recipe.network_name, where)
     frames = recipe.run(network, **{role: to_tensor(picture, where) for role, picture in opened.items()})
     first = next(iter(opened.values())) if recipe.images else None
     source = first if recipe.produces == "picture" and recipe.keeps_alpha else None  # A video moves on, its alpha would not.
     demand = recipe.demand(network, first and first.size[::-1])
-    turn = claim(where)
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
     steered = None  # A generator's first step takes nothing.

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from heapq import heapify, heappop, heappush
 from itertools import count
 
@@ -21,10 +22,18 @@ class Turns:
         self._arrivals = count()
         self._busy = False
         self._now = 0.0  # Seconds that the one in turn had had before.
+        self._claims: weakref.WeakSet[Claim] = weakref.WeakSet()
 
     def claim(self) -> "Claim":
-        """What a run takes its turns by."""
-        return Claim(self)
+        """What a run takes its turns by, for as long as it holds on to it."""
+        claim = Claim(self)
+        self._claims.add(claim)
+        return claim
+
+    @property
+    def runs(self) -> int:
+        """How many have a claim."""
+        return len(self._claims)
 
     def _enter(self, had: float) -> float:
         """Wait for a turn; the seconds that it starts from."""

@@ -185,7 +185,7 @@ def test_the_networks_used_last_stay_within_the_budget_and_runs_keep_theirs(monk
 def test_neither_warming_up_nor_an_estimate_asks_the_hub(hub_on_loopback, monkeypatch):
     measured = []
     monkeypatch.setattr(machine, "_measure", lambda name, where: measured.append(name))
-    monkeypatch.setattr(machine, "_speeds", {(torch.device("cpu"), name): 1e9 for name in BUNDLED})
+    monkeypatch.setattr(machine, "_speeds", {("cpu", name): 1e9 for name in BUNDLED})
     warm_up("cpu")
     assert measured == list(BUNDLED)
     assert {name for name, _ in loading._loaded} == set(BUNDLED)

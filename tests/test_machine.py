@@ -9,7 +9,7 @@ from test_stream import PICTURE, Count
 
 from featviz import hub, video
 from featviz.errors import InputError
-from featviz.machine import estimate, lacks, resolve
+from featviz.machine import claim, estimate, lacks, resolve
 from featviz.stream import run
 
 
@@ -18,6 +18,18 @@ def test_auto_is_the_best_device_there_is():
     assert resolve("cpu").type == "cpu"
     with pytest.raises(InputError, match="There is no device 'cdua'; did you mean 'cuda'"):
         resolve("cdua")
+
+
+def test_of_several_cards_a_run_takes_the_one_with_the_fewest(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    runs, taken = [], []
+    for _ in range(6):
+        taken.append(resolve("auto").index)
+        runs.append(claim(torch.device("cuda", taken[-1])))
+    assert taken == [0, 1, 2, 0, 1, 2]
+    del runs[1]  # Over, and card 1 is the one with the fewest now.
+    assert resolve("cuda").index == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -99,7 +99,7 @@ small, large = DREAM, DREAM.model_copy(update={"size": 4096, "steps": 100})
 said["leases"] = [machine.lease(one, image=CAT) for one in (small, large)]
 said["estimate"] = machine.estimate(small, CAT.size).seconds > 0
 said["touched"] = torch.cuda.is_initialized()
-said["measured"] += len([place for place, _ in machine._speeds if place.type == "cuda"])
+said["measured"] += len([place for place, _ in machine._speeds if place == "cuda"])
 said["ends"] = ends
 print(json.dumps(said))
 '''
