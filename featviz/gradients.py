@@ -53,7 +53,8 @@ def gaussian(gradient: Tensor, progress: float) -> Tensor:
     away, which keeps its brightness from drifting.
     """
     sigma = 0.5 + 2.0 * progress
-    blurred = sum(blur(gradient, sigma * factor) for factor in (0.5, 1.0, 2.0)) / 3
+    fine, middle, coarse = (blur(gradient, sigma * factor) for factor in (0.5, 1.0, 2.0))
+    blurred = (fine + middle + coarse) / 3
     return mean_absolute(blurred - blurred.mean())
 
 

@@ -232,8 +232,11 @@ def class_index(name: str) -> int:
 
 
 def check_knows(network: str, class_name: str) -> None:
-    """Raises FieldError for a class, where one is named, that is asked of a network without a classifier."""
-    if class_name and NETWORKS[network].classifier is None:
+    """Raises FieldError for a class, where one is named, that there is not, or that a network without a classifier is asked for."""
+    if not class_name:
+        return
+    class_index(class_name)
+    if NETWORKS[network].classifier is None:
         classifiers = " or ".join(NETWORKS[name].title for name in CLASSIFIERS)
         raise FieldError(f"{NETWORKS[network].title} knows no class '{class_name}'; choose a layer of {classifiers}.")
 

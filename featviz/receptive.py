@@ -118,4 +118,4 @@ def _tensors(nested: Sequence[Any]) -> Iterator[Tensor]:
 
 def _both(sides: Sequence[int]) -> tuple[int, int]:
     """One number may stand for height and width."""
-    return tuple(sides) if len(sides) == 2 else (sides[0], sides[0])
+    return sides[0], sides[-1]

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -120,12 +120,6 @@ class StyleTransfer(Recipe):
         le=2**31 - 1,
         group="Finish",
     )
-
-    @field_validator("style_layers", "content_layers")
-    @classmethod
-    def _check_layers(cls, text: str) -> str:
-        parse_weights(text)
-        return text
 
     @model_validator(mode="after")
     def _check_together(self) -> "StyleTransfer":

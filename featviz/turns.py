@@ -16,7 +16,7 @@ class Turns:
     is often the one that has just left.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._guard = threading.Lock()
         self._waiting: list[tuple[float, int, threading.Lock]] = []  # A heap, by seconds had and then by arrival.
         self._arrivals = count()

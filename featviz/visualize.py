@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -49,13 +49,6 @@ class FeatureVisualization(Recipe):
         group="How",
     )
     seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
-
-    @field_validator("class_name")
-    @classmethod
-    def _check_class_name(cls, text: str) -> str:
-        if text:
-            class_index(text)
-        return text
 
     @model_validator(mode="after")
     def _check_together(self) -> "FeatureVisualization":

@@ -135,7 +135,7 @@ def _refused(what: str, host: str) -> gr.Error:
 class Rate:
     """Runs that each visitor has started within a minute."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._starts: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
 

@@ -29,7 +29,7 @@ SECONDS_TO_TELL, SECONDS_TO_DELIVER, SECONDS_TO_LEAVE = 3.0, 0.5, 9.0
 class Runs:
     """The runs under way. They end at their next step once the server leaves."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count = 0
         self.leaving = False
         self._lock = threading.Lock()

@@ -28,7 +28,7 @@ COPY = """async (query) => {
 class CopyLink:
     """A button that copies a link to the settings, and a line that says so."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.button = gr.Button("Copy link", size="sm", elem_classes="quiet")
         self.query = gr.Textbox(label="Query", visible="hidden")
         self.line = gr.HTML(elem_classes=["forecast", "copied"])
@@ -66,7 +66,7 @@ class Origin:
     Of another recipe, it is a picture like any other; a button opens that recipe with its settings.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         with gr.Row(visible=False, elem_classes="origin") as self.box:
             self.line = gr.HTML()
             self.undo = gr.Button("Undo", size="sm", min_width=80, scale=0, elem_classes="quiet")

@@ -69,7 +69,7 @@ def build(
 class Doors:
     """A tab for each room and, inside a room of several recipes, one for each of them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.outer = gr.Tabs()
         self.inner: dict[str, gr.Tabs] = {}  # By room.
 
@@ -127,7 +127,7 @@ def _let_in(demo: gr.Blocks, doors: Doors, tabs: Sequence[Tab]) -> None:
 
 def _footer(folder: Path, lacks: Sequence[str]) -> None:
     if lacks:
-        gr.HTML(f"<p>On this server: {escape(' '.join(lacks), quote=False)}</p>", elem_classes="hint", elem_id="lacks")
+        gr.HTML(f"<p>On this server: {escape(' '.join(lacks), quote=False)}</p>", elem_id="lacks")
     networks = "\n".join(f"- **{spec.title}**: {spec.good_for} Weights: {spec.licence}." for spec in NETWORKS.values())
     with gr.Accordion("Networks, licences and your privacy", open=False, elem_classes="prose-block"):
         gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{words.PRIVACY.format(hours=limits.HOURS_KEPT.value)}")
