@@ -21,7 +21,12 @@ STEP = re.compile(
 
 
 def chapter(title: str) -> str:
-    return re.search(rf"^## {title}\n(.*?)^## ", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)[1]
+    """What stands under a heading; what looks like one inside of code is none."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    code = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    plain = code.sub(lambda found: "." * len(found[0]), text)
+    start = plain.index(f"\n## {title}\n")
+    return text[start : plain.index("\n## ", start + 1)]
 
 
 def perform(title: str, folder: Path) -> int:
@@ -35,7 +40,7 @@ def perform(title: str, folder: Path) -> int:
             continue
         text = file.read_text("utf-8")
         if step["end"]:
-            file.write_text(text + code, "utf-8")
+            file.write_text(text + ("\n\n" if file.suffix == ".py" else "") + code, "utf-8")
             continue
         assert text.count(f"\n{step['above']}") == 1, step["above"]
         file.write_text(text.replace(f"\n{step['above']}", f"\n{code}{step['above']}"), "utf-8")
