@@ -31,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 PAIRS = (("cat", "great_wave"), ("astronaut", "cafe_terrace"), ("mountain", "church_at_auvers"))
 SIZES = (256, 384)
 PASTICHE_STEPS = 500
+METHOD = __doc__.split("\n\n")[1]
 STYLE_LAYERS, CONTENT_LAYER = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), "relu4_2"
 
 
@@ -157,7 +158,7 @@ def main() -> None:
     if chosen.curve:
         question = "### What is there to see of a style transfer after so many seconds?"
         points = [one for program in ("pastiche", "ours") for one in seen_after(program, PAIRS[0], chosen.sizes[0])]
-        put(RESULTS, "style_curve", f"{question}\n\n{__doc__.splitlines()[2]}\n\n*{machine()}*\n\n{table(points)}")
+        put(RESULTS, "style_curve", f"{question}\n\n{METHOD}\n\n*{machine()}*\n\n{table(points)}")
         return
     chosen.folder.mkdir(parents=True, exist_ok=True)
     results = []
@@ -168,7 +169,7 @@ def main() -> None:
                 results.append(make(program, pair, size, chosen.folder))
                 print(table(results[-1:]).splitlines()[-1], flush=True)
     question = "### How good is a style transfer at what time, beside `pastiche` 1.6.0?"
-    put(RESULTS, "style_transfer", f"{question}\n\n{__doc__.splitlines()[2]}\n\n*{machine()}*\n\n{table(results)}")
+    put(RESULTS, "style_transfer", f"{question}\n\n{METHOD}\n\n*{machine()}*\n\n{table(results)}")
     cells = [
         (
             f"{one.program}, {one.seconds:.0f} s",

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -211,14 +212,14 @@ def save(picture: Image.Image, path: str | os.PathLike) -> None:
 def contact_sheet(cells: Sequence[tuple[str, Image.Image]], columns: int, width: int) -> Image.Image:
     """Pictures in rows, each `width` pixels wide under its label."""
     scaled = [(label, picture.resize((width, round(width * picture.height / picture.width)))) for label, picture in cells]
-    height = max(picture.height for _, picture in scaled) + LABEL
-    rows = -(-len(scaled) // columns)
-    result = Image.new("RGB", (min(columns, len(scaled)) * (width + GAP) - GAP, rows * height), "white")
+    rows = [scaled[start : start + columns] for start in range(0, len(scaled), columns)]
+    tops = list(accumulate((LABEL + max(picture.height for _, picture in row) for row in rows), initial=0))
+    result = Image.new("RGB", (len(rows[0]) * (width + GAP) - GAP, tops[-1]), "white")
     draw, font = ImageDraw.Draw(result), ImageFont.load_default(15)
-    for i, (label, picture) in enumerate(scaled):
-        left, top = i % columns * (width + GAP), i // columns * height
-        draw.text((left + 2, top + 4), label, fill="black", font=font)
-        result.paste(picture, (left, top + LABEL))
+    for row, top in zip(rows, tops, strict=False):
+        for i, (label, picture) in enumerate(row):
+            draw.text((i * (width + GAP) + 2, top + 4), label, fill="black", font=font)
+            result.paste(picture, (i * (width + GAP), top + LABEL))
     return result
 
 

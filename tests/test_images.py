@@ -6,7 +6,20 @@ import torch
 from PIL import Image, ImageCms, ImageFile
 
 from featviz.errors import ImageError
-from featviz.images import fit, fitted_size, match_colours, mirrored, open_picture, resize, to_picture, to_tensor, with_alpha
+from featviz.images import (
+    GAP,
+    LABEL,
+    contact_sheet,
+    fit,
+    fitted_size,
+    match_colours,
+    mirrored,
+    open_picture,
+    resize,
+    to_picture,
+    to_tensor,
+    with_alpha,
+)
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
@@ -168,3 +181,14 @@ def test_an_image_that_is_too_narrow_is_continued_by_its_mirror_images():
     assert larger.shape == (1, 3, 16, 20)
     assert larger[0, 0, 7].tolist() == [0, 1, 2, 3, 4, 4, 3, 2, 1, 0] * 2
     assert mirrored(larger, 12) is larger
+
+
+def test_a_row_of_a_contact_sheet_is_as_high_as_its_highest_picture():
+    tall, flat = Image.new("RGB", (10, 20), "red"), Image.new("RGB", (10, 5), "blue")
+    sheet = contact_sheet([("a", tall), ("b", flat), ("c", flat)], columns=2, width=40)
+    assert sheet.size == (40 + GAP + 40, LABEL + 80 + LABEL + 20)
+    assert [sheet.getpixel(at) for at in ((0, LABEL), (40 + GAP, LABEL), (0, LABEL + 80 + LABEL))] == [
+        (255, 0, 0),
+        *[(0, 0, 255)] * 2,
+    ]
+    assert sheet.getpixel((40 + GAP, LABEL + 20)) == (255, 255, 255)
