@@ -40,7 +40,9 @@ HEAD = "| what | min | median | unit | runs | note |\n| --- | ---: | ---: | --- 
 
 
 def figure(value: float) -> str:
-    """Three digits are more than a wall clock deserves."""
+    """Three digits are more than a wall clock deserves. What never came is a dash."""
+    if math.isnan(value):
+        return "–"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 

@@ -177,7 +177,7 @@ class DeepDream(Recipe):
         self, network: Network, objective: Objective, image: Tensor, generator: torch.Generator, side: int
     ) -> tuple[Tensor, Tensor]:
         """`ascent` at a random shift. Beyond one tile, that moves the borders of the tiles to another place at each step."""
-        roll = Roll.random(self.jitter if side >= max(image.shape[-2:]) else side, generator)
+        roll = Roll.random(self.jitter if tiles.fits(image.shape[-2:], side) else side, generator)
         value, gradient = ascent(network, objective, roll(image), side)
         return value, roll.undo(gradient)
 

@@ -58,9 +58,9 @@ class Sight:
     def reach(self) -> float:
         """Pixels from the i-th multiple of the stride that the i-th unit sees at most.
 
-        With a stride to spare: some networks pad sides that do not divide by their stride in another way.
+        With a step to spare at its beginning: sides that do not divide by their stride are padded by more there, in some networks.
         """
-        return max(*self.last, *(-first for first in self.first)) + self.stride
+        return max(*(last + 1 for last in self.last), *(step - first for first, step in zip(self.first, self.apart, strict=True)))
 
     def through(self, *window: Sequence[int]) -> Sight:
         """What a window of such units sees (Araujo et al., Distill, 2019, eqs. 2 to 4)."""

@@ -28,7 +28,7 @@ STYLE, SMOOTHNESS = 32.0, 240.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
 target, so that these two numbers serve every network, layer and size."""
 
-MEMORY = 2 * tiles.MEMORY
+MEMORY = 3 * tiles.MEMORY
 """Bytes that a tile may hold in activations: more than in a dream, since here all that a layer sees is added around it."""
 
 IMAGES_HELD, BYTES_PER_PIXEL = 30, 12

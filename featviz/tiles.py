@@ -57,6 +57,11 @@ def largest(bytes_per_pixel: float, memory: float = MEMORY) -> int:
     return max(SMALLEST, math.isqrt(int(memory / (WORKING * max(bytes_per_pixel, 1)))))
 
 
+def fits(size: tuple[int, int], side: int) -> bool:
+    """Whether an image of (height, width) is one tile: whatever its shape, it has no more pixels than the largest tile."""
+    return math.prod(size) <= side**2
+
+
 class Allowance:
     """How much memory the steps of a run may take: what is allowed, or as much less as the device turns out to have."""
 
@@ -90,6 +95,8 @@ def grid(size: tuple[int, int], side: int, margin: int = MARGIN) -> Iterator[Til
     """
     margin = math.ceil(margin / ALIGNED) * ALIGNED
     height, width = size
+    if fits(size, side):
+        side = max(size)
     for rows in _cuts(height, side, margin):
         for columns in _cuts(width, side, margin):
             kept, seen, inside = zip(
