@@ -46,7 +46,7 @@ class Optimiser:
 
     make: Callable[[list[Tensor]], torch.optim.Optimizer]
     rate: Callable[[float, Tensor, Tensor, bool], float]
-    """Progress through a scale in (0, 1], the image with its gradient, the loss, whether it is the first step → learning rate."""
+    """Progress through a scale in (0, 1], the gradient, the loss, whether it is the first step → learning rate."""
     averaged: float
     """Decay of the average of iterates that is shown; 0 shows the iterates themselves."""
     jitter: int
@@ -57,13 +57,13 @@ OPTIMISERS = {
     # Differs from Crowson: the image is kept in [0, 1] here, too, with which it gets further in as many steps.
     "lbfgs": Optimiser(
         make=partial(torch.optim.LBFGS, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0),
-        rate=lambda progress, image, loss, first: first_step(image.grad, loss) if first else 1.0,
+        rate=lambda progress, gradient, loss, first: first_step(gradient, loss) if first else 1.0,
         averaged=0.0,
         jitter=0,  # It would take shifts for curvature.
     ),
     "adam": Optimiser(
         make=partial(torch.optim.Adam, betas=(0.9, 0.99)),
-        rate=lambda progress, image, loss, first: STEP_SIZE * (1 - 0.8 * progress),  # Settle before the next scale.
+        rate=lambda progress, gradient, loss, first: STEP_SIZE * (1 - 0.8 * progress),  # Settle before the next scale.
         averaged=0.9,
         jitter=4,
     ),
