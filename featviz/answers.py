@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from featviz import tiles
-from featviz.images import contact_sheet, fit, fitted_size, resize, to_picture, to_tensor
+from featviz.images import contact_sheet, fit, fitted_size, resize, size_of, to_picture, to_tensor
 from featviz.network import Network
 from featviz.networks import CLASSIFIERS, LOGITS, Address, Classifier, class_names, split
 from featviz.objectives import gram
@@ -49,7 +49,7 @@ def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
     activations = network.activations(image, [layer])[layer][0].relu()
     strengths, channels = activations.mean((1, 2)).topk(min(count, len(activations)))
     field = network.sight(layer).field
-    side = int(max(LEAST_LEGIBLE, min(*field, min(image.shape[-2:]) / 2)))
+    side = int(max(LEAST_LEGIBLE, min(*field, min(size_of(image)) / 2)))
     return Answer(
         channels=channels,
         strengths=strengths,
@@ -57,7 +57,7 @@ def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
         patches=[patches(image, map_, side, PATCHES) for map_ in activations[channels]],
         maps=heat(activations[channels], image),
         mean=activations.mean(),
-        shape=tuple(activations.shape),
+        shape=(len(activations), *size_of(activations)),
         field=field,
     )
 
@@ -65,7 +65,7 @@ def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
 def heat(maps: Tensor, image: Tensor) -> Tensor:
     """Maps (N, h, w) as pictures (N, 3, H, W): each by its own greatest value, over the image (1, 3, H, W), grey and faint."""
     shares = maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
-    shares = resize(shares.unsqueeze(1), tuple(image.shape[-2:])).clamp(0, 1)
+    shares = resize(shares.unsqueeze(1), size_of(image)).clamp(0, 1)
     faint = 0.1 + 0.5 * image.mean(1, keepdim=True)
     cover = 0.25 + 0.75 * shares.sqrt()
     return faint * (1 - cover) + coloured(shares) * cover
@@ -74,13 +74,14 @@ def heat(maps: Tensor, image: Tensor) -> Tensor:
 def patches(image: Tensor, map_: Tensor, side: int, count: int) -> list[Tensor]:
     """The pieces (1, 3, side, side) of an image (1, 3, H, W) that a channel with the map (h, w) answers to most, apart from
     each other by half a side. Fewer where it answers nowhere else."""
-    side = min(side, *image.shape[-2:])
-    left, found = map_.clone(), []
-    scale = [whole / part for whole, part in zip(image.shape[-2:], map_.shape, strict=True)]
+    side = min(side, *size_of(image))
+    found: list[Tensor] = []
+    left = map_.clone()
+    scale = [whole / part for whole, part in zip(size_of(image), map_.shape, strict=True)]
     while len(found) < count and left.max() > 0:
         place = divmod(left.argmax().item(), left.shape[1])
         centre = [(at + 0.5) * by for at, by in zip(place, scale, strict=True)]
-        top, start = (min(max(round(at - side / 2), 0), whole - side) for at, whole in zip(centre, image.shape[-2:], strict=True))
+        top, start = (min(max(round(at - side / 2), 0), whole - side) for at, whole in zip(centre, size_of(image), strict=True))
         found.append(image[..., top : top + side, start : start + side])
         near = [
             slice(max(0, at - math.ceil(side / 2 / by)), at + math.ceil(side / 2 / by) + 1)
@@ -147,7 +148,7 @@ class ActivationMaps(Recipe):
             image=to_tensor(sheet, image.device),
         )
 
-    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
         return _demanded(network, split(self.layer)[1], fitted_size(size, self.size))
 
 
@@ -179,7 +180,7 @@ class Classify(Recipe):
         likeliest = next(iter(names.values()))
         yield Frame(step=1, steps=1, stage="", work=1.0, loss=-likeliest.log(), image=image, measures=names)
 
-    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
         return _demanded(network, LOGITS, fitted_size(size, self.size))
 
 

@@ -6,7 +6,7 @@ Whoever is interrupted starts again and finds what is done; several machines can
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def make_all(
     shard: Shard = Shard(),
     device: Device = "auto",
     **pictures: Picture,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Run a recipe on every picture of `source`, one after the other, with `pictures` for its other roles.
 
     Results that are there already are left as they are. A picture that cannot be used is an outcome with its error, and the

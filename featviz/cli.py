@@ -21,13 +21,15 @@ from featviz.images import open_picture, save
 from featviz.machine import Device, estimate
 from featviz.recipe import Recipe, choices
 from featviz.recipes import RECIPES
-from featviz.stream import Preview, on_one_sheet, open_pictures, prepare, record, stream, try_out
+from featviz.stream import Preview, Previews, on_one_sheet, open_pictures, prepare, record, stream, try_out
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
 
 FINE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes, as shells know them: 2 for a command that cannot be run as typed, 128 + SIGINT for Ctrl-C."""
 
+PLACEHOLDERS: dict[type | None, str] = {int: "N", float: "X", bool: "BOOL"}
+"""A field's type → what stands for its value in the help; TEXT for any other."""
 
 SHARD = (
     "Of a folder or a video in place of the first picture, whose results go into the folder OUT: only every N-th picture, "
@@ -51,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"featviz {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
     for recipe in RECIPES.values():
-        command = _command(commands, recipe.name, recipe.__doc__, partial(_make, recipe))
+        command = _command(commands, recipe.name, recipe.__doc__ or "", partial(_make, recipe))
         _add_pictures_and_fields(command, recipe)
         command.add_argument("--recipe", metavar="FILE", help="A recipe to start from: its JSON, or a file that featviz made.")
         if recipe.images and recipe.produces == "picture":
@@ -117,7 +119,7 @@ def _make(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
     out = None if produces == "numbers" else _output(arguments["out"], pictures, _extensions(produces))
     if "estimate" in arguments:
         first = next(iter(open_pictures(recipe, pictures).values()), None)
-        print(estimate(settings, first and first.size, device=device))
+        print(estimate(settings, first.size if first else None, device=device))
         return FINE
     downloads = prepare(settings, device=device, **pictures)
     if "sheet" in arguments:
@@ -136,7 +138,8 @@ def _make_all(recipe: Recipe, pictures: dict[str, str], arguments: dict[str, Any
         open_picture(picture, role)  # What is wrong with it is wrong with every result.
     shard = batch.Shard.read(arguments.get("shard", "1/1"))
     outcomes = batch.make_all(recipe, source, arguments["out"], shard=shard, device=arguments["device"], **others)
-    said, interrupted = Counter(), False
+    said: Counter[str] = Counter()
+    interrupted = False
     try:
         with closing(outcomes), tqdm(outcomes, total=shard.share(batch.count(source)) or None, disable=None, leave=False) as bar:
             for outcome in bar:
@@ -208,19 +211,19 @@ def _finishes() -> dict[str, examples.Finish]:
     return {title.lower(): finish for title, finish in examples.FINISHES.items()}
 
 
-def _given(recipe: type[Recipe], arguments: dict[str, Any]) -> dict[str, str]:
+def _given(recipe: type[Recipe], arguments: dict[str, Any]) -> dict[str, Any]:
     """The pictures that were named."""
     return {role: arguments[role] for role in (*recipe.images, *recipe.extras) if role in arguments}
 
 
-def _recorded(settings: Recipe, previews: Iterator[Preview], out: Path, pictures: Collection[str]) -> Iterator[Preview]:
+def _recorded(settings: Recipe, previews: Previews, out: Path | None, pictures: Collection[str]) -> Previews:
     """The previews of a run; those of a video go into its file on the way."""
-    if settings.produces != "video":
+    if out is None or settings.produces != "video":
         return previews
-    return record(previews, Video(out, settings.fps, provenance.note(settings, pictures)), every=0)
+    return record(previews, Video(out, dict(settings)["fps"], provenance.note(settings, pictures)), every=0)
 
 
-def _run(downloads: Iterator[Arriving], previews: Iterator[Preview], out: Path | None, produces: str) -> int:
+def _run(downloads: Iterator[Arriving], previews: Previews, out: Path | None, produces: str) -> int:
     """Everything is checked; get what is needed, and work. Ctrl-C keeps the latest picture, or a video of all there are.
     Numbers are printed."""
     moving = produces == "video"
@@ -248,6 +251,7 @@ def _run(downloads: Iterator[Arriving], previews: Iterator[Preview], out: Path |
             _save(latest, out)
             print(f"Stopped at step {latest.step} of {latest.steps}; the {produces} so far is in {out}", file=sys.stderr)
         return INTERRUPTED
+    assert latest is not None  # Every run has a last frame, which is worth keeping.
     if out is None:
         print("\n".join(f"{value:.3f}  {name}" for name, value in latest.measures.items()))
         return FINE
@@ -292,7 +296,7 @@ def _option(name: str) -> str:
 
 
 def _placeholder(field: FieldInfo) -> str:
-    return "NAME" if choices(field) else {int: "N", float: "X", bool: "BOOL"}.get(field.annotation, "TEXT")
+    return "NAME" if choices(field) else PLACEHOLDERS.get(field.annotation, "TEXT")
 
 
 def _help(field: FieldInfo) -> str:
@@ -313,8 +317,8 @@ class _Parser(argparse.ArgumentParser):
         wide = partial(argparse.HelpFormatter, max_help_position=32)  # Or a long name would break its line.
         super().__init__(**settings, formatter_class=wide, allow_abbrev=False)
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
-        namespace, unknown = super().parse_known_args(args, namespace)
+    def parse_known_args(self, *given: Any, **named: Any) -> Any:
+        namespace, unknown = super().parse_known_args(*given, **named)
         if unknown:
             option = unknown[0].partition("=")[0]
             known = list(self._option_string_actions)

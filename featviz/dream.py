@@ -1,6 +1,7 @@
 """DeepDream: amplify what a layer already sees in a picture."""
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from featviz import tiles
 from featviz.errors import FieldError, nearest
 from featviz.gradients import SHAPERS, Shape, luminance, soften
-from featviz.images import fit, fitted_size, resize
+from featviz.images import fit, fitted_size, resize, size_of
 from featviz.network import Network
 from featviz.networks import LOGITS, NETWORKS, Address, AddressOrNone, check_knows, class_index, split
 from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
@@ -22,6 +23,8 @@ from featviz.transforms import Roll
 Regions = list[tuple[Objective, Tensor]]
 """What is wanted where: objectives with masks (1, 1, H, W) in [0, 1] or (1, 1, 1, 1) for everywhere."""
 
+GUIDES: dict[str, Callable[[str, Tensor], Objective]] = {"match": guided_by_match, "channels": guided_by_channels}
+"""How a guide steers → the objective for a layer and what it answers to the guide."""
 
 IMAGES_HELD, BYTES_PER_PIXEL = 9, 12
 """Copies of the image that a run holds at once, of three float32 values a pixel."""
@@ -126,12 +129,12 @@ class DeepDream(Recipe):
         """
         generator = torch.Generator().manual_seed(self.seed)
         allowance = tiles.Allowance()
-        longest, octaves = self.sizes(network, image.shape[-2:])
-        target = fitted_size(image.shape[-2:], longest)
+        longest, octaves = self.sizes(network, size_of(image))
+        target = fitted_size(size_of(image), longest)
         image = fit(image, max(octaves[-1]), network.spec.smallest)
         pixels = [height * width for height, width in octaves]
         mask = soften(resize(mask, target), self.feather) if mask is not None else image.new_ones(1, 1, *target)
-        guide = guide if guide is None else fit(guide, min(longest, max(guide.shape[-2:])), network.spec.smallest)
+        guide = guide if guide is None else fit(guide, min(longest, max(size_of(guide))), network.spec.smallest)
         dream, dreamt = image, torch.zeros_like(resize(image, octaves[0]))
 
         for octave, size in enumerate(octaves):
@@ -164,7 +167,7 @@ class DeepDream(Recipe):
         allowance: tiles.Allowance,
     ) -> tuple[Tensor, Tensor]:
         """What the objectives say of the dream, (), and the dream a step further. Nothing else is held between steps."""
-        value, further, shape = 0.0, dream, SHAPERS[self.gradient]
+        value, further, shape = dream.new_zeros(()), dream, SHAPERS[self.gradient]
         for objective, where in regions:
             shifted = partial(self.shifted_ascent, network, objective, dream, generator)
             answer, gradient = allowance.fit(shifted, network.cost(objective.layers).bytes)
@@ -177,7 +180,7 @@ class DeepDream(Recipe):
         self, network: Network, objective: Objective, image: Tensor, generator: torch.Generator, side: int
     ) -> tuple[Tensor, Tensor]:
         """`ascent` at a random shift. Beyond one tile, that moves the borders of the tiles to another place at each step."""
-        roll = Roll.random(self.jitter if tiles.fits(image.shape[-2:], side) else side, generator)
+        roll = Roll.random(self.jitter if tiles.fits(size_of(image), side) else side, generator)
         value, gradient = ascent(network, objective, roll(image), side)
         return value, roll.undo(gradient)
 
@@ -218,7 +221,7 @@ class DeepDream(Recipe):
             return unit(LOGITS, class_index(self.class_name))
         weights = self.weights
         if guide is not None:
-            steer = {"match": guided_by_match, "channels": guided_by_channels}[self.guide_by]
+            steer = GUIDES[self.guide_by]
             features = network.activations(guide, weights)
             terms = [weight / features[layer].norm() * steer(layer, features[layer]) for layer, weight in weights.items()]
         else:
@@ -237,8 +240,8 @@ def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> 
     For objectives that are sums over positions, both are what the whole image would give, but for what the network
     would see beyond a tile's margin.
     """
-    value, gradient = 0.0, torch.empty_like(image)
-    for tile in tiles.grid(tuple(image.shape[-2:]), side):
+    value, gradient = image.new_zeros(()), torch.empty_like(image)
+    for tile in tiles.grid(size_of(image), side):
         seen = image[(..., *tile.seen)].detach().requires_grad_()
         answer = objective(network.activations(seen, objective.layers))
         (change,) = torch.autograd.grad(answer, seen)
@@ -250,7 +253,7 @@ def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> 
 def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[str, float]:
     """‖a‖₂ of each layer for an image (1, 3, H, W), by tiles: what makes a weight of 0.5 mean half."""
     squares = dict.fromkeys(layers, 1e-12)
-    for tile in tiles.grid(tuple(image.shape[-2:]), tiles.largest(network.cost(layers).bytes)):
+    for tile in tiles.grid(size_of(image), tiles.largest(network.cost(layers).bytes)):
         for layer, activations in network.activations(image[(..., *tile.seen)], layers).items():
             squares[layer] += tile.share * activations.square().sum().item()
     return {layer: square**0.5 for layer, square in squares.items()}

@@ -45,7 +45,8 @@ class Finish:
     def of(self, recipe: Recipe) -> dict[str, int]:
         """The fields it sets."""
         low, high = bounds(type(recipe).model_fields["steps"])
-        return {"size": self.size or recipe.size, "steps": int(min(max(round(recipe.steps * self.steps), low), high))}
+        own = dict(recipe)
+        return {"size": self.size or own["size"], "steps": int(min(max(round(own["steps"] * self.steps), low), high))}
 
 
 FINISHES = {finish.title: finish for finish in (Finish("Draft", 256), Finish("Standard"), Finish("Fine", 768, 1.5))}
@@ -78,4 +79,4 @@ def looks(folder: Path = FOLDER) -> list[Look]:
 def finishable(recipe: type[Recipe]) -> bool:
     """Whether a recipe can be worked out coarsely or finely: it has steps, and every size there is."""
     _, most = bounds(recipe.model_fields["size"])
-    return "steps" in recipe.model_fields and all((finish.size or 0) <= most for finish in FINISHES.values())
+    return "steps" in recipe.model_fields and all(most is None or (finish.size or 0) <= most for finish in FINISHES.values())

@@ -128,7 +128,7 @@ def fetch(file: HubFile) -> Generator[Arriving, None, Path]:
                 "in a minute."
             )
         yield arriving
-    if download.failure:
+    if download.path is None:
         raise WeightsError(download.failure)
     return download.path
 
@@ -150,7 +150,8 @@ class _Download(threading.Thread):
         self.file = file
         self.path: Path | None = None
         self.failure: str | None = None
-        self.done, self.total = 0, None
+        self.done = 0
+        self.total: int | None = None
         self._began: tuple[float, int] | None = None  # When the first bytes were there, and how many.
         self._heard = time.monotonic()
         self._incomplete: Callable[[], Iterator[Path]] = lambda: iter(())
@@ -172,7 +173,8 @@ class _Download(threading.Thread):
                 del _downloads[self.file]
 
     def _fetched(self) -> Path:
-        file, at = self.file, {"repo_id": self.file.repo, "filename": self.file.name, "revision": self.file.revision}
+        file = self.file
+        at: dict[str, Any] = {"repo_id": file.repo, "filename": file.name, "revision": file.revision}
         found = get_hf_file_metadata(hf_hub_url(**at), timeout=ANSWER)  # Not retried, unlike in the download itself.
         if found.commit_hash is None or found.etag is None:
             raise errors.FileMetadataError
@@ -184,8 +186,9 @@ class _Download(threading.Thread):
             )
         blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=file.repo, repo_type="model") / "blobs"
         self.total, self._incomplete = found.size, lambda: blobs.glob(f"{found.etag}.*.incomplete")
-        path = Path(hf_hub_download(**at, etag_timeout=ANSWER, tqdm_class=partial(_Meter, self.arrived)))
-        if (expected := file.sha256 or there) not in (None, _sha256(path)):
+        meter: Any = partial(_Meter, self.arrived)  # Asked for is a class of tqdm's; this does what is called of one.
+        path = Path(hf_hub_download(**at, etag_timeout=ANSWER, tqdm_class=meter))
+        if (expected := file.sha256 or there) is not None and expected != _sha256(path):
             _forget(path)
             raise WeightsError(f"{file} arrived damaged: its sha256 is not {expected[:12]}…; nothing of it was kept, try again.")
         return path
@@ -282,8 +285,8 @@ def _sentence(error: BaseException, file: HubFile) -> str:
         error = httpx2.RemoteProtocolError(str(error))  # What huggingface_hub means by it: a body that ends too early.
     status = getattr(getattr(error, "response", None), "status_code", None)
     kind, said = next((kind, said) for kind, said in _SAID if isinstance(error, kind))
-    if kind is errors.HfHubHTTPError:
-        said = _ANSWERED.get(status, said)
+    if kind is errors.HfHubHTTPError and status in _ANSWERED:
+        said = _ANSWERED[status]
     return said.format(
         file=file,
         repo=file.repo,

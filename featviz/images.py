@@ -34,7 +34,7 @@ Picture = Image.Image | str | os.PathLike
 """What people hand in: a PIL image, or the path of a file."""
 
 
-def open_picture(picture: Picture, role: str = "picture") -> Image.Image:
+def open_picture(picture: Picture | None, role: str = "picture") -> Image.Image:
     """Open a picture: upright, sRGB, free of metadata; mode RGB, or RGBA over white where there is transparency.
 
     Raises:
@@ -47,7 +47,7 @@ def open_picture(picture: Picture, role: str = "picture") -> Image.Image:
 
 
 @contextmanager
-def open_header(picture: str | os.PathLike, role: str = "picture") -> Iterator[Image.Image]:
+def open_header(picture: str | os.PathLike | None, role: str = "picture") -> Iterator[Image.Image]:
     """What a file says that it is, its pixels not decoded yet. Raises ImageError where it is no picture, or too large a file."""
     if picture is None:
         raise ImageError(f"There is no {role} yet: choose one, or click an example.")
@@ -118,7 +118,8 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
     if profile and picture.mode in ("RGB", "CMYK", "L"):
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            picture = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            picture = converted or picture  # None is for those who convert in place.
         except (ImageCms.PyCMSError, OSError):
             pass  # A broken profile, or one of another colour space: the plain numbers are the best guess there is.
     picture = picture.convert("RGB")
@@ -266,9 +267,15 @@ def with_alpha(picture: Image.Image, source: Image.Image) -> Image.Image:
     return picture
 
 
+def size_of(image: Tensor) -> tuple[int, int]:
+    """(height, width) of (…, H, W)."""
+    height, width = image.shape[-2:]
+    return height, width
+
+
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, C, H, W) to (height, width), bicubic with antialiasing; may overshoot the range of its input by a little."""
-    if tuple(image.shape[-2:]) == tuple(size):
+    if size_of(image) == tuple(size):
         return image
     return functional.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
 
@@ -279,7 +286,7 @@ def fit(image: Tensor, longest: int, smallest: int) -> Tensor:
     Raises:
         ImageError: the other side would fall under `smallest`, the least that the network can see.
     """
-    height, width = fitted_size(image.shape[-2:], longest)
+    height, width = fitted_size(size_of(image), longest)
     if min(height, width) < smallest:
         raise ImageError(
             f"At size {longest} this picture would be {width}×{height} pixels; the network needs at least {smallest} "
@@ -291,7 +298,8 @@ def fit(image: Tensor, longest: int, smallest: int) -> Tensor:
 def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """(height, width) scaled so that the larger is `longest`, rounded, aspect kept."""
     factor = longest / max(size)
-    return tuple(max(1, math.floor(side * factor + 0.5)) for side in size)
+    height, width = (max(1, math.floor(side * factor + 0.5)) for side in size)
+    return height, width
 
 
 def match_colours(image: Tensor, like: Tensor) -> Tensor:

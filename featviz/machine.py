@@ -114,7 +114,7 @@ def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
     """The seconds for which a run or a look asks for a GPU that is lent: the fewer, the sooner its turn."""
     first = next((pictures[role] for role in recipe.images if role in pictures), None)
     least, most = LEASE
-    return round(min(max(least, TO_BEGIN + estimate(recipe, first and first.size).seconds), most))
+    return round(min(max(least, TO_BEGIN + estimate(recipe, first.size if first else None).seconds), most))
 
 
 def warm_up(device: Device = "auto") -> None:

@@ -3,7 +3,9 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
+from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +39,8 @@ class Network:
 
     def to(self, device: torch.device | str) -> "Network":
         """Move to a device, and to the precision and the memory format that are quickest there."""
-        self.trunk.to(device, precision(self.spec, device), memory_format=torch.channels_last)
+        dtype = precision(self.spec, device)
+        self.trunk.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # Not in torch's stubs.
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         return self
 
@@ -85,9 +88,8 @@ class Network:
                 break
             features = _continued(module, features) if continued else module(features)
             continued = False
-            layer = self._layer_of.get(child)
-            if layer in wanted:
-                found[layer] = features.to(image.dtype)
+            if (name := self._layer_of.get(child)) in wanted:
+                found[name] = features.to(image.dtype)
         return found
 
     def logits(self, image: Tensor) -> Tensor:
@@ -142,8 +144,8 @@ class Network:
             FlopCounterMode(display=False) as counter,
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
-            answer = sum(activations.sum() for activations in self.activations(image, layers).values())
-            torch.autograd.grad(answer, image)
+            sums = (activations.sum() for activations in self.activations(image, layers).values())
+            torch.autograd.grad(reduce(add, sums), image)
         return Cost(flops=counter.get_total_flops() / side**2, bytes=sum(storage.nbytes() for storage in kept.values()) / side**2)
 
 
@@ -159,7 +161,7 @@ def _continued(module: nn.Module, features: Tensor) -> Tensor:
     return answer[..., cut:-cut, cut:-cut]
 
 
-def folded(trunk: nn.Module) -> nn.Module:
+def folded(trunk: nn.Sequential) -> nn.Sequential:
     """A network in which each batch norm is part of the convolution before it: the same answers, without a pass for each."""
     for module in list(trunk.modules()):
         for (name, convolution), (norm_name, norm) in pairwise(list(module.named_children())):

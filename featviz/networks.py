@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
@@ -57,13 +57,17 @@ def _vgg_layers(*convolutions: int) -> dict[str, str]:
     return layers
 
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 """Of the pictures that torchvision's networks were trained on."""
 
-TO_ONE = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+TO_ONE: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 """From [0, 1] to [−1, 1], as TensorFlow's networks were trained, which torchvision has taken over."""
 
-_VGG = {"content_layer": "relu4_2", "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), "smallest": 32}
+_VGG: dict[str, Any] = {
+    "content_layer": "relu4_2",
+    "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
+    "smallest": 32,
+}
 
 _RESNET_BLOCKS = {f"layer{stage}_{i}": f"layer{stage}.{i}" for stage, count in enumerate((3, 4, 6, 3), 1) for i in range(count)}
 
@@ -205,7 +209,10 @@ CLASSIFIERS: tuple[str, ...] = tuple(name for name, spec in NETWORKS.items() if 
 """The networks that know the classes of ImageNet."""
 
 if TYPE_CHECKING:  # What the table holds is known when this runs.
-    NetworkName = Classifier = Address = AddressOrNone = str
+    NetworkName = str
+    Classifier = str
+    Address = str
+    AddressOrNone = str
 else:
     NetworkName, Classifier, Address = Literal[tuple(NETWORKS)], Literal[CLASSIFIERS], Literal[ADDRESSES]
     AddressOrNone = Literal["", Address]

@@ -15,8 +15,8 @@ STEP_SIZE = 0.05
 FIRST_STEP = 0.005
 """Of L-BFGS, before it has learnt how far to go: the mean change of a pixel, of a range of 1."""
 
-HISTORY = 10
-"""Steps that L-BFGS remembers."""
+HISTORY, HISTORY_BYTES = 10, 400e6
+"""Steps that L-BFGS remembers, two images each, and what these may take: of a large image it remembers fewer."""
 
 TINY = 1e-12
 
@@ -28,6 +28,11 @@ def resized(moments: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, T
         for name, value in moments.items()
         if name in ("step", "exp_avg", "exp_avg_sq")
     }
+
+
+def remembered(image: int) -> int:
+    """Steps that L-BFGS remembers of an image of so many bytes."""
+    return max(2, min(HISTORY, int(HISTORY_BYTES / (2 * image))))
 
 
 def first_step(gradient: Tensor, loss: Tensor) -> float:
@@ -46,7 +51,7 @@ class Optimiser:
 
     make: Callable[[list[Tensor]], torch.optim.Optimizer]
     rate: Callable[[float, Tensor, Tensor, bool], float]
-    """Progress through a scale in (0, 1], the image with its gradient, the loss, whether it is the first step → learning rate."""
+    """Progress through a scale in (0, 1], the gradient, the loss, whether it is the first step → learning rate."""
     averaged: float
     """Decay of the average of iterates that is shown; 0 shows the iterates themselves."""
     jitter: int
@@ -56,14 +61,16 @@ class Optimiser:
 OPTIMISERS = {
     # Differs from Crowson: the image is kept in [0, 1] here, too, with which it gets further in as many steps.
     "lbfgs": Optimiser(
-        make=partial(torch.optim.LBFGS, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0),
-        rate=lambda progress, image, loss, first: first_step(image.grad, loss) if first else 1.0,
+        make=lambda images: torch.optim.LBFGS(
+            images, max_iter=1, history_size=remembered(images[0].nbytes), tolerance_grad=0, tolerance_change=0
+        ),
+        rate=lambda progress, gradient, loss, first: first_step(gradient, loss) if first else 1.0,
         averaged=0.0,
         jitter=0,  # It would take shifts for curvature.
     ),
     "adam": Optimiser(
         make=partial(torch.optim.Adam, betas=(0.9, 0.99)),
-        rate=lambda progress, image, loss, first: STEP_SIZE * (1 - 0.8 * progress),  # Settle before the next scale.
+        rate=lambda progress, gradient, loss, first: STEP_SIZE * (1 - 0.8 * progress),  # Settle before the next scale.
         averaged=0.9,
         jitter=4,
     ),

@@ -6,6 +6,7 @@ This is the only file that knows either form. Whatever is read is foreign: it is
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,9 @@ def restore(text: str, recipes: Recipes) -> Restored:
     """
     if not text:
         raise InputError("There is no recipe in this file; the PNG, JPEG, WebP, MP4 and GIF files that featviz writes have one.")
-    try:
+    data: Any = None
+    with suppress(ValueError, RecursionError):
         data = json.loads(text) if len(text) <= LONGEST else None
-    except (ValueError, RecursionError):
-        data = None
     restored = from_json(data, recipes)
     roles = data.get("pictures")
     extras = tuple(role for role in restored.recipe.extras if isinstance(roles, list) and role in roles)
@@ -154,14 +154,15 @@ def follow(query: Mapping[str, str], recipes: Recipes) -> Restored | None:
 
 
 def _kind(name: object, recipes: Recipes) -> type[Recipe]:
-    if name not in list(recipes):
+    if not isinstance(name, str) or name not in recipes:
         raise InputError(f"There is no recipe '{short(name)}'; {nearest(name, list(recipes))}")
     return recipes[name]
 
 
 def _accepted(kind: type[Recipe], fields: Mapping[str, Any]) -> Restored:
     """As many of the fields as can be used, taken one by one, since each has to go with those before it."""
-    good, remarks = {}, []
+    good: dict[str, Any] = {}
+    remarks = []
     for name in sorted(fields, key=[*kind.model_fields, *fields].index):
         try:
             kind(**good, **{name: fields[name]})

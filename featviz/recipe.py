@@ -21,18 +21,26 @@ if TYPE_CHECKING:
     from featviz.network import Network
 
 
-def param(default: Any, meaning: str, *, group: str = "", step: float | None = None, live: bool = False, **bounds: float) -> Any:
+def param(
+    default: Any,
+    meaning: str,
+    *,
+    ge: float | None = None,
+    le: float | None = None,
+    step: float | None = None,
+    group: str = "",
+    live: bool = False,
+) -> Any:
     """A recipe's field: its default, its one-sentence meaning, its range (`ge`, `le`), the step of its slider.
 
     The range is written into the sentence, since MCP shows the sentence and not the range. Fields of a `group` are
     folded away together; those of none are what a beginner sees. A `live` field may change while a run goes on.
     """
-    low, high = bounds.get("ge"), bounds.get("le")
-    if low is not None and high is not None:
-        meaning += f" From {low:.10g} to {high:.10g}."
-    elif low is not None:
-        meaning += f" At least {low:.10g}."
-    return Field(default, description=meaning, json_schema_extra={"step": step, "group": group, "live": live}, **bounds)
+    if ge is not None and le is not None:
+        meaning += f" From {ge:.10g} to {le:.10g}."
+    elif ge is not None:
+        meaning += f" At least {ge:.10g}."
+    return Field(default, description=meaning, ge=ge, le=le, json_schema_extra={"step": step, "group": group, "live": live})
 
 
 @dataclass(frozen=True)
@@ -117,16 +125,22 @@ class Recipe(BaseModel):
         """Small and quick versions of this run that differ in the fields of `picks`: try before you commit."""
         return []
 
-    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+    # Each recipe names the pictures of its own, and says whether there is a size: hence `Any` in what follows.
+
+    def demand(self, network: Network, size: Any) -> Demand:
         """What `run` will take for a first picture of (height, width), None where it needs none; counted and not tried."""
         raise NotImplementedError
 
-    def run(self, network: Network, **images: Tensor) -> Frames:
+    def run(self, network: Network, *_: Any, **images: Any) -> Frames:
         """Work, and yield a frame after every step. Images are (1, 3, H, W) in [0, 1] on the network's device.
 
         Who drives it may send the recipe back with other values of its live fields; they hold from the next step on.
         """
         raise NotImplementedError
+
+
+KINDS: dict[type | None, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+"""A field's type → what people are to type; text for any other."""
 
 
 def parse_weights(text: str) -> dict[str, float]:
@@ -135,7 +149,7 @@ def parse_weights(text: str) -> dict[str, float]:
     Raises:
         FieldError: a weight is not a finite number.
     """
-    weights = {}
+    weights: dict[str, float] = {}
     for item in filter(None, (item.strip() for item in text.split(","))):
         layer, _, weight = item.partition(":")
         try:
@@ -171,17 +185,23 @@ def choices(field: FieldInfo) -> tuple[str, ...]:
 
 def increment(field: FieldInfo) -> float:
     """The step of a field's slider."""
-    return field.json_schema_extra["step"] or (1 if field.annotation is int else 0.01)
+    return _noted(field)["step"] or (1 if field.annotation is int else 0.01)
 
 
 def group(field: FieldInfo) -> str:
     """What a field is folded away under, "" for those in sight."""
-    return field.json_schema_extra["group"]
+    return _noted(field)["group"]
 
 
 def live(recipe: type[Recipe]) -> list[str]:
     """The names of the fields that may change while a run goes on."""
-    return [name for name, field in recipe.model_fields.items() if field.json_schema_extra["live"]]
+    return [name for name, field in recipe.model_fields.items() if _noted(field)["live"]]
+
+
+def _noted(field: FieldInfo) -> dict[str, Any]:
+    """What `param` has noted of a field."""
+    assert isinstance(field.json_schema_extra, dict)
+    return field.json_schema_extra
 
 
 def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
@@ -196,7 +216,7 @@ def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
     if choices(field):
         return f"There is no {name} '{short(value)}'; {nearest(value, choices(field))}"
     low, high = bounds(field)
-    kind = {int: "a whole number", float: "a number", bool: "true or false"}.get(field.annotation, "text")
+    kind = KINDS.get(field.annotation, "text")
     span = "" if low is None else f" of at least {low:.10g}" if high is None else f" from {low:.10g} to {high:.10g}"
     shown = value if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)) else repr(value)
     return f"{name} is {short(shown)}; expected {kind}{span}."

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from featviz import tiles
-from featviz.images import fit, fitted_size
+from featviz.images import fit, fitted_size, size_of
 from featviz.loading import scales
 from featviz.network import Network
 from featviz.networks import Address, NetworkName, split
@@ -60,7 +62,7 @@ class ReconstructContent(Recipe):
         for frame in descend(network, distance, noise(image, self.seed), self.steps):
             yield replace(frame, stage=f"out of {layer}", measures={"psnr": psnr(frame.image, image)})
 
-    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
         return demanded(network, {split(self.layer)[1]}, fitted_size(size, self.size), self.steps)
 
 
@@ -115,18 +117,18 @@ class ReconstructStyle(Recipe):
                 near = plain_distance(network.activations(frame.image, layers), grams)
             yield replace(frame, stage=f"out of {' + '.join(layers)}", measures={"nearer": far / near})
 
-    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
         return demanded(network, set(self.places), fitted_size(size, self.size), self.steps)
 
 
 def noise(image: Tensor, seed: int, decay: float = 1.0) -> Spectrum:
     """Where a reconstruction of an image (1, 3, H, W) starts: nothing of it but its size."""
-    return Spectrum.noise(tuple(image.shape[-2:]), torch.Generator().manual_seed(seed), image.device, decay=decay)
+    return Spectrum.noise(size_of(image), torch.Generator().manual_seed(seed), image.device, decay=decay)
 
 
 def plain_distance(activations: Activations, grams: Mapping[str, Tensor]) -> Tensor:
     """Σ ‖G − A‖² / (4 C²), (), over the layers: the style loss of Gatys et al. (2016, eqs. 4 and 5) with equal weights."""
-    return sum((gram(activations[layer]) - target).square().mean() / 4 for layer, target in grams.items())
+    return reduce(add, ((gram(activations[layer]) - target).square().mean() / 4 for layer, target in grams.items()))
 
 
 def descend(network: Network, distance: Objective, spectrum: Spectrum, steps: int) -> Frames:

@@ -48,6 +48,10 @@ class Preview:
         return self.step == self.steps
 
 
+Previews = Generator[Preview, None, None]
+"""A run as people see it. Closing it stops the run."""
+
+
 def stream(
     recipe: Recipe,
     *,
@@ -56,7 +60,7 @@ def stream(
     seconds: float = math.inf,
     steer: Callable[[], Recipe] | None = None,
     **pictures: Picture,
-) -> Iterator[Preview]:
+) -> Previews:
     """Run a recipe and yield previews: the first step, then one at most every `every` seconds, and always the last.
 
     `seconds` is what the run may take of the device; waiting for others is not counted.
@@ -83,7 +87,7 @@ def stream(
     frames = recipe.run(network, **{role: to_tensor(picture, where) for role, picture in opened.items()})
     first = next(iter(opened.values())) if recipe.images else None
     source = first if recipe.produces == "picture" and recipe.keeps_alpha else None  # A video moves on, its alpha would not.
-    demand = recipe.demand(network, first and first.size[::-1])
+    demand = recipe.demand(network, first.size[::-1] if first else None)
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
     steered = None  # A generator's first step takes nothing.
@@ -150,14 +154,15 @@ def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Imag
 
     The picture knows its recipe, and `featviz.save` writes it into the file.
     """
-    for preview in stream(recipe, device=device, every=float("inf"), **pictures):
+    # mypy takes it that a picture may be called `seconds` or `steer`.
+    for preview in stream(recipe, device=device, every=math.inf, **pictures):  # type: ignore[arg-type]
         pass
     return preview.picture
 
 
 def film(
     recipe: Recipe, path: str | os.PathLike, *, device: Device = "auto", every: float = 0.25, **pictures: Picture
-) -> Iterator[Preview]:
+) -> Previews:
     """Run a recipe that produces a video, write it to `path`, and yield previews as `stream` does.
 
     Closing the generator stops the run and finishes the file, which then has all the pictures made so far.
@@ -170,13 +175,13 @@ def film(
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
     yield from record(
-        stream(recipe, device=device, every=every, **pictures),
-        Video(path, recipe.fps, provenance.note(recipe, pictures)),
+        stream(recipe, device=device, every=every, **pictures),  # type: ignore[arg-type]  # As in `run`.
+        Video(path, dict(recipe)["fps"], provenance.note(recipe, pictures)),
         every=every,
     )
 
 
-def record(previews: Generator[Preview, None, None], video: Video, *, every: float = 0.25) -> Iterator[Preview]:
+def record(previews: Previews, video: Video, *, every: float = 0.25) -> Previews:
     """Write the finished pictures among the previews of a run to a video, and pass previews on, paced by time.
 
     What `film` does to `stream`, for whoever runs recipes in a way of their own. The video is closed when this ends
@@ -194,20 +199,21 @@ def record(previews: Generator[Preview, None, None], video: Video, *, every: flo
 
 def try_out(
     recipe: Recipe, *, device: Device = "auto", every: float = math.inf, **pictures: Picture
-) -> Iterator[tuple[Recipe, Preview]]:
+) -> Generator[tuple[Recipe, Preview], None, None]:
     """Small versions of a run to choose among, such as a dream at every layer: each with its finished preview.
 
     Where `every` is less than infinity, also with previews on the way, as `stream` yields them. Raises what `stream` raises.
     """
     for variant in recipe.variants():
-        for preview in stream(variant, device=device, every=every, **pictures):
+        for preview in stream(variant, device=device, every=every, **pictures):  # type: ignore[arg-type]  # As in `run`.
             if preview.done or every < math.inf:
                 yield variant, preview
 
 
-def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Iterator[Preview]:
+def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Previews:
     """What `try_out` yields for a recipe, as one picture that fills up: every variant so far, under what sets it apart."""
-    cells, count = {}, len(recipe.variants())
+    cells: dict[str, Image.Image] = {}
+    count = len(recipe.variants())
     for variant, preview in tried:
         cells[differing(variant)] = preview.picture
         picture = contact_sheet(list(cells.items()), columns=6, width=200)

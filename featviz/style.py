@@ -1,9 +1,10 @@
 """Style transfer: the content of one picture in the style of another."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import groupby
+from operator import add
 from typing import ClassVar, Literal
 
 import torch
@@ -14,11 +15,11 @@ from torch.nn import functional
 from featviz import tiles
 from featviz.errors import FieldError, InputError, nearest
 from featviz.gradients import luminance, soften
-from featviz.images import fit, fitted_size, match_colours, mirrored, resize
+from featviz.images import fit, fitted_size, match_colours, mirrored, resize, size_of
 from featviz.network import Network
 from featviz.networks import INPUT, NETWORKS, NetworkName
 from featviz.objectives import total_variation
-from featviz.optimisers import OPTIMISERS, resized
+from featviz.optimisers import OPTIMISERS, remembered, resized
 from featviz.parameterization import Average, pyramid
 from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
 from featviz.statistics import STATISTICS, TINY, Distance, Statistic, blend, moments
@@ -31,8 +32,8 @@ target, so that these two numbers serve every network, layer and size."""
 MEMORY = 3 * tiles.MEMORY
 """Bytes that a tile may hold in activations: more than in a dream, since here all that a layer sees is added around it."""
 
-IMAGES_HELD, BYTES_PER_PIXEL = 30, 12
-"""Copies of the image that a run holds at once, of three float32 values a pixel: most are what L-BFGS remembers."""
+IMAGES_HELD, BYTES_PER_PIXEL = 22, 12
+"""Copies of the image that a run holds at once, of three float32 values a pixel, beside what L-BFGS remembers."""
 
 FALL = 1.35
 """How fast the weights of style layers fall with the distance of their positions: each layer of half the size weighs 2^-1.35."""
@@ -171,12 +172,11 @@ class StyleTransfer(Recipe):
         settings = self
         generator = torch.Generator().manual_seed(self.seed)
         content = fit(content, self.size, network.spec.smallest)
-        mask = mask if mask is None else soften(resize(mask, content.shape[-2:]), self.feather)
+        mask = mask if mask is None else soften(resize(mask, size_of(content)), self.feather)
         styles = [one for one in (style, style2) if one is not None]
         if any(one.max() < BLACK for one in styles):
             raise InputError("The style is black all over; choose one that has something to take.")
-        confined = mask is not None and style2 is None
-        schedule = self.schedule(network, content.shape[-2:], start)
+        schedule = self.schedule(network, size_of(content), start)
         steps, work = (sum(spent) for spent in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
         shown = start if start is not None else content if self.init == "content" else noise(content, generator)
         way = OPTIMISERS[self.optimiser]
@@ -185,7 +185,9 @@ class StyleTransfer(Recipe):
         step = done = 0
 
         for scale, (size, count) in enumerate(schedule, start=1):
-            base, here = (one if one is None else resize(one, size).clamp(0, 1) for one in (content, mask))
+            base = resize(content, size).clamp(0, 1)
+            here = mask if mask is None else resize(mask, size).clamp(0, 1)
+            confined = here if style2 is None else None  # To where the picture may change.
             wanted = allowance.fit(partial(self.wanted, network, base, styles, here), cost)
             image = resize(shown, size).clamp(0, 1).requires_grad_()
             optimiser = way.make([image])
@@ -193,13 +195,13 @@ class StyleTransfer(Recipe):
             average = Average(way.averaged)
             for now in range(1, count + 1):
                 roll = Roll.random(way.jitter, generator)
-                painted = torch.lerp(base, image, here) if confined else image
+                painted = image if confined is None else torch.lerp(base, image, confined)
                 measures, loss, gradient = allowance.fit(partial(wanted.compare, roll(painted.detach()), settings), cost)
-                image.grad = roll.undo(gradient) * (here if confined else 1.0)
-                optimiser.param_groups[0]["lr"] = way.rate(now / count, image, loss, not optimiser.state[image])
-                optimiser.step(lambda loss=loss: loss)
+                image.grad = roll.undo(gradient) * (1.0 if confined is None else confined)
+                optimiser.param_groups[0]["lr"] = way.rate(now / count, image.grad, loss, not optimiser.state[image])
+                optimiser.step(lambda loss=loss: loss)  # type: ignore[misc]  # A tensor, where torch's stubs have a float.
                 image.data.clamp_(0, 1)
-                shown = average.update(torch.lerp(base, image, here) if confined else image).clamp(0, 1)
+                shown = average.update(image if confined is None else torch.lerp(base, image, confined)).clamp(0, 1)
                 step, done = step + 1, done + size[0] * size[1]
                 sent = yield Frame(
                     step=step,
@@ -210,7 +212,7 @@ class StyleTransfer(Recipe):
                     image=self.coloured(shown, base),
                     measures=measures,
                 )
-                if sent and sent != settings:
+                if isinstance(sent, StyleTransfer) and sent != settings:
                     settings = sent
                     optimiser = way.make([image])  # What L-BFGS remembers of another loss would mislead it.
             memory = optimiser.state[image]
@@ -222,17 +224,18 @@ class StyleTransfer(Recipe):
         """
         sizes = pyramid(size, self.scales, 2**0.5, 2 * network.spec.smallest)
         schedule = [(one, max(1, round(self.steps * FEWER**i))) for i, one in enumerate(sizes)]
-        passed = 0 if start is None else max(start.shape[-2:])
+        passed = 0 if start is None else max(size_of(start))
         return [one for one in schedule[:-1] if max(one[0]) > passed] + schedule[-1:]
 
     def demand(self, network: Network, size: tuple[int, int]) -> Demand:
         schedule = self.schedule(network, fitted_size(size, self.size))
         cost = network.cost(self.layers(network))
         (height, width), _ = schedule[-1]
+        image = BYTES_PER_PIXEL * height * width
         held = min(height * width, tiles.largest(cost.bytes, MEMORY) ** 2) * cost.bytes * tiles.WORKING
         return Demand(
             flops=sum(h * w * count for (h, w), count in schedule) * cost.flops,
-            bytes=held + IMAGES_HELD * BYTES_PER_PIXEL * height * width,
+            bytes=held + (IMAGES_HELD + 2 * remembered(image)) * image,
         )
 
     def layers(self, network: Network) -> list[str]:
@@ -255,8 +258,8 @@ class StyleTransfer(Recipe):
 
         One that is narrower than `smallest` is continued by its mirror image, which changes nothing of its statistics.
         """
-        height, width = style.shape[-2:]
-        size = fitted_size((height, width), min(round(longest * self.style_scale), max(height, width)))
+        own = size_of(style)
+        size = fitted_size(own, min(round(longest * self.style_scale), max(own)))
         return mirrored(resize(style, size).clamp(0, 1), smallest)
 
     def coloured(self, image: Tensor, content: Tensor) -> Tensor:
@@ -271,7 +274,7 @@ class StyleTransfer(Recipe):
 
         By tiles of at most `side` pixels.
         """
-        styles = [self.sized(style, max(content.shape[-2:]), network.spec.smallest) for style in styles]
+        styles = [self.sized(style, max(size_of(content)), network.spec.smallest) for style in styles]
         if self.colours == "content":
             content, styles = luminance(content), [luminance(style) for style in styles]
         if self.colours != "style":
@@ -282,8 +285,11 @@ class StyleTransfer(Recipe):
             one, other = targets
             targets = [{layer: blend(one[layer], other[layer], self.style_blend) for layer in style_layers}]
         regions = []
-        for where, target in zip([None] if mask is None else [mask, 1 - mask], targets, strict=False):
-            counts = {} if where is None else {layer: pooled(where, network.sight(layer).stride) for layer in style_layers}
+        parts: list[Tensor | None] = [None] if mask is None else [mask, 1 - mask]
+        for where, target in zip(parts, targets, strict=False):
+            counts: dict[str, Tensor] = {}
+            if where is not None:
+                counts = {layer: pooled(where, network.sight(layer).stride) for layer in style_layers}
             distances = {layer: STATISTICS[self.statistic](target[layer]) for layer in style_layers}
             regions.append(Region(1.0 if where is None else where.mean(), counts, distances))
         return Wanted(network, activations_of(network, content, content_layers, side), content_layers, regions, style_layers)
@@ -365,17 +371,17 @@ class Wanted:
         """Style layer → distance; "content" → distance: relative, so that a strength is the same everywhere."""
         left = iter(totals)
         parts = [{layer: region.share * region.distances[layer](next(left)) for layer in style_layers} for region in self.regions]
-        found = {layer: sum(part[layer] for part in parts) for layer in style_layers}
+        found = {layer: reduce(add, (part[layer] for part in parts)) for layer in style_layers}
         if content_layers:
             errors = {layer: next(left) / self.content[layer].square().sum().clamp_min(TINY) for layer in content_layers}
-            found["content"] = sum(self.content_layers[layer] * error for layer, error in errors.items())
+            found["content"] = reduce(add, (self.content_layers[layer] * error for layer, error in errors.items()))
         return found
 
 
 def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) -> Iterator[tiles.Tile]:
     """The tiles by which these layers see an image, each with all that they look at around it."""
     margin = max((network.sight(layer).reach for layer in layers), default=0)
-    return tiles.grid(tuple(image.shape[-2:]), side, margin=margin)
+    return tiles.grid(size_of(image), side, margin=margin)
 
 
 def seen(image: Tensor, tile: tiles.Tile) -> Tensor:
@@ -392,16 +398,16 @@ def inside(network: Network, tile: tiles.Tile, part: Tensor, layers: Iterable[st
     return found
 
 
-def moments_of(network: Network, image: Tensor, layers: Sequence[str], side: int) -> dict[str, Tensor]:
+def moments_of(network: Network, image: Tensor, layers: Collection[str], side: int) -> dict[str, Tensor]:
     """Layer → the moments of its activations over the whole image, by tiles."""
-    sums = dict.fromkeys(layers, 0.0)
+    sums = dict.fromkeys(layers, image.new_zeros(()))
     for tile in tiling(network, image, layers, side):
         for layer, (_, activations) in inside(network, tile, image[(..., *tile.seen)], layers).items():
             sums[layer] = sums[layer] + moments(activations)
     return sums
 
 
-def activations_of(network: Network, image: Tensor, layers: Sequence[str], side: int) -> dict[str, Tensor]:
+def activations_of(network: Network, image: Tensor, layers: Collection[str], side: int) -> dict[str, Tensor]:
     """Layer → its activations for the whole image, by tiles."""
     rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     for _, side_by_side in groupby(tiling(network, image, layers, side), key=lambda tile: tile.kept[0].start):

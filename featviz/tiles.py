@@ -47,9 +47,9 @@ class Tile:
 
     def within(self, stride: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """The tile itself among activations of a layer: of the whole image, and of what is seen. Their pixels are `stride` apart."""
-        whole = tuple(slice(kept.start // stride, -(-kept.stop // stride)) for kept in self.kept)
-        starts = [seen.start // stride for seen in self.seen]
-        return whole, tuple(slice(part.start - start, part.stop - start) for part, start in zip(whole, starts, strict=True))
+        rows, columns = (slice(kept.start // stride, -(-kept.stop // stride)) for kept in self.kept)
+        top, left = (seen.start // stride for seen in self.seen)
+        return (rows, columns), (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
 
 
 def largest(bytes_per_pixel: float, memory: float = MEMORY) -> int:
@@ -87,7 +87,7 @@ class Allowance:
             self.memory, self.word = self.memory / 2, ", in smaller tiles, since memory is short"
 
 
-def grid(size: tuple[int, int], side: int, margin: int = MARGIN) -> Iterator[Tile]:
+def grid(size: tuple[int, int], side: int, margin: float = MARGIN) -> Iterator[Tile]:
     """Tiles of about equal size that cover (height, width) without overlap, each seen with its margin.
 
     With the margin, which is rounded up to multiples of 32, a tile is about `side` pixels a side: up to 63 more, so that it ends

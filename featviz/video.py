@@ -36,7 +36,8 @@ def _palette(picture: Image.Image) -> av.VideoFrame:
     palette = np.full((256, 4), 255, np.uint8)  # As FFmpeg has it: alpha first.
     colours = np.array(indexed.getpalette("RGB"), np.uint8).reshape(-1, 3)
     palette[: len(colours), 1:] = colours
-    return av.VideoFrame.from_ndarray((np.asarray(indexed), palette), format="pal8")
+    both: Any = (np.asarray(indexed), palette)  # Of this format alone, PyAV takes two arrays.
+    return av.VideoFrame.from_ndarray(both, format="pal8")
 
 
 def _in_gif(file: bytes, note: str) -> bytes:
@@ -113,8 +114,7 @@ class Video:
         """Pictures written."""
         self._closed = False
         self._lock = threading.Lock()
-        self._file: av.container.OutputContainer | None = None
-        self._stream: av.VideoStream | None = None
+        self._opened: tuple[av.container.OutputContainer, av.VideoStream] | None = None
 
     def write(self, picture: Image.Image) -> None:
         """Add a picture. All have the size of the first; what transparency they have is left aside.
@@ -126,10 +126,9 @@ class Video:
         with self._lock, self._sentence():
             if self._closed:
                 return
-            if self._file is None:
-                self._open(frame)
+            file, stream = self._opened or self._open(frame)
             frame.pts, frame.time_base, frame.duration = self.count, Fraction(1, self._fps), 1
-            self._file.mux(self._stream.encode(frame))
+            file.mux(stream.encode(frame))
             self.count += 1
 
     def close(self) -> None:
@@ -139,10 +138,11 @@ class Video:
             FeatvizError: the file cannot be written.
         """
         with self._lock, self._sentence():
-            file, self._file, self._closed = self._file, None, True
-            if file is not None:
+            opened, self._opened, self._closed = self._opened, None, True
+            if opened is not None:
+                file, stream = opened
                 with file:
-                    file.mux(self._stream.encode(None))
+                    file.mux(stream.encode(None))
                 if self._note and self._format.annotated:
                     self.path.write_bytes(self._format.annotated(self.path.read_bytes(), self._note))
 
@@ -152,20 +152,22 @@ class Video:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, frame: av.VideoFrame) -> None:
+    def _open(self, frame: av.VideoFrame) -> tuple[av.container.OutputContainer, av.VideoStream]:
         file = av.open(self.path, "w", format=self.path.suffix.lower()[1:], options=dict(self._format.file_options))
         file.metadata["comment"] = self._note
         try:
-            self._stream = file.add_stream(self._format.codec, rate=self._fps, options=dict(self._format.codec_options))
+            stream = file.add_stream(self._format.codec, rate=self._fps, options=dict(self._format.codec_options))
         except ValueError:
             self.path.unlink(missing_ok=True)
             raise FeatvizError(f"This machine cannot write such videos: its FFmpeg lacks {self._format.codec}.") from None
-        self._file = file
-        context = self._stream.codec_context
+        assert isinstance(stream, av.VideoStream)  # All of `FORMATS` are videos.
+        self._opened = file, stream
+        context = stream.codec_context
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
         context.time_base = Fraction(1, self._format.clock or self._fps)
         for name, value in self._format.codec_settings.items():
             setattr(context, name, value)
+        return self._opened
 
     @contextmanager
     def _sentence(self) -> Iterator[None]:
@@ -182,7 +184,7 @@ def frames(path: str | os.PathLike) -> Iterator[Image.Image]:
         InputError: it is no video, or is damaged from there on.
     """
     try:
-        with av.open(path) as file:
+        with av.open(path, "r") as file:
             for frame in file.decode(video=0):
                 yield frame.to_image()
     except (OSError, IndexError, av.FFmpegError) as error:
@@ -192,7 +194,7 @@ def frames(path: str | os.PathLike) -> Iterator[Image.Image]:
 def count_frames(path: str | os.PathLike) -> int:
     """How many pictures a video says that it has; 0 where it does not say."""
     try:
-        with av.open(path) as file:
+        with av.open(path, "r") as file:
             return file.streams.video[0].frames
     except (OSError, IndexError, av.FFmpegError):
         return 0  # It is said when it is read.

@@ -102,7 +102,7 @@ class FeatureVisualization(Recipe):
                 with Redirected():
                     gradient = torch.where(heard.view(-1, 1, 1, 1, 1), gradient, climb()[1])
             # Of length 1, since Adam would remember the first gradients of a channel that was silent for too long.
-            spectrum.waves.grad = functional.normalize(gradient, dim=(1, 2, 3, 4))
+            spectrum.waves.grad = functional.normalize(gradient, dim=(1, 2, 3, 4))  # type: ignore[arg-type]  # Several are fine.
             optimiser.step()
             with torch.no_grad():
                 pictures = torch.cat(list(spectrum().split(1)), dim=3)
@@ -132,6 +132,6 @@ class FeatureVisualization(Recipe):
 
         return both
 
-    def demand(self, network: Network, size: tuple[int, int] | None) -> Demand:
+    def demand(self, network: Network, size: None) -> Demand:
         cost, pixels = network.cost({self.place[0]}), self.pictures * self.size**2
         return Demand(flops=pixels * self.steps * cost.flops, bytes=pixels * cost.bytes * tiles.WORKING)

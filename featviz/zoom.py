@@ -42,7 +42,7 @@ class DreamZoom(DeepDream):
         """Of the video."""
         return max(1, round(self.seconds * self.fps))
 
-    def run(self, network: Network, *, image: Tensor, **extras: Tensor) -> Frames:
+    def run(self, network: Network, *, image: Tensor, **extras: Tensor | None) -> Frames:
         """Yields a frame after each step of each octave of each picture of the video, whose last one is `kept`.
 
         The first picture is a plain dream. While a later one is in the making, the one before is shown: its small

@@ -56,7 +56,7 @@ def used() -> set[str]:
     owners = metadata.packages_distributions()
     packages = {normal(name) for package in imported() for name in owners[package]}
     weights = {normal(NETWORKS[name].weights.distribution) for name in BUNDLED}
-    tools = set(re.findall(r"\b(?:ruff|pytest)\b", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    tools = set(re.findall(r"\b(?:ruff|pytest|mypy)\b", (ROOT / "Makefile").read_text(encoding="utf-8")))
     return packages | weights | tools
 
 
