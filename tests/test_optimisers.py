@@ -2,7 +2,7 @@
 
 import torch
 
-from featviz.style import resized
+from featviz.optimisers import OPTIMISERS, remembered, resized
 
 
 def test_adams_state_is_resized_and_its_step_and_signs_kept():
@@ -12,3 +12,10 @@ def test_adams_state_is_resized_and_its_step_and_signs_kept():
     assert torch.allclose(larger["exp_avg"], torch.tensor(-0.5))
     assert larger["exp_avg"].shape == larger["exp_avg_sq"].shape == (1, 3, 8, 6)
     assert larger["exp_avg_sq"].min() >= 0
+
+
+def test_lbfgs_remembers_fewer_steps_of_a_large_image():
+    sizes = {side: remembered(side * side * 3 * 4) for side in (512, 1024, 2048, 4096)}
+    assert sizes == {512: 10, 1024: 10, 2048: 3, 4096: 2}
+    image = torch.zeros(1, 3, 2048, 2048, requires_grad=True)
+    assert OPTIMISERS["lbfgs"].make([image]).param_groups[0]["history_size"] == 3
