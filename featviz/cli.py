@@ -1,5 +1,7 @@
 """The command line: one subcommand a recipe, one option a field, made from the recipes and from nothing else."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
@@ -8,14 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
 from featviz import __version__, batch, examples, provenance
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
-from featviz.hub import Arriving
 from featviz.images import FORMATS as PICTURE_FORMATS
 from featviz.images import open_picture, save
 from featviz.machine import Device, estimate
@@ -24,6 +25,9 @@ from featviz.recipes import RECIPES
 from featviz.stream import Preview, Previews, on_one_sheet, open_pictures, prepare, record, stream, try_out
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
+
+if TYPE_CHECKING:
+    from featviz.hub import Arriving
 
 FINE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes, as shells know them: 2 for a command that cannot be run as typed, 128 + SIGINT for Ctrl-C."""

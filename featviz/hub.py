@@ -14,15 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
 
 from featviz.errors import WeightsError
-
-T = TypeVar("T")
 
 PATIENCE = 12
 """Seconds without a byte after which those who wait are told. The download itself may go on, and be waited for again."""
@@ -131,15 +129,6 @@ def fetch(file: HubFile) -> Generator[Arriving, None, Path]:
     if download.path is None:
         raise WeightsError(download.failure)
     return download.path
-
-
-def drained(steps: Generator[Any, None, T]) -> T:
-    """Run a generator to its end, for what it returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 class _Download(threading.Thread):

@@ -1,5 +1,7 @@
 """The networks that are loaded: once for each device, and no more than fit into their memory."""
 
+from __future__ import annotations
+
 import copy
 import math
 import os
@@ -8,15 +10,20 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Generator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
 from featviz import limits
 from featviz.errors import FieldError, WeightsError, nearest
-from featviz.hub import Arriving, drained
 from featviz.network import LENT, Network, precision
 from featviz.networks import BUNDLED, NETWORKS, NetworkSpec
+
+if TYPE_CHECKING:
+    from featviz.hub import Arriving
+
+T = TypeVar("T")
 
 MEMORY = limits.NETWORK_MEGABYTES.value * 1e6
 """Bytes that the loaded networks of a device may take together. The latest stays, however large it is."""
@@ -59,6 +66,15 @@ def loading(name: str, device: torch.device | str = "cpu") -> Generator[Arriving
     except WeightsError as error:
         raise WeightsError(f"{error} {_alternatives(name)}".strip()) from None
     return network
+
+
+def drained(steps: Generator[Any, None, T]) -> T:
+    """Run a generator to its end, for what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def trained(name: str) -> nn.Sequential:

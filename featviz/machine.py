@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from PIL import Image
 
-from featviz import hub, video
+from featviz import video
 from featviz.dream import DeepDream
 from featviz.errors import InputError, nearest
 from featviz.loading import is_here, load, sketch
@@ -61,6 +61,8 @@ def resolve(device: Device) -> torch.device:
 
 def lacks(device: Device = "auto") -> list[str]:
     """What is slow or off here, in a sentence each."""
+    from featviz import hub  # Here, since what it imports takes its time.
+
     slow = "" if LENT or resolve(device).type == "cuda" else "There is no GPU, so a run takes from seconds to minutes."
     return list(filter(None, (slow, hub.why_off(), video.why_off())))
 

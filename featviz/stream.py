@@ -1,24 +1,29 @@
 """Runs: a recipe's frames become previews, paced by time, and pictures, videos and sheets. Tensors below, pictures above."""
 
+from __future__ import annotations
+
 import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
 from featviz import provenance
 from featviz.errors import DivergedError, InputError, LimitError
-from featviz.hub import Arriving
 from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
 from featviz.loading import load, loading
 from featviz.machine import Device, claim, home, learn, resolve
 from featviz.networks import BUNDLED
 from featviz.recipe import Frame, Recipe, differing, live
 from featviz.video import Video
+
+if TYPE_CHECKING:
+    from featviz.hub import Arriving
 
 LEAST_MEASURED = 0.1
 """Share of a run's work from which on it tells the speed of this machine."""

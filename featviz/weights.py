@@ -1,19 +1,23 @@
 """Where weights come from: a source is asked to `fetch` its file, then to `load` what an architecture needs from it."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from featviz import hub
 from featviz.errors import WeightsError
+
+if TYPE_CHECKING:  # Imported where the Hub is asked: what it needs itself takes its time.
+    from featviz import hub
 
 StateDict = Mapping[str, Tensor]
 
@@ -116,10 +120,14 @@ class Hub:
 
     def fetch(self) -> Generator[hub.Arriving, None, Path]:
         """Yield how far the download is, if there has to be one; return where the file is. Raises what `hub.fetch` raises."""
+        from featviz import hub
+
         return (yield from hub.fetch(self._wanted()))
 
     def is_here(self) -> bool:
         """Whether the file is on this machine."""
+        from featviz import hub
+
         return hub.is_here(self._wanted())
 
     def load(self, path: Path, wanted: StateDict) -> StateDict:
@@ -144,6 +152,8 @@ class Hub:
         return state
 
     def _wanted(self) -> hub.HubFile:
+        from featviz import hub
+
         pinned = dict(pin.rpartition("@")[::2] for pin in os.environ.get("FEATVIZ_REVISIONS", "").split())
         revision, sha256 = (pinned[self.repo], None) if self.repo in pinned else (self.revision, self.sha256)
         return hub.HubFile(self.repo, self.file, revision, sha256)

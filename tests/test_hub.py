@@ -16,7 +16,8 @@ from loopback_hub import COMMIT, LoopbackHub, as_file
 
 from featviz import hub
 from featviz.errors import WeightsError
-from featviz.hub import HubFile, drained, fetch, is_here
+from featviz.hub import HubFile, fetch, is_here
+from featviz.loading import drained
 
 CONTENT = as_file("tiny", torch.nn.Conv2d(8, 512, 3)) * 20
 FILE = HubFile("org/model", "model.safetensors", "main", hashlib.sha256(CONTENT).hexdigest())
@@ -172,7 +173,8 @@ def test_a_file_that_was_damaged_in_the_cache_is_downloaded_again(sha256, loopba
 
 ALONE = """
 import json, sys
-from featviz.hub import HubFile, drained, fetch
+from featviz.hub import HubFile, fetch
+from featviz.loading import drained
 print(json.dumps(str(drained(fetch(HubFile(*json.loads(sys.argv[1])))))))
 """
 

@@ -11,9 +11,8 @@ from torch.nn import functional
 
 from featviz import examples
 from featviz.errors import FieldError, InputError
-from featviz.hub import drained
 from featviz.images import fit, open_picture, to_tensor
-from featviz.loading import load, trained
+from featviz.loading import drained, load, trained
 from featviz.network import Network, folded, precision
 from featviz.networks import BUNDLED, INPUT, LOGITS, NETWORKS, NetworkSpec, class_names
 from featviz.weights import Bundled

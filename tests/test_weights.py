@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from featviz.errors import WeightsError
-from featviz.hub import drained
+from featviz.loading import drained
 from featviz.networks import NETWORKS
 from featviz.weights import Bundled, from_codebooks
 
