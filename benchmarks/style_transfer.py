@@ -32,6 +32,7 @@ PAIRS = (("cat", "great_wave"), ("astronaut", "cafe_terrace"), ("mountain", "chu
 SIZES = (256, 384)
 PASTICHE_STEPS = 500
 METHOD = __doc__.split("\n\n")[1]
+ON_THE_WAY = "The pictures on the way, of one pair, with the seconds since the program was started. Measured as above."
 STYLE_LAYERS, CONTENT_LAYER = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), "relu4_2"
 
 
@@ -158,7 +159,7 @@ def main() -> None:
     if chosen.curve:
         question = "### What is there to see of a style transfer after so many seconds?"
         points = [one for program in ("pastiche", "ours") for one in seen_after(program, PAIRS[0], chosen.sizes[0])]
-        put(RESULTS, "style_curve", f"{question}\n\n{METHOD}\n\n*{machine()}*\n\n{table(points)}")
+        put(RESULTS, "style_curve", f"{question}\n\n{ON_THE_WAY}\n\n*{machine()}*\n\n{table(points)}")
         return
     chosen.folder.mkdir(parents=True, exist_ok=True)
     results = []
