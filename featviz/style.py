@@ -29,7 +29,7 @@ STYLE, SMOOTHNESS = 32.0, 240.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
 target, so that these two numbers serve every network, layer and size."""
 
-MEMORY = 3 * tiles.MEMORY
+MEMORY = 6 * tiles.MEMORY
 """Bytes that a tile may hold in activations: more than in a dream, since here all that a layer sees is added around it."""
 
 IMAGES_HELD, BYTES_PER_PIXEL = 22, 12
@@ -180,7 +180,7 @@ class StyleTransfer(Recipe):
         steps, work = (sum(spent) for spent in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
         shown = start if start is not None else content if self.init == "content" else noise(content, generator)
         way = OPTIMISERS[self.optimiser]
-        allowance, cost = tiles.Allowance(MEMORY), network.cost(self.layers(network)).bytes
+        allowance, cost = tiles.Allowance(MEMORY), self.bytes(network)
         memory: Mapping[str, Tensor] = {}  # What Adam has learnt about each pixel, carried from scale to scale.
         step = done = 0
 
@@ -229,18 +229,25 @@ class StyleTransfer(Recipe):
 
     def demand(self, network: Network, size: tuple[int, int]) -> Demand:
         schedule = self.schedule(network, fitted_size(size, self.size))
-        cost = network.cost(self.layers(network))
         (height, width), _ = schedule[-1]
         image = BYTES_PER_PIXEL * height * width
-        held = min(height * width, tiles.largest(cost.bytes, MEMORY) ** 2) * cost.bytes * tiles.WORKING
+        cost = self.bytes(network)
+        held = min(height * width, tiles.largest(cost, MEMORY) ** 2) * cost * tiles.WORKING
         return Demand(
-            flops=sum(h * w * count for (h, w), count in schedule) * cost.flops,
+            flops=sum(h * w * count for (h, w), count in schedule) * network.cost(self.layers(network)).flops,
             bytes=held + (IMAGES_HELD + 2 * remembered(image)) * image,
         )
 
     def layers(self, network: Network) -> list[str]:
         """All that a step asks for."""
         return [*self.weights(network, "style_layers"), *self.weights(network, "content_layers"), INPUT]
+
+    def bytes(self, network: Network) -> float:
+        """What a step holds for each pixel: what the network keeps for the way back, and the feature maps of style layers in
+        float32, as they are and beside the one that is 1 everywhere."""
+        style = self.weights(network, "style_layers")
+        maps = sum(network.channels(layer) / network.sight(layer).stride ** 2 for layer in style)
+        return network.cost(self.layers(network)).bytes + 2 * 4 * maps
 
     def weights(self, network: Network, name: str) -> dict[str, float]:
         """The layers of a field and their weights, which add up to 1.

@@ -177,13 +177,13 @@ class MapsTab(Tab):
                     self.wish = gr.Image(label="What it looks for", alt_text="Its visualisation.", **shared)
                 self.patches = gr.Gallery(
                     label="Where your picture pleases it most", columns=4, rows=1, height=170, allow_preview=False,
-                    interactive=False, buttons=[],
+                    interactive=False, buttons=[], elem_classes="sheet",
                 )  # fmt: skip
                 with gr.Row(elem_classes="onward"):
                     self.dream = gr.Button("Dream this channel", size="sm", min_width=120)
                     self.see = gr.Button("See what it looks for", size="sm", min_width=120)
             self.most = gr.Gallery(
-                label="In the whole network: what your picture excites most", columns=6, height=230, allow_preview=False,
+                label="In the whole network: what your picture excites most", columns=4, height=230, allow_preview=False,
                 interactive=False, buttons=[], visible=False, elem_classes="sheet",
             )  # fmt: skip
         self.shown, self.excited, self.chosen = gr.State(), gr.State(()), gr.State()
