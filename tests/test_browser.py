@@ -158,7 +158,7 @@ def test_the_first_example_runs_on_one_click(visit, quick_examples, tmp_path, na
     visit.says("Done in")
     expect(visit.result.get_by_test_id("imageslider-image").first).to_be_visible(timeout=LONG)
     lines, previews = visit.watched()
-    assert any(re.fullmatch(r"\w+( \d+ of \d+)? · step \d+ of \d+ · about \d+ s left", line) for line in lines)
+    assert any(re.fullmatch(r"[A-Z][\w ]+ · step \d+ of \d+ · about \d+ s left", line) for line in lines)
     assert len(previews) >= 2  # It moves while it runs.
     picture = visit.downloaded(tmp_path)
     assert (picture.format, max(picture.size)) == ("PNG", example.recipe.size)
