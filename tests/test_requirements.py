@@ -53,7 +53,10 @@ def imported() -> dict[str, Path]:
 
 def used() -> set[str]:
     """What is imported, what carries weights, and the tools that the Makefile calls."""
-    owners = metadata.packages_distributions()
+    owners = defaultdict(set)  # `packages_distributions` of Python 3.10 does not know packages that only list their files.
+    for distribution in metadata.distributions():
+        for file in distribution.files or ():
+            owners[file.parts[0].removesuffix(".py")].add(distribution.metadata["Name"])
     packages = {normal(name) for package in imported() for name in owners[package]}
     weights = {normal(NETWORKS[name].weights.distribution) for name in BUNDLED}
     tools = set(re.findall(r"\b(?:ruff|pytest|mypy)\b", (ROOT / "Makefile").read_text(encoding="utf-8")))
