@@ -481,3 +481,44 @@ def test_a_board_fills_and_keeps_what_it_has_when_it_is_stopped(visit, quick_exa
     expect(board.get_by_text("Stopped; those so far can be chosen.")).to_be_visible()
     expect(board.get_by_text(re.compile(r"relu1_1 · \d+\.\d dB"))).to_be_visible()
     expect(visit.run).to_be_enabled()
+
+
+NAMELESS = """() => [...document.querySelectorAll('button, input:not([type=file]), select, textarea, a[href], [role=slider]')]
+    .filter(control => control.checkVisibility({visibilityProperty: true}))
+    .filter(control => !(control.ariaLabel || control.textContent.trim() || control.title || control.labels?.length
+        || control.getAttribute('aria-labelledby')))
+    .map(control => control.outerHTML.slice(0, 200))"""
+
+PALE = """() => {
+    const rgba = colour => [...colour.match(/[\\d.]+/g).map(Number), 1].slice(0, 4);
+    const luminance = colour => colour.slice(0, 3).map(value => value / 255)
+        .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, value, i) => sum + value * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = element => {
+        for (let at = element; at; at = at.parentElement) {
+            const colour = rgba(getComputedStyle(at).backgroundColor);
+            if (colour[3] > 0.9) return colour;
+        }
+        return [255, 255, 255];
+    };
+    return [...document.querySelectorAll('main *')]
+        .filter(element => element.checkVisibility({visibilityProperty: true}) && !element.closest('[disabled]'))
+        .filter(element => [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim()))
+        .map(element => {
+            const style = getComputedStyle(element), size = parseFloat(style.fontSize);
+            const [dark, bright] = [luminance(rgba(style.color)), luminance(behind(element))].sort((a, b) => a - b);
+            const least = size >= 24 || (size >= 18.66 && style.fontWeight >= 700) ? 3 : 4.5;
+            return [(bright + 0.05) / (dark + 0.05) / least, element.textContent.trim().slice(0, 40)];
+        })
+        .filter(([enough]) => enough < 1);
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_control_has_a_name_and_every_word_enough_contrast(visit, theme):
+    """WCAG 2.2, 4.1.2 and 1.4.3 (AA)."""
+    visit.leave(f"{visit.page.url}?__theme={theme}")
+    for name in RECIPES:
+        visit.tab(name)
+        assert visit.page.evaluate(NAMELESS) == []
+        assert visit.page.evaluate(PALE) == []
