@@ -51,6 +51,7 @@ class Network:
 
     @property
     def device(self) -> torch.device:
+        """Where it computes, and where images have to be."""
         return self._mean.device
 
     @property

@@ -50,6 +50,7 @@ class Preview:
 
     @property
     def done(self) -> bool:
+        """Whether this is the run's last one."""
         return self.step == self.steps
 
 

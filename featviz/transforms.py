@@ -29,6 +29,7 @@ class Roll:
         return image.roll((self.down, self.right), dims=(-2, -1))
 
     def undo(self, image: Tensor) -> Tensor:
+        """The image (…, H, W) as it was before the shift."""
         return image.roll((-self.down, -self.right), dims=(-2, -1))
 
 

@@ -60,6 +60,7 @@ class Bundled:
         yield
 
     def is_here(self) -> bool:
+        """Whether the file is on this machine, as far as one can tell without looking: it came with the packages."""
         return True
 
     def load(self, path: Path, wanted: StateDict) -> StateDict:
@@ -159,6 +160,7 @@ class Hub:
         return hub.HubFile(self.repo, self.file, revision, sha256)
 
     def name_there(self, name: str) -> str:
+        """What the file calls a tensor that the architecture knows by this name."""
         module = max((ours for ours in self.renamed if not ours or name.startswith(f"{ours}.")), key=len, default=None)
         return name if module is None else f"{self.renamed[module]}{name[len(module) :]}"
 
