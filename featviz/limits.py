@@ -42,7 +42,11 @@ SESSIONS = Limit(
 )
 HOURS_KEPT = Limit("FEATVIZ_HOURS_KEPT", 2, "Hours until uploads and results are deleted from the server's disk.")
 DISK_MEGABYTES = Limit("FEATVIZ_DISK_FREE_MB", 200, "Megabytes of the server's disk that stay free: with less, no run starts.")
-TILE_MEGABYTES = Limit("FEATVIZ_TILE_MEMORY_MB", 400, "Megabytes that one step of a dream may hold in activations.")
+TILE_MEGABYTES = Limit(
+    "FEATVIZ_TILE_MEMORY_MB",
+    400,
+    "Megabytes that one step of a dream may hold in activations, and one of a style transfer six times.",
+)
 NETWORK_MEGABYTES = Limit(
     "FEATVIZ_NETWORKS_MEMORY_MB", 1000, "Megabytes of networks that stay loaded on a device: those unused for longest make room."
 )

@@ -33,6 +33,7 @@ class Network:
         if spec.classifier in dict(trunk.named_children()):
             self._layer_of[spec.classifier] = LOGITS
         self._costs: dict[frozenset[str], Cost] = {}
+        self._channels: dict[str, int] = {}
         self._sights: dict[str, Sight] = {}
         self._mean = torch.tensor(spec.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std).view(1, 3, 1, 1)
@@ -99,9 +100,12 @@ class Network:
 
     def channels(self, layer: str) -> int:
         """How many feature maps a layer has."""
-        side = self.spec.smallest
-        with torch.no_grad():
-            return self.activations(torch.zeros(1, 3, side, side, device=self.device), [layer])[layer].shape[1]
+        if layer not in self._channels:
+            side = self.spec.smallest
+            with torch.no_grad():
+                answer = self.activations(torch.zeros(1, 3, side, side, device=self.device), [layer])[layer]
+            self._channels[layer] = answer.shape[1]
+        return self._channels[layer]
 
     def check_channels(self, layer: str, channels: Iterable[int]) -> None:
         """Raises FieldError for a channel that the layer does not have."""

@@ -15,13 +15,16 @@ def snippets(document: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
-    """As if typed in the repository's folder with its environment active, except that it writes to `folder`."""
+def run(command: list[str], folder: Path, package: Path = ROOT) -> subprocess.CompletedProcess:
+    """As if typed in the repository's folder with its environment active, except that it writes to `folder`.
+
+    `package` is where featviz is imported from: the repository, or a copy of it.
+    """
     if not (folder / "examples").exists():
         (folder / "examples").symlink_to(ROOT / "examples")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
-    environment = {**os.environ, **quiet, "PATH": path, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    environment = {**os.environ, **quiet, "PATH": path, "PYTHONPATH": str(package), "TMPDIR": str(folder)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done

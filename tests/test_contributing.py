@@ -1,16 +1,14 @@
 """CONTRIBUTING.md, performed as it stands on a copy of the project."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from snippets import ROOT
+from snippets import ROOT, run
 
 Typed = Callable[..., str]
 
@@ -63,12 +61,7 @@ def typed(copy: Path) -> Typed:
     """Runs Python in the copy, as typed there."""
 
     def typed(*words: str) -> str:
-        environment = {**os.environ, "PYTHONPATH": str(copy), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(
-            [sys.executable, *words], cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=300
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return run([sys.executable, *words], copy, copy).stdout
 
     return typed
 
