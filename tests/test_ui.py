@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -641,6 +642,16 @@ def test_what_is_public_is_meant_to_be():
     demo = ui.build(ENGINE)
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility != "private"}
     assert public == {*RECIPES, *(f"{name}_sheet" for name in RECIPES if RECIPES[name].picks), "looks", "estimate", "recipe"}
+
+
+def test_the_events_of_the_page_cost_the_browser_little():
+    """Progress is shown on no component. No two that wait for their turn listen to the same event, since Gradio lets each wake the
+    other: seen from far away, a page asked twelve times a second for ever."""
+    events = [fn for fn in ui.build(ENGINE).fns.values() if fn.api_visibility == "private"]
+    assert [fn.api_name for fn in events if fn.outputs and fn.show_progress_on != []] == []
+    waiting = Counter(target for fn in events if fn.fn and fn.trigger_mode == "always_last" for target in fn.targets)
+    assert waiting.total() > 50
+    assert [target for target, count in waiting.items() if count > 1] == []
 
 
 def test_every_licence_and_source_is_on_the_page():

@@ -14,7 +14,8 @@ from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
 from featviz.ui.running import BEHIND_THE_PAGE, file_of, sentences
 
-COPY = """async (query) => {
+COPY = """async (query, ...values) => {
+    window.linked = JSON.stringify(values);
     const link = location.origin + location.pathname + query;
     try {
         await navigator.clipboard.writeText(link);
@@ -23,6 +24,9 @@ COPY = """async (query) => {
         return `<p>Copy it from here: <input aria-label="Link" readonly value="${link}" onfocus="this.select()"></p>`;
     }
 }"""
+
+OUTDATED = """(line, ...values) => JSON.stringify(values) === window.linked ? line : ''"""
+"""Gradio tells everybody of a change once more when somebody was busy the first time, though nothing changes then."""
 
 
 class CopyLink:
@@ -37,8 +41,9 @@ class CopyLink:
         """`controls`: the recipe's, by the names of their fields. The line stands until one of them changes."""
         at_once = {"queue": False, **BEHIND_THE_PAGE}
         linked = self.button.click(partial(query_of, recipe), list(controls.values()), self.query, preprocess=False, **at_once)
-        linked.success(None, self.query, self.line, js=COPY, **BEHIND_THE_PAGE)
-        gr.on([control.change for control in controls.values()], None, None, self.line, js="() => ''", **BEHIND_THE_PAGE)
+        linked.success(None, [self.query, *controls.values()], self.line, js=COPY, **BEHIND_THE_PAGE)
+        said = [self.line, *controls.values()]
+        gr.on([control.change for control in controls.values()], None, said, self.line, js=OUTDATED, **BEHIND_THE_PAGE)
 
 
 def query_of(recipe: type[Recipe], *values: Any) -> str:

@@ -41,7 +41,8 @@ class Painting:
     def events(self) -> None:
         at_once = {"queue": False, "preprocess": False, **BEHIND_THE_PAGE}
         self.button.click(self.toggled, [self.picture, self.of], self.outputs, **at_once)
-        self.picture.change(self.changed, [self.picture, self.of], self.outputs, **at_once)
+        # "multiple": of two that wait for their turn on the same event, each would wake the other for ever.
+        self.picture.change(self.changed, [self.picture, self.of], self.outputs, trigger_mode="multiple", **at_once)
 
     def toggled(self, sent: Mapping[str, Any] | None, of: str | None) -> dict:
         """The picture, opened for painting; or closed, where it was open."""

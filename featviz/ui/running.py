@@ -33,8 +33,9 @@ Runner = Callable[..., Iterator[Preview]]
 RUNS_AT_ONCE = {"concurrency_id": "runs", "concurrency_limit": 16}
 """They take turns on the device step by step, so nobody waits for a whole run of someone else."""
 
-BEHIND_THE_PAGE = {"api_visibility": "private", "show_progress": "hidden"}
-"""Events of the page alone. Nothing may cover the preview: a line of its own says how far a run is."""
+BEHIND_THE_PAGE = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
+"""Events of the page alone. Nothing may cover the preview: a line of its own says how far a run is. On no component: Gradio
+tells each one that could show progress, of all events, how far every event is, which took most of the browser's time."""
 
 TRY_OUT = partial(try_out, every=0.5)
 """Every small picture is shown while it comes."""

@@ -171,8 +171,9 @@ class Tab:
         self.steering_hint = ""
         if followed := live(self.recipe) if self.engine.within_reach else []:
             self.steering_hint = f"{enumeration(label(name) for name in followed)} can be changed while it works."
-        for name in live(self.recipe):
-            self.named[name].change(self.steered, [*self.controls, self.turn], trigger_mode="always_last", **at_once)
+        for slider in (self.named[name] for name in live(self.recipe)):
+            moved = [slider.input, slider.release]  # Reset, it is only released.
+            gr.on(moved, self.steered, [*self.controls, self.turn], trigger_mode="always_last", **at_once)
         if self.again:
             self.again.click(self.received, self.latest, [self.pictures[0], *self.origin.outputs], **at_once)
         self.earlier.select(self.back, [self.latest, self.kept, self.turn], outputs, **at_once)
