@@ -6,19 +6,30 @@
 import io
 import random
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, features
+
+from featviz.errors import ImageError
+from featviz.images import open_picture
 
 SIZE = (40, 24)
 SECRET = b"Rue de la Paix 7"
 """Stands in the metadata of what comes with metadata, and may never come out again."""
 
 PICTURE, SENTENCE, EITHER = "a picture", "a sentence", "either"
+
+PUBLIC = "pictures.example"
+"""The name of a server on loopback that a test takes for a public one."""
+
+PATIENCE = 5.0
+"""Seconds of the processor, for one file."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,12 @@ class Hostile:
     name: str
     content: bytes
     expected: str = EITHER
+
+    def write(self, folder: Path, stem: str = "file") -> Path:
+        """It as a file of a plain name."""
+        path = folder / f"{stem}{Path(self.name).suffix.strip('>')}"
+        path.write_bytes(self.content)
+        return path
 
 
 def corpus() -> Iterator[Hostile]:
@@ -43,6 +60,31 @@ def corpus() -> Iterator[Hostile]:
         yield from _scrambled(one)
     yield from _bombs()
     yield from _impostors()
+
+
+def third() -> list[Hostile]:
+    """More than 300 of them, which are sent the longer ways as well."""
+    return list(corpus())[::3]
+
+
+def outcome(path: Path) -> tuple[str, str]:
+    """What becomes of a file in the loader: what it is, and the sentence if it is one."""
+    before = time.process_time()
+    try:
+        picture = open_picture(path, "picture")
+    except ImageError as error:
+        result = SENTENCE, str(error)
+    else:
+        assert picture.mode in ("RGB", "RGBA")
+        assert picture.info == {}
+        assert min(picture.size) >= 16
+        result = PICTURE, ""
+    assert time.process_time() - before < PATIENCE
+    return result
+
+
+def is_a_sentence(said: str) -> bool:
+    return said.startswith("The ") and said.endswith(".") and len(said) < 300 and "Traceback" not in said and "\n" not in said
 
 
 def gradient(size: tuple[int, int] = SIZE) -> Image.Image:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import av
 import gradio as gr
+import hostile
 import pytest
 from PIL import Image
 
@@ -129,6 +130,26 @@ class Visit:
 
     def watched(self) -> tuple[list[str], list[str]]:
         return tuple(self.page.evaluate("[[...window.lines], [...window.previews]]"))
+
+    def outcome(self, path: Path) -> str:
+        """What the page says when a file was chosen and, where it can be, is run. The box is empty before and after."""
+        (role, *_) = RECIPES[self.name].images
+        box = self.page.locator(f"#{self.name}_{role}")
+        box.locator("input[type=file]").set_input_files(path)
+        remove = box.get_by_label("Remove Image")
+        refusal = self.page.get_by_text(f"Invalid file type: {path.name}. Only image/* allowed.")
+        remove.or_(refusal).wait_for()
+        if refusal.count():
+            return refusal.inner_text()
+        self.page.evaluate("window.lines.clear()")
+        self.run.dispatch_event("click")
+        self.page.wait_for_function(
+            "button => window.lines.has('Waiting for its turn…') && !button.disabled", arg=self.run.element_handle()
+        )
+        for close in self.page.get_by_test_id("toast-close").all():
+            close.dispatch_event("click")
+        remove.dispatch_event("click")
+        return self.result.locator(".status p").inner_text()
 
     def saved(self, folder: Path, extension: str) -> Path:
         label = f"Download {extension.upper()}"
@@ -423,6 +444,26 @@ def test_what_is_not_a_picture_gets_one_sentence_and_the_page_lives_on(visit, qu
     expect(visit.run).to_be_enabled()
     visit.page.get_by_role("button", name=first_example("deepdream", quick_examples).title).click()
     visit.says("Done in")
+
+
+@pytest.mark.trust
+def test_every_odd_picture_that_is_chosen_is_a_picture_or_a_sentence(visit, quick_examples, tmp_path, record_property):
+    visit.set("Size", 64)
+    visit.set("Steps", 1)
+    visit.watch()
+    files = hostile.third()
+    for i, one in enumerate(files):
+        path = one.write(tmp_path, f"{i}")  # The same file, chosen again, is no change.
+        wanted, _ = hostile.outcome(path)
+        said = visit.outcome(path)
+        if wanted == hostile.PICTURE and path.suffix != ".html":
+            assert re.fullmatch(r"Done in (1 step|2 steps) · \d+×\d+ pixels", said), (one.name, said)
+        else:
+            assert hostile.is_a_sentence(said) or said.startswith("Invalid file type"), (one.name, said)
+    record_property("of them on the page", len(files))
+    quick(visit, quick_examples)
+    visit.run.click()
+    visit.says("96×")
 
 
 def test_nothing_overflows_on_a_phone(visit):

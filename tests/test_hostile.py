@@ -5,15 +5,18 @@ import random
 import resource
 import subprocess
 import sys
+import threading
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import hostile
 import numpy as np
 import pytest
-from hostile import EITHER, PICTURE, SENTENCE, Hostile
+from hostile import EITHER, PICTURE, PUBLIC, SENTENCE, is_a_sentence, outcome
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,41 +30,12 @@ from scripts.visitor import QUICK, Visitor, file, inline
 
 pytestmark = pytest.mark.trust
 
-CORPUS = list(hostile.corpus())
-PATIENCE = 5.0
-"""Seconds of the processor, for one file."""
+CORPUS, THIRD = list(hostile.corpus()), hostile.third()
 MEMORY = 600e6
 """Bytes that opening any file of the corpus may add to the process at its peak."""
 FUZZED = 3.0
 """Seconds of random files."""
 
-
-def suffix(one: Hostile) -> str:
-    return Path(one.name).suffix.strip(">")
-
-
-def outcome(path: Path) -> tuple[str, str]:
-    """What becomes of a file in the loader: what it is, and the sentence if it is one."""
-    before = time.process_time()
-    try:
-        picture = open_picture(path, "picture")
-    except ImageError as error:
-        result = SENTENCE, str(error)
-    else:
-        assert picture.mode in ("RGB", "RGBA")
-        assert picture.info == {}
-        assert min(picture.size) >= 16
-        result = PICTURE, ""
-    assert time.process_time() - before < PATIENCE
-    return result
-
-
-def is_a_sentence(said: str) -> bool:
-    return said.startswith("The ") and said.endswith(".") and len(said) < 300 and "Traceback" not in said and "\n" not in said
-
-
-THIRD = CORPUS[::3]
-"""What is sent the longer ways as well."""
 
 # The loader
 
@@ -73,9 +47,7 @@ def test_every_file_is_a_picture_or_a_sentence(tmp_path, record_property):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # As everywhere in the tests: none may come out of the loader.
         for one in CORPUS:
-            path = tmp_path / f"file{suffix(one)}"
-            path.write_bytes(one.content)
-            got, said = outcome(path)
+            got, said = outcome(one.write(tmp_path))
             assert one.expected in (got, EITHER), f"{one.name}: {got}, {said}"
             assert got == PICTURE or is_a_sentence(said), f"{one.name}: {said}"
             counts[got] += 1
@@ -89,9 +61,7 @@ def test_every_sound_file_shows_its_picture(tmp_path):
     """Not only something: left is blue and right is red, however it is stored."""
     for one in CORPUS:
         if one.expected == PICTURE and one.name.split(".")[0] in ("RGB", "CMYK", "LAB", "several", "progressive", "jpeg"):
-            path = tmp_path / f"file{suffix(one)}"
-            path.write_bytes(one.content)
-            pixels = np.asarray(open_picture(path).convert("RGB")).astype(int)
+            pixels = np.asarray(open_picture(one.write(tmp_path)).convert("RGB")).astype(int)
             assert pixels[:, :4, 2].mean() > pixels[:, :4, 0].mean() + 100, one.name
             assert pixels[:, -4:, 0].mean() > pixels[:, -4:, 2].mean() + 60, one.name
 
@@ -180,13 +150,12 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def test_the_command_line_makes_a_picture_or_says_a_sentence(folder, capsys, monkeypatch, record_property):
     for one in THIRD:
-        given = f"in{suffix(one)}"
-        Path(given).write_bytes(one.content)
-        wanted, _ = outcome(Path(given))
+        given = one.write(Path())
+        wanted, _ = outcome(given)
         with monkeypatch.context() as patch:
             if wanted == SENTENCE:
                 patch.setattr(sys.modules["featviz.stream"], "load", lambda *_: pytest.fail("a network was loaded for it"))
-            code = cli.main(["deepdream", given, "out.png", *(f"--{name}={value}" for name, value in QUICK.items())])
+            code = cli.main(["deepdream", str(given), "out.png", *(f"--{name}={value}" for name, value in QUICK.items())])
         said = capsys.readouterr().err.strip()
         if wanted == PICTURE:
             assert code == cli.FINE, (one.name, said)
@@ -216,15 +185,39 @@ def answered(server: str, image: dict, visitor: str = "") -> tuple[str, str]:
     return answer.event, answer.sentence if answer.event == "error" else ""
 
 
-def test_the_server_answers_files_and_data_with_a_picture_or_a_sentence_and_serves_the_next(server, tmp_path, record_property):
+class Elsewhere(BaseHTTPRequestHandler):
+    """Another server, which has the files: `/7` is the eighth."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(THIRD[int(self.path[1:])].content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """Its address, as the guard takes for public what `server` looks up."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://{PUBLIC}:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("way", ["uploaded", "as data", "by address"])
+def test_the_server_answers_with_a_picture_or_a_sentence_and_serves_the_next(server, elsewhere, tmp_path, record_property, way):
     for i, one in enumerate(THIRD):
-        path, who = tmp_path / f"file{suffix(one)}", f"198.51.100.{i % 200}"
-        path.write_bytes(one.content)
-        wanted, _ = outcome(path)
-        last, said = answered(server, inline(one.content) if i % 2 else Visitor(server).upload(one.name, one.content), who)
+        if way == "uploaded":
+            image = Visitor(server).upload(one.name, one.content)
+        else:
+            image = inline(one.content) if way == "as data" else file(path=f"{elsewhere}/{i}")
+        wanted, _ = outcome(one.write(tmp_path))
+        last, said = answered(server, image, f"198.51.100.{i % 200}")
         assert last == ("complete" if wanted == PICTURE else "error"), (one.name, said)
         assert last == "complete" or is_a_sentence(said), (one.name, said)
-    record_property("of them over HTTP", len(THIRD))
+    record_property(f"of them over HTTP, {way}", len(THIRD))
 
 
 @pytest.mark.parametrize(

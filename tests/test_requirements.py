@@ -55,8 +55,9 @@ def used() -> set[str]:
     """What is imported, what carries weights, and the tools that the Makefile calls."""
     owners = defaultdict(set)  # `packages_distributions` of Python 3.10 does not know packages that only list their files.
     for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
         for file in distribution.files or ():
-            owners[file.parts[0].removesuffix(".py")].add(distribution.metadata["Name"])
+            owners[file.parts[0].removesuffix(".py")].add(name)
     packages = {normal(name) for package in imported() for name in owners[package]}
     weights = {normal(NETWORKS[name].weights.distribution) for name in BUNDLED}
     tools = set(re.findall(r"\b(?:ruff|pytest|mypy)\b", (ROOT / "Makefile").read_text(encoding="utf-8")))

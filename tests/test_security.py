@@ -252,7 +252,7 @@ def elsewhere(monkeypatch) -> Iterator[str]:
     """Its address. For this test the machine itself is public, and the rest of its network is not."""
 
     async def validated(host: str) -> str:
-        if host != "pictures.example":
+        if host != hostile.PUBLIC:
             raise ValueError(host)
         return "127.0.0.1"
 
@@ -262,7 +262,7 @@ def elsewhere(monkeypatch) -> Iterator[str]:
     monkeypatch.setattr(gate, "SECONDS_TO_FETCH", 1)
     with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://pictures.example:{server.server_port}"
+        yield f"http://{hostile.PUBLIC}:{server.server_port}"
         server.shutdown()
 
 

@@ -260,5 +260,6 @@ def arriving(download: Arriving) -> str:
 
 def outcome(preview: Preview) -> str:
     width, height = preview.picture.size
-    how = f"Done in {preview.steps} steps" if preview.done else f"Stopped at step {preview.step} of {preview.steps}"
+    steps = "1 step" if preview.steps == 1 else f"{preview.steps} steps"
+    how = f"Done in {steps}" if preview.done else f"Stopped at step {preview.step} of {preview.steps}"
     return f"{how} · {width}×{height} pixels"
