@@ -132,3 +132,4 @@ def server(quick_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     finally:
         process.terminate()
         process.wait(timeout=30)
+    assert "Traceback" not in log.read_text(), log.read_text()

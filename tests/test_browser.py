@@ -460,7 +460,7 @@ def test_every_odd_picture_that_is_chosen_is_a_picture_or_a_sentence(visit, quic
             assert re.fullmatch(r"Done in (1 step|2 steps) · \d+×\d+ pixels", said), (one.name, said)
         else:
             assert hostile.is_a_sentence(said) or said.startswith("Invalid file type"), (one.name, said)
-    record_property("of them on the page", len(files))
+    record_property("pictures chosen on the page", len(files))
     quick(visit, quick_examples)
     visit.run.click()
     visit.says("96×")

@@ -164,7 +164,7 @@ def test_the_command_line_makes_a_picture_or_says_a_sentence(folder, capsys, mon
             assert code == cli.BAD_INPUT, one.name
             assert is_a_sentence(said), (one.name, said)
             assert not Path("out.png").exists()
-    record_property("of them on the command line", len(THIRD))
+    record_property("pictures on the command line", len(THIRD))
 
 
 def test_a_process_of_its_own_prints_no_traceback(folder):
@@ -217,7 +217,7 @@ def test_the_server_answers_with_a_picture_or_a_sentence_and_serves_the_next(ser
         last, said = answered(server, image, f"198.51.100.{i % 200}")
         assert last == ("complete" if wanted == PICTURE else "error"), (one.name, said)
         assert last == "complete" or is_a_sentence(said), (one.name, said)
-    record_property(f"of them over HTTP, {way}", len(THIRD))
+    record_property(f"pictures over HTTP, {way}", len(THIRD))
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,13 @@ def test_what_is_not_offered(server, path):
     assert Visitor(server).status(path, json.dumps({"data": [], "prompt": ""}).encode())[0] in (401, 403, 404, 405)
 
 
+@pytest.mark.parametrize("path", ["queue/data?session_hash=nobody", "call/deepdream/nobody"])
+def test_who_asks_for_what_is_not_there_is_told_and_no_crash_is_logged(server, path):
+    """That the log has none is seen when the server ends."""
+    with Visitor(server).ask(path) as events:  # To its end: a stream that was cut off could not be read.
+        assert b"error" in events.read()
+
+
 def test_the_page_tells_nothing_of_the_server(server):
     with urllib.request.urlopen(f"{server}config", timeout=60) as answer:
         config = answer.read().decode()

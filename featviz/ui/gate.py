@@ -74,6 +74,22 @@ class Body:
         return await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})
 
 
+class Ending:
+    """ASGI middleware: a stream that is refused after it has begun ends. Gradio refuses so whoever asks for a run or a session
+    that is not there, and it would be cut off and logged as a crash."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]):
+        self.app = app
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except RuntimeError as error:
+            if not hasattr(error.__cause__, "status_code"):
+                raise
+            await send({"type": "http.response.body"})
+
+
 class Blocks(gr.Blocks):
     """Gradio's, but what was sent and cannot be taken is said in a sentence, and leaves no trace of itself in the log."""
 
@@ -172,4 +188,4 @@ def visitor() -> str | None:
 def closed() -> dict[str, Any]:
     """Put the guards up, and return what `launch` has to pass to the web server for it."""
     processing_utils.async_transport = PublicOnly()
-    return {"middleware": [(Body, (), {})]}
+    return {"middleware": [(Ending, (), {}), (Body, (), {})]}
