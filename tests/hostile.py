@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image, ImageCms, features
 
 from featviz.errors import ImageError
@@ -65,6 +66,10 @@ def corpus() -> Iterator[Hostile]:
 def third() -> list[Hostile]:
     """More than 300 of them, which are sent the longer ways as well."""
     return list(corpus())[::3]
+
+
+in_parts = pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.whole) for part in (1, 2))])
+"""Of what is sent the longest ways, `make test` sends each third file, and `make trust` all of them."""
 
 
 def outcome(path: Path) -> tuple[str, str]:

@@ -5,8 +5,8 @@ import asyncio
 import json
 import threading
 import urllib.request
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -161,6 +161,22 @@ def test_who_asks_for_what_is_not_there_is_told_and_no_crash_is_logged(server, p
     """That the log has none is seen when the server ends."""
     with Visitor(server).ask(path) as events:  # To its end: a stream that was cut off could not be read.
         assert b"error" in events.read()
+
+
+@pytest.mark.parametrize("message", ["http.request", "http.disconnect"])
+def test_who_leaves_midway_is_no_crash_and_what_breaks_is_one(message):
+    async def app(_scope: dict, receive: Callable, _send: Callable) -> None:
+        await receive()
+        raise OSError("cut off")
+
+    async def receive() -> dict:
+        return {"type": message}
+
+    async def send(_message: dict) -> None:
+        pytest.fail("Nothing can be said.")
+
+    with nullcontext() if message == "http.disconnect" else pytest.raises(OSError, match="cut off"):
+        asyncio.run(gate.Ending(app)({"type": "http"}, receive, send))
 
 
 def test_the_page_tells_nothing_of_the_server(server):

@@ -75,19 +75,29 @@ class Body:
 
 
 class Ending:
-    """ASGI middleware: a stream that is refused after it has begun ends. Gradio refuses so whoever asks for a run or a session
-    that is not there, and it would be cut off and logged as a crash."""
+    """ASGI middleware: what ends early ends quietly, and is not logged as a crash. Whoever has left is told nothing any more; and a
+    stream may be refused after it has begun, as Gradio refuses whoever asks for a run or a session that is not there."""
 
     def __init__(self, app: Callable[..., Awaitable[None]]):
         self.app = app
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        left = False
+
+        async def heard() -> dict:
+            nonlocal left
+            message = await receive()
+            left = left or message["type"] == "http.disconnect"
+            return message
+
         try:
-            await self.app(scope, receive, send)
-        except RuntimeError as error:
-            if not hasattr(error.__cause__, "status_code"):
+            await self.app(scope, heard, send)
+        except Exception as error:
+            refused = isinstance(error, RuntimeError) and hasattr(error.__cause__, "status_code")
+            if not (left or refused):
                 raise
-            await send({"type": "http.response.body"})
+            if not left:
+                await send({"type": "http.response.body"})
 
 
 class Blocks(gr.Blocks):
