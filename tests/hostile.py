@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,13 @@ class Hostile:
         return path
 
 
-def corpus() -> Iterator[Hostile]:
+@cache
+def corpus() -> tuple[Hostile, ...]:
     """More than 300 files."""
+    return tuple(_files())
+
+
+def _files() -> Iterator[Hostile]:
     valid = list(_valid())
     yield from valid
     yield from _metadata()
@@ -63,9 +69,9 @@ def corpus() -> Iterator[Hostile]:
     yield from _impostors()
 
 
-def third() -> list[Hostile]:
+def third() -> tuple[Hostile, ...]:
     """More than 300 of them, which are sent the longer ways as well."""
-    return list(corpus())[::3]
+    return corpus()[::3]
 
 
 in_parts = pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.whole) for part in (1, 2))])

@@ -30,7 +30,7 @@ from scripts.visitor import QUICK, Visitor, file, inline
 
 pytestmark = pytest.mark.trust
 
-CORPUS, THIRD = list(hostile.corpus()), hostile.third()
+CORPUS, THIRD = hostile.corpus(), hostile.third()
 MEMORY = 600e6
 """Bytes that opening any file of the corpus may add to the process at its peak."""
 FUZZED = 3.0

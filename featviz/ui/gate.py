@@ -96,6 +96,7 @@ class Ending:
             refused = isinstance(error, RuntimeError) and hasattr(error.__cause__, "status_code")
             if not (left or refused):
                 raise
+            logger.debug("A request ended early.", exc_info=True)
             if not left:
                 await send({"type": "http.response.body"})
 
