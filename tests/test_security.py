@@ -48,7 +48,7 @@ def test_nothing_is_unpickled_evaluated_or_started(path):
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     forbidden = {"pickle", "dill", "marshal", "shelve", "cloudpickle", "joblib", "subprocess", "runpy"}
-    forbidden |= {"ctypes"} if path.name not in ("app.py", "leaving.py") else set()  # The C library's heaps.
+    forbidden |= {"ctypes"} if path.name not in ("app.py", "memory.py") else set()  # The C library's heaps.
     assert not {module.partition(".")[0] for module in modules} & forbidden
     for name, call in calls(path):
         assert name not in {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "pd.read_pickle", "torch.hub.load"}
@@ -240,6 +240,39 @@ def test_a_visitor_s_runs_are_counted_for_a_minute(monkeypatch):
     now += 1000
     rate.take("c")
     assert set(rate._starts) == {"c"}  # Whoever is gone is forgotten.
+
+
+class CountedVisitor(str):
+    """A visitor who counts how often one is looked up in a table."""
+
+    looked_up = 0
+
+    def __hash__(self) -> int:
+        CountedVisitor.looked_up += 1
+        return super().__hash__()
+
+    __eq__ = str.__eq__
+
+
+def test_counting_a_visitor_s_runs_costs_the_same_however_many_visitors_there_are(monkeypatch):
+    now, rate = 1000.0, gate.Rate()
+    monkeypatch.setattr(gate.time, "monotonic", lambda: now)
+
+    def cost(visitors: list[str]) -> int:
+        nonlocal now
+        CountedVisitor.looked_up = 0
+        for visitor in visitors:
+            now += 0.01
+            rate.take(visitor)
+        return CountedVisitor.looked_up
+
+    few, many = ([CountedVisitor(f"{name} {i}") for i in range(count)] for name, count in (("early", 10), ("late", 2000)))
+    assert cost(few) <= 5 * len(few)
+    assert cost(many) <= 5 * len(many)
+    now += 100
+    assert cost(few) <= 5 * (len(few) + len(many))  # All the others are forgotten, once.
+    assert cost(few) <= 5 * len(few)
+    assert set(rate._starts) == set(few)
 
 
 # Pictures fetched from an address

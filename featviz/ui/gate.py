@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any
@@ -160,10 +160,11 @@ def _refused(what: str, host: str) -> gr.Error:
 
 
 class Rate:
-    """Runs that each visitor has started within a minute."""
+    """Runs that each visitor has started within a minute. Constant time for each start, however many visitors there are."""
 
     def __init__(self) -> None:
-        self._starts: dict[str, deque[float]] = {}
+        self._starts: OrderedDict[str, deque[float]] = OrderedDict()
+        """By visitor; those whose latest start is longest ago come first."""
         self._lock = threading.Lock()
 
     def take(self, visitor: str) -> None:
@@ -174,12 +175,14 @@ class Rate:
         """
         now, most = time.monotonic(), limits.RUNS_PER_MINUTE.value
         with self._lock:
-            self._starts = {who: starts for who, starts in self._starts.items() if starts[-1] > now - MINUTE}
+            while self._starts and next(iter(self._starts.values()))[-1] <= now - MINUTE:
+                self._starts.popitem(last=False)  # Each start is forgotten once.
             starts = self._starts.setdefault(visitor, deque(maxlen=most))
             if len(starts) == most and starts[0] > now - MINUTE:
                 wait = math.ceil(starts[0] + MINUTE - now)
                 raise LimitError(f"{most} runs a minute are granted to each visitor; the next one can start in {wait} s.")
             starts.append(now)
+            self._starts.move_to_end(visitor)
 
 
 RATE = Rate()
