@@ -1,7 +1,9 @@
 """A look at what a layer answers to a picture: pictures in, pictures and numbers out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from PIL import Image
@@ -11,8 +13,10 @@ from featviz.answers import ActivationMaps, correlations
 from featviz.images import Picture, fit, open_picture, to_picture, to_tensor
 from featviz.loading import load
 from featviz.machine import Device, claim, resolve
+from featviz.memory import Parts, alone, reserved
 from featviz.network import Network
 from featviz.networks import split
+from featviz.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,7 @@ class Look:
 
 def look(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> Look:
     """The activation maps that `recipe` draws on one sheet, each by itself. Raises what `stream` raises."""
-    network, tensor = _ready(recipe, device, image)
-    with claim(network.device):
+    with _ready(recipe, device, image) as (network, tensor):
         found = recipe.look(network, tensor)
         numbers = zip(found.channels.tolist(), found.strengths.tolist(), found.maps.split(1), found.patches, strict=True)
         cells = tuple(
@@ -65,9 +68,10 @@ def excited(
     `peaks` says for some layers, by address, what each channel answers where it is answered for most: the atlas knows. The
     strength is a share of that: 1 is as much as by the picture that was made for it. Raises what `stream` raises.
     """
-    network, tensor = _ready(recipe, device, image)
-    own = {split(address)[1]: torch.tensor(most) for address, most in peaks.items() if split(address)[0] == recipe.network_name}
-    with claim(network.device), torch.no_grad():
+    addresses = [address for address in peaks if split(address)[0] == recipe.network_name]
+    own = {split(address)[1]: torch.tensor(peaks[address]) for address in addresses}
+    parts = partial(_at, addresses)  # It goes to all of these layers, and the deepest takes most.
+    with _ready(recipe, device, image, parts) as (network, tensor), torch.no_grad():
         answers = network.activations(fit(tensor, recipe.size, network.spec.smallest), own)
         cells = []
         for layer, most in own.items():
@@ -83,13 +87,22 @@ def gram_picture(recipe: ActivationMaps, *, device: Device = "auto", image: Pict
 
     Entries are divided by the lengths of both maps, so they are cosines: 1 on the diagonal. Raises what `stream` raises.
     """
-    network, tensor = _ready(recipe, device, image)
-    with claim(network.device), torch.no_grad():
+    with _ready(recipe, device, image) as (network, tensor), torch.no_grad():
         layer = split(recipe.layer)[1]
         return to_picture(correlations(network.activations(fit(tensor, recipe.size, network.spec.smallest), [layer])[layer]))
 
 
-def _ready(recipe: ActivationMaps, device: Device, image: Picture) -> tuple[Network, Tensor]:
-    opened = open_picture(image, "image")
-    where = resolve(device)
-    return load(recipe.network_name, where), to_tensor(opened, where)
+def _at(layers: Sequence[str], recipe: ActivationMaps) -> list[Recipe]:
+    """The same recipe at each of these layers, given by address."""
+    return [recipe.model_copy(update={"layer": layer}) for layer in layers]
+
+
+@contextmanager
+def _ready(recipe: ActivationMaps, device: Device, image: Picture, parts: Parts = alone) -> Iterator[tuple[Network, Tensor]]:
+    """The network and the picture (1, 3, H, W) on a device, in memory that is reserved, when it is their turn. `parts`: as for
+    `featviz.memory.reserved`."""
+    opened, where = open_picture(image, "image"), resolve(device)
+    with reserved(recipe, opened.size, where, parts):
+        network, tensor = load(recipe.network_name, where), to_tensor(opened, where)
+        with claim(where):
+            yield network, tensor

@@ -107,11 +107,6 @@ def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Dev
     return Estimate(demand.flops / _speed(where, name), demand.bytes, not is_here(name))
 
 
-def memory(recipe: Recipe, size: tuple[int, int] | None = None) -> float:
-    """Bytes that a run on a first picture of (width, height) takes at its peak, beside what is in use already."""
-    return recipe.demand(sketch(recipe.network_name), size and size[::-1]).bytes
-
-
 def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
     """The seconds for which a run or a look asks for a GPU that is lent: the fewer, the sooner its turn."""
     first = next((pictures[role] for role in recipe.images if role in pictures), None)

@@ -6,7 +6,8 @@ Every surface (page, API, MCP, command line, README) is built from these fields 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 
@@ -186,6 +187,21 @@ def choices(field: FieldInfo) -> tuple[str, ...]:
 def increment(field: FieldInfo) -> float:
     """The step of a field's slider."""
     return _noted(field)["step"] or (1 if field.annotation is int else 0.01)
+
+
+def largest_size(recipe: Recipe, possible: Callable[[Recipe], bool]) -> int | None:
+    """The largest value of the field `size` with which a recipe is possible; None if none is, or the field has no range.
+
+    `possible`: whatever is possible at a size is possible at every smaller one. `full_size` is switched off.
+    """
+    fields = type(recipe).model_fields
+    low, high = bounds(fields["size"]) if "size" in fields else (None, None)
+    if low is None or high is None:
+        return None
+    sizes = range(int(low), int(high) + 1, int(increment(fields["size"])))
+    change = {"full_size": False} if "full_size" in fields else {}
+    count = bisect_right(sizes, False, key=lambda size: not possible(recipe.model_copy(update={**change, "size": size})))
+    return sizes[count - 1] if count else None
 
 
 def group(field: FieldInfo) -> str:

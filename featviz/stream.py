@@ -18,6 +18,7 @@ from featviz.errors import DivergedError, InputError, LimitError
 from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
 from featviz.loading import load, loading
 from featviz.machine import Device, claim, home, learn, resolve
+from featviz.memory import reserved
 from featviz.networks import BUNDLED
 from featviz.recipe import Frame, Recipe, differing, live
 from featviz.video import Video
@@ -81,13 +82,35 @@ def stream(
         InputError: a picture is missing, unknown or unusable, before any work is done; or the device has too little memory.
         WeightsError: the network's weights cannot be had.
         DivergedError: the run met NaN or infinity; every preview before was good.
-        LimitError: the run has taken its seconds.
+        LimitError: the run does not fit into the memory that is free, before any work is done; or it has taken its seconds.
     """
+    opened, where = _opened(recipe, pictures), resolve(device)
+    with reserved(recipe, _first_size(recipe, opened), where):
+        yield from _previews(recipe, opened, where, every, seconds, steer)
+
+
+def _opened(recipe: Recipe, pictures: Mapping[str, Picture]) -> dict[str, Image.Image]:
+    """As `open_pictures`, and every picture has to be one that the recipe takes."""
     accepted = {**recipe.images, **recipe.extras}
     if unknown := [role for role in pictures if role not in accepted]:
         raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {', '.join(accepted)}.")
-    opened = open_pictures(recipe, pictures)
-    where = resolve(device)
+    return open_pictures(recipe, pictures)
+
+
+def _first_size(recipe: Recipe, opened: Mapping[str, Image.Image]) -> tuple[int, int] | None:
+    """(width, height) of the first picture that a recipe needs, None if it needs none."""
+    return next((opened[role].size for role in recipe.images), None)
+
+
+def _previews(
+    recipe: Recipe,
+    opened: Mapping[str, Image.Image],
+    where: torch.device,
+    every: float,
+    seconds: float = math.inf,
+    steer: Callable[[], Recipe] | None = None,
+) -> Previews:
+    """`stream` on a device, of pictures that are open, in memory that is reserved."""
     turn = claim(where)
     network = load(recipe.network_name, where)
     frames = recipe.run(network, **{role: to_tensor(picture, where) for role, picture in opened.items()})
@@ -209,11 +232,14 @@ def try_out(
     """Small versions of a run to choose among, such as a dream at every layer: each with its finished preview.
 
     Where `every` is less than infinity, also with previews on the way, as `stream` yields them. Raises what `stream` raises.
+    The memory of the largest version is reserved from the first to the last.
     """
-    for variant in recipe.variants():
-        for preview in stream(variant, device=device, every=every, **pictures):  # type: ignore[arg-type]  # As in `run`.
-            if preview.done or every < math.inf:
-                yield variant, preview
+    opened, where = _opened(recipe, pictures), resolve(device)
+    with reserved(recipe, _first_size(recipe, opened), where, parts=type(recipe).variants):
+        for variant in recipe.variants():
+            for preview in _previews(variant, opened, where, every):
+                if preview.done or every < math.inf:
+                    yield variant, preview
 
 
 def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Previews:

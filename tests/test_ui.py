@@ -28,7 +28,6 @@ from featviz.ui.controls import caption, control, named_after, spoken
 from featviz.ui.links import query_of
 from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
-from featviz.ui.memory import free_memory
 from featviz.ui.running import SORRY, Engine, Shot, Turn
 from featviz.ui.tab import Tab, within
 
@@ -352,21 +351,18 @@ def test_what_takes_too_long_is_offered_smaller(recipe, pictures):
 
 
 def test_what_takes_more_memory_than_there_is_is_offered_smaller(recipe, pictures, monkeypatch):
-    monkeypatch.setattr("featviz.ui.forecast.free_memory", lambda: 100e3)
-    said, fitting = forecast(tab(recipe), pictures[0], size=400)
+    page = tab(recipe)
+    monkeypatch.setattr(page.forecast, "memory_left", lambda: 100e3)
+    said, fitting = forecast(page, pictures[0], size=400)
     assert said == "About 7 min and 0.1 GB on this machine; there are 0.1 GB free. Size 96 would fit."
     assert fitting == 96
-    monkeypatch.setattr("featviz.ui.forecast.free_memory", lambda: 0)
-    assert forecast(tab(recipe), pictures[0], size=400)[1] is None
+    monkeypatch.setattr(page.forecast, "memory_left", lambda: 0)
+    assert forecast(page, pictures[0], size=400)[1] is None
 
 
 def test_a_setting_that_cannot_be_is_said_before_a_run(pictures):
     said, _ = forecast(tab(RECIPES["deepdream"]), pictures[0], class_name="dragonfish")
     assert said.startswith("There is no class 'dragonfish'")
-
-
-def test_free_memory_is_what_the_machine_has():
-    assert 1e6 < free_memory()
 
 
 # Where

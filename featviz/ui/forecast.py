@@ -1,7 +1,6 @@
 """Before a run: what it is going to take, and the largest size that this machine can be asked for."""
 
 import logging
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
@@ -14,8 +13,7 @@ from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.images import open_header
 from featviz.machine import Estimate, duration, gigabytes
-from featviz.recipe import Recipe, bounds, increment
-from featviz.ui.memory import free_memory
+from featviz.recipe import Recipe, largest_size
 from featviz.ui.running import BEHIND_THE_PAGE, file_of
 
 logger = logging.getLogger(__name__)
@@ -26,8 +24,8 @@ Estimator = Callable[[Recipe, tuple[int, int]], Estimate]
 class Forecast:
     """A quiet line beside the button that starts a run; where that would be too much, a button that makes it less."""
 
-    def __init__(self, recipe: type[Recipe], estimate: Estimator):
-        self.recipe, self.estimate = recipe, estimate
+    def __init__(self, recipe: type[Recipe], estimate: Estimator, memory_left: Callable[[], float]):
+        self.recipe, self.estimate, self.memory_left = recipe, estimate, memory_left
         self.line = gr.HTML(elem_classes="forecast")
         self.smaller = gr.Button(visible=False, size="sm", elem_classes="quiet")
         self.fitting = gr.State()
@@ -62,7 +60,7 @@ class Forecast:
             recipe = self.recipe(**dict(zip(self.recipe.model_fields, values, strict=True)))
             if sent is None and self.recipe.images:
                 return "", None
-            estimate, free = partial(self.estimate, size=size_of(sent)), free_memory()
+            estimate, free = partial(self.estimate, size=size_of(sent)), self.memory_left()
             needed = estimate(recipe)
         except ImageError:
             return "", None  # It is said when a run is asked for.
@@ -74,11 +72,11 @@ class Forecast:
         said = str(needed)
         if fits(needed, free):
             return said, None
-        reason = (
-            f"there are {gigabytes(free)} free" if needed.bytes > free else f"that is over {duration(limits.RUN_SECONDS.value)}"
-        )
-        fitting = largest(recipe, lambda smaller: fits(estimate(smaller), free))
-        return f"{said[:-1]}; {reason}." + (f" Size {fitting} would fit." if fitting else ""), fitting
+        reasons = [f"there are {gigabytes(free)} free"] if needed.bytes > free else []
+        if needed.seconds > limits.RUN_SECONDS.value:
+            reasons.append(f"that is over {duration(limits.RUN_SECONDS.value)}")
+        fitting = largest_size(recipe, lambda smaller: fits(estimate(smaller), free))
+        return f"{said[:-1]}; {' and '.join(reasons)}." + (f" Size {fitting} would fit." if fitting else ""), fitting
 
 
 def size_of(sent: Mapping[str, Any] | None) -> tuple[int, int] | None:
@@ -91,13 +89,3 @@ def size_of(sent: Mapping[str, Any] | None) -> tuple[int, int] | None:
 
 def fits(needed: Estimate, free: float) -> bool:
     return needed.bytes <= free and needed.seconds <= limits.RUN_SECONDS.value
-
-
-def largest(recipe: Recipe, possible: Callable[[Recipe], bool]) -> int | None:
-    """The largest size a recipe can have that is possible, or None where not even the smallest is."""
-    field = type(recipe).model_fields["size"]
-    low, high = bounds(field)
-    sizes = range(int(low), int(high) + 1, int(increment(field)))
-    change = {"full_size": False} if hasattr(recipe, "full_size") else {}
-    count = bisect_right(sizes, False, key=lambda size: not possible(recipe.model_copy(update=change | {"size": size})))
-    return sizes[count - 1] if count else None

@@ -1,7 +1,6 @@
 """The end of a server: whoever has a run is told, and nothing of anybody stays on its disk longer than it is said to."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -44,8 +43,6 @@ class Runs:
         finally:
             with self._lock:
                 self.count -= 1
-                if self.count == 0:
-                    give_back()
 
     def _go_on(self) -> None:
         if self.leaving:
@@ -65,12 +62,6 @@ class Runs:
 
 
 RUNS = Runs()
-
-
-def give_back() -> None:
-    """Return to the system what the C library keeps of the memory of past runs, where it is glibc."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def gone() -> None:

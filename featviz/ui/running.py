@@ -20,12 +20,12 @@ from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.hub import Arriving
 from featviz.looking import Cell, Look, excited, gram_picture, look
-from featviz.machine import Device, Estimate, estimate, lacks, memory
+from featviz.machine import Device, Estimate, estimate, lacks
+from featviz.memory import left
 from featviz.recipe import Recipe
 from featviz.stream import Preview, open_pictures, prepare, stream, try_out
 from featviz.ui.gate import RATE, visitor
 from featviz.ui.leaving import RUNS
-from featviz.ui.memory import MEMORY
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""
@@ -80,18 +80,6 @@ def polite(run: Runner) -> Runner:
     return polite_run
 
 
-def within_memory(run: Runner) -> Runner:
-    """`run`, begun only if there is memory for it beside those under way."""
-
-    @wraps(run)
-    def run_within_memory(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
-        first = next((pictures[role] for role in recipe.images if role in pictures), None)
-        with sentences(), MEMORY.promised(memory(recipe, first and first.size)):
-            yield from run(recipe, **pictures)
-
-    return run_within_memory
-
-
 def attended(run: Runner) -> Runner:
     """`run`, told when the server leaves. Outside of what is lent, since a signal arrives in this process."""
 
@@ -132,19 +120,23 @@ class Engine:
     prepare: Callable[..., Iterator[Arriving]] = prepare
     """Comes before a run and before trying out, and never on a device that is borrowed: it may take minutes."""
     lacks: Callable[[], list[str]] = lacks
+    memory_left: Callable[[], float] = left
+    """Bytes that another run can have now."""
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
         granted = partial(stream, seconds=limits.RUN_SECONDS.value)
         asked = (granted, TRY_OUT, estimate, look, excited, gram_picture)
         return cls(
-            *(partial(ask, device=device) for ask in asked), prepare=partial(prepare, device=device), lacks=partial(lacks, device)
+            *(partial(ask, device=device) for ask in asked),
+            prepare=partial(prepare, device=device),
+            lacks=partial(lacks, device),
+            memory_left=partial(left, device),
         )
 
     def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
         """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
-        begun = (lambda run: run) if apart else within_memory
-        runs = {name: attended(begun(lend(polite(getattr(self, name))))) for name in ("run", "try_out")}
+        runs = {name: attended(lend(polite(getattr(self, name)))) for name in ("run", "try_out")}
         looks = {name: self._ready_for(lend(polite_look(getattr(self, name)))) for name in ("look", "excited", "gram_picture")}
         return replace(self, **runs, **looks, prepare=polite(self.prepare), within_reach=not apart)
 

@@ -83,7 +83,7 @@ class Tab:
         self.controls = list(self.named.values())
         self.extras = [self.extras[role] for role in recipe.extras]
         self.go = gr.Button(words.RUN[recipe.name], variant="primary")
-        self.forecast = Forecast(recipe, self.engine.estimate)
+        self.forecast = Forecast(recipe, self.engine.estimate, self.engine.memory_left)
         self.link = CopyLink()
 
     def _controls(self, groups: Sequence[str]) -> dict[str, gr.components.Component]:
