@@ -1,5 +1,6 @@
 """The page without a browser and without a network: what it shows is decided by the recipes' fields and a runner."""
 
+import errno
 import inspect
 import logging
 from collections import Counter
@@ -205,7 +206,8 @@ def test_a_run_shows_its_previews_then_before_and_after(recipe, pictures):
         assert file.format == "PNG"
         assert file.getpixel((0, 0)) == (50, 25, 12)
         assert file.getexif() == {}
-    assert (before.size, before.getpixel((0, 0))) == ((64, 48), (200, 100, 50))
+    with Image.open(before) as file:
+        assert (file.size, file.getpixel((0, 0))) == ((64, 48), (200, 100, 50))
     assert after == last[page.download]["value"]
 
 
@@ -227,7 +229,7 @@ def test_another_run_keeps_the_result_before_it(recipe, pictures):
     assert first[page.kept] == [latest]
     assert words_below == "size 128"
     with Image.open(file) as kept:
-        assert kept.tobytes() == latest.preview.picture.tobytes()
+        assert kept.getpixel((0, 0)) == (50, 25, 12)
 
 
 def test_stopping_keeps_the_latest_picture_and_shows_no_later_one(recipe, pictures):
@@ -577,9 +579,7 @@ def test_bars_are_half_for_a_distance_of_one_and_names_are_escaped():
 
 def test_a_result_is_refined_at_double_its_size_and_only_once():
     room = tab(StyleTransfer)
-    shot = Shot(
-        StyleTransfer(size=3000), Image.new("RGB", (32, 32)), next(fake(StyleTransfer(), image=Image.new("RGB", (32, 32))))
-    )
+    shot = Shot(StyleTransfer(size=3000), next(fake(StyleTransfer(), image=Image.new("RGB", (32, 32)))))
     start = room.extras[list(StyleTransfer.extras).index("start")]
     asked = room.refined(shot)
     assert asked[start] == shot.file()
@@ -678,25 +678,58 @@ def test_every_run_goes_through_what_lends_the_gpu(pictures, recipe):
     assert lent == [recipe()]
 
 
-def test_a_result_s_file_is_written_once_and_again_where_it_is_gone(monkeypatch):
+def test_a_result_is_written_once_and_is_said_to_be_deleted_where_its_file_is_gone(tmp_path, monkeypatch):
     written, save = [], running.save_pil_to_cache
     monkeypatch.setattr(
         running, "save_pil_to_cache", lambda *args, **kwargs: written.append(save(*args, **kwargs)) or written[-1]
     )
-    shot = Shot(
-        DeepDream(), Image.new("RGB", (8, 8)), preview := Preview(1, 1, "", 1.0, 0.0, 0.0, Image.new("RGB", (20, 16), "red"))
-    )
-    assert shot.file() == shot.file() == shot.shown()[1]
-    assert len(written) == 1
-    Path(shot.file()).unlink()
-    with Image.open(shot.file()) as again:
-        assert again.tobytes() == preview.picture.tobytes()
-    assert len(written) == 2
+    result = Preview(1, 1, "", 1.0, 0.0, 0.0, Image.new("RGB", (20, 16), "red"))
+    Image.new("RGB", (64, 48), (200, 100, 50)).save(tmp_path / "upload.png")
+    shot = Shot(DeepDream(), result, str(tmp_path / "upload.png"))
+    assert shot.exists
+    before, after = shot.shown()
+    assert shot.file() == after == shot.shown()[1]
+    assert written == [after, before]
+    with Image.open(before) as small, Image.open(after) as file:
+        assert (small.size, small.getpixel((0, 0))) == ((20, 16), (200, 100, 50))
+        assert file.tobytes() == result.picture.tobytes()
+    Path(before).unlink()
+    assert Path(shot.shown()[0]).exists()  # Made anew of the upload.
+    Path(after).unlink()
+    assert not shot.exists
+    for use in (shot.file, shot.shown):
+        with pytest.raises(gr.Error, match="This result was deleted from the server after 2 h; please run it again"):
+            use()
+
+
+def test_a_result_that_cannot_be_written_is_not_lost(monkeypatch):
+    shot = Shot(DeepDream(), Preview(1, 1, "", 1.0, 0.0, 0.0, Image.new("RGB", (20, 16), "red")))
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "save_pil_to_cache", raises(OSError(errno.ENOSPC, "No space")))
+        with pytest.raises(gr.Error, match="disk is full"):
+            shot.file()
+    with Image.open(shot.file()) as file:
+        assert file.getpixel((0, 0)) == (255, 0, 0)
+
+
+def raises(error: Exception):
+    def raising(*_, **__):
+        raise error
+
+    return raising
+
+
+def test_earlier_results_that_were_deleted_leave_the_strip():
+    recipe = DeepDream
+    page = tab(recipe)
+    shots = [Shot(recipe(size=size), next(fake(recipe(), image=Image.new("RGB", (size, 32))))) for size in (80, 96, 112)]
+    Path(shots[1].file()).unlink()
+    assert page.keeping(shots[0], shots[1:])[page.kept] == [shots[0], shots[2]]
 
 
 def test_earlier_results_are_kept_up_to_so_many_pixels_and_always_the_latest():
     def shot(width: int) -> SimpleNamespace:
-        return SimpleNamespace(preview=SimpleNamespace(picture=SimpleNamespace(size=(width, 10))))
+        return SimpleNamespace(size=(width, 10))
 
     shots = [shot(30), shot(20), shot(60)]
     assert within(shots, 1100) == shots

@@ -1,6 +1,7 @@
 """The room "Look Inside" without a browser: what a click shows."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import gradio as gr
 import pytest
@@ -73,11 +74,15 @@ def test_maps_come_first_and_then_what_the_whole_network_answers():
 def test_a_click_on_a_map_shows_its_channel_and_what_it_looks_for():
     maps = tab("activation_maps")
     event = gr.SelectData(None, {"index": 1, "value": None})
-    shown = maps.opened(fake_look(RECIPES["activation_maps"](layer=LAYER)), event)
+    shown = maps.opened([inside.Channel.of(cell) for cell in fake_look(RECIPES["activation_maps"](layer=LAYER)).cells], event)
     assert "channel 2" in shown[maps.title]
     assert shown[maps.chosen].channel == 2
     assert shown[maps.wish]["value"].size == (inside.LEGIBLE, inside.LEGIBLE)
-    assert not maps.channel(Cell("vgg19/relu1_2", 0, 1.0))[maps.wish]["visible"]  # Not in the atlas.
+    of_no_atlas = [shown[maps.chosen], inside.Channel.of(Cell("vgg19/relu1_2", 0, 1.0))]
+    assert not maps.opened(of_no_atlas, event)[maps.wish]["visible"]
+    Path(shown[maps.chosen].activation_map).unlink()
+    with pytest.raises(gr.Error, match="This result was deleted from the server after 2 h; please run it again"):
+        maps.opened([None, shown[maps.chosen]], event)
 
 
 def test_a_missing_picture_is_one_sentence():

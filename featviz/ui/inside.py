@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,12 +12,11 @@ from PIL import Image
 
 from featviz import atlas
 from featviz.looking import Cell, Look
-from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
 from featviz.stream import Preview
 from featviz.ui import words
 from featviz.ui.controls import enumeration, spoken
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Shot, Turn, in_cache, line
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Shot, Turn, deleted, in_cache, line
 from featviz.ui.tab import SHOW_RESULT, Tab
 
 LEGIBLE = 192
@@ -32,8 +32,8 @@ def thumbnail(layer: str, channel: int) -> Image.Image | None:
 class RebuiltTab(Tab):
     """A tab whose measures are no distances: they are said in words."""
 
-    def measured(self, preview: Preview, hint: str = "") -> dict:
-        said = " ".join(words.MEASURED[name].format(value) for name, value in preview.measures.items())
+    def measured(self, run: Preview | Shot, hint: str = "") -> dict:
+        said = " ".join(words.MEASURED[name].format(value) for name, value in run.measures.items())
         return {self.measures: gr.update(value=f"<p>{said}</p>", visible=True)} if said else {}
 
 
@@ -62,14 +62,6 @@ class StyleTab(RebuiltTab):
         side = max(320, picture.width)
         shown = picture.resize((side, side), Image.Resampling.NEAREST)
         return gr.update(value=shown, visible=True, label=f"Which channels of {recipe.places[-1]} answer together")
-
-
-@dataclass(frozen=True, eq=False)
-class LoneShot(Shot):
-    """A picture that was made of none."""
-
-    def shown(self) -> str:
-        return self.file()
 
 
 class NoiseTab(Tab):
@@ -105,10 +97,6 @@ class NoiseTab(Tab):
 
     def _final(self, shared: dict[str, Any]) -> gr.components.Component:
         return gr.Image(label="Result", format="png", buttons=["fullscreen"], alt_text="The result.", visible=False, **shared)
-
-    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image], **steering: Any) -> Iterator[Shot]:
-        for shot in super()._shots(recipe, pictures, **steering):
-            yield LoneShot(shot.recipe, shot.before, shot.preview)
 
 
 class NamesTab(Tab):
@@ -155,8 +143,25 @@ class NamesTab(Tab):
         return gr.Label(label="Names", visible=False)
 
     def _answers(self, sent: Sequence[Any]) -> Iterator[dict[str, float]]:
-        for shot in self._shots(*self._checked(sent)):
-            yield dict(shot.preview.measures)
+        recipe, pictures = self._checked(sent)
+        for preview in self.engine.run(recipe, **pictures):
+            yield dict(preview.measures)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A channel and what it answers to a picture, as a session keeps it: pictures are files in Gradio's cache."""
+
+    layer: str
+    channel: int
+    strength: float
+    activation_map: str | None
+    patches: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cell: Cell) -> "Channel":
+        activation_map = cell.picture and in_cache(cell.picture)
+        return cls(cell.layer, cell.channel, cell.strength, activation_map, tuple(map(in_cache, cell.patches)))
 
 
 class MapsTab(Tab):
@@ -186,7 +191,7 @@ class MapsTab(Tab):
                 label="In the whole network: what your picture excites most", columns=4, height=230, allow_preview=False,
                 interactive=False, buttons=[], visible=False, elem_classes="sheet",
             )  # fmt: skip
-        self.shown, self.excited, self.chosen = gr.State(), gr.State(()), gr.State()
+        self.shown, self.excited, self.chosen = gr.State(()), gr.State(()), gr.State()
         self.turn, self.latest = gr.State(Turn()), gr.State()
         self.ways, self.sheet = {}, None
 
@@ -202,39 +207,37 @@ class MapsTab(Tab):
             button.click(partial(self.filled, example), outputs=[*self._filled(), self.status], **scrolled).then(**run)
         channel = [self.box, self.title, self.map, self.wish, self.patches, self.chosen]
         self.maps.select(self.opened, self.shown, channel, **at_once)
-        self.most.select(self.opened_most, self.excited, channel, **at_once)
+        self.most.select(self.opened, self.excited, channel, **at_once)
         self.looks.events(self.named)
 
     def seen(self, *sent: Any) -> Iterator[dict]:
         """The gallery, then what the whole network answers."""
         recipe, pictures = self._checked(sent)
         found = self.engine.look(recipe, **pictures)
-        tiles = [(in_cache(cell.picture), f"channel {cell.channel} · {number(cell.strength)}") for cell in found.cells]
-        yield {self.status: line(described(found)), self.maps: tiles, self.shown: found, self.box: gr.update(visible=False)}
+        channels = tuple(map(Channel.of, found.cells))
+        tiles = [(channel.activation_map, f"channel {channel.channel} · {number(channel.strength)}") for channel in channels]
+        yield {self.status: line(described(found)), self.maps: tiles, self.shown: channels, self.box: gr.update(visible=False)}
         peaks = {layer: sheet.peaks for layer, sheet in atlas.sheets().items() if layer.startswith(f"{recipe.network_name}/")}
         if not peaks:
             yield {self.most: gr.update(visible=False), self.excited: ()}
             return
         most = self.engine.excited(recipe, peaks, **pictures)
         tiles = [(in_cache(thumbnail(cell.layer, cell.channel)), said(cell)) for cell in most]
-        yield {self.most: gr.update(value=tiles, visible=True), self.excited: most}
+        yield {self.most: gr.update(value=tiles, visible=True), self.excited: tuple(map(Channel.of, most))}
 
-    def opened(self, found: Look, event: gr.SelectData) -> dict:
-        return self.channel(found.cells[event.index])
-
-    def opened_most(self, most: Sequence[Cell], event: gr.SelectData) -> dict:
-        return self.channel(most[event.index])
-
-    def channel(self, cell: Cell) -> dict:
-        """A channel, large."""
-        wish = thumbnail(cell.layer, cell.channel)
+    def opened(self, channels: Sequence[Channel], event: gr.SelectData) -> dict:
+        """The channel that was clicked, large."""
+        chosen = channels[event.index]
+        if not all(Path(file).is_file() for file in (*chosen.patches, *filter(None, [chosen.activation_map]))):
+            raise deleted()
+        wish = thumbnail(chosen.layer, chosen.channel)
         return {
             self.box: gr.update(visible=True),
-            self.title: f"<h3>{escape(spoken(cell.layer))}, channel {cell.channel}</h3>",
-            self.map: gr.update(value=cell.picture, visible=cell.picture is not None),
+            self.title: f"<h3>{escape(spoken(chosen.layer))}, channel {chosen.channel}</h3>",
+            self.map: gr.update(value=chosen.activation_map, visible=chosen.activation_map is not None),
             self.wish: gr.update(value=wish, visible=wish is not None),
-            self.patches: gr.update(value=[in_cache(patch) for patch in cell.patches], visible=bool(cell.patches)),
-            self.chosen: cell,
+            self.patches: gr.update(value=list(chosen.patches), visible=bool(chosen.patches)),
+            self.chosen: chosen,
         }
 
     def waiting(self) -> dict:
@@ -279,7 +282,7 @@ def connect(tabs: Mapping[str, Tab], doors: Any) -> None:
         )  # fmt: skip
 
 
-def _with_channel(tab: Tab, doors: Any, given: str, cell: Cell, picture: Mapping[str, Any] | None) -> dict:
+def _with_channel(tab: Tab, doors: Any, given: str, cell: Channel, picture: Mapping[str, Any] | None) -> dict:
     """Another recipe, opened on a channel and, where it takes one, on the same picture."""
     value = str(cell.channel) if given == "channels" else cell.channel
     pictures = {tab.pictures[0]: picture and picture["path"]} if tab.pictures else {}

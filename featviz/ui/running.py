@@ -5,10 +5,11 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial, wraps
 from html import escape
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import gradio as gr
@@ -19,6 +20,7 @@ from PIL import Image
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.hub import Arriving
+from featviz.images import open_picture
 from featviz.looking import Cell, Look, excited, gram_picture, look
 from featviz.machine import Device, Estimate, estimate, lacks
 from featviz.memory import left
@@ -156,25 +158,61 @@ def in_cache(picture: Image.Image, kind: str = "png", name: str = "image") -> st
     return save_pil_to_cache(picture, get_upload_folder(), name=name, format=kind)
 
 
-@dataclass(frozen=True, eq=False)
+def deleted() -> gr.Error:
+    """What a visitor reads who asks for a result whose file is gone."""
+    return gr.Error(f"This result was deleted from the server after {limits.HOURS_KEPT.value} h; please run it again.")
+
+
 class Shot:
-    """The latest picture of a run, and what it was made of."""
+    """The latest picture of a run, as a session keeps it: a file in Gradio's cache, and what is said of it.
 
-    recipe: Recipe
-    before: Image.Image
-    preview: Preview
-    _written: list[str] = field(default_factory=list, kw_only=True, repr=False)
+    The picture itself is held until `file` is called, which the page does when the run ends for any reason.
+    """
 
-    def shown(self) -> tuple[Image.Image, str] | str:
-        """What is shown when the run is over: the picture before, at the size of the result, and the result's file."""
-        return self.before.resize(self.preview.picture.size, Image.Resampling.LANCZOS), self.file()
+    def __init__(self, recipe: Recipe, preview: Preview, source: str | None = None):
+        """`source`: the file of the picture that it was made of, shown beside it."""
+        self.recipe, self.source = recipe, source
+        self.size, self.measures, self.outcome = preview.picture.size, preview.measures, outcome(preview)
+        self._picture: Image.Image | None = preview.picture
+        self._file = self._before = ""
+        self._lock = Lock()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the result has not been deleted yet."""
+        return self._picture is not None or Path(self._file).is_file()
 
     def file(self) -> str:
-        """A PNG of full quality. Written once, and again where it is gone."""
-        if not (self._written and Path(self._written[-1]).exists()):
-            with sentences():
-                self._written.append(in_cache(self.preview.picture, name=f"featviz_{self.recipe.name}"))
-        return self._written[-1]
+        """The result's file. The first call writes it, and drops the picture.
+
+        Raises:
+            gr.Error: it cannot be written, and the picture is still held; or it has been deleted.
+        """
+        with self._lock:
+            if self._picture is not None:
+                with sentences():
+                    self._file = self.write(self._picture)
+                self._picture = None
+        if not self.exists:
+            raise deleted()
+        return self._file
+
+    def write(self, picture: Image.Image) -> str:
+        """The file of a picture: a PNG of full quality."""
+        return in_cache(picture, name=f"featviz_{self.recipe.name}")
+
+    def shown(self) -> tuple[str, str] | str:
+        """What is shown when the run is over: the file of the source at the size of the result, if any, and the result's file."""
+        result = self.file()
+        if self.source is None:
+            return result
+        with self._lock:
+            if not Path(self._before).is_file():
+                if not Path(self.source).is_file():
+                    raise deleted()
+                with sentences():
+                    self._before = in_cache(open_picture(self.source).resize(self.size, Image.Resampling.LANCZOS))
+        return self._before, result
 
 
 @dataclass

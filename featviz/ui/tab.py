@@ -22,11 +22,11 @@ from featviz.ui.links import CopyLink, Origin
 from featviz.ui.looks import Looks, example_cards
 from featviz.ui.masks import Painting, mention_stretching, painted
 from featviz.ui.measures import bars
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, arriving, checked, line, outcome, progress
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, arriving, checked, file_of, line, progress
 from featviz.ui.sheet import Sheet
 
 EARLIER_KEPT, EARLIER_PIXELS = 8, 16_000_000
-"""How many earlier results a visitor can go back to, and the pixels that all of them may have together."""
+"""How many earlier results a visitor can go back to, and the pixels that all of them may have together: the page loads them all."""
 
 BESIDE = {"guide": "What", "style2": "Style"}
 """Pictures a recipe can do without, and the group of fields each belongs to. A mask is painted, a start is a result."""
@@ -225,22 +225,20 @@ class Tab:
         recipe, pictures = self._checked(sent)
         for _ in self.engine.prepare(recipe, **pictures):
             yield None  # A run can be cancelled wherever it yields.
-        for shot in self._shots(recipe, pictures):
-            yield shot.preview.picture
+        for preview in self.engine.run(recipe, **pictures):
+            yield preview.picture
 
     def _checked(self, sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
         recipe, pictures = checked(self.recipe, sent)
         mention_stretching(pictures)
         return recipe, pictures
 
-    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image], **steering: Callable[[], Recipe]) -> Iterator[Shot]:
-        """A run, as the page keeps it."""
-        before = next(iter(pictures.values()), None)
-        if before and not getattr(recipe, "full_size", False):  # It is kept for as long as the result, and shown at its size.
-            before = before.copy()
-            before.thumbnail((recipe.size, recipe.size), Image.Resampling.LANCZOS)
+    def _shots(
+        self, recipe: Recipe, pictures: Mapping[str, Image.Image], source: str | None, **steering: Callable[[], Recipe]
+    ) -> Iterator[tuple[Preview, Shot]]:
+        """The previews of a run, each with what the page keeps of it. `source`: the file of the first picture."""
         for preview in self.engine.run(recipe, **pictures, **steering):
-            yield Shot(recipe, before, preview)
+            yield preview, Shot(recipe, preview, source)
 
     def steered(self, *values: Any) -> None:
         """A control was moved that a run under way can follow."""
@@ -318,13 +316,14 @@ class Tab:
                     return
                 yield {self.status: arriving(download)}
             steering = {"steer": lambda: turn.wanted or recipe} if self.steering_hint else {}
-            for now in self._shots(recipe, pictures, **steering):
+            source = file_of(sent[0]) if recipe.images else None
+            for preview, now in self._shots(recipe, pictures, source, **steering):
                 if turn.number != mine:
                     yield {self.status: gr.skip()}  # Gradio shows what was yielded last once more.
                     return
-                first, shot, picture = shot is latest, now, now.preview.picture.convert("RGB")
-                changes = {self.view: picture, self.status: progress(now.preview), self.latest: shot}
-                changes |= self.measured(now.preview, self.steering_hint)
+                first, shot, picture = shot is latest, now, preview.picture.convert("RGB")
+                changes = {self.view: picture, self.status: progress(preview), self.latest: shot}
+                changes |= self.measured(preview, self.steering_hint)
                 if first:  # Until now the last result was in sight; from now on it is among the earlier ones.
                     changes |= {self.view: gr.update(value=picture, visible=True), self.compare: gr.update(visible=False)}
                     changes |= self.keeping(latest, kept)
@@ -335,6 +334,9 @@ class Tab:
         finally:
             if turn.number == mine:
                 turn.rest()
+            if shot is not latest:
+                with suppress(gr.Error):  # The disk is full: the picture stays in memory.
+                    shot.file()
         yield self.finished(shot)
 
     def stopped(self, latest: Shot | None, turn: Turn) -> dict:
@@ -356,20 +358,20 @@ class Tab:
         return {
             self.view: gr.update(visible=False),
             self.compare: gr.update(value=shot.shown(), visible=True),
-            self.status: line(outcome(shot.preview)),
+            self.status: line(shot.outcome),
             self.download: gr.update(value=shot.file(), visible=True, interactive=True),
             self.onward: gr.update(visible=True),
-        } | self.measured(shot.preview)
+        } | self.measured(shot)
 
-    def measured(self, preview: Preview, hint: str = "") -> dict:
+    def measured(self, run: Preview | Shot, hint: str = "") -> dict:
         """The numbers of a run, where it has any."""
-        return {self.measures: gr.update(value=bars(preview.measures, hint), visible=True)} if preview.measures else {}
+        return {self.measures: gr.update(value=bars(run.measures, hint), visible=True)} if run.measures else {}
 
     def keeping(self, latest: Shot | None, kept: Sequence[Shot]) -> dict:
-        """The result that was in sight is among the earlier ones from now on, once."""
+        """The result that was in sight is among the earlier ones from now on, once. Those that were deleted leave."""
         if latest is None or latest in kept:
             return {}
-        kept = within([latest, *kept][:EARLIER_KEPT], EARLIER_PIXELS)
+        kept = within([shot for shot in (latest, *kept) if shot.exists][:EARLIER_KEPT], EARLIER_PIXELS)
         strip = [(shot.file(), caption(shot.recipe)) for shot in kept]
         return {self.kept: kept, self.earlier: gr.update(value=strip, visible=True, selected_index=None)}
 
@@ -384,5 +386,5 @@ class Tab:
 
 def within(shots: Sequence[Shot], pixels: int) -> list[Shot]:
     """The first ones, as many as have no more pixels together, and at least one."""
-    total = accumulate(math.prod(shot.preview.picture.size) for shot in shots)
+    total = accumulate(math.prod(shot.size) for shot in shots)
     return [shot for shot, so_far in zip(shots, total, strict=True) if so_far <= pixels] or list(shots[:1])

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -34,12 +33,12 @@ class Film:
             with sentences():
                 self._video.write(preview.picture)
 
-    def finish(self, last: Preview | None) -> str | None:
+    def finish(self, last: Image.Image | None) -> str | None:
         """The file's address, once for all. Where there is no picture yet, `last` has to do."""
         with self._lock, sentences():
             if self._finished is None and self._folder is not None:
                 if self._video.count == 0 and last is not None:
-                    self._video.write(last.picture)
+                    self._video.write(last)
                 self._video.close()
                 if self._video.count:
                     self._finished = save_file_to_cache(self._video.path, get_upload_folder())
@@ -48,18 +47,16 @@ class Film:
         return self._finished
 
 
-@dataclass(frozen=True, eq=False)
 class VideoShot(Shot):
     """Where a run is that makes a video."""
 
-    film: Film
+    def __init__(self, recipe: Recipe, preview: Preview, film: Film):
+        super().__init__(recipe, preview)
+        self.film = film
 
-    def shown(self) -> str:
-        return self.file()
-
-    def file(self) -> str:
-        """A video of what there is so far. It ends here: whoever asks has stopped the run, or has seen its end."""
-        return self.film.finish(self.preview)
+    def write(self, picture: Image.Image) -> str:
+        """A video of what there is so far. It ends here: its file is asked for once the run has ended or been stopped."""
+        return self.film.finish(picture)
 
 
 class VideoTab(Tab):
@@ -81,16 +78,18 @@ class VideoTab(Tab):
         recipe, pictures = self._checked(sent)
         for _ in self.engine.prepare(recipe, **pictures):
             yield None  # A run can be cancelled wherever it yields.
-        for shot in self._shots(recipe, pictures):
+        for _, shot in self._shots(recipe, pictures, None):
             yield None
         yield shot.file()
 
-    def _shots(self, recipe: Recipe, pictures: Mapping[str, Image.Image], **steering: Callable[[], Recipe]) -> Iterator[Shot]:
-        film, preview = Film(recipe, pictures), None
+    def _shots(
+        self, recipe: Recipe, pictures: Mapping[str, Image.Image], source: str | None, **steering: Callable[[], Recipe]
+    ) -> Iterator[tuple[Preview, Shot]]:
+        film, picture = Film(recipe, pictures), None
         try:
-            for shot in super()._shots(recipe, pictures, **steering):
-                preview = shot.preview
+            for preview, _ in super()._shots(recipe, pictures, source, **steering):
+                picture = preview.picture
                 film.write(preview)
-                yield VideoShot(recipe, shot.before, preview, film)
+                yield preview, VideoShot(recipe, preview, film)
         finally:
-            film.finish(preview)
+            film.finish(picture)
