@@ -38,7 +38,7 @@ RUN_SECONDS = Limit("FEATVIZ_RUN_SECONDS", 900, "Seconds of the device that a ru
 QUEUE = Limit("FEATVIZ_QUEUE", 24, "Runs that may wait for their turn, of all visitors together.")
 RUNS_PER_MINUTE = Limit("FEATVIZ_RUNS_PER_MINUTE", 60, "Runs that a visitor may start in a minute.")
 SESSIONS = Limit(
-    "FEATVIZ_SESSIONS", 200, "Visitors who are remembered, with their latest results: those seen last; a megabyte each, and more."
+    "FEATVIZ_SESSIONS", 200, "Visitors who are remembered, with their latest results: those seen last; a megabyte each."
 )
 HOURS_KEPT = Limit("FEATVIZ_HOURS_KEPT", 2, "Hours until uploads and results are deleted from the server's disk.")
 DISK_MEGABYTES = Limit("FEATVIZ_DISK_FREE_MB", 200, "Megabytes of the server's disk that stay free: with less, no run starts.")

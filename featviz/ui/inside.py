@@ -202,9 +202,11 @@ class MapsTab(Tab):
             "fn": self.seen, "inputs": [*self.pictures, *self.controls], "outputs": outputs, "preprocess": False,
         } | RUNS_AT_ONCE | BEHIND_THE_PAGE  # fmt: skip
         scrolled = at_once | {"js": SHOW_RESULT.format(self.recipe.name)}
-        self.go.click(lambda: {self.status: line("Getting ready…", 0)}, None, outputs, **scrolled).then(**run)
+        runs = [self.go.click(lambda: {self.status: line("Getting ready…", 0)}, None, outputs, **scrolled).then(**run)]
         for button, example in buttons:
-            button.click(partial(self.filled, example), outputs=[*self._filled(), self.status], **scrolled).then(**run)
+            filled = button.click(partial(self.filled, example), outputs=[*self._filled(), self.status], **scrolled)
+            runs.append(filled.then(**run))
+        self.forecast.events(self.pictures, self.named, runs)
         channel = [self.box, self.title, self.map, self.wish, self.patches, self.chosen]
         self.maps.select(self.opened, self.shown, channel, **at_once)
         self.most.select(self.opened, self.excited, channel, **at_once)
