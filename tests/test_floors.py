@@ -17,6 +17,7 @@ RESTS_ON = {
     *(("networks", below) for below in ("weights", "trunks", "efficientnet_lite")),
     ("weights", "hub"),
     ("efficientnet_lite", "trunks"),
+    ("memory", "machine"),
     ("optimisers", "images"),
     ("video", "images"),
 }
