@@ -405,7 +405,7 @@ def test_a_look_is_where_to_start_and_what_is_typed_goes_first(monkeypatch):
     monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (each for each in [preview(9)]))
     look = next(look for look in examples.looks() if look.name == "eyes")
     assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--steps", "3"]) == 0
-    assert seen == [look.recipe.model_copy(update={"steps": 3})]
+    assert seen == [look.recipe.replace(steps=3)]
 
 
 def test_a_finish_is_worked_out_from_the_look_and_what_is_typed_goes_first(monkeypatch):
@@ -414,7 +414,7 @@ def test_a_finish_is_worked_out_from_the_look_and_what_is_typed_goes_first(monke
     look = next(look for look in examples.looks() if look.name == "eyes").recipe
     assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--finish", "fine"]) == 0
     assert cli.main(["deepdream", "image.png", "out.png", "--finish", "draft", "--size", "128"]) == 0
-    fine = look.model_copy(update=examples.FINISHES["Fine"].of(look))
+    fine = look.replace(**examples.FINISHES["Fine"].of(look))
     assert seen == [fine, RECIPES["deepdream"](size=128)]
     assert (fine.size, fine.steps) == (768, round(look.steps * 1.5))
 

@@ -263,10 +263,10 @@ def test_what_is_sent_takes_effect_at_the_next_step():
     recipe = StyleTransfer(**SHORT)
     frames = recipe.run(load(recipe.network), content=CAT, style=WAVE)
     first = next(frames)
-    second = frames.send(recipe.model_copy(update={"style_strength": 0.0}))
+    second = frames.send(recipe.replace(style_strength=0.0))
     assert set(first.measures) == {*NETWORKS[recipe.network].style_layers, "content"}
     assert set(second.measures) == {"content"}
-    third = frames.send(recipe.model_copy(update={"smoothness": 10.0}))
+    third = frames.send(recipe.replace(smoothness=10.0))
     assert third.loss > first.loss
     assert set(next(frames).measures) == set(first.measures)
 
@@ -277,7 +277,7 @@ def test_steering_towards_smoothness_smooths():
     plain = last(recipe).image
     next(frames)
     for _ in range(11):
-        frame = frames.send(recipe.model_copy(update={"smoothness": 10.0}))
+        frame = frames.send(recipe.replace(smoothness=10.0))
     assert frame.image.diff(dim=-1).abs().mean() < 0.8 * plain.diff(dim=-1).abs().mean()
 
 

@@ -99,5 +99,5 @@ def largest(recipe: Recipe, possible: Callable[[Recipe], bool]) -> int | None:
     low, high = bounds(field)
     sizes = range(int(low), int(high) + 1, int(increment(field)))
     change = {"full_size": False} if hasattr(recipe, "full_size") else {}
-    count = bisect_right(sizes, False, key=lambda size: not possible(recipe.model_copy(update=change | {"size": size})))
+    count = bisect_right(sizes, False, key=lambda size: not possible(recipe.replace(**change | {"size": size})))
     return sizes[count - 1] if count else None

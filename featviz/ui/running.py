@@ -213,7 +213,7 @@ def checked(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str
             raise gr.Error(DISK_FULL, print_exception=False)
         named = dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
         chosen = recipe(**{name: named[name] for name in recipe.model_fields})
-        return chosen, open_pictures(recipe, {role: file_of(named[role]) for role in (*recipe.images, *recipe.extras)})
+        return chosen, open_pictures(chosen, {role: file_of(named[role]) for role in (*recipe.images, *recipe.extras)})
 
 
 def _existing(folder: Path) -> Path:
