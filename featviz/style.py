@@ -221,7 +221,7 @@ class StyleTransfer(Recipe):
                 )
                 if isinstance(sent, StyleTransfer) and sent != settings:
                     settings = sent
-                    optimiser = way.make([image])  # What L-BFGS remembers of another loss would mislead it.
+                    way.forget_loss(optimiser)
             memory = optimiser.state[image]
 
     def schedule(self, network: Network, size: tuple[int, int], start: Tensor | None = None) -> list[tuple[tuple[int, int], int]]:

@@ -271,6 +271,19 @@ def test_what_is_sent_takes_effect_at_the_next_step():
     assert set(next(frames).measures) == set(first.measures)
 
 
+@pytest.mark.parametrize(("optimiser", "same"), [("adam", True), ("lbfgs", False)])
+def test_steering_keeps_adams_moments_and_drops_what_lbfgs_has_learnt_of_the_loss(optimiser, same):
+    recipe = StyleTransfer(**SHORT | {"steps": 8, "optimiser": optimiser})
+    plain, steered = (recipe.run(load(recipe.network), content=CAT, style=WAVE) for _ in range(2))
+    for _ in range(4):
+        next(plain), next(steered)
+    next(plain)
+    steered.send(recipe.replace(seed=1))  # Another recipe with the same loss.
+    *_, unsteered = plain
+    *_, after = steered
+    assert torch.equal(unsteered.image, after.image) == same
+
+
 def test_steering_towards_smoothness_smooths():
     recipe = StyleTransfer(**SHORT | {"steps": 12})
     frames = recipe.run(load(recipe.network), content=CAT, style=WAVE)
