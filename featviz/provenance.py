@@ -175,7 +175,7 @@ def _accepted(kind: type[Recipe], fields: Mapping[str, Any], pictures: Collectio
         more = f" {len(unknown) - 1} more are unknown." if len(unknown) > 1 else ""
         remarks.append(_refusal(kind, {unknown[0]: None}) + more)
     unused = kind.refused(known, None if pictures is None else [role for role in kind.extras if role in pictures])
-    remarks += [sentence for name, sentence in unused.items() if name in known]
+    remarks += [rule.refusal(name) for name, rule in unused.items() if name in known]
     good: dict[str, Any] = {name: value for name, value in known.items() if name not in unused}
     if _refusal(kind, good):
         candidates, good = good, {}

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -18,9 +18,11 @@ from featviz.errors import FieldError, nearest, short
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from typing_extensions import Self
 
     from featviz.network import Network
+
+
+R = TypeVar("R", bound="Recipe")
 
 
 def param(
@@ -102,11 +104,16 @@ class Rule:
     """Whether setting them is an error; else they merely tune what is absent, and are ignored."""
 
     def holds(self, given: Collection[str]) -> bool:
+        """Whether the rule applies where the fields and pictures of these names are given."""
         return self.beside in given or bool(self.without and self.without not in given)
 
     def words(self, named: Callable[[str], str] = str) -> str:
         """When and why they have no effect, e.g. "beside class_name: a class is shown". `named`: how a name is written."""
         return f"{f'beside {named(self.beside)}' if self.beside else f'without {named(self.without)}'}: {self.reason}"
+
+    def refusal(self, name: str) -> str:
+        """Why `name` is refused."""
+        return f"{name} has no effect {self.words()}; leave {name} out."
 
 
 class Recipe(BaseModel):
@@ -144,40 +151,40 @@ class Recipe(BaseModel):
             super().__init__(**fields)
 
     @model_validator(mode="after")
-    def _check_fields(self) -> Self:
+    def _check_fields(self: R) -> R:
         self.check_unused(None)
         return self
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self: R, **changes: Any) -> R:
         """The recipe with other values for some fields, validated as on construction. Raises FieldError."""
         return type(self)(**{**dict(self), **changes})
 
     # Pydantic's other ways to make a recipe: they validate as the constructor does, and raise FieldError and nothing else.
 
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+    def model_copy(self: R, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> R:
         return self.replace(**(update or {}))
 
-    def copy(self, *, update: Mapping[str, Any] | None = None, **_: Any) -> Self:
+    def copy(self: R, *, update: Mapping[str, Any] | None = None, **_: Any) -> R:
         return self.replace(**(update or {}))
 
     @classmethod
-    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+    def model_construct(cls: type[R], _fields_set: set[str] | None = None, **values: Any) -> R:
         return cls(**values)
 
     @classmethod
-    def model_validate(cls, obj: Any, **options: Any) -> Self:
+    def model_validate(cls: type[R], obj: Any, **options: Any) -> R:
         if isinstance(obj, Mapping):
             _check_names(cls, obj)
         with _field_errors(cls):
             return super().model_validate(obj, **options)
 
     @classmethod
-    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+    def model_validate_json(cls: type[R], json_data: str | bytes | bytearray, **options: Any) -> R:
         with _field_errors(cls):
             return super().model_validate_json(json_data, **options)
 
     @classmethod
-    def model_validate_strings(cls, obj: Any, **options: Any) -> Self:
+    def model_validate_strings(cls: type[R], obj: Any, **options: Any) -> R:
         if isinstance(obj, Mapping):
             _check_names(cls, obj)
         with _field_errors(cls):
@@ -195,11 +202,10 @@ class Recipe(BaseModel):
         return {name: rule for rule in reversed(rules) if rule.holds(given) for name in rule.unused}
 
     @classmethod
-    def refused(cls, fields: Mapping[str, Any], pictures: Collection[str] | None) -> dict[str, str]:
-        """What is set and must not be, since it has no effect: name → why, as a sentence. Arguments as for `unused`."""
+    def refused(cls, fields: Mapping[str, Any], pictures: Collection[str] | None) -> dict[str, Rule]:
+        """What is set and must not be, since it has no effect, and the rule. Arguments as for `unused`."""
         given = cls._given(fields, pictures or ())
-        unused = {name: rule for name, rule in cls.unused(fields, pictures).items() if name in given and rule.refused}
-        return {name: f"{name} has no effect {rule.words()}; leave {name} out." for name, rule in unused.items()}
+        return {name: rule for name, rule in cls.unused(fields, pictures).items() if name in given and rule.refused}
 
     @classmethod
     def _given(cls, fields: Mapping[str, Any], pictures: Collection[str]) -> set[str]:
@@ -211,8 +217,8 @@ class Recipe(BaseModel):
 
     def check_unused(self, pictures: Collection[str] | None) -> None:
         """Raises FieldError for a field or picture that has no effect, where `pictures` of these names are given."""
-        for sentence in self.refused(dict(self), pictures).values():
-            raise FieldError(sentence)
+        for name, rule in self.refused(dict(self), pictures).items():
+            raise FieldError(rule.refusal(name))
 
     def check_network(self, network: Network) -> None:
         """Raises FieldError for what the recipe asks of its network and the network does not have. Needs no weights."""

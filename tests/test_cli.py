@@ -376,6 +376,21 @@ def test_a_mask_and_a_guide_are_options(folder):
     assert change[:, :30].mean() > 3
 
 
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["--outside=vgg19/relu2_1"], "outside has no effect without mask: nothing is outside; leave outside out.\n"),
+        (["--channels=3", "--guide=style.png"], "channels has no effect beside guide: the guide tells what is amplified; "),
+        (["--channels=512"], "VGG-19 relu4_4 has no channel 512; it has 0 to 511.\n"),
+        (["--estimate", "--outside=vgg19/relu2_1"], "outside has no effect without mask: "),
+    ],
+)
+def test_what_has_no_effect_is_said_before_a_network_is_loaded(folder, typed, sentence, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["featviz.stream"], "load", None)
+    assert cli.main(["deepdream", "image.png", "out.png", *typed]) == 2
+    assert capsys.readouterr().err.startswith(sentence)
+
+
 def test_a_run_that_meets_nan_writes_the_last_good_picture_and_one_sentence(capsys, monkeypatch):
     def stream(*args, **kwargs):
         yield preview(3)
