@@ -16,7 +16,7 @@ from featviz.images import Picture, save
 from featviz.machine import Device
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
-from featviz.stream import run
+from featviz.stream import check, run
 from featviz.video import count_frames, frames
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -88,6 +88,7 @@ def make_all(
 
     Raises:
         InputError: there is no picture in `source`, `folder` cannot be written, or the recipe takes or makes no picture.
+        FieldError: as `featviz.stream.check` raises it.
     """
     source, folder = Path(source), Path(folder)
     if recipe.produces != "picture" or not recipe.images:
@@ -103,6 +104,7 @@ def make_all(
     if not os.access(folder, os.W_OK):
         raise InputError(f"The output's folder '{folder}' cannot be written; check its permissions.")
     role = next(iter(recipe.images))
+    check(recipe, {role, *pictures})
     each = _files(source) if source.is_dir() else _stills(source)
     for number, (name, picture) in enumerate(each):
         if shard.has(number):

@@ -122,7 +122,7 @@ def _make(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
     produces, device = "picture" if "sheet" in arguments else recipe.produces, arguments["device"]
     out = None if produces == "numbers" else _output(arguments["out"], pictures, _extensions(produces))
     if "estimate" in arguments:
-        first = next(iter(open_pictures(recipe, pictures).values()), None)
+        first = next(iter(open_pictures(settings, pictures).values()), None)
         print(estimate(settings, first.size if first else None, device=device))
         return FINE
     downloads = prepare(settings, device=device, **pictures)

@@ -10,14 +10,14 @@ from pydantic import model_validator
 from torch import Tensor
 
 from featviz import tiles
-from featviz.errors import FieldError, nearest
+from featviz.errors import FieldError, nearest, short
 from featviz.gradients import SHAPERS, Shape, luminance, soften
 from featviz.images import fit, fitted_size, resize, size_of
 from featviz.network import Network
 from featviz.networks import LOGITS, NETWORKS, Address, AddressOrNone, check_knows, class_index, split
 from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
-from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
+from featviz.recipe import Demand, Frame, Frames, Recipe, Rule, param, parse_weights
 from featviz.transforms import Roll
 
 Regions = list[tuple[Objective, Tensor]]
@@ -42,6 +42,15 @@ class DeepDream(Recipe):
         "mask": "Where to dream: white for here, black for not here, grey for in between.",
     }
     picks: ClassVar[tuple[str, ...]] = ("layer",)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(("more_layers", "channels", "guide"), "the class is amplified and no layer", beside="class_name"),
+        Rule(("guide_by",), "the class is amplified and no layer", beside="class_name", refused=False),
+        Rule(("channels",), "the guide tells what is amplified", beside="guide"),
+        Rule(("guide_by",), "there is nothing to steer by", without="guide", refused=False),
+        Rule(("outside",), "nothing is outside", without="mask"),
+        Rule(("feather",), "there is no edge", without="mask", refused=False),
+        Rule(("size",), "the picture keeps its own size", beside="full_size", refused=False),
+    )
 
     layer: Address = param(
         "vgg19/relu4_4", "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals."
@@ -53,11 +62,17 @@ class DeepDream(Recipe):
     more_layers: str = param(
         "",
         "More layers of the same network, with weights, e.g. 'relu3_3: 0.5, relu5_1: 2'; the first one weighs 1.",
+        longest=500,
         group="What",
     )
-    channels: str = param("", "Channels of the layer to amplify, e.g. '12, 85'; empty for all.", group="What")
+    channels: str = param(
+        "", "Channels of the layer to amplify, e.g. '12, 85'; empty for all. Each counts once.", longest=500, group="What"
+    )
     class_name: str = param(
-        "", "An ImageNet class to dream of instead of a layer, e.g. 'hummingbird'; needs a network that classifies.", group="What"
+        "",
+        "An ImageNet class to dream of instead of a layer, e.g. 'hummingbird'; needs a network that classifies.",
+        longest=100,
+        group="What",
     )
     guide_by: Literal["match", "channels"] = param(
         "match", "How a guide steers: its best match for each position, or the channels that it excites.", group="What"
@@ -110,11 +125,14 @@ class DeepDream(Recipe):
             "feather": round(self.feather * size / self.size),
         }
         layers = NETWORKS[self.network_name].layers
-        return [self.model_copy(update=single | small | {"layer": f"{self.network_name}/{layer}"}) for layer in layers]
+        return [self.replace(**single | small | {"layer": f"{self.network_name}/{layer}"}) for layer in layers]
 
     @property
     def network_name(self) -> str:
         return split(self.layer)[0]
+
+    def check_network(self, network: Network) -> None:
+        network.check_channels(split(self.layer)[1], parse_channels(self.channels))
 
     @property
     def weights(self) -> dict[str, float]:
@@ -260,7 +278,7 @@ def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[
 
 
 def parse_channels(text: str) -> tuple[int, ...]:
-    """'12, 85' → (12, 85).
+    """'12, 85, 12' → (12, 85): each once, in the order of their first mention.
 
     Raises:
         FieldError: something in it is not a whole number of at least 0.
@@ -268,5 +286,5 @@ def parse_channels(text: str) -> tuple[int, ...]:
     items = re.findall(r"[^\s,]+", text)
     for item in items:
         if not re.fullmatch(r"[0-9]{1,6}", item):
-            raise FieldError(f"There is no channel '{item}'; expected whole numbers from 0, as in '12, 85'.")
-    return tuple(map(int, items))
+            raise FieldError(f"There is no channel '{short(item)}'; expected whole numbers from 0, as in '12, 85'.")
+    return tuple(dict.fromkeys(map(int, items)))

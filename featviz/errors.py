@@ -12,6 +12,7 @@ Every message is one sentence for the person who reads it: the value, what would
 """
 
 from difflib import get_close_matches
+from reprlib import Repr
 
 
 class FeatvizError(Exception):
@@ -42,9 +43,22 @@ class LimitError(FeatvizError):
     """What a server grants is used up."""
 
 
+class _Brief(Repr):
+    """`repr` of a value of any size and depth, at a bounded cost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxlong = self.maxother = 200
+
+    def repr_int(self, value: int, level: int) -> str:
+        # Python refuses to write integers of more than 4300 digits.
+        return super().repr_int(value, level) if value.bit_length() < 10_000 else f"a number of {value.bit_length()} bits"
+
+
 def short(value: object, longest: int = 60) -> str:
     """A value as a sentence can hold it, whoever sent it: not too long, and text that can be written."""
-    text = str(value).encode("utf-8", "replace").decode()
+    text = value[: longest + 1] if isinstance(value, str) else _Brief().repr(value)
+    text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 

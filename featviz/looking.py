@@ -94,7 +94,7 @@ def gram_picture(recipe: ActivationMaps, *, device: Device = "auto", image: Pict
 
 def _at(layers: Sequence[str], recipe: ActivationMaps) -> list[Recipe]:
     """The same recipe at each of these layers, given by address."""
-    return [recipe.model_copy(update={"layer": layer}) for layer in layers]
+    return [recipe.replace(layer=layer) for layer in layers]
 
 
 @contextmanager

@@ -101,9 +101,15 @@ def gigabytes(number: float) -> str:
 
 
 def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:
-    """What a run on a first picture of (width, height) takes: counted work at the speed that runs have had here so far."""
+    """What a run on a first picture of (width, height) takes: counted work at the speed that runs have had here so far.
+
+    Raises:
+        FieldError: the network has no such channel.
+    """
     name, where = recipe.network_name, resolve(device)
-    demand = recipe.demand(sketch(name, where), size and size[::-1])
+    network = sketch(name, where)
+    recipe.check_network(network)
+    demand = recipe.demand(network, size and size[::-1])
     return Estimate(demand.flops / _speed(where, name), demand.bytes, not is_here(name))
 
 

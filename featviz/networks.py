@@ -9,7 +9,7 @@ from torch import nn
 
 from featviz import trunks
 from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
-from featviz.errors import FieldError, nearest
+from featviz.errors import FieldError, nearest, short
 from featviz.weights import Bundled, Hub, from_codebooks
 
 INPUT = "input"
@@ -226,16 +226,31 @@ def class_names() -> tuple[str, ...]:
     return tuple(EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"])
 
 
+@cache
+def _class_indices() -> tuple[dict[str, int], dict[str, list[int]]]:
+    """Class name as spelled → its place among the logits; in lower case → the places of all that are spelled alike."""
+    alike: dict[str, list[int]] = {}
+    for index, name in enumerate(class_names()):
+        alike.setdefault(name.lower(), []).append(index)
+    return {name: index for index, name in enumerate(class_names())}, alike
+
+
 def class_index(name: str) -> int:
-    """The place of a class among the logits, however it is capitalised.
+    """The place of a class among the logits: of the name as it is spelled, else however it is capitalised.
 
     Raises:
-        FieldError: there is no such class.
+        FieldError: there is no such class, or several whose names differ in their capitals only.
     """
-    names = [known.lower() for known in class_names()]
-    if name.lower() not in names:
-        raise FieldError(f"There is no class '{name}'; {nearest(name.lower(), names)}")
-    return names.index(name.lower())
+    exact, alike = _class_indices()
+    if name in exact:
+        return exact[name]
+    indices = alike.get(name.lower(), [])
+    if not indices:
+        raise FieldError(f"There is no class '{short(name)}'; {nearest(name.lower(), list(alike))}")
+    if len(indices) > 1:
+        spellings = " or ".join(f"'{class_names()[index]}' (number {index})" for index in indices)
+        raise FieldError(f"There is more than one class '{short(name)}'; expected its exact spelling: {spellings}.")
+    return indices[0]
 
 
 def check_knows(network: str, class_name: str) -> None:

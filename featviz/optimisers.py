@@ -18,6 +18,9 @@ FIRST_STEP = 0.005
 HISTORY, HISTORY_BYTES = 10, 400e6
 """Steps that L-BFGS remembers, two images each, and what these may take: of a large image it remembers fewer."""
 
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""Adam's state for each pixel. It follows a loss that changes within a few steps, so it outlives a change of strengths."""
+
 TINY = 1e-12
 
 
@@ -26,7 +29,7 @@ def resized(moments: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, T
     return {
         name: resize(value, size).relu() if name == "exp_avg_sq" else resize(value, size) if value.ndim else value
         for name, value in moments.items()
-        if name in ("step", "exp_avg", "exp_avg_sq")
+        if name in MOMENTS
     }
 
 
@@ -56,6 +59,14 @@ class Optimiser:
     """Decay of the average of iterates that is shown; 0 shows the iterates themselves."""
     jitter: int
     """Random shift of each step, in pixels, which keeps grain from settling in."""
+    lasting: tuple[str, ...]
+    """Names of the state that stays valid when the loss changes."""
+
+    def forget_loss(self, optimiser: torch.optim.Optimizer) -> None:
+        """Drop the state that was learnt from a loss which no longer applies."""
+        for state in optimiser.state.values():
+            for name in state.keys() - set(self.lasting):
+                del state[name]
 
 
 OPTIMISERS = {
@@ -67,11 +78,13 @@ OPTIMISERS = {
         rate=lambda progress, gradient, loss, first: first_step(gradient, loss) if first else 1.0,
         averaged=0.0,
         jitter=0,  # It would take shifts for curvature.
+        lasting=(),  # Differences between gradients of the old loss are no curvature of the new one.
     ),
     "adam": Optimiser(
         make=partial(torch.optim.Adam, betas=(0.9, 0.99)),
         rate=lambda progress, gradient, loss, first: STEP_SIZE * (1 - 0.8 * progress),  # Settle before the next scale.
         averaged=0.9,
         jitter=4,
+        lasting=MOMENTS,
     ),
 }

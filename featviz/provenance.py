@@ -5,7 +5,7 @@ This is the only file that knows either form. Whatever is read is foreign: it is
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +72,8 @@ def read_json(path: str | Path, recipes: Recipes) -> Restored:
         InputError: there is no such file, or no recipe in it.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
         data = json.loads(text) if len(text) <= LONGEST else None
     except OSError as error:
         raise InputError(f"The recipe '{path}' cannot be read: {error.strerror}.") from None
@@ -102,21 +103,24 @@ def restore(text: str, recipes: Recipes) -> Restored:
     data: Any = None
     with suppress(ValueError, RecursionError):
         data = json.loads(text) if len(text) <= LONGEST else None
-    restored = from_json(data, recipes)
-    roles = data.get("pictures")
-    extras = tuple(role for role in restored.recipe.extras if isinstance(roles, list) and role in roles)
+    pictures = data.get("pictures") if isinstance(data, dict) else None
+    pictures = pictures if isinstance(pictures, list) and pictures else None  # A note without any tells nothing of them.
+    restored = from_json(data, recipes, pictures)
+    extras = tuple(role for role in restored.recipe.extras if role in (pictures or ()))
     return replace(restored, remarks=(*restored.remarks, *_differences(restored.recipe, data)), extras=extras)
 
 
-def from_json(data: object, recipes: Recipes) -> Restored:
+def from_json(data: object, recipes: Recipes, pictures: Collection[Any] | None = None) -> Restored:
     """The recipe out of its JSON; a field that cannot be used keeps its default, with a remark.
+
+    `pictures` are the roles of those it was made of, None where they are not known.
 
     Raises:
         InputError: it is nothing of the kind, or there is no recipe of that name.
     """
     if not isinstance(data, dict) or "recipe" not in data or not isinstance(data.get("fields", {}), dict):
         raise InputError('This is no recipe; expected {"recipe": name, "fields": {name: value}}.')
-    return _accepted(_kind(data["recipe"], recipes), data.get("fields", {}))
+    return _accepted(_kind(data["recipe"], recipes), data.get("fields", {}), pictures)
 
 
 def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
@@ -159,15 +163,34 @@ def _kind(name: object, recipes: Recipes) -> type[Recipe]:
     return recipes[name]
 
 
-def _accepted(kind: type[Recipe], fields: Mapping[str, Any]) -> Restored:
-    """As many of the fields as can be used, taken one by one, since each has to go with those before it."""
-    good: dict[str, Any] = {}
+def _accepted(kind: type[Recipe], fields: Mapping[str, Any], pictures: Collection[Any] | None = None) -> Restored:
+    """As many of the fields as can be used, and remarks on the others. What had no effect in an earlier version is left out.
+
+    Names are looked at first, so that no number of unknown ones costs more than one remark. Where the rest cannot be used
+    together, fields are taken one by one, since each has to go with those before it.
+    """
+    known = {name: fields[name] for name in kind.model_fields if name in fields}
     remarks = []
-    for name in sorted(fields, key=[*kind.model_fields, *fields].index):
-        try:
-            kind(**good, **{name: fields[name]})
-        except FieldError as error:
-            remarks.append(short(error, 300))
-        else:
-            good[name] = fields[name]
+    if unknown := [name for name in fields if name not in kind.model_fields]:
+        more = f" {len(unknown) - 1} more are unknown." if len(unknown) > 1 else ""
+        remarks.append(_refusal(kind, {unknown[0]: None}) + more)
+    unused = kind.refused(known, None if pictures is None else [role for role in kind.extras if role in pictures])
+    remarks += [rule.refusal(name) for name, rule in unused.items() if name in known]
+    good: dict[str, Any] = {name: value for name, value in known.items() if name not in unused}
+    if _refusal(kind, good):
+        candidates, good = good, {}
+        for name, value in candidates.items():
+            if said := _refusal(kind, {**good, name: value}):
+                remarks.append(said)
+            else:
+                good[name] = value
     return Restored(kind(**good), tuple(remarks))
+
+
+def _refusal(kind: type[Recipe], fields: Mapping[str, Any]) -> str:
+    """Why a recipe cannot have these fields, in a sentence; "" where it can."""
+    try:
+        kind(**fields)
+    except FieldError as error:
+        return short(str(error), 300)
+    return ""

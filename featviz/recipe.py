@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from featviz.errors import FieldError, nearest, short
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from featviz.network import Network
 
 
+R = TypeVar("R", bound="Recipe")
+
+
 def param(
     default: Any,
     meaning: str,
@@ -29,10 +33,12 @@ def param(
     ge: float | None = None,
     le: float | None = None,
     step: float | None = None,
+    longest: int | None = None,
     group: str = "",
     live: bool = False,
 ) -> Any:
-    """A recipe's field: its default, its one-sentence meaning, its range (`ge`, `le`), the step of its slider.
+    """A recipe's field: its default, its one-sentence meaning, its range (`ge`, `le`), the step of its slider; for text, the
+    most characters it accepts (`longest`).
 
     The range is written into the sentence, since MCP shows the sentence and not the range. Fields of a `group` are
     folded away together; those of none are what a beginner sees. A `live` field may change while a run goes on.
@@ -41,7 +47,8 @@ def param(
         meaning += f" From {ge:.10g} to {le:.10g}."
     elif ge is not None:
         meaning += f" At least {ge:.10g}."
-    return Field(default, description=meaning, ge=ge, le=le, json_schema_extra={"step": step, "group": group, "live": live})
+    extra: dict[str, Any] = {"step": step, "group": group, "live": live}
+    return Field(default, description=meaning, ge=ge, le=le, max_length=longest, json_schema_extra=extra)
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,37 @@ class Demand:
     """Memory at its peak, beside the network and the program themselves."""
 
 
+@dataclass(frozen=True)
+class Rule:
+    """Fields and pictures that have no effect beside another one, or without it: name exactly one of the two.
+
+    One table of these per recipe gives the errors of every surface and the controls that the page disables.
+    """
+
+    unused: tuple[str, ...]
+    """Names of fields and of pictures."""
+    reason: str
+    """The second half of a sentence."""
+    beside: str = ""
+    """The field or picture in whose presence they have no effect. A field is present if it is not at its default."""
+    without: str = ""
+    """The picture in whose absence they have no effect."""
+    refused: bool = True
+    """Whether setting them is an error; else they merely tune what is absent, and are ignored."""
+
+    def holds(self, given: Collection[str]) -> bool:
+        """Whether the rule applies where the fields and pictures of these names are given."""
+        return self.beside in given or bool(self.without and self.without not in given)
+
+    def words(self, named: Callable[[str], str] = str) -> str:
+        """When and why they have no effect, e.g. "beside class_name: a class is shown". `named`: how a name is written."""
+        return f"{f'beside {named(self.beside)}' if self.beside else f'without {named(self.without)}'}: {self.reason}"
+
+    def refusal(self, name: str) -> str:
+        """Why `name` is refused."""
+        return f"{name} has no effect {self.words()}; leave {name} out."
+
+
 class Recipe(BaseModel):
     """The base of all recipes. A subclass adds its fields and `run`.
 
@@ -100,6 +138,8 @@ class Recipe(BaseModel):
     """The pictures it can do without: name → meaning, in order."""
     picks: ClassVar[tuple[str, ...]] = ()
     """The fields in which `variants` differ, none where there is nothing to choose among."""
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    """What has no effect beside what; of two rules that hold for a name, the first one counts."""
     keeps_alpha: ClassVar[bool] = True
     """Whether the result is the first picture changed, which keeps its transparency."""
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "picture"
@@ -107,10 +147,82 @@ class Recipe(BaseModel):
     frame's measures."""
 
     def __init__(self, /, **fields: Any):
-        try:
+        _check_names(type(self), fields)
+        with _field_errors(type(self)):
             super().__init__(**fields)
-        except ValidationError as error:
-            raise FieldError(_sentence(type(self), error)) from None
+
+    @model_validator(mode="after")
+    def _check_fields(self: R) -> R:
+        self.check_unused(None)
+        return self
+
+    def replace(self: R, **changes: Any) -> R:
+        """The recipe with other values for some fields, validated as on construction. Raises FieldError."""
+        return type(self)(**{**dict(self), **changes})
+
+    # Pydantic's other ways to make a recipe: they validate as the constructor does, and raise FieldError and nothing else.
+
+    def model_copy(self: R, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> R:
+        return self.replace(**(update or {}))
+
+    def copy(self: R, *, update: Mapping[str, Any] | None = None, **_: Any) -> R:
+        return self.replace(**(update or {}))
+
+    @classmethod
+    def model_construct(cls: type[R], _fields_set: set[str] | None = None, **values: Any) -> R:
+        return cls(**values)
+
+    @classmethod
+    def model_validate(cls: type[R], obj: Any, **options: Any) -> R:
+        if isinstance(obj, Mapping):
+            _check_names(cls, obj)
+        with _field_errors(cls):
+            return super().model_validate(obj, **options)
+
+    @classmethod
+    def model_validate_json(cls: type[R], json_data: str | bytes | bytearray, **options: Any) -> R:
+        with _field_errors(cls):
+            return super().model_validate_json(json_data, **options)
+
+    @classmethod
+    def model_validate_strings(cls: type[R], obj: Any, **options: Any) -> R:
+        if isinstance(obj, Mapping):
+            _check_names(cls, obj)
+        with _field_errors(cls):
+            return super().model_validate_strings(obj, **options)
+
+    @classmethod
+    def unused(cls, fields: Mapping[str, Any], pictures: Collection[str] | None) -> dict[str, Rule]:
+        """Each field and picture that has no effect, and the rule by which it has none.
+
+        `fields` are values by name, which need not be valid. `pictures` are the names of those that are given, None where
+        that is not known: then no rule holds that depends on one.
+        """
+        given = cls._given(fields, pictures or ())
+        rules = [rule for rule in cls.rules if pictures is not None or rule.beside in cls.model_fields]
+        return {name: rule for rule in reversed(rules) if rule.holds(given) for name in rule.unused}
+
+    @classmethod
+    def refused(cls, fields: Mapping[str, Any], pictures: Collection[str] | None) -> dict[str, Rule]:
+        """What is set and must not be, since it has no effect, and the rule. Arguments as for `unused`."""
+        given = cls._given(fields, pictures or ())
+        return {name: rule for name, rule in cls.unused(fields, pictures).items() if name in given and rule.refused}
+
+    @classmethod
+    def _given(cls, fields: Mapping[str, Any], pictures: Collection[str]) -> set[str]:
+        """The names of all that is set: pictures, and fields that are not at their defaults."""
+        return {
+            *pictures,
+            *(name for name, field in cls.model_fields.items() if fields.get(name, field.default) != field.default),
+        }
+
+    def check_unused(self, pictures: Collection[str] | None) -> None:
+        """Raises FieldError for a field or picture that has no effect, where `pictures` of these names are given."""
+        for name, rule in self.refused(dict(self), pictures).items():
+            raise FieldError(rule.refusal(name))
+
+    def check_network(self, network: Network) -> None:
+        """Raises FieldError for what the recipe asks of its network and the network does not have. Needs no weights."""
 
     @property
     def network_name(self) -> str:
@@ -148,7 +260,7 @@ def parse_weights(text: str) -> dict[str, float]:
     """'relu3_3: 0.5, relu5_1' → {"relu3_3": 0.5, "relu5_1": 1.0}.
 
     Raises:
-        FieldError: a weight is not a finite number.
+        FieldError: a weight is not a finite number, or a layer is named twice.
     """
     weights: dict[str, float] = {}
     for item in filter(None, (item.strip() for item in text.split(","))):
@@ -159,6 +271,8 @@ def parse_weights(text: str) -> dict[str, float]:
             number = math.nan
         if not math.isfinite(number):
             raise FieldError(f"The weight of '{layer.strip()}' is '{weight.strip()}'; expected a number, as in 'relu3_3: 0.5'.")
+        if layer.strip() in weights:
+            raise FieldError(f"The layer '{layer.strip()}' is named twice; expected each layer once.")
         weights[layer.strip()] = number
     return weights
 
@@ -177,6 +291,11 @@ def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
     low = next((limit.ge for limit in field.metadata if hasattr(limit, "ge")), None)
     high = next((limit.le for limit in field.metadata if hasattr(limit, "le")), None)
     return low, high
+
+
+def longest(field: FieldInfo) -> int | None:
+    """The most characters that a field of text accepts."""
+    return next((limit.max_length for limit in field.metadata if hasattr(limit, "max_length")), None)
 
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
@@ -200,7 +319,7 @@ def largest_size(recipe: Recipe, possible: Callable[[Recipe], bool]) -> int | No
         return None
     sizes = range(int(low), int(high) + 1, int(increment(fields["size"])))
     change = {"full_size": False} if "full_size" in fields else {}
-    count = bisect_right(sizes, False, key=lambda size: not possible(recipe.model_copy(update={**change, "size": size})))
+    count = bisect_right(sizes, False, key=lambda size: not possible(recipe.replace(**change, size=size)))
     return sizes[count - 1] if count else None
 
 
@@ -220,19 +339,44 @@ def _noted(field: FieldInfo) -> dict[str, Any]:
     return field.json_schema_extra
 
 
+def _check_names(recipe: type[Recipe], fields: Collection[Any]) -> None:
+    """Raises FieldError for the first name that is no field of the recipe: before any value is parsed."""
+    for name in fields:
+        if name not in recipe.model_fields:
+            raise FieldError(f"{recipe.title} has no parameter '{short(name)}'; {nearest(name, list(recipe.model_fields))}")
+
+
+@contextmanager
+def _field_errors(recipe: type[Recipe]) -> Iterator[None]:
+    """Turn pydantic's errors into FieldError."""
+    try:
+        yield
+    except ValidationError as error:
+        raise FieldError(_sentence(recipe, error)) from None
+
+
 def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
     """The first complaint of pydantic, as one sentence with the value and what would be accepted."""
-    first = error.errors()[0]
+    first = error.errors(include_url=False)[0]
+    value = first["input"]
     if first["type"] == "value_error":  # A validator of the recipe's own, which has said it all.
         return str(first["ctx"]["error"])
-    name, value = str(first["loc"][0]), first["input"]
+    if not first["loc"]:
+        return f"{_shown(value)} is no {recipe.title}; expected an object of its fields."
+    name = str(first["loc"][0])
     field = recipe.model_fields.get(name)
-    if field is None:
+    if field is None:  # Out of JSON, whose names are read with its values.
         return f"{recipe.title} has no parameter '{short(name)}'; {nearest(name, list(recipe.model_fields))}"
+    if first["type"] == "string_too_long":
+        return f"{name} has {len(value)} characters; expected at most {longest(field)}."
     if choices(field):
         return f"There is no {name} '{short(value)}'; {nearest(value, choices(field))}"
     low, high = bounds(field)
     kind = KINDS.get(field.annotation, "text")
     span = "" if low is None else f" of at least {low:.10g}" if high is None else f" from {low:.10g} to {high:.10g}"
-    shown = value if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)) else repr(value)
-    return f"{name} is {short(shown)}; expected {kind}{span}."
+    return f"{name} is {_shown(value)}; expected {kind}{span}."
+
+
+def _shown(value: object) -> str:
+    """A value of any type and size in a sentence; text in quotes."""
+    return short(repr(value[:100]) if isinstance(value, str) else value)

@@ -48,7 +48,7 @@ class ReconstructContent(Recipe):
 
     def variants(self) -> list[Recipe]:
         """The same at every resolution of the network, shallow to deep: what is lost on the way?"""
-        return [self.model_copy(update={"layer": f"{self.network_name}/{layer}"}) for layer in scales(self.network_name)]
+        return [self.replace(layer=f"{self.network_name}/{layer}") for layer in scales(self.network_name)]
 
     def run(self, network: Network, *, image: Tensor) -> Frames:
         """Yields a frame after each step, with the measure `psnr` in decibels. `image` is (1, 3, H, W) in [0, 1].
@@ -96,7 +96,7 @@ class ReconstructStyle(Recipe):
     def variants(self) -> list[Recipe]:
         """The same with one layer, with two, and so on; more layers take more steps to agree."""
         most = range(1, len(scales(self.network)) + 1)
-        return [self.model_copy(update={"layers": layers, "steps": 4 + 5 * layers}) for layers in most]
+        return [self.replace(layers=layers, steps=4 + 5 * layers) for layers in most]
 
     def run(self, network: Network, *, style: Tensor) -> Frames:
         """Yields a frame after each step, with the measure `nearer`: how many times smaller than that of the noise the

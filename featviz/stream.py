@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from PIL import Image
 from featviz import provenance
 from featviz.errors import DivergedError, InputError, LimitError
 from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
-from featviz.loading import load, loading
+from featviz.loading import load, loading, sketch
 from featviz.machine import Device, claim, home, learn, resolve
 from featviz.memory import reserved
 from featviz.networks import BUNDLED
@@ -162,20 +162,36 @@ def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> 
         InputError: a picture is missing or unusable; before anything is downloaded for it.
         WeightsError: the weights cannot be had, for a reason that the message names.
     """
+    open_pictures(recipe, pictures)
     if recipe.network_name not in BUNDLED:
-        open_pictures(recipe, pictures)
         yield from loading(recipe.network_name, home(device))
 
 
 def _steered(recipe: Recipe, wanted: Recipe) -> Recipe:
     """A recipe with the live fields of another."""
-    return recipe.model_copy(update={name: getattr(wanted, name) for name in live(type(recipe))})
+    return recipe.replace(**{name: getattr(wanted, name) for name in live(type(recipe))})
 
 
-def open_pictures(recipe: Recipe | type[Recipe], given: Mapping[str, Picture | None]) -> dict[str, Image.Image]:
-    """The pictures that a recipe needs, and those of the others that are given. Raises ImageError as `open_picture` does."""
-    extras = (role for role in recipe.extras if given.get(role) is not None)
+def open_pictures(recipe: Recipe, given: Mapping[str, Picture | None]) -> dict[str, Image.Image]:
+    """The pictures that a recipe needs, and those of the others that are given, opened. Every surface begins with this.
+
+    Raises:
+        FieldError: as `check` raises it.
+        ImageError: as `open_picture` raises it.
+    """
+    extras = [role for role in recipe.extras if given.get(role) is not None]
+    check(recipe, [*recipe.images, *extras])
     return {role: open_picture(given.get(role), role) for role in (*recipe.images, *extras)}
+
+
+def check(recipe: Recipe, pictures: Collection[str]) -> None:
+    """Check a recipe against the names of the pictures that it is to run on and against its network, which is not loaded.
+
+    Raises:
+        FieldError: a field or a picture has no effect beside what else is given, or the network has no such channel.
+    """
+    recipe.check_unused(pictures)
+    recipe.check_network(sketch(recipe.network_name))
 
 
 def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Image.Image:

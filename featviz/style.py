@@ -21,7 +21,7 @@ from featviz.networks import INPUT, NETWORKS, NetworkName
 from featviz.objectives import total_variation
 from featviz.optimisers import OPTIMISERS, remembered, resized
 from featviz.parameterization import Average, pyramid
-from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
+from featviz.recipe import Demand, Frame, Frames, Recipe, Rule, param, parse_weights
 from featviz.statistics import STATISTICS, TINY, Distance, Statistic, blend, moments
 from featviz.transforms import Roll
 
@@ -65,6 +65,11 @@ class StyleTransfer(Recipe):
     }
 
     picks: ClassVar[tuple[str, ...]] = ("style_strength", "style_scale")
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(("style_blend",), "there is one style", without="style2", refused=False),
+        Rule(("style_blend",), "each style has its own region", beside="mask", refused=False),
+        Rule(("feather",), "there is no edge", without="mask", refused=False),
+    )
 
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
@@ -89,11 +94,13 @@ class StyleTransfer(Recipe):
     style_layers: str = param(
         "",
         "Layers that hold the style, with weights, e.g. 'relu1_1: 2, relu5_1: 0.5'; empty for the network's own.",
+        longest=500,
         group="Style",
     )
     content_layers: str = param(
         "",
         "Layers that hold the content, with weights, e.g. 'relu2_2: 0.5, relu4_2'; empty for the network's own.",
+        longest=500,
         group="Content",
     )
     init: Literal["content", "noise"] = param(
@@ -146,7 +153,7 @@ class StyleTransfer(Recipe):
         """The same pair, small, with other strengths and brush sizes."""
         small = {"size": size, "steps": min(self.steps, 20), "scales": 2, "feather": round(self.feather * size / self.size)}
         return [
-            self.model_copy(update=small | {"style_strength": strength, "style_scale": scale})
+            self.replace(**small | {"style_strength": strength, "style_scale": scale})
             for strength in (0.3, 1.0, 3.0)
             for scale in (0.5, 1.0, 2.0)
         ]
@@ -214,7 +221,7 @@ class StyleTransfer(Recipe):
                 )
                 if isinstance(sent, StyleTransfer) and sent != settings:
                     settings = sent
-                    optimiser = way.make([image])  # What L-BFGS remembers of another loss would mislead it.
+                    way.forget_loss(optimiser)
             memory = optimiser.state[image]
 
     def schedule(self, network: Network, size: tuple[int, int], start: Tensor | None = None) -> list[tuple[tuple[int, int], int]]:

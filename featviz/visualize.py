@@ -12,7 +12,7 @@ from featviz.network import Network
 from featviz.networks import LOGITS, Address, check_knows, class_index, split
 from featviz.objectives import Activations, Objective, channels, diversity, neurons, objective
 from featviz.parameterization import Spectrum
-from featviz.recipe import Demand, Frame, Frames, Recipe, param
+from featviz.recipe import Demand, Frame, Frames, Recipe, Rule, param
 from featviz.redirect import Redirected
 from featviz.transforms import Wobble
 
@@ -27,11 +27,15 @@ class FeatureVisualization(Recipe):
     title: ClassVar[str] = "Channels"
     room: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {}
+    rules: ClassVar[tuple[Rule, ...]] = (Rule(("channel",), "the class is shown and no channel", beside="class_name"),)
 
     layer: Address = param("efficientnet_lite0/block9", "Network and layer of the channel.")
     channel: int = param(93, "Number of the channel in its layer.", ge=0, le=4095)
     class_name: str = param(
-        "", "An ImageNet class instead of a channel, e.g. 'hummingbird'; needs a network that classifies.", group="What"
+        "",
+        "An ImageNet class instead of a channel, e.g. 'hummingbird'; needs a network that classifies.",
+        longest=100,
+        group="What",
     )
     answers: Literal["channel", "neuron"] = param(
         "channel", "Who answers: the channel all over the picture, or its one neuron at the centre.", group="What"
@@ -59,6 +63,10 @@ class FeatureVisualization(Recipe):
     def network_name(self) -> str:
         return split(self.layer)[0]
 
+    def check_network(self, network: Network) -> None:
+        layer, channel = self.place
+        network.check_channels(layer, [channel])
+
     @property
     def place(self) -> tuple[str, int]:
         """The layer that answers and the channel in it."""
@@ -71,8 +79,8 @@ class FeatureVisualization(Recipe):
             FieldError: the layer has no such channel.
             InputError: the size is smaller than the network can see.
         """
+        self.check_network(network)
         layer, channel = self.place
-        network.check_channels(layer, [channel])
         generator = torch.Generator().manual_seed(self.seed)
         noise = Spectrum.noise((self.size, self.size), generator, network.device, batch=self.pictures)
         yield from self.ascend(network, noise, self.objective(layer, [channel] * self.pictures), generator)

@@ -8,7 +8,7 @@ from torch import Tensor
 from featviz.dream import DeepDream
 from featviz.network import Network
 from featviz.networks import Address
-from featviz.recipe import Demand, Frames, param
+from featviz.recipe import Demand, Frames, Recipe, param
 from featviz.transforms import Zoom
 
 
@@ -37,6 +37,10 @@ class DreamZoom(DeepDream):
     )
     fps: int = param(12, "Frames a second: more are smoother, take longer and dream more often.", ge=1, le=50, group="Video")
 
+    def variants(self, size: int = 144) -> list[Recipe]:
+        """None: there is no layer to choose by still pictures."""
+        return []
+
     @property
     def frames(self) -> int:
         """Of the video."""
@@ -53,7 +57,7 @@ class DreamZoom(DeepDream):
         finished = None
         for number in range(self.frames):
             # Another seed for each, or what the shifts favour would stand still on the screen.
-            dream = self.model_copy(update={"seed": (self.seed + number) % 2**31})
+            dream = self.replace(seed=(self.seed + number) % 2**31)
             before = image if finished is None else motion(finished)
             for frame in DeepDream.run(dream, network, image=before, **extras):
                 done = frame.step == frame.steps

@@ -202,6 +202,9 @@ def test_an_estimate_grows_with_the_work(client, recipe):
         (("deepdreem", {}, 640, 480), "There is no recipe 'deepdreem'; did you mean 'deepdream'?"),
         (("deepdream", {"steps": 0}, 640, 480), "steps is 0; expected a whole number from 1 to 100."),
         (("deepdream", [], 640, 480), "This is no recipe; expected"),
+        (("deepdream", {"channels": "512"}, 640, 480), "VGG-19 relu4_4 has no channel 512; it has 0 to 511."),
+        (("feature_visualization", {"channel": 112}, 0, 0), "EfficientNet-Lite0 block9 has no channel 112; it has 0 to 111."),
+        (("deepdream", {f"x{number}": 0 for number in range(12_000)}, 640, 480), "DeepDream has no parameter 'x0'; "),
         (("deepdream", {}, 0, 0), "The first picture is 0×0 pixels; each side needs at least 16."),
     ],
 )
@@ -276,6 +279,9 @@ def test_a_cancelled_job_ends_early_and_the_next_one_runs(client, photo):
         ({"seed": None}, "seed is None; expected a whole number from 0 to"),
         ({"size": 10**6}, "size is 1000000; expected a whole number from"),
         ({"layer": "vgg19/relu4_9"}, "There is no layer 'vgg19/relu4_9'; did you mean 'vgg19/relu"),
+        ({"channels": "1," * 60_000}, "channels has 120000 characters; expected at most 500."),
+        ({"channels": "512"}, "VGG-19 relu4_4 has no channel 512; it has 0 to 511."),
+        ({"outside": "vgg19/relu2_1"}, "outside has no effect without mask: nothing is outside; leave outside out."),
     ],
 )
 def test_a_wrong_value_is_answered_in_a_sentence(client, photo, fields, sentence):

@@ -74,7 +74,7 @@ def test_what_is_there_is_not_made_again_and_what_is_not_ours_is_not_touched(sou
     Path("out").mkdir()
     save(run(RECIPE, image=noise(0)), "out/a.png")
     noise(5).save("out/b.png")
-    save(run(RECIPE.model_copy(update={"seed": 1}), image=noise(0)), "out/c.png")
+    save(run(RECIPE.replace(seed=1), image=noise(0)), "out/c.png")
     before = {name: Path("out", name).read_bytes() for name in files("out")}
     outcomes = {one.out.stem: one for one in make_all(RECIPE, source, "out")}
     assert no_work == ["bad.png"]
@@ -148,6 +148,8 @@ def test_what_cannot_be_a_batch_is_said_before_any_work(source, no_work):
         ((RECIPE, source, source), "is where the pictures are"),
         ((RECIPE, source, source / "a.png"), "cannot be made"),
         ((DreamZoom(), source, "out"), "cannot be run on many pictures"),
+        ((RECIPE.replace(outside=RECIPE.layer), source, "out"), "outside has no effect without mask"),
+        ((RECIPE.replace(channels="9999"), source, "out"), "has no channel 9999"),
     ):
         with pytest.raises(InputError, match=sentence):
             list(make_all(*wrong))
@@ -201,7 +203,7 @@ def test_a_recipe_from_a_file_is_what_is_run_and_options_beside_it_go_first(sour
     assert cli.main(["deepdream", "in", "out", "--recipe", "r.json"]) == 0
     assert cli.main(["deepdream", "in", "out", "--recipe", "r.json", "--steps", "4"]) == 0
     assert cli.main(["deepdream", "in", "out", "--recipe", "made.jpg", "--seed", "7"]) == 0
-    assert seen == [DeepDream(size=128, steps=3), DeepDream(size=128, steps=4), RECIPE.model_copy(update={"seed": 7})]
+    assert seen == [DeepDream(size=128, steps=3), DeepDream(size=128, steps=4), RECIPE.replace(seed=7)]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_operations_are_counted_as_by_hand():
 
 def test_a_step_of_vgg19_costs_what_its_table_says():
     """Up to relu2_1, at 64 × 64: three convolutions of 3 × 3, there and back."""
-    recipe = at_one_size(next(iter(every()))[0], "vgg19", 64, 2).model_copy(update={"layer": "vgg19/relu2_1", "jitter": 0})
+    recipe = at_one_size(next(iter(every()))[0], "vgg19", 64, 2).replace(layer="vgg19/relu2_1", jitter=0)
     frames = recipe.run(load("vgg19"), image=torch.rand(1, 3, 64, 64))
     next(frames)  # Where the network counts for itself.
     once = 2 * 9 * (64 * 64 * (3 * 64 + 64 * 64) + 32 * 32 * 64 * 128)

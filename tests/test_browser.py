@@ -262,6 +262,41 @@ def test_a_look_and_a_finish_set_the_fields(visit, quick_examples):
     )
 
 
+def test_a_number_that_cannot_be_used_gives_way_to_the_one_before_with_a_word(visit):
+    for name, typed, kept, said in (
+        ("Size", "", "400", "That cannot be used; expected a number from 64 to 4096. 400 is kept."),
+        ("Strength", "abc", "2.5", "That cannot be used; expected a number from 0.1 to 10. 2.5 is kept."),
+        ("Steps", "1e9", "6", "1e9 cannot be used; expected a number from 1 to 100. 6 is kept."),
+        ("Steps", "9", "9", None),
+    ):
+        box = visit.page.get_by_label(f"number input for {name}", exact=True).locator("visible=true")
+        box.press("Control+a")
+        box.press_sequentially(typed) if typed else box.press("Delete")
+        box.press("Tab")
+        expect(box).to_have_value(kept)
+        sentence = visit.page.locator(".block", has=box).locator(".refused")
+        expect(sentence.last).to_have_text(said) if said else expect(sentence).to_have_count(0)
+    visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    visit.button("Copy link").click()
+    expect(visit.page.get_by_text("Copied.").locator("visible=true")).to_be_visible()
+    assert visit.page.evaluate("navigator.clipboard.readText()").endswith("?recipe=deepdream&steps=9")
+
+
+def test_what_has_no_effect_cannot_be_set(visit):
+    visit.button("Advanced").click()
+    boxes = {
+        name: visit.page.get_by_role("textbox", name=re.compile(f"^{name} ")).locator("visible=true")
+        for name in ("Channels", "Class name")
+    }
+    expect(boxes["Channels"]).to_be_enabled()
+    boxes["Class name"].fill("pizza")
+    expect(boxes["Channels"]).to_be_disabled()
+    expect(visit.page.locator("#deepdream_guide")).to_contain_text("No effect beside class name")
+    boxes["Class name"].fill("")
+    expect(boxes["Channels"]).to_be_enabled()
+    expect(visit.page.locator("#deepdream_guide")).not_to_contain_text("No effect")
+
+
 def test_an_estimate_appears_and_offers_what_fits(visit, quick_examples):
     visit.choose(quick_examples / "cat.jpg")
     line = visit.page.locator(".block.forecast:not(.copied)").locator("visible=true")
@@ -366,6 +401,7 @@ def test_a_copied_link_opens_the_same_tab_with_the_same_settings(visit, name):
     fields = RECIPES[name].model_fields
     sliders = [field for field in fields if not group(fields[field]) and isinstance(control(field, fields[field]), gr.Slider)]
     chosen = {field: bounds(fields[field])[1] for field in sliders}
+    chosen |= {"channel": 111} if "channel" in chosen else {}  # The layer has fewer channels than the field accepts.
     for field, value in chosen.items():
         visit.set(label(field), value)
     visit.button("Copy link").click()

@@ -376,6 +376,21 @@ def test_a_mask_and_a_guide_are_options(folder):
     assert change[:, :30].mean() > 3
 
 
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["--outside=vgg19/relu2_1"], "outside has no effect without mask: nothing is outside; leave outside out.\n"),
+        (["--channels=3", "--guide=style.png"], "channels has no effect beside guide: the guide tells what is amplified; "),
+        (["--channels=512"], "VGG-19 relu4_4 has no channel 512; it has 0 to 511.\n"),
+        (["--estimate", "--outside=vgg19/relu2_1"], "outside has no effect without mask: "),
+    ],
+)
+def test_what_has_no_effect_is_said_before_a_network_is_loaded(folder, typed, sentence, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["featviz.stream"], "load", None)
+    assert cli.main(["deepdream", "image.png", "out.png", *typed]) == 2
+    assert capsys.readouterr().err.startswith(sentence)
+
+
 def test_a_run_that_meets_nan_writes_the_last_good_picture_and_one_sentence(capsys, monkeypatch):
     def stream(*args, **kwargs):
         yield preview(3)
@@ -405,7 +420,7 @@ def test_a_look_is_where_to_start_and_what_is_typed_goes_first(monkeypatch):
     monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (each for each in [preview(9)]))
     look = next(look for look in examples.looks() if look.name == "eyes")
     assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--steps", "3"]) == 0
-    assert seen == [look.recipe.model_copy(update={"steps": 3})]
+    assert seen == [look.recipe.replace(steps=3)]
 
 
 def test_a_finish_is_worked_out_from_the_look_and_what_is_typed_goes_first(monkeypatch):
@@ -414,7 +429,7 @@ def test_a_finish_is_worked_out_from_the_look_and_what_is_typed_goes_first(monke
     look = next(look for look in examples.looks() if look.name == "eyes").recipe
     assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--finish", "fine"]) == 0
     assert cli.main(["deepdream", "image.png", "out.png", "--finish", "draft", "--size", "128"]) == 0
-    fine = look.model_copy(update=examples.FINISHES["Fine"].of(look))
+    fine = look.replace(**examples.FINISHES["Fine"].of(look))
     assert seen == [fine, RECIPES["deepdream"](size=128)]
     assert (fine.size, fine.steps) == (768, round(look.steps * 1.5))
 

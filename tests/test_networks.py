@@ -3,8 +3,9 @@
 import pytest
 from torch import nn
 
+from featviz.errors import FieldError
 from featviz.loading import load
-from featviz.networks import ADDRESSES, BUNDLED, INPUT, NETWORKS, split
+from featviz.networks import ADDRESSES, BUNDLED, INPUT, NETWORKS, class_index, class_names, split
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -29,3 +30,17 @@ def test_addresses_are_the_layers_of_all_networks_in_order():
 def test_content_and_style_layers_are_layers_of_their_network(name):
     spec = NETWORKS[name]
     assert {spec.content_layer, *spec.style_layers} <= {INPUT, *spec.layers}
+
+
+def test_every_class_has_a_name_of_its_own_and_is_reached_by_it():
+    assert [class_index(name) for name in class_names()] == list(range(1000))
+
+
+def test_capitals_matter_only_where_they_tell_two_classes_apart():
+    assert class_index("EGYPTIAN cat") == 285
+    assert (class_index("Cardigan"), class_index("cardigan")) == (264, 474)  # The dog, the garment.
+    with pytest.raises(FieldError) as raised:
+        class_index("CARDIGAN")
+    assert str(raised.value) == (
+        "There is more than one class 'CARDIGAN'; expected its exact spelling: 'Cardigan' (number 264) or 'cardigan' (number 474)."
+    )

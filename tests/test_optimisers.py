@@ -19,3 +19,18 @@ def test_lbfgs_remembers_fewer_steps_of_a_large_image():
     assert sizes == {512: 10, 1024: 10, 2048: 3, 4096: 2}
     image = torch.zeros(1, 3, 2048, 2048, requires_grad=True)
     assert OPTIMISERS["lbfgs"].make([image]).param_groups[0]["history_size"] == 3
+
+
+def test_a_change_of_the_loss_leaves_what_does_not_depend_on_it():
+    left = {}
+    for name, optimiser in OPTIMISERS.items():
+        image = torch.rand(1, 3, 4, 4, requires_grad=True)
+        made = optimiser.make([image])
+        for _ in range(3):
+            image.grad = torch.rand_like(image)
+            made.step(lambda: 1.0)
+        before = dict(made.state[image])
+        optimiser.forget_loss(made)
+        assert all(made.state[image][kept] is before[kept] for kept in made.state[image])
+        left[name] = set(made.state[image])
+    assert left == {"lbfgs": set(), "adam": {"step", "exp_avg", "exp_avg_sq"}}

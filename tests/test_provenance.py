@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydantic import BaseModel
 
 import featviz
 from featviz import cli, images, provenance, video
@@ -276,6 +277,54 @@ def test_a_link_to_nowhere_is_one_sentence(query, sentence):
     with pytest.raises(InputError) as raised:
         provenance.follow(query, RECIPES)
     assert str(raised.value) == sentence
+
+
+def test_junk_of_any_amount_costs_no_more_than_a_recipe(monkeypatch):
+    parsed, init = [], BaseModel.__init__
+
+    def counted(self, /, **fields):
+        parsed.append(fields)
+        init(self, **fields)
+
+    monkeypatch.setattr(BaseModel, "__init__", counted)
+    junk = {f"f{number}": "x" for number in range(12_000)}
+    for restored in (
+        provenance.from_json({"recipe": "deepdream", "fields": {**junk, "steps": 9}}, RECIPES),
+        provenance.follow({"recipe": "deepdream", **junk, "steps": "9"}, RECIPES),
+    ):
+        assert restored.recipe == RECIPES["deepdream"](steps=9)
+        assert len(restored.remarks) == 1
+        assert restored.remarks[0].endswith("11999 more are unknown.")
+    assert len(parsed) <= 6  # Two for each, and those of the comparison.
+    parsed.clear()
+    wrong = dict.fromkeys(RECIPES["deepdream"].model_fields, "wrong")
+    assert len(provenance.from_json({"recipe": "deepdream", "fields": wrong}, RECIPES).remarks) > 10
+    assert len(parsed) <= len(wrong) + 2
+
+
+EARLIER = {"class_name": "hummingbird", "channels": "3", "more_layers": "block5", "layer": "efficientnet_lite0/block9"}
+"""What earlier versions accepted, though only the class had an effect."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "pictures", "restored", "remarks"),
+    [
+        ("deepdream", EARLIER, ["image"], {"layer": EARLIER["layer"], "class_name": "hummingbird"}, 2),
+        ("deepdream", {"channels": "3"}, ["image", "guide"], {}, 1),
+        ("deepdream", {"channels": "3"}, ["image"], {"channels": "3"}, 0),
+        ("deepdream", {"outside": "vgg19/relu2_1"}, ["image"], {}, 1),
+        ("deepdream", {"outside": "vgg19/relu2_1"}, ["image", "mask"], {"outside": "vgg19/relu2_1"}, 0),
+        ("deepdream", {"outside": "vgg19/relu2_1"}, [], {"outside": "vgg19/relu2_1"}, 0),  # Nothing is known of its pictures.
+        ("deepdream", {"outside": "vgg19/relu2_1"}, {"mask": 1}, {"outside": "vgg19/relu2_1"}, 0),
+        ("feature_visualization", {"channel": 5, "class_name": "pizza"}, [], {"class_name": "pizza"}, 1),
+    ],
+)
+def test_what_had_no_effect_in_an_earlier_version_is_left_out_with_a_remark(kind, fields, pictures, restored, remarks):
+    note = json.dumps({"recipe": kind, "fields": fields, "pictures": pictures})
+    found = provenance.restore(note, RECIPES)
+    assert found.recipe == RECIPES[kind](**restored)
+    assert len(found.remarks) == remarks
+    assert all("has no effect" in remark for remark in found.remarks)
 
 
 names = st.sampled_from([name for kind in RECIPES.values() for name in kind.model_fields]) | st.text(max_size=8)

@@ -1,10 +1,13 @@
+import functools
+import json
+from contextlib import nullcontext
 from typing import ClassVar, Literal
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from featviz.errors import FieldError
-from featviz.recipe import Recipe, bounds, choices, group, increment, param
+from featviz.recipe import Recipe, Rule, bounds, choices, group, increment, longest, param, parse_weights
 
 
 class Soup(Recipe):
@@ -58,3 +61,152 @@ def test_a_recipe_is_frozen_and_compares_by_its_fields():
     assert Soup(carrots=4) == Soup(carrots=4) != Soup()
     with pytest.raises(ValidationError, match="frozen"):
         Soup().carrots = 4
+
+
+# Text and junk of any size
+
+
+class Menu(Soup):
+    """A recipe with rules."""
+
+    title: ClassVar[str] = "Menu"
+    extras: ClassVar[dict[str, str]] = {"bill": "What it costs.", "tip": "What is added."}
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(("wish", "tip"), "the cook decides", beside="surprise"),
+        Rule(("tip",), "there is nothing to add to", without="bill"),
+        Rule(("carrots",), "the salt hides them", beside="salt", refused=False),
+    )
+
+    wish: str = param("", "What is wanted.", longest=10)
+    spoons: int = param(1, "How many spoons.", ge=0, le=9)
+    surprise: bool = param(False, "Let the cook decide.")
+
+
+@pytest.fixture
+def parsed(monkeypatch) -> list:
+    """What pydantic was asked to parse."""
+    seen, init = [], BaseModel.__init__
+
+    def counted(self, /, **fields):
+        seen.append(fields)
+        init(self, **fields)
+
+    monkeypatch.setattr(BaseModel, "__init__", counted)
+    return seen
+
+
+def test_text_has_a_greatest_length_on_every_way_in():
+    assert Menu(wish="w" * 10).wish == "w" * 10
+    for make in (
+        lambda text: Menu(wish=text),
+        lambda text: Menu().replace(wish=text),
+        lambda text: Menu.model_validate({"wish": text}),
+    ):
+        with pytest.raises(FieldError, match=r"^wish has 120000 characters; expected at most 10.$"):
+            make("w" * 120_000)
+    assert Menu.model_json_schema()["properties"]["wish"]["maxLength"] == longest(Menu.model_fields["wish"]) == 10
+
+
+def test_unknown_fields_are_refused_before_any_value_is_parsed(parsed):
+    junk = {f"field {number}": "x" for number in range(12_000)}
+    for make in (lambda: Menu(**junk, salt=1), lambda: Menu().replace(**junk), lambda: Menu.model_validate(junk)):
+        parsed.clear()
+        with pytest.raises(FieldError, match="Menu has no parameter 'field 0'; "):
+            make()
+        assert len(parsed) <= 1  # `Menu()` itself.
+
+
+NESTED = functools.reduce(lambda inner, _: [inner], range(5000), 1)
+
+
+JUNK = {
+    "integer": 10**5000,
+    "negative": -(10**5000),
+    "digits": "9" * 10**6,
+    "list": [0] * 10**6,
+    "nested": NESTED,
+    "object": {"a": "b" * 10**6},
+    "surrogate": "\ud800" * 99,
+}
+
+
+@pytest.mark.parametrize("value", JUNK.values(), ids=JUNK)
+@pytest.mark.parametrize("name", ["salt", "spoons", "pot", "wish", "surprise"])
+def test_a_value_of_any_size_and_depth_is_one_short_sentence(name, value):
+    with pytest.raises(FieldError) as raised:
+        Menu(**{name: value})
+    assert len(str(raised.value)) < 200
+
+
+# One way to change a recipe
+
+
+CHANGES = {
+    "replace": lambda recipe, changes: recipe.replace(**changes),
+    "model_copy": lambda recipe, changes: recipe.model_copy(update=changes),
+    "copy": lambda recipe, changes: recipe.copy(update=changes),
+    "model_construct": lambda recipe, changes: type(recipe).model_construct(**dict(recipe) | changes),
+    "model_validate": lambda recipe, changes: type(recipe).model_validate(dict(recipe) | changes),
+    "model_validate_json": lambda recipe, changes: type(recipe).model_validate_json(json.dumps(dict(recipe) | changes)),
+    "model_validate_strings": lambda recipe, changes: type(recipe).model_validate_strings(
+        {name: str(value) for name, value in (dict(recipe) | changes).items()}
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_every_way_to_change_a_recipe_validates_and_raises_our_error_only(change):
+    recipe = Menu(carrots=4)
+    assert change(recipe, {"salt": 1.5}) == Menu(carrots=4, salt=1.5)
+    assert recipe == Menu(carrots=4)
+    for wrong in ({"carrots": -5}, {"salt": "much"}, {"slat": 1}, {"wish": "soup", "surprise": True}):
+        with pytest.raises(FieldError):
+            change(recipe, wrong)
+
+
+@pytest.mark.parametrize("value", [5, None, "{", [1], Soup()])
+def test_what_is_no_object_is_no_recipe(value):
+    with pytest.raises(FieldError, match="is no Menu; expected an object of its fields"):
+        Menu.model_validate(value)
+    with pytest.raises(FieldError, match="is no Menu; expected an object of its fields"):
+        Menu.model_validate_json("{")
+
+
+# What has no effect
+
+
+@pytest.mark.parametrize(
+    ("fields", "pictures", "sentence"),
+    [
+        ({"wish": "soup"}, (), ""),
+        ({"surprise": True}, (), ""),
+        ({"surprise": True, "wish": ""}, (), ""),  # At its default, it is not set.
+        ({"surprise": True}, ("bill",), ""),
+        ({"wish": "soup"}, ("bill", "tip"), ""),
+        ({"salt": 1, "carrots": 9}, (), ""),  # Ignored, and no error.
+        ({}, ("tip",), "tip has no effect without bill: there is nothing to add to; leave tip out."),
+        ({"surprise": True}, ("bill", "tip"), "tip has no effect beside surprise: the cook decides; leave tip out."),
+        ({"surprise": True}, ("tip",), "tip has no effect beside surprise: the cook decides; leave tip out."),
+    ],
+)
+def test_what_has_no_effect_is_refused_with_the_reason(fields, pictures, sentence):
+    recipe = Menu(**fields)
+    with pytest.raises(FieldError) if sentence else nullcontext() as raised:
+        recipe.check_unused(pictures)
+    assert not sentence or str(raised.value) == sentence
+
+
+def test_fields_that_exclude_each_other_are_refused_on_construction():
+    with pytest.raises(FieldError, match=r"^wish has no effect beside surprise: the cook decides; leave wish out.$"):
+        Menu(wish="soup", surprise=True)
+
+
+def test_what_has_no_effect_is_known_of_values_that_are_not_valid_yet():
+    assert list(Menu.unused({"surprise": "perhaps", "carrots": None}, None)) == ["wish", "tip"]
+    assert set(Menu.unused({"salt": 2}, ())) == {"tip", "carrots"}
+    assert Menu.unused({"salt": 2}, ())["tip"].words(str.upper) == "without BILL: there is nothing to add to"
+
+
+def test_a_layer_that_is_named_twice_is_asked_back():
+    with pytest.raises(FieldError, match=r"The layer 'relu1' is named twice; expected each layer once."):
+        parse_weights("relu1: 1, relu2, relu1: 3")

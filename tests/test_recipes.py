@@ -1,8 +1,23 @@
 """The table of recipes."""
 
+from featviz.recipe import longest
 from featviz.recipes import RECIPES
 
 
 def test_recipes_are_found_by_their_names():
     assert [recipe.name for recipe in RECIPES.values()] == list(RECIPES)
     assert {"deepdream", "style_transfer"} < RECIPES.keys()
+
+
+def test_every_text_has_a_greatest_length_and_every_rule_names_what_there_is():
+    for recipe in RECIPES.values():
+        for name, field in recipe.model_fields.items():
+            assert (longest(field) is not None) == (field.annotation is str), name
+        names = {*recipe.model_fields, *recipe.images, *recipe.extras}
+        for rule in recipe.rules:
+            assert bool(rule.beside) != bool(rule.without)
+            assert {*rule.unused, rule.beside or rule.without} <= names
+
+
+def test_there_are_no_variants_where_there_is_nothing_to_choose():
+    assert [bool(recipe().variants()) for recipe in RECIPES.values()] == [bool(recipe.picks) for recipe in RECIPES.values()]

@@ -263,12 +263,25 @@ def test_what_is_sent_takes_effect_at_the_next_step():
     recipe = StyleTransfer(**SHORT)
     frames = recipe.run(load(recipe.network), content=CAT, style=WAVE)
     first = next(frames)
-    second = frames.send(recipe.model_copy(update={"style_strength": 0.0}))
+    second = frames.send(recipe.replace(style_strength=0.0))
     assert set(first.measures) == {*NETWORKS[recipe.network].style_layers, "content"}
     assert set(second.measures) == {"content"}
-    third = frames.send(recipe.model_copy(update={"smoothness": 10.0}))
+    third = frames.send(recipe.replace(smoothness=10.0))
     assert third.loss > first.loss
     assert set(next(frames).measures) == set(first.measures)
+
+
+@pytest.mark.parametrize(("optimiser", "same"), [("adam", True), ("lbfgs", False)])
+def test_steering_keeps_adams_moments_and_drops_what_lbfgs_has_learnt_of_the_loss(optimiser, same):
+    recipe = StyleTransfer(**SHORT | {"steps": 8, "optimiser": optimiser})
+    plain, steered = (recipe.run(load(recipe.network), content=CAT, style=WAVE) for _ in range(2))
+    for _ in range(4):
+        next(plain), next(steered)
+    next(plain)
+    steered.send(recipe.replace(seed=1))  # Another recipe with the same loss.
+    *_, unsteered = plain
+    *_, after = steered
+    assert torch.equal(unsteered.image, after.image) == same
 
 
 def test_steering_towards_smoothness_smooths():
@@ -277,7 +290,7 @@ def test_steering_towards_smoothness_smooths():
     plain = last(recipe).image
     next(frames)
     for _ in range(11):
-        frame = frames.send(recipe.model_copy(update={"smoothness": 10.0}))
+        frame = frames.send(recipe.replace(smoothness=10.0))
     assert frame.image.diff(dim=-1).abs().mean() < 0.8 * plain.diff(dim=-1).abs().mean()
 
 

@@ -736,3 +736,85 @@ def test_earlier_results_are_kept_up_to_so_many_pixels_and_always_the_latest():
     assert within(shots, 1099) == shots[:2]
     assert within(shots, 100) == shots[:1]
     assert within([], 100) == []
+
+
+# What has no effect
+
+
+@pytest.fixture
+def photo(tmp_path) -> dict[str, str]:
+    Image.new("RGB", (64, 48), (200, 100, 50)).save(tmp_path / "photo.png")
+    return {"path": str(tmp_path / "photo.png")}
+
+
+def shown(tab: Tab, **given) -> dict[str, bool]:
+    """What can have no effect → whether its control is enabled, where this is given beside the defaults."""
+    values = {name: field.default for name, field in tab.recipe.model_fields.items()} | given
+    changes = tab.disabled(*(values.get(name) for name in tab.deciding))
+    return {name: changes[tab.parts[name]]["interactive"] for name in tab.concerned}
+
+
+def test_what_has_no_effect_is_disabled_with_the_reason():
+    room = tab(DeepDream)
+    plain = {
+        "more_layers": True,
+        "channels": True,
+        "guide": True,
+        "guide_by": False,
+        "outside": False,
+        "feather": False,
+        "size": True,
+    }
+    assert shown(room) == plain
+    assert shown(room, guide={"path": "x"}) == plain | {"guide_by": True, "channels": False}
+    assert shown(room, mask="x") == plain | {"outside": True, "feather": True}
+    assert shown(room, full_size=True) == plain | {"size": False}
+    assert shown(room, class_name="pizza", guide={"path": "x"}) == plain | dict.fromkeys(
+        ["more_layers", "channels", "guide"], False
+    )
+    values = dict.fromkeys(room.deciding) | {"class_name": "pizza", "full_size": False}
+    changes = room.disabled(*values.values())
+    reason = " No effect beside class name: the class is amplified and no layer."
+    assert changes[room.named["channels"]]["info"] == DeepDream.model_fields["channels"].description + reason
+    assert changes[room.parts["guide"]]["label"] == "Guide." + reason
+
+
+def test_what_a_disabled_control_holds_is_left_out_of_a_run_with_a_word(photo, capsys):
+    ran = []
+
+    def run(recipe, **given):
+        ran.append((recipe, set(given)))
+        yield from fake(recipe, **given)
+
+    room = tab(DeepDream, run)
+    fields = {
+        "layer": "efficientnet_lite0/block9",
+        "class_name": "pizza",
+        "channels": "3",
+        "outside": "efficientnet_lite0/block1",
+    }
+    list(started(room, [photo], **fields))
+    assert ran == [(DeepDream(layer=fields["layer"], class_name="pizza"), {"image"})]
+    said = capsys.readouterr().out
+    assert "Left out: Channels. It has no effect beside class name" in said
+    assert "Left out: Outside. It has no effect without mask" in said
+
+
+def test_a_page_s_estimate_and_link_leave_it_out_too(photo):
+    values = [field.default for field in DeepDream.model_fields.values()]
+    names = list(DeepDream.model_fields)
+    for name, value in {"layer": "efficientnet_lite0/block9", "class_name": "pizza", "channels": "3"}.items():
+        values[names.index(name)] = value
+    assert query_of(DeepDream, *values) == "?recipe=deepdream&layer=efficientnet_lite0/block9&class_name=pizza"
+    assert tab(DeepDream).forecast.sentence(photo, values)[0].startswith("About")
+
+
+def test_programs_are_refused_what_has_no_effect(photo):
+    room = tab(DeepDream)
+    values = {name: field.default for name, field in DeepDream.model_fields.items()}
+    _, said = fails(room._answers([photo, *(values | {"outside": "vgg19/relu2_1"}).values(), None, None]))
+    assert said == "outside has no effect without mask: nothing is outside; leave outside out."
+    _, said = fails(room._answers([photo, *(values | {"channels": "3"}).values(), photo, None]))
+    assert said == "channels has no effect beside guide: the guide tells what is amplified; leave channels out."
+    _, said = fails(room._answers([photo, *(values | {"channels": "9999"}).values(), None, None]))
+    assert said == "VGG-19 relu4_4 has no channel 9999; it has 0 to 511."

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -17,6 +18,7 @@ from featviz.stream import Preview
 from featviz.ui import inside
 from featviz.ui.running import Engine
 from featviz.ui.sheet import Sheet
+from featviz.ui.tab import Tab
 
 CAT = {"path": str(FOLDER / "cat.jpg")}
 LAYER = "efficientnet_lite0/block4"
@@ -104,7 +106,25 @@ def test_choosing_a_channel_is_choosing_a_picture():
     shown = visual.browsed(LAYER)
     assert [text for _, text in shown["value"]] == [str(channel) for channel in range(40)]
     assert "Computed beforehand" in shown["label"]
-    assert visual.picked(gr.SelectData(None, {"index": 9, "value": None})) == 9
+    picked = visual.picked(gr.SelectData(None, {"index": 9, "value": None}))
+    assert picked == {visual.named["channel"]: 9, visual.named["class_name"]: ""}  # Beside a class it would have no effect.
+
+
+def test_the_channels_that_can_be_chosen_are_those_of_the_layer():
+    visual = tab("feature_visualization")
+    for class_name, enabled in (("", True), ("pizza", False)):
+        asked = {"class_name": class_name, "layer": LAYER}
+        channel = visual.disabled(*(asked[name] for name in visual.deciding))[visual.named["channel"]]
+        assert (channel["maximum"], channel["interactive"]) == (39, enabled)
+
+
+def test_dreaming_a_channel_clears_what_would_keep_it_from_having_an_effect():
+    with gr.Blocks(analytics_enabled=False):
+        dream, doors = Tab(RECIPES["deepdream"], ENGINE, []), SimpleNamespace(opened=lambda recipe: {})
+    changes = inside._with_channel(dream, doors, "channels", Cell(LAYER, 7, 1.0), CAT)
+    assert changes[dream.named["channels"]] == "7"
+    assert changes[dream.named["class_name"]] == ""
+    assert changes[dream.parts["guide"]] is None
 
 
 def test_a_board_fills_cell_by_cell_with_words_under_each():

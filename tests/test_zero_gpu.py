@@ -85,17 +85,17 @@ here = run(DREAM, image=CAT)
 said["frames"] = [type(previews[-1].picture).__name__, previews[-1].done, len(previews) > 1]
 said["same"] = bool(np.array_equal(np.asarray(previews[-1].picture), np.asarray(here)))
 
-long = engine.run(DREAM.model_copy(update={"steps": 100}), image=CAT)
+long = engine.run(DREAM.replace(steps=100), image=CAT)
 said["shown"] = [next(long).step, next(long).step]
 long.close()
 
 try:
-    list(engine.run(DREAM.model_copy(update={"channels": "9999"}), image=CAT))
+    list(engine.run(DREAM.replace(channels="9999"), image=CAT))
 except Exception as error:
     said["error"] = [type(error).__name__, error.message]
 
 torch.cuda.is_available = lambda: True  # As ZeroGPU has it in the page's process, where there is no GPU.
-small, large = DREAM, DREAM.model_copy(update={"size": 4096, "steps": 100})
+small, large = DREAM, DREAM.replace(size=4096, steps=100)
 said["leases"] = [machine.lease(one, image=CAT) for one in (small, large)]
 said["estimate"] = machine.estimate(small, CAT.size).seconds > 0
 said["touched"] = torch.cuda.is_initialized()

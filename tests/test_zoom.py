@@ -100,7 +100,7 @@ def test_a_guide_leads_every_picture_and_a_mask_stays_where_it_is():
     assert not any(torch.equal(one, other) for one, other in zip(free, guided, strict=True))
     mask = torch.zeros(1, 3, 64, 96)
     mask[..., :48] = 1
-    masked = [frame.image for frame in frames(recipe.model_copy(update={"feather": 0}), mask=mask) if frame.kept]
+    masked = [frame.image for frame in frames(recipe.replace(feather=0), mask=mask) if frame.kept]
     assert torch.allclose(masked[0][..., 60:], masked[1][..., 60:], atol=1e-5)
     assert not torch.allclose(masked[0][..., :40], masked[1][..., :40], atol=1e-2)
 

@@ -8,7 +8,7 @@ import gradio as gr
 from pydantic.fields import FieldInfo
 
 from featviz.networks import NETWORKS
-from featviz.recipe import Recipe, bounds, choices, increment
+from featviz.recipe import Recipe, Rule, bounds, choices, increment, longest
 
 MOST_STOPS = 10_000
 """A slider with more stops than this cannot be set by hand, so such a field is a box to type in."""
@@ -52,11 +52,32 @@ def control(name: str, field: FieldInfo) -> gr.components.Component:
     if field.annotation is bool:
         return gr.Checkbox(**shared)
     if field.annotation is str:
-        return gr.Textbox(**shared)
+        return gr.Textbox(max_length=longest(field), **shared)
     step, precision = increment(field), 0 if field.annotation is int else None
     if low is None or high is None or (high - low) / step > MOST_STOPS:
         return gr.Number(minimum=low, maximum=high, step=step, precision=precision, **shared)
     return gr.Slider(low, high, step=step, precision=precision, buttons=["reset"], **shared)
+
+
+def recipe_of(kind: type[Recipe], values: Sequence[Any]) -> Recipe:
+    """The recipe that a page's controls set, in the order of its fields. What a disabled control holds is left out.
+
+    Raises:
+        FieldError: a value cannot be used.
+    """
+    fields = dict(zip(kind.model_fields, values, strict=True))
+    return kind(**{name: value for name, value in fields.items() if name not in kind.refused(fields, None)})
+
+
+def enabled_unless(rule: Rule | None, **texts: str) -> dict:
+    """The update of a control or a picture that has no effect by a rule, or has one again where there is none.
+
+    `texts` are the properties that say what it is for; the reason is added to each.
+    """
+    if rule:
+        reason = rule.words(lambda name: label(name).lower())
+        texts = {name: f"{text.removesuffix('.')}. No effect {reason}." for name, text in texts.items()}
+    return gr.update(interactive=rule is None, **texts)
 
 
 def caption(recipe: Recipe) -> str:

@@ -29,7 +29,7 @@ def publish(looks: list[Look], estimator: Estimator) -> None:
         with sentences():
             if finish not in FINISHES:
                 raise InputError(f"There is no finish '{short(finish)}'; {nearest(finish, list(FINISHES))}")
-        finished = (look.recipe.model_copy(update=FINISHES[finish].of(look.recipe)) for look in looks)
+        finished = (look.recipe.replace(**FINISHES[finish].of(look.recipe)) for look in looks)
         return [
             {"name": look.name, "title": look.title, **provenance.as_json(recipe)}
             for look, recipe in zip(looks, finished, strict=True)

@@ -14,6 +14,7 @@ from featviz.errors import FeatvizError, ImageError
 from featviz.images import open_header
 from featviz.machine import Estimate, duration, gigabytes
 from featviz.recipe import Recipe, largest_size
+from featviz.ui.controls import recipe_of
 from featviz.ui.running import BEHIND_THE_PAGE, file_of
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Forecast:
     def sentence(self, sent: Mapping[str, Any] | None, values: Sequence[Any]) -> tuple[str, int | None]:
         """What is said, and the largest size that fits, where the one that is set does not."""
         try:
-            recipe = self.recipe(**dict(zip(self.recipe.model_fields, values, strict=True)))
+            recipe = recipe_of(self.recipe, values)
             if sent is None and self.recipe.images:
                 return "", None
             estimate, free = partial(self.estimate, size=size_of(sent)), self.memory_left()

@@ -11,7 +11,9 @@ import gradio as gr
 from PIL import Image
 
 from featviz import atlas
+from featviz.loading import sketch
 from featviz.looking import Cell, Look
+from featviz.networks import split
 from featviz.recipes import RECIPES
 from featviz.stream import Preview
 from featviz.ui import words
@@ -79,11 +81,22 @@ class NoiseTab(Tab):
         super()._events(buttons)
         at_once = {"queue": False, **BEHIND_THE_PAGE}
         self.browse.click(self.browsed, self.named["layer"], self.atlas, **at_once)
-        self.atlas.select(self.picked, None, self.named["channel"], **at_once)
+        self.atlas.select(self.picked, None, [self.named["channel"], *_freeing(self, "channel")], **at_once)
 
-    def picked(self, event: gr.SelectData) -> int:
+    @property
+    def deciding(self) -> dict[str, gr.components.Component]:
+        return super().deciding | {"layer": self.named["layer"]}
+
+    def disabled(self, *values: Any) -> dict:
+        """As for every tab; the channels that can be chosen are those of the layer."""
+        network, layer = split(dict(zip(self.deciding, values, strict=True))["layer"])
+        changes = super().disabled(*values)
+        changes[self.named["channel"]] |= {"maximum": sketch(network).channels(layer) - 1}
+        return changes
+
+    def picked(self, event: gr.SelectData) -> dict:
         """The channel whose thumbnail was clicked."""
-        return event.index
+        return {self.named["channel"]: event.index} | _freeing(self, "channel")
 
     def browsed(self, layer: str) -> dict:
         """The thumbnails of a layer, or where there are some."""
@@ -280,7 +293,7 @@ def connect(tabs: Mapping[str, Tab], doors: Any) -> None:
         tab = tabs[name]
         button.click(
             partial(_with_channel, tab, doors, given), [maps.chosen, *maps.pictures],
-            [*doors.outputs, tab.named["layer"], tab.named[given], *tab.pictures[:1]], preprocess=False, **at_once,
+            [*doors.outputs, tab.named["layer"], tab.named[given], *tab.pictures[:1], *_freeing(tab, given)], preprocess=False, **at_once,
         )  # fmt: skip
 
 
@@ -288,4 +301,11 @@ def _with_channel(tab: Tab, doors: Any, given: str, cell: Channel, picture: Mapp
     """Another recipe, opened on a channel and, where it takes one, on the same picture."""
     value = str(cell.channel) if given == "channels" else cell.channel
     pictures = {tab.pictures[0]: picture and picture["path"]} if tab.pictures else {}
-    return doors.opened(tab.recipe) | {tab.named["layer"]: cell.layer, tab.named[given]: value} | pictures
+    return doors.opened(tab.recipe) | {tab.named["layer"]: cell.layer, tab.named[given]: value} | pictures | _freeing(tab, given)
+
+
+def _freeing(tab: Tab, name: str) -> dict:
+    """What is cleared so that a field has an effect: all beside which it has none."""
+    others = [rule.beside for rule in tab.recipe.rules if name in rule.unused and rule.beside]
+    fields = tab.recipe.model_fields
+    return {tab.parts[other]: fields[other].default if other in fields else None for other in others}

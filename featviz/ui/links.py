@@ -12,6 +12,7 @@ from featviz.errors import FeatvizError, InputError
 from featviz.provenance import Restored
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
+from featviz.ui.controls import recipe_of
 from featviz.ui.running import BEHIND_THE_PAGE, file_of, sentences
 
 COPY = """async (query, ...values) => {
@@ -49,7 +50,7 @@ class CopyLink:
 def query_of(recipe: type[Recipe], *values: Any) -> str:
     """The link to these values of a recipe's fields."""
     with sentences():
-        return provenance.link(recipe(**dict(zip(recipe.model_fields, values, strict=True))))
+        return provenance.link(recipe_of(recipe, values))
 
 
 def followed(request: gr.Request) -> Restored | None:
@@ -97,7 +98,7 @@ class Origin:
         if type(theirs) is not recipe:
             return self.opened(f"Made here, with {theirs.title}. {aside}", theirs, there=True), None
         try:
-            ours = recipe(**dict(zip(recipe.model_fields, values, strict=True)))
+            ours = recipe_of(recipe, values)
         except FeatvizError:
             ours = recipe()
         if ours == theirs:

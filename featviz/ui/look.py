@@ -56,6 +56,7 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
     demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
         theme=THEME,
         css_paths=Path(__file__).with_name("page.css"),
+        js=Path(__file__).with_name("page.js").read_text(encoding="utf-8"),
         footer_links=["api"],
         mcp_server=True,
         run_history=False,

@@ -26,6 +26,7 @@ from featviz.machine import Device, Estimate, estimate, lacks
 from featviz.memory import left
 from featviz.recipe import Recipe
 from featviz.stream import Preview, open_pictures, prepare, stream, try_out
+from featviz.ui.controls import label
 from featviz.ui.gate import RATE, visitor
 from featviz.ui.leaving import RUNS
 
@@ -243,7 +244,17 @@ def checked(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str
             raise gr.Error(DISK_FULL, print_exception=False)
         named = dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
         chosen = recipe(**{name: named[name] for name in recipe.model_fields})
-        return chosen, open_pictures(recipe, {role: file_of(named[role]) for role in (*recipe.images, *recipe.extras)})
+        return chosen, open_pictures(chosen, {role: file_of(named[role]) for role in (*recipe.images, *recipe.extras)})
+
+
+def without_disabled(recipe: type[Recipe], sent: Sequence[Any]) -> list[Any]:
+    """What a page sends, without what its disabled controls and pictures hold, and a word to the visitor on each."""
+    named = dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
+    refused = recipe.refused(named, [role for role in recipe.extras if named[role] is not None])
+    for name, rule in refused.items():
+        gr.Info(f"Left out: {label(name)}. It has no effect {rule.words(lambda name: label(name).lower())}.")
+        named[name] = recipe.model_fields[name].default if name in recipe.model_fields else None
+    return list(named.values())
 
 
 def _existing(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from featviz.recipe import Recipe, differing
 from featviz.stream import Preview, on_one_sheet
 from featviz.ui import words
 from featviz.ui.controls import label, named_after
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Turn, arriving, checked, in_cache, line
+from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Turn, arriving, checked, in_cache, line, without_disabled
 
 SCROLL = """(...values) => {{
     setTimeout(() => document.querySelector("#{}_sheet")?.scrollIntoView({{behavior: "smooth", block: "nearest"}}), 300);
@@ -77,7 +77,7 @@ class Sheet:
         *sent, turn = values
         mine, tiles, shown = turn.take(), [], []
         try:
-            recipe, pictures = checked(self.recipe, sent)
+            recipe, pictures = checked(self.recipe, without_disabled(self.recipe, sent))
             count = len(recipe.variants())
             yield {self.status: line("Getting ready…", 0)}
             for download in self.engine.prepare(recipe, **pictures):

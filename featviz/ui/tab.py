@@ -16,13 +16,25 @@ from featviz.recipe import Recipe, bounds, group, live
 from featviz.recipes import RECIPES
 from featviz.stream import Preview
 from featviz.ui import words
-from featviz.ui.controls import caption, control, enumeration, label, named_after
+from featviz.ui.controls import caption, control, enabled_unless, enumeration, label, named_after, recipe_of
 from featviz.ui.forecast import Forecast
 from featviz.ui.links import CopyLink, Origin
 from featviz.ui.looks import Looks, example_cards
 from featviz.ui.masks import Painting, mention_stretching, painted
 from featviz.ui.measures import bars
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, arriving, checked, file_of, line, progress
+from featviz.ui.running import (
+    BEHIND_THE_PAGE,
+    RUNS_AT_ONCE,
+    Engine,
+    Shot,
+    Turn,
+    arriving,
+    checked,
+    file_of,
+    line,
+    progress,
+    without_disabled,
+)
 from featviz.ui.sheet import Sheet
 
 EARLIER_KEPT, EARLIER_PIXELS = 8, 16_000_000
@@ -177,6 +189,7 @@ class Tab:
         if self.again:
             self.again.click(self.received, self.latest, [self.pictures[0], *self.origin.outputs], **at_once)
         self.earlier.select(self.back, [self.latest, self.kept, self.turn], outputs, **at_once)
+        self._disabling()
         self.looks.events(self.named)
         self.forecast.events(self.pictures[:1], self.named, [*runs, stopped])
         if self.painting:
@@ -188,6 +201,41 @@ class Tab:
                 "outputs": self.extras,
             } | at_once
             self.sheet.events(self.pictures, self.named, self.extras, paint)
+
+    def _disabling(self) -> None:
+        """Disable what has no effect, by the recipe's rules, when the page opens and whenever what decides changes."""
+        if deciding := self.deciding:
+            gr.on(
+                None, self.disabled, list(deciding.values()), [self.parts[name] for name in self.concerned],
+                queue=False, preprocess=False, trigger_mode="multiple", **BEHIND_THE_PAGE,
+            )  # fmt: skip
+
+    @property
+    def parts(self) -> dict[str, gr.components.Component]:
+        """The controls and the optional pictures, by name."""
+        return self.named | dict(zip(self.recipe.extras, self.extras, strict=True))
+
+    @property
+    def concerned(self) -> list[str]:
+        """The names of what can have no effect."""
+        return list(dict.fromkeys(name for rule in self.recipe.rules for name in rule.unused))
+
+    @property
+    def deciding(self) -> dict[str, gr.components.Component]:
+        """What the recipe's rules ask for, by name. A mask counts as given while the picture is open for painting."""
+        painted = {"mask": self.painting.of} if self.painting else {}
+        return {name: (self.parts | painted)[name] for rule in self.recipe.rules for name in [rule.beside or rule.without]}
+
+    def disabled(self, *values: Any) -> dict:
+        """How every control and picture looks that a rule is about, where what decides has these values."""
+        known = dict(zip(self.deciding, values, strict=True))
+        unused = self.recipe.unused(known, [name for name in self.recipe.extras if known.get(name) is not None])
+        changes = {}
+        for name in self.concerned:
+            field = self.recipe.model_fields.get(name)
+            texts = {"info": field.description} if field else {"label": label(name)}
+            changes[self.parts[name]] = enabled_unless(unused.get(name), **texts)
+        return changes
 
     def _passed_on(self) -> None:
         """Settings that leave as a link, and that come with a picture."""
@@ -247,7 +295,7 @@ class Tab:
             gr.Info("This takes effect in the next run.")
         elif turn.busy:
             with suppress(FeatvizError):  # A number half typed; the run goes on as it was.
-                turn.wanted = self.recipe(**dict(zip(self.recipe.model_fields, values, strict=True)))
+                turn.wanted = recipe_of(self.recipe, values)
 
     def filled(self, example: Example) -> dict:
         """An example in the inputs, about to run."""
@@ -308,7 +356,7 @@ class Tab:
         *sent, latest, kept, turn = values
         mine, shot = turn.take(), latest
         try:
-            recipe, pictures = self._checked(sent)
+            recipe, pictures = self._checked(without_disabled(self.recipe, sent))
             yield {self.status: line("Getting ready…", 0)}
             for download in self.engine.prepare(recipe, **pictures):
                 if turn.number != mine:
