@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from featviz.answers import ActivationMaps, correlations
-from featviz.images import Picture, fit, open_picture, to_picture, to_tensor
+from featviz.images import Picture, fit, on_white, open_picture, to_picture, to_tensor
 from featviz.loading import load
 from featviz.machine import Device, claim, resolve
 from featviz.network import Network
@@ -90,6 +90,6 @@ def gram_picture(recipe: ActivationMaps, *, device: Device = "auto", image: Pict
 
 
 def _ready(recipe: ActivationMaps, device: Device, image: Picture) -> tuple[Network, Tensor]:
-    opened = open_picture(image, "image")
+    opened = on_white(open_picture(image, "image", recipe.needed("image")))
     where = resolve(device)
     return load(recipe.network_name, where), to_tensor(opened, where)

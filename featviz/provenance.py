@@ -21,9 +21,6 @@ from featviz.version import __version__
 Recipes = Mapping[str, type[Recipe]]
 """Those that can be read, by their names: `featviz.RECIPES`."""
 
-LONGEST = 100_000
-"""Characters of a note that are looked at; ours has about a thousand."""
-
 NOT_OURS = re.compile(r"_.*|view|utm_.*|\w*clid")
 """What Gradio and social networks append to the links of any page."""
 
@@ -73,7 +70,7 @@ def read_json(path: str | Path, recipes: Recipes) -> Restored:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        data = json.loads(text) if len(text) <= LONGEST else None
+        data = json.loads(text) if len(text) <= images.LONGEST else None
     except OSError as error:
         raise InputError(f"The recipe '{path}' cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError):
@@ -101,7 +98,7 @@ def restore(text: str, recipes: Recipes) -> Restored:
         raise InputError("There is no recipe in this file; the PNG, JPEG, WebP, MP4 and GIF files that featviz writes have one.")
     data: Any = None
     with suppress(ValueError, RecursionError):
-        data = json.loads(text) if len(text) <= LONGEST else None
+        data = json.loads(text) if len(text) <= images.LONGEST else None
     restored = from_json(data, recipes)
     roles = data.get("pictures")
     extras = tuple(role for role in restored.recipe.extras if isinstance(roles, list) and role in roles)

@@ -22,7 +22,7 @@ from featviz.hub import Arriving
 from featviz.looking import Cell, Look, excited, gram_picture, look
 from featviz.machine import Device, Estimate, estimate, lacks, memory
 from featviz.recipe import Recipe
-from featviz.stream import Preview, open_pictures, prepare, stream, try_out
+from featviz.stream import Preview, open_pictures, prepare, remarks_on, stream, try_out
 from featviz.ui.gate import RATE, visitor
 from featviz.ui.leaving import RUNS
 from featviz.ui.memory import MEMORY
@@ -213,7 +213,11 @@ def checked(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str
             raise gr.Error(DISK_FULL, print_exception=False)
         named = dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
         chosen = recipe(**{name: named[name] for name in recipe.model_fields})
-        return chosen, open_pictures(recipe, {role: file_of(named[role]) for role in (*recipe.images, *recipe.extras)})
+        files = {role: file_of(named[role]) for role in (*recipe.images, *recipe.extras)}
+        opened = open_pictures(chosen, files)
+        for remark in remarks_on(files):
+            gr.Info(escape(remark, quote=False))
+        return chosen, opened
 
 
 def _existing(folder: Path) -> Path:
