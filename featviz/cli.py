@@ -184,7 +184,7 @@ def _rerun(arguments: dict[str, Any]) -> int:
     missing = [
         f"It was made with a {role} as well; {_option(role)} takes it." for role in restored.extras if role not in pictures
     ]
-    for remark in (*restored.remarks, *missing):
+    for remark in (*restored.remarks, *missing, *remarks_on(pictures)):
         print(remark, file=sys.stderr)
     given = {"device": arguments["device"], **pictures}
     previews = _recorded(settings, stream(settings, **given), out, pictures)

@@ -410,7 +410,7 @@ def test_decoding_takes_no_more_memory_than_is_said(kind, longest, tmp_path):
     if kind == "jpg" and longest:
         assert said < 10e6
     elif longest is None:
-        assert peak_memory() - before > said * 0.3
+        assert peak_memory() - before > said * 0.5
 
 
 # Files that are written

@@ -19,6 +19,7 @@ from PIL import Image
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.hub import Arriving
+from featviz.images import open_header, open_picture
 from featviz.looking import Cell, Look, excited, gram_picture, look
 from featviz.machine import Device, Estimate, estimate, lacks, memory
 from featviz.recipe import Recipe
@@ -41,6 +42,9 @@ TRY_OUT = partial(try_out, every=0.5)
 """Every small picture is shown while it comes."""
 
 SORRY = "Something went wrong on our side, and it has been noted. Please try again, or try another picture."
+
+SHOWN_BY_BROWSERS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP")
+"""Formats by Pillow's names; MPO is a JPEG with more pictures behind it."""
 
 DISK_FULL = "The server's disk is full; please try again in a while."
 
@@ -162,6 +166,18 @@ class Engine:
 def in_cache(picture: Image.Image, kind: str = "png", name: str = "image") -> str:
     """The file of a picture in Gradio's cache, which is emptied regularly."""
     return save_pil_to_cache(picture, get_upload_folder(), name=name, format=kind)
+
+
+def showable(sent: Mapping[str, Any] | None) -> Any:
+    """A PNG of an uploaded picture that browsers cannot show, such as a TIFF or HEIC; of any other, no change."""
+    try:
+        file = file_of(sent)
+        with open_header(file) as picture:
+            if picture.format in SHOWN_BY_BROWSERS:
+                return gr.skip()
+        return in_cache(open_picture(file))
+    except ImageError:
+        return gr.skip()  # It is said when a run is asked for.
 
 
 @dataclass(frozen=True, eq=False)

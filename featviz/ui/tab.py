@@ -22,7 +22,19 @@ from featviz.ui.links import CopyLink, Origin
 from featviz.ui.looks import Looks, example_cards
 from featviz.ui.masks import Painting, mention_stretching, painted
 from featviz.ui.measures import bars
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Shot, Turn, arriving, checked, line, outcome, progress
+from featviz.ui.running import (
+    BEHIND_THE_PAGE,
+    RUNS_AT_ONCE,
+    Engine,
+    Shot,
+    Turn,
+    arriving,
+    checked,
+    line,
+    outcome,
+    progress,
+    showable,
+)
 from featviz.ui.sheet import Sheet
 
 EARLIER_KEPT, EARLIER_PIXELS = 8, 16_000_000
@@ -197,6 +209,8 @@ class Tab:
         for picture in self.pictures:
             picture.upload(self.dropped, [picture, *self.controls], changed, preprocess=False, **at_once)
             picture.clear(self.origin.closed, None, self.origin.outputs, **at_once)
+        for picture in (*self.pictures, *self.extras):
+            picture.upload(showable, picture, picture, preprocess=False, **at_once)
         self.origin.undo.click(self.undone, self.origin.recipe, changed, **at_once)
 
     def _shown(self) -> list[gr.components.Component]:
