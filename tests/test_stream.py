@@ -213,7 +213,7 @@ def test_a_mask_and_a_large_picture_are_opened_as_a_recipe_needs_them(tmp_path):
     mask.paste((255, 255, 255, 255), (0, 0, 20, 30))
     given = {"image": tmp_path / "large.jpg", "mask": mask}
     opened = open_pictures(DeepDream(size=128), given)
-    assert opened["image"].size == (500, 375)
+    assert opened["image"].size == (1000, 750)
     assert (opened["mask"].mode, opened["mask"].getpixel((30, 9))) == ("L", 0)
     assert open_pictures(DeepDream(full_size=True), given)["image"].size == (4000, 3000)
     assert open_pictures(DeepDream(size=512, octaves_above=2, octave_scale=2), given)["image"].size == (4000, 3000)

@@ -525,12 +525,14 @@ def test_the_sheet_fills_layer_by_layer_and_a_click_sets_the_layer(pictures):
     assert sheet.chosen(updates[-1][sheet.shown], click) == {sheet.picks["layer"]: "vgg19/relu1_2"}
 
 
-def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, monkeypatch):
+def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, tmp_path, monkeypatch):
     sent = {}
     sheet = tab(RECIPES["deepdream"]).sheet
     engine = replace(sheet.engine, try_out=lambda recipe, **given: sent.update(given) or fake_try_out(recipe, **given))
     monkeypatch.setattr(sheet, "engine", engine)
-    list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], pictures[0], Turn()))
+    Image.linear_gradient("L").save(tmp_path / "mask.png")
+    mask = {"path": str(tmp_path / "mask.png")}
+    list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], mask, Turn()))
     assert list(sent) == ["image", "guide", "mask"]
 
 
