@@ -1,4 +1,4 @@
-"""Many pictures by one recipe: a folder of them, or the frames of a video, each a PNG of its name in another folder.
+"""Many pictures by one recipe: a folder of them, or the frames of a video or an animated picture, each a PNG of its name in another folder.
 
 Whoever is interrupted starts again and finds what is done; several machines can share the work (`Shard`).
 """
@@ -10,16 +10,15 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from featviz import provenance
-from featviz.errors import FeatvizError, InputError
-from featviz.images import Picture, save
+from featviz import images, provenance
+from featviz.errors import FeatvizError, ImageError, InputError
+from featviz.images import EXTENSIONS, Picture, save
 from featviz.machine import Device
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
 from featviz.stream import check, run
 from featviz.video import count_frames, frames
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
 
@@ -61,15 +60,44 @@ class Outcome:
     error: FeatvizError | None = None
 
 
-def is_batch(source: str | os.PathLike) -> bool:
-    """Whether a path stands for many pictures: a folder or a video."""
-    return Path(source).is_dir() or Path(source).suffix.lower() in VIDEOS
+def is_batch(source: str | os.PathLike, out: str | os.PathLike | None = "") -> bool:
+    """Whether a path stands for many pictures: a folder, a video, or an animated picture whose results go into a folder.
+
+    Of an animated picture, the first frame is taken where `out` is a picture's file, or None for a recipe that writes none.
+    """
+    if Path(source).is_dir() or Path(source).suffix.lower() in VIDEOS:
+        return True
+    return out is not None and Path(out).suffix.lower() not in images.FORMATS and _is_animated(Path(source))
+
+
+def _is_animated(source: Path) -> bool:
+    try:
+        return images.count_frames(source) > 1
+    except ImageError:
+        return False  # What is wrong with it is said when it is opened.
 
 
 def count(source: str | os.PathLike) -> int:
     """How many pictures there are; of a video, what it says of itself, 0 where it says nothing."""
     source = Path(source)
-    return len(_names(source)) if source.is_dir() else count_frames(source)
+    if source.is_dir():
+        return len(_names(source))
+    return count_frames(source) if source.suffix.lower() in VIDEOS else images.count_frames(source)
+
+
+def skipped(source: str | os.PathLike) -> list[str]:
+    """What of a folder is not taken, in a sentence each: files that cannot be read by their extension, and subfolders.
+
+    Hidden files, whose name begins with a dot, are not mentioned.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        return []
+    taken = _names(source)
+    left = sorted(path for path in source.iterdir() if not path.name.startswith(".") and path not in taken)
+    files, folders = ([path.name for path in left if path.is_dir() == is_dir] for is_dir in (False, True))
+    said = {f"{images.NAMES} files are read": files, "subfolders are not searched": folders}
+    return [f"Skipped in '{source}': {_listed(names)}; {why}." for why, names in said.items() if names]
 
 
 def make_all(
@@ -94,7 +122,7 @@ def make_all(
     if recipe.produces != "picture" or not recipe.images:
         raise InputError(f"{recipe.title} cannot be run on many pictures; it has to take a picture and to make one.")
     if source.is_dir() and not _names(source):
-        raise InputError(f"There is no picture in '{source}'; {', '.join(PICTURES)} are looked for.")
+        raise InputError(f"There is no picture in '{source}'; {', '.join(EXTENSIONS)} are looked for.")
     if folder.exists() and source.is_dir() and folder.samefile(source):
         raise InputError(f"'{folder}' is where the pictures are; choose another folder for the results.")
     try:
@@ -131,7 +159,10 @@ def _made(recipe: Recipe, out: Path, device: Device, pictures: Mapping[str, Pict
 
 def _names(folder: Path) -> dict[Path, str]:
     """The pictures of a folder in the order of their names, and what the result of each is called."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith("."))
+    found = sorted(
+        path for path in folder.iterdir()
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    )  # fmt: skip
     alike = Counter(path.stem for path in found)
     return {path: path.stem if alike[path.stem] == 1 else path.name for path in found}
 
@@ -140,5 +171,13 @@ def _files(folder: Path) -> Iterator[tuple[str, Picture]]:
     return ((name, path) for path, name in _names(folder).items())
 
 
-def _stills(video: Path) -> Iterator[tuple[str, Picture]]:
-    return ((f"{number:06d}", picture) for number, picture in enumerate(frames(video), start=1))
+def _stills(source: Path) -> Iterator[tuple[str, Picture]]:
+    """The frames of a video or of an animated picture, and the name of each result."""
+    stills = frames(source) if source.suffix.lower() in VIDEOS else images.frames(source, "picture")
+    return ((f"{number:06d}", picture) for number, picture in enumerate(stills, start=1))
+
+
+def _listed(names: list[str], most: int = 3) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -22,7 +23,7 @@ from featviz.images import open_picture, save
 from featviz.machine import Device, estimate
 from featviz.recipe import Recipe, choices
 from featviz.recipes import RECIPES
-from featviz.stream import Preview, Previews, on_one_sheet, open_pictures, prepare, record, stream, try_out
+from featviz.stream import Preview, Previews, on_one_sheet, open_pictures, prepare, record, remarks_on, stream, try_out
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
 
@@ -45,10 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 for bad input, 1 for what else can fail, 130 after Ctrl-C."""
     try:
         arguments = vars(parser().parse_args(argv))
-        return arguments["do"](arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _shown
+            return arguments["do"](arguments)
     except FeatvizError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT if isinstance(error, InputError) else FAILED
+
+
+def _shown(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning as one line, as every other message."""
+    print(message, file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,7 +123,7 @@ def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Reci
 def _make(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
     """A recipe's own command."""
     settings, pictures = _settings(recipe, arguments), _given(recipe, arguments)
-    if recipe.images and batch.is_batch(pictures[next(iter(recipe.images))]):
+    if recipe.images and batch.is_batch(pictures[next(iter(recipe.images))], arguments.get("out")):
         return _make_all(settings, pictures, arguments)
     if "shard" in arguments:
         raise InputError("--shard shares out a folder or a video; there is one picture.")
@@ -125,6 +133,8 @@ def _make(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
         first = next(iter(open_pictures(settings, pictures).values()), None)
         print(estimate(settings, first.size if first else None, device=device))
         return FINE
+    for remark in remarks_on(pictures):
+        print(remark, file=sys.stderr)
     downloads = prepare(settings, device=device, **pictures)
     if "sheet" in arguments:
         return _run(downloads, on_one_sheet(settings, try_out(settings, device=device, **pictures)), out, produces)
@@ -141,6 +151,8 @@ def _make_all(recipe: Recipe, pictures: dict[str, str], arguments: dict[str, Any
     for role, picture in others.items():
         open_picture(picture, role)  # What is wrong with it is wrong with every result.
     shard = batch.Shard.read(arguments.get("shard", "1/1"))
+    for remark in (*remarks_on(others), *batch.skipped(source)):
+        print(remark, file=sys.stderr)
     outcomes = batch.make_all(recipe, source, arguments["out"], shard=shard, device=arguments["device"], **others)
     said: Counter[str] = Counter()
     interrupted = False
@@ -172,7 +184,7 @@ def _rerun(arguments: dict[str, Any]) -> int:
     missing = [
         f"It was made with a {role} as well; {_option(role)} takes it." for role in restored.extras if role not in pictures
     ]
-    for remark in (*restored.remarks, *missing):
+    for remark in (*restored.remarks, *missing, *remarks_on(pictures)):
         print(remark, file=sys.stderr)
     given = {"device": arguments["device"], **pictures}
     previews = _recorded(settings, stream(settings, **given), out, pictures)

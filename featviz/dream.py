@@ -39,7 +39,7 @@ class DeepDream(Recipe):
     images: ClassVar[dict[str, str]] = {"image": "The picture to dream on."}
     extras: ClassVar[dict[str, str]] = {
         "guide": "A picture whose features the dream shall grow, instead of its own.",
-        "mask": "Where to dream: white for here, black for not here, grey for in between.",
+        "mask": "Where to dream: white for here, black or transparent for not here, grey for in between.",
     }
     picks: ClassVar[tuple[str, ...]] = ("layer",)
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -201,6 +201,10 @@ class DeepDream(Recipe):
         roll = Roll.random(self.jitter if tiles.fits(size_of(image), side) else side, generator)
         value, gradient = ascent(network, objective, roll(image), side)
         return value, roll.undo(gradient)
+
+    def needed(self, role: str) -> int | None:
+        """Of the guide and the mask no more than of the picture, which octaves above the result see larger."""
+        return None if self.full_size else round(self.size * self.octave_scale**self.octaves_above)
 
     def sizes(self, network: Network, size: tuple[int, int]) -> tuple[int, list[tuple[int, int]]]:
         """The longest side of the result for a picture of (height, width), and the (height, width) of every octave."""

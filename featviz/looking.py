@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from featviz.answers import ActivationMaps, correlations
-from featviz.images import Picture, fit, open_picture, to_picture, to_tensor
+from featviz.images import Picture, fit, on_white, open_picture, to_picture, to_tensor
 from featviz.loading import load
 from featviz.machine import Device, claim, resolve
 from featviz.memory import Parts, alone, reserved
@@ -101,7 +101,7 @@ def _at(layers: Sequence[str], recipe: ActivationMaps) -> list[Recipe]:
 def _ready(recipe: ActivationMaps, device: Device, image: Picture, parts: Parts = alone) -> Iterator[tuple[Network, Tensor]]:
     """The network and the picture (1, 3, H, W) on a device, in memory that is reserved, when it is their turn. `parts`: as for
     `featviz.memory.reserved`."""
-    opened, where = open_picture(image, "image"), resolve(device)
+    opened, where = on_white(open_picture(image, "image", recipe.needed("image"))), resolve(device)
     with reserved(recipe, opened.size, where, parts):
         network, tensor = load(recipe.network_name, where), to_tensor(opened, where)
         with claim(where):

@@ -21,9 +21,6 @@ from featviz.version import __version__
 Recipes = Mapping[str, type[Recipe]]
 """Those that can be read, by their names: `featviz.RECIPES`."""
 
-LONGEST = 100_000
-"""Characters of a note that are looked at; ours has about a thousand."""
-
 NOT_OURS = re.compile(r"_.*|view|utm_.*|\w*clid")
 """What Gradio and social networks append to the links of any page."""
 
@@ -73,8 +70,8 @@ def read_json(path: str | Path, recipes: Recipes) -> Restored:
     """
     try:
         with Path(path).open(encoding="utf-8") as file:
-            text = file.read(LONGEST + 1)
-        data = json.loads(text) if len(text) <= LONGEST else None
+            text = file.read(images.LONGEST + 1)
+        data = json.loads(text) if len(text) <= images.LONGEST else None
     except OSError as error:
         raise InputError(f"The recipe '{path}' cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError):
@@ -102,7 +99,7 @@ def restore(text: str, recipes: Recipes) -> Restored:
         raise InputError("There is no recipe in this file; the PNG, JPEG, WebP, MP4 and GIF files that featviz writes have one.")
     data: Any = None
     with suppress(ValueError, RecursionError):
-        data = json.loads(text) if len(text) <= LONGEST else None
+        data = json.loads(text) if len(text) <= images.LONGEST else None
     pictures = data.get("pictures") if isinstance(data, dict) else None
     pictures = pictures if isinstance(pictures, list) and pictures else None  # A note without any tells nothing of them.
     restored = from_json(data, recipes, pictures)

@@ -142,6 +142,8 @@ class Recipe(BaseModel):
     """What has no effect beside what; of two rules that hold for a name, the first one counts."""
     keeps_alpha: ClassVar[bool] = True
     """Whether the result is the first picture changed, which keeps its transparency."""
+    weighed: ClassVar[tuple[str, ...]] = ()
+    """The pictures whose opacity `run` takes as well, so that transparent pixels enter no statistics."""
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "picture"
     """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`; numbers are the last
     frame's measures."""
@@ -234,6 +236,10 @@ class Recipe(BaseModel):
         """What sets it apart: its fields that are not at their defaults."""
         return {name: value for name, value in self if value != type(self).model_fields[name].default}
 
+    def needed(self, role: str) -> int | None:
+        """The longest side in pixels at which `run` looks at a picture, None where it takes the picture as it is."""
+        return getattr(self, "size", None)
+
     def variants(self) -> list[Recipe]:
         """Small and quick versions of this run that differ in the fields of `picks`: try before you commit."""
         return []
@@ -246,6 +252,9 @@ class Recipe(BaseModel):
 
     def run(self, network: Network, *_: Any, **images: Any) -> Frames:
         """Work, and yield a frame after every step. Images are (1, 3, H, W) in [0, 1] on the network's device.
+
+        A recipe with `weighed` pictures also takes `opacity`, role → (1, 1, H, W) in [0, 1] on the same device, which has
+        only the roles whose picture is transparent somewhere.
 
         Who drives it may send the recipe back with other values of its live fields; they hold from the next step on.
         """

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 from operator import add
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from featviz import tiles
 from featviz.images import fit, fitted_size, size_of
@@ -74,6 +76,7 @@ class ReconstructStyle(Recipe):
     room: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"style": "The picture whose style is rebuilt."}
     keeps_alpha: ClassVar[bool] = False
+    weighed: ClassVar[tuple[str, ...]] = ("style",)
     picks: ClassVar[tuple[str, ...]] = ("layers",)
 
     layers: int = param(
@@ -98,18 +101,22 @@ class ReconstructStyle(Recipe):
         most = range(1, len(scales(self.network)) + 1)
         return [self.replace(layers=layers, steps=4 + 5 * layers) for layers in most]
 
-    def run(self, network: Network, *, style: Tensor) -> Frames:
+    def run(self, network: Network, *, style: Tensor, opacity: Mapping[str, Tensor] = MappingProxyType({})) -> Frames:
         """Yields a frame after each step, with the measure `nearer`: how many times smaller than that of the noise the
         distance of the Gram matrices is, as Gatys et al. define it (eqs. 4 and 5). `style` is (1, 3, H, W) in [0, 1].
 
-        What is made smaller is `style_distance`, in which every layer counts alike.
+        What is made smaller is `style_distance`, in which every layer counts alike. With `opacity["style"]`, (1, 1, H, W) in
+        [0, 1], each position of the style counts as much as it is opaque.
 
         Raises:
             InputError: the picture is too small for the network.
         """
         style, layers = fit(style, self.size, network.spec.smallest), self.places
+        opaque = opacity.get("style", style.new_ones(1, 1, 1, 1))
         with torch.no_grad():
-            grams = {layer: gram(activations) for layer, activations in network.activations(style, layers).items()}
+            grams = {
+                layer: weighed_gram(activations, opaque) for layer, activations in network.activations(style, layers).items()
+            }
             start = noise(style, self.seed, EVENNESS)
             far = plain_distance(network.activations(start(), layers), grams)
         for frame in descend(network, style_distance(grams), start, self.steps):
@@ -124,6 +131,12 @@ class ReconstructStyle(Recipe):
 def noise(image: Tensor, seed: int, decay: float = 1.0) -> Spectrum:
     """Where a reconstruction of an image (1, 3, H, W) starts: nothing of it but its size."""
     return Spectrum.noise(size_of(image), torch.Generator().manual_seed(seed), image.device, decay=decay)
+
+
+def weighed_gram(activations: Tensor, opacity: Tensor) -> Tensor:
+    """`gram` of (1, C, h, w), where each position counts as much as its part of `opacity` (1, 1, H, W)."""
+    weights = functional.interpolate(opacity, activations.shape[-2:], mode="bilinear", antialias=True)
+    return gram(activations * weights.sqrt()) / weights.mean()
 
 
 def plain_distance(activations: Activations, grams: Mapping[str, Tensor]) -> Tensor:

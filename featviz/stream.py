@@ -8,14 +8,25 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 
 from featviz import provenance
 from featviz.errors import DivergedError, InputError, LimitError
-from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
+from featviz.images import (
+    NOTE,
+    Picture,
+    contact_sheet,
+    on_white,
+    opacity_of,
+    open_picture,
+    remarks,
+    to_picture,
+    to_tensor,
+    with_alpha,
+)
 from featviz.loading import load, loading, sketch
 from featviz.machine import Device, claim, home, learn, resolve
 from featviz.memory import reserved
@@ -113,9 +124,9 @@ def _previews(
     """`stream` on a device, of pictures that are open, in memory that is reserved."""
     turn = claim(where)
     network = load(recipe.network_name, where)
-    frames = recipe.run(network, **{role: to_tensor(picture, where) for role, picture in opened.items()})
+    frames = recipe.run(network, **tensors(recipe, opened, where))
     first = next(iter(opened.values())) if recipe.images else None
-    source = first if recipe.produces == "picture" and recipe.keeps_alpha else None  # A video moves on, its alpha would not.
+    source = first if keeps_alpha(recipe) else None
     demand = recipe.demand(network, first.size[::-1] if first else None)
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
@@ -173,7 +184,9 @@ def _steered(recipe: Recipe, wanted: Recipe) -> Recipe:
 
 
 def open_pictures(recipe: Recipe, given: Mapping[str, Picture | None]) -> dict[str, Image.Image]:
-    """The pictures that a recipe needs, and those of the others that are given, opened. Every surface begins with this.
+    """The pictures that a recipe needs, and those of the others that are given, at no more than the size that it needs.
+
+    Every surface begins with this.
 
     Raises:
         FieldError: as `check` raises it.
@@ -181,7 +194,32 @@ def open_pictures(recipe: Recipe, given: Mapping[str, Picture | None]) -> dict[s
     """
     extras = [role for role in recipe.extras if given.get(role) is not None]
     check(recipe, [*recipe.images, *extras])
-    return {role: open_picture(given.get(role), role) for role in (*recipe.images, *extras)}
+    return {role: open_picture(given.get(role), role, recipe.needed(role)) for role in (*recipe.images, *extras)}
+
+
+def remarks_on(given: Mapping[str, Picture | None]) -> list[str]:
+    """What is not obvious about how the pictures of a run are read, in a sentence each. Raises ImageError as `open_picture` does."""
+    return [remark for role, picture in given.items() if picture is not None for remark in remarks(picture, role)]
+
+
+def tensors(recipe: Recipe, opened: Mapping[str, Image.Image], where: torch.device) -> dict[str, Any]:
+    """What `recipe.run` takes beside the network: every picture as a tensor on a device, and the opacity of those it weighs.
+
+    The first picture of a recipe that drops its transparency is laid on white, since its background will be seen.
+    """
+    taken: dict[str, Any] = {role: to_tensor(picture, where) for role, picture in opened.items()}
+    opacity = {role: opacity_of(opened[role], where) for role in recipe.weighed if role in opened}
+    if opacity := {role: alpha for role, alpha in opacity.items() if alpha is not None}:
+        taken["opacity"] = opacity
+    for role in list(recipe.images)[:1]:
+        if not keeps_alpha(recipe) and role not in recipe.weighed:
+            taken[role] = to_tensor(on_white(opened[role]), where)
+    return taken
+
+
+def keeps_alpha(recipe: Recipe) -> bool:
+    """Whether the result gets the transparency of the first picture. A video does not: it moves, and its alpha would stay."""
+    return recipe.produces == "picture" and recipe.keeps_alpha
 
 
 def check(recipe: Recipe, pictures: Collection[str]) -> None:

@@ -1,10 +1,12 @@
 """Style transfer: the content of one picture in the style of another."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import groupby
 from operator import add
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
@@ -60,7 +62,7 @@ class StyleTransfer(Recipe):
     }
     extras: ClassVar[dict[str, str]] = {
         "style2": "A second style, mixed with the first, or for what is outside the mask.",
-        "mask": "Where to paint: white for here, black for not here, grey for in between.",
+        "mask": "Where to paint: white for here, black or transparent for not here, grey for in between.",
         "start": "A result to go on from; the scales that it has passed already are left out.",
     }
 
@@ -70,6 +72,7 @@ class StyleTransfer(Recipe):
         Rule(("style_blend",), "each style has its own region", beside="mask", refused=False),
         Rule(("feather",), "there is no edge", without="mask", refused=False),
     )
+    weighed: ClassVar[tuple[str, ...]] = ("content", "style", "style2")
 
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
@@ -167,8 +170,12 @@ class StyleTransfer(Recipe):
         style2: Tensor | None = None,
         mask: Tensor | None = None,
         start: Tensor | None = None,
+        opacity: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Frames:
         """Yields a frame after each step of each scale. All images are (1, 3, H, W) in [0, 1].
+
+        `opacity` has (1, 1, H, W) in [0, 1] for those of `content`, `style` and `style2` that are transparent somewhere: each
+        position enters statistics as much as it is opaque.
 
         Differs from Gatys et al. (2015): coarse to fine, and distances that are relative to their target. A second style is
         mixed with the first; with a mask it is wanted outside of that, and without a second style all outside stays as it is.
@@ -180,9 +187,10 @@ class StyleTransfer(Recipe):
         generator = torch.Generator().manual_seed(self.seed)
         content = fit(content, self.size, network.spec.smallest)
         mask = mask if mask is None else soften(resize(mask, size_of(content)), self.feather)
-        styles = [one for one in (style, style2) if one is not None]
-        if any(one.max() < BLACK for one in styles):
+        styles = [(one, opacity.get(role)) for role, one in (("style", style), ("style2", style2)) if one is not None]
+        if any(one.max() < BLACK for one, _ in styles):
             raise InputError("The style is black all over; choose one that has something to take.")
+        visible = opacity.get("content")
         schedule = self.schedule(network, size_of(content), start)
         steps, work = (sum(spent) for spent in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
         shown = start if start is not None else content if self.init == "content" else noise(content, generator)
@@ -195,7 +203,8 @@ class StyleTransfer(Recipe):
             base = resize(content, size).clamp(0, 1)
             here = mask if mask is None else resize(mask, size).clamp(0, 1)
             confined = here if style2 is None else None  # To where the picture may change.
-            wanted = allowance.fit(partial(self.wanted, network, base, styles, here), cost)
+            seen = visible if visible is None else resize(visible, size).clamp(0, 1)
+            wanted = allowance.fit(partial(self.wanted, network, base, styles, here, seen), cost)
             image = resize(shown, size).clamp(0, 1).requires_grad_()
             optimiser = way.make([image])
             optimiser.state[image].update(resized(memory, size))
@@ -223,6 +232,9 @@ class StyleTransfer(Recipe):
                     settings = sent
                     way.forget_loss(optimiser)
             memory = optimiser.state[image]
+
+    def needed(self, role: str) -> int | None:
+        return None if role == "start" else math.ceil(self.size * (self.style_scale if role in ("style", "style2") else 1))
 
     def schedule(self, network: Network, size: tuple[int, int], start: Tensor | None = None) -> list[tuple[tuple[int, int], int]]:
         """The (height, width) of every scale for a result of (height, width), and its steps.
@@ -283,30 +295,46 @@ class StyleTransfer(Recipe):
         return (content + luminance(image) - luminance(content)).clamp(0, 1)
 
     @torch.no_grad()
-    def wanted(self, network: Network, content: Tensor, styles: list[Tensor], mask: Tensor | None, side: int) -> "Wanted":
+    def wanted(
+        self,
+        network: Network,
+        content: Tensor,
+        styles: Sequence[tuple[Tensor, Tensor | None]],
+        mask: Tensor | None,
+        visible: Tensor | None,
+        side: int,
+    ) -> "Wanted":
         """What is wanted at the size of `content`: its activations, and the statistics of the styles, everywhere or by region.
 
-        By tiles of at most `side` pixels.
+        A style comes with its opacity, None where all of it is opaque. `mask` and `visible`, the opacity of the content, are
+        (1, 1, H, W) of the same size. By tiles of at most `side` pixels.
         """
-        styles = [self.sized(style, max(size_of(content)), network.spec.smallest) for style in styles]
+        longest, smallest = max(size_of(content)), network.spec.smallest
+        pairs = [
+            (self.sized(style, longest, smallest), opacity if opacity is None else self.sized(opacity, longest, smallest))
+            for style, opacity in styles
+        ]
         if self.colours == "content":
-            content, styles = luminance(content), [luminance(style) for style in styles]
+            content, pairs = luminance(content), [(luminance(style), opacity) for style, opacity in pairs]
         if self.colours != "style":
-            styles = [match_colours(style, content) for style in styles]
+            pairs = [(match_colours(style, content, opacity, visible), opacity) for style, opacity in pairs]
         content_layers, style_layers = (self.weights(network, name) for name in ("content_layers", "style_layers"))
-        targets = [moments_of(network, style, style_layers, side) for style in styles]
+        targets = [moments_of(network, style, style_layers, side, opacity) for style, opacity in pairs]
         if mask is None and len(targets) == 2:
             one, other = targets
             targets = [{layer: blend(one[layer], other[layer], self.style_blend) for layer in style_layers}]
         regions = []
-        parts: list[Tensor | None] = [None] if mask is None else [mask, 1 - mask]
+        parts: list[Tensor | None] = [visible] if mask is None else [mask, 1 - mask]
+        if mask is not None and visible is not None:
+            parts = [mask * visible, (1 - mask) * visible]
+        area = 1.0 if visible is None else visible.mean()
         for where, target in zip(parts, targets, strict=False):
-            counts: dict[str, Tensor] = {}
-            if where is not None:
-                counts = {layer: pooled(where, network.sight(layer).stride) for layer in style_layers}
+            counts = {} if where is None else counts_of(network, where, style_layers)
             distances = {layer: STATISTICS[self.statistic](target[layer]) for layer in style_layers}
-            regions.append(Region(1.0 if where is None else where.mean(), counts, distances))
-        return Wanted(network, activations_of(network, content, content_layers, side), content_layers, regions, style_layers)
+            regions.append(Region(1.0 if where is None else where.mean() / area, counts, distances))
+        targets_of_content = activations_of(network, content, content_layers, side)
+        counts = {} if visible is None else counts_of(network, visible, content_layers)
+        return Wanted(network, targets_of_content, content_layers, counts, regions, style_layers)
 
 
 @dataclass(frozen=True)
@@ -320,13 +348,6 @@ class Region:
     distances: Mapping[str, Distance]
     """Layer → how far moments are from the style's."""
 
-    def at(self, layer: str, place: Slices, activations: Tensor) -> Tensor | None:
-        """How much each of these activations counts; a network that rounds sizes down has left the last row or column out."""
-        if not self.counts:
-            return None
-        height, width = activations.shape[-2:]
-        return self.counts[layer][(..., *place)][..., :height, :width]
-
 
 @dataclass(frozen=True)
 class Wanted:
@@ -337,6 +358,8 @@ class Wanted:
     """Layer → activations (1, C, h, w)."""
     content_layers: Mapping[str, float]
     """Layer → weight."""
+    content_counts: Mapping[str, Tensor]
+    """Layer → how much each of its positions counts, (1, 1, h, w); no layer where all count alike."""
     regions: Sequence[Region]
     style_layers: Mapping[str, float]
     """Layer → weight."""
@@ -375,11 +398,16 @@ class Wanted:
         for region in self.regions:
             for layer in style_layers:
                 place, activations = answer[layer]
-                sums.append(moments(activations, region.at(layer, place, activations)))
+                sums.append(moments(activations, at(region.counts, layer, place, activations)))
         for layer in content_layers:
             place, activations = answer[layer]
-            sums.append((activations - self.content[layer][(..., *place)]).square().sum())
+            sums.append(self._squares(layer, place, activations - self.content[layer][(..., *place)]))
         return sums
+
+    def _squares(self, layer: str, place: Slices, values: Tensor) -> Tensor:
+        """The sum of squares of values at some positions of a content layer, each counted as it should be."""
+        counts = at(self.content_counts, layer, place, values)
+        return values.square().sum() if counts is None else (values.square() * counts).sum()
 
     def _distances(self, totals: list[Tensor], style_layers: Sequence[str], content_layers: Sequence[str]) -> dict[str, Tensor]:
         """Style layer → distance; "content" → distance: relative, so that a strength is the same everywhere."""
@@ -387,7 +415,9 @@ class Wanted:
         parts = [{layer: region.share * region.distances[layer](next(left)) for layer in style_layers} for region in self.regions]
         found = {layer: reduce(add, (part[layer] for part in parts)) for layer in style_layers}
         if content_layers:
-            errors = {layer: next(left) / self.content[layer].square().sum().clamp_min(TINY) for layer in content_layers}
+            everywhere = (slice(None), slice(None))
+            sizes = {layer: self._squares(layer, everywhere, self.content[layer]).clamp_min(TINY) for layer in content_layers}
+            errors = {layer: next(left) / sizes[layer] for layer in content_layers}
             found["content"] = reduce(add, (self.content_layers[layer] * error for layer, error in errors.items()))
         return found
 
@@ -412,13 +442,32 @@ def inside(network: Network, tile: tiles.Tile, part: Tensor, layers: Iterable[st
     return found
 
 
-def moments_of(network: Network, image: Tensor, layers: Collection[str], side: int) -> dict[str, Tensor]:
-    """Layer → the moments of its activations over the whole image, by tiles."""
+def moments_of(
+    network: Network, image: Tensor, layers: Collection[str], side: int, opacity: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Layer → the moments of its activations over the whole image, by tiles; each position counts as much as it is opaque."""
     sums = dict.fromkeys(layers, image.new_zeros(()))
+    counts = {} if opacity is None else counts_of(network, opacity, layers)
     for tile in tiling(network, image, layers, side):
-        for layer, (_, activations) in inside(network, tile, image[(..., *tile.seen)], layers).items():
-            sums[layer] = sums[layer] + moments(activations)
+        for layer, (place, activations) in inside(network, tile, image[(..., *tile.seen)], layers).items():
+            sums[layer] = sums[layer] + moments(activations, at(counts, layer, place, activations))
     return sums
+
+
+def counts_of(network: Network, where: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    """Layer → how much each of its positions counts, (1, 1, h, w), for weights of pixels (1, 1, H, W)."""
+    return {layer: pooled(where, network.sight(layer).stride) for layer in layers}
+
+
+def at(counts: Mapping[str, Tensor], layer: str, place: Slices, activations: Tensor) -> Tensor | None:
+    """How much each of these activations counts, None where all count alike.
+
+    A network that rounds sizes down has left the last row or column out.
+    """
+    if not counts:
+        return None
+    height, width = activations.shape[-2:]
+    return counts[layer][(..., *place)][..., :height, :width]
 
 
 def activations_of(network: Network, image: Tensor, layers: Collection[str], side: int) -> dict[str, Tensor]:

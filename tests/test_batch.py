@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -154,6 +155,39 @@ def test_what_cannot_be_a_batch_is_said_before_any_work(source, no_work):
         with pytest.raises(InputError, match=sentence):
             list(make_all(*wrong))
     assert no_work == []
+
+
+def test_a_folder_has_all_that_is_readable_and_says_what_is_skipped(source, no_work, capsys):
+    noise(4).save(source / "d.avif")
+    pillow_heif.from_pillow(noise(5)).save(source / "e.HEIC")
+    (source / "bad.png").unlink()
+    for name in ("one", "two.png"):
+        (source / name).mkdir()
+    for name in ("a.xmp", "b.xmp", "c.xmp"):
+        (source / name).write_text("x")
+    assert cli.main(["deepdream", "in", "out", *TYPED]) == cli.FINE
+    assert no_work == ["a.png", "b.jpg", "c.png", "d.avif", "e.HEIC"]
+    said = capsys.readouterr().err
+    assert (
+        "Skipped in 'in': a.xmp, b.xmp, c.xmp and 1 more; PNG, JPEG, WebP, AVIF, HEIC, GIF, BMP and TIFF files are read." in said
+    )
+    assert "Skipped in 'in': one, two.png; subfolders are not searched." in said
+    assert ".hidden.png" not in said
+    assert batch.count(source) == 5
+
+
+@pytest.mark.parametrize("extension", ["gif", "webp", "avif", "png"])
+def test_the_frames_of_an_animated_picture_are_pictures_too(source, extension, capsys):
+    levels = [Image.new("RGB", (64, 48), (level, level, level)) for level in (40, 120, 200)]
+    levels[0].save(f"clip.{extension}", save_all=True, append_images=levels[1:])
+    assert batch.count(f"clip.{extension}") == 3
+    assert cli.main(["deepdream", f"clip.{extension}", "out", *TYPED, "--shard=1/2"]) == cli.FINE
+    means = [np.asarray(Image.open(f"out/{name}.png")).mean() for name in ("000001", "000003")]
+    assert means == pytest.approx([40, 200], abs=20)
+    capsys.readouterr()
+    assert cli.main(["deepdream", f"clip.{extension}", "one.png", *TYPED]) == cli.FINE
+    assert "The image has 3 frames; the first one is used." in capsys.readouterr().err
+    assert Path("one.png").is_file()
 
 
 # On the command line

@@ -1,21 +1,38 @@
 import io
+import json
+import random
+import string
+from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 import torch
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageFile
 
+from featviz import examples, limits
 from featviz.errors import ImageError
 from featviz.images import (
+    EXTENSIONS,
+    FORMATS,
     GAP,
     LABEL,
+    NOTE,
+    RecipeLeftOut,
     contact_sheet,
+    count_frames,
+    decoding_bytes,
     fit,
     fitted_size,
+    frames,
     match_colours,
     mirrored,
+    on_white,
     open_picture,
+    read_note,
+    remarks,
     resize,
+    save,
     to_picture,
     to_tensor,
     with_alpha,
@@ -49,11 +66,106 @@ def test_exif_orientation_is_applied_and_exif_dropped(tmp_path):
     assert dict(upright.getexif()) == {}
 
 
-def test_transparency_is_laid_on_white_and_kept():
-    picture = open_picture(Image.new("RGBA", (20, 20), (255, 0, 0, 0)))
-    assert picture.getpixel((3, 3)) == (255, 255, 255, 0)
-    assert to_tensor(picture).min() == 1
-    assert with_alpha(Image.new("RGB", (10, 10)), picture).getpixel((3, 3)) == (0, 0, 0, 0)
+def cut_out(hidden: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
+    """Red on the left, blue on the right, transparent between, where the file has the colour `hidden`."""
+    pixels = np.zeros((24, 40, 4), np.uint8)
+    pixels[:, :10], pixels[:, 10:30, :3], pixels[:, 30:] = (200, 20, 0, 255), hidden, (0, 20, 200, 255)
+    return Image.fromarray(pixels)
+
+
+def disc(colour: tuple[int, int, int], size: int = 128) -> Image.Image:
+    """A disc of one colour with a soft edge, on a transparent ground."""
+    alpha = Image.new("L", (4 * size, 4 * size))
+    ImageDraw.Draw(alpha).ellipse((size // 2, size // 2, size * 7 // 2, size * 7 // 2), fill=255)
+    picture = Image.new("RGBA", (size, size), colour)
+    picture.putalpha(alpha.resize((size, size), Image.Resampling.LANCZOS))
+    return picture
+
+
+def test_colours_of_opaque_pixels_are_continued_under_transparent_ones():
+    opened = open_picture(cut_out())
+    pixels, before = np.asarray(opened).astype(int), np.asarray(cut_out())
+    assert np.array_equal(pixels[..., 3], before[..., 3])
+    assert np.array_equal(pixels[:, [0, 9, 30, 39]], before[:, [0, 9, 30, 39]])
+    assert np.abs(pixels[:, 10:12, :3] - (200, 20, 0)).max() < 40
+    assert np.abs(pixels[:, 28:30, :3] - (0, 20, 200)).max() < 40
+    assert np.abs(pixels[:, 20, :3] - (100, 20, 100)).max() < 50  # Between the two, both.
+    assert open_picture(opened).tobytes() == opened.tobytes() == open_picture(cut_out((0, 255, 0))).tobytes()
+
+
+def test_a_soft_edge_keeps_its_colour_when_it_is_resized():
+    colour = (4, 9, 53)
+    opened = open_picture(disc(colour))
+    result = with_alpha(to_picture(fit(to_tensor(opened), 50, 16)), opened)
+    pixels = np.asarray(result).reshape(-1, 4).astype(int)
+    edge = pixels[(pixels[:, 3] > 20) & (pixels[:, 3] < 235)]
+    assert len(edge) > 30
+    assert np.abs(edge[:, :3] - colour).max() <= 2
+
+
+def test_a_picture_may_be_half_transparent_all_over_and_keeps_its_detail():
+    picture = Image.fromarray(RGB)
+    picture.putalpha(128)
+    assert np.array_equal(np.asarray(open_picture(picture))[..., :3], RGB)
+
+
+def test_what_is_transparent_all_over_is_refused():
+    with pytest.raises(ImageError, match="The style is transparent all over"):
+        open_picture(Image.new("RGBA", (20, 20), (255, 0, 0, 0)), "style")
+
+
+def test_on_white_is_what_a_browser_shows():
+    shown = np.asarray(on_white(open_picture(cut_out((0, 0, 0)))))
+    assert shown[5, [5, 20, 35]].tolist() == [[200, 20, 0], [255, 255, 255], [0, 20, 200]]
+
+
+# Masks
+
+
+def on_transparent(colour: tuple[int, int, int], opacity: int = 255) -> Image.Image:
+    """A mask as most painting programs write it: a stroke on a transparent layer."""
+    mask = Image.new("RGBA", (40, 24), (255, 255, 255, 0))
+    mask.paste((*colour, opacity), (0, 0, 20, 24))
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("mask", "inside", "outside"),
+    [
+        (on_transparent((255, 255, 255)), 255, 0),
+        (on_transparent((255, 255, 255), 128), 128, 0),
+        (on_transparent((128, 128, 128)), 128, 0),
+        (ImageChops.invert(on_transparent((255, 255, 255)).getchannel("A")), 0, 255),
+    ],
+)
+def test_a_mask_is_brightness_times_opacity(mask, inside, outside, tmp_path):
+    mask.save(tmp_path / "mask.png")
+    opened = open_picture(tmp_path / "mask.png", "mask")
+    assert (opened.getpixel((5, 5)), opened.getpixel((35, 20))) == (inside, outside)
+    assert open_picture(opened, "mask").tobytes() == opened.tobytes()  # Pages pass on what they have opened.
+    assert remarks(tmp_path / "mask.png", "mask") == []
+
+
+@pytest.mark.parametrize(
+    ("mask", "value"),
+    [
+        (on_transparent((0, 0, 0)), 0),
+        (Image.new("L", (40, 24), 255), 255),
+        (Image.new("RGB", (40, 24)), 0),
+        (Image.new("LA", (40, 24), (255, 100)), 100),
+    ],
+)
+def test_a_mask_of_one_value_is_refused(mask, value):
+    with pytest.raises(ImageError, match=f"The mask has the value {value} of 255 all over; expected white for inside"):
+        open_picture(mask, "mask")
+
+
+def test_a_coloured_mask_is_read_as_brightness_which_is_said():
+    mask = Image.new("RGB", (40, 24))
+    mask.paste((255, 255, 0), (0, 0, 20, 24))
+    assert open_picture(mask, "mask").getpixel((5, 5)) == 226
+    assert remarks(mask, "mask") == ["The mask has colours; their brightness is used, so white is inside and black is outside."]
+    assert remarks(mask, "image") == []
 
 
 def test_no_transparency_is_left_where_all_is_opaque():
@@ -137,6 +249,209 @@ def test_a_truncated_file_is_refused_as_damaged(tmp_path):
     (tmp_path / "half.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
     with pytest.raises(ImageError, match="damaged"):
         open_picture(tmp_path / "half.png")
+
+
+# Every form and format
+
+
+def as_file(picture: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    if kind == "heif":
+        pillow_heif.from_pillow(picture).save(file, quality=-1, chroma=444, matrix_coefficients=0)
+    else:
+        picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+GREY = RGB[..., 0]
+FORMS = {
+    "uint8 (H, W, 3)": (RGB, RGB),
+    "float64 (H, W, 3)": (RGB / 255, RGB),
+    "float16 (H, W, 3)": ((RGB / 255).astype(np.float16), RGB),
+    "uint8 (H, W)": (GREY, np.stack([GREY] * 3, -1)),
+    "float32 (H, W, 1)": ((GREY[..., None] / 255).astype(np.float32), np.stack([GREY] * 3, -1)),
+    "bool (H, W)": (GREY > 127, np.stack([(GREY > 127) * np.uint8(255)] * 3, -1)),
+    "uint8 (H, W, 4)": (np.dstack([RGB, GREY // 2 + 100]), np.dstack([RGB, GREY // 2 + 100])),
+    "not contiguous": (RGB[::-1, ::-1], RGB[::-1, ::-1]),
+    "tensor (C, H, W)": (torch.from_numpy(RGB).permute(2, 0, 1) / 255, RGB),
+    "tensor (1, C, H, W)": (to_tensor(Image.fromarray(RGB)), RGB),
+    "tensor uint8": (torch.from_numpy(RGB).permute(2, 0, 1), RGB),
+    "tensor (H, W)": (torch.from_numpy(GREY), np.stack([GREY] * 3, -1)),
+    "tensor with gradient": ((torch.from_numpy(RGB).permute(2, 0, 1) / 255).requires_grad_(), RGB),
+    "bytes": (as_file(Image.fromarray(RGB), "png"), RGB),
+    "bytearray": (bytearray(as_file(Image.fromarray(RGB), "png")), RGB),
+    "open file": (io.BytesIO(as_file(Image.fromarray(RGB), "png")), RGB),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_picture_is_the_same_picture(form):
+    given, pixels = FORMS[form]
+    for _ in range(2):  # An open file can be read again.
+        assert np.abs(np.asarray(open_picture(given)).astype(int) - pixels).max() <= (form.startswith("float16") and 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (RGB * 1.0, r"has values from 0 to 255; expected floats in \[0, 1\], or uint8"),
+        (RGB / 255 - 0.5, r"has values from -0\.5 to 0\.5; expected floats"),
+        (np.where(RGB > 3, np.nan, 0.5), "has values that are NaN or infinite"),
+        (torch.full((3, 24, 40), float("-inf")), "has values that are NaN or infinite"),
+        (RGB.astype(np.int32), "has values of type int32; expected uint8, bool, or floats"),
+        (np.zeros((3, 24, 40)), r"has the shape \(3, 24, 40\); expected \(H, W\), \(H, W, 1\)"),
+        (torch.zeros(24, 40, 3), r"has the shape \(24, 40, 3\); expected \(H, W\), \(C, H, W\)"),
+        (torch.zeros(2, 3, 24, 40), r"has the shape \(2, 3, 24, 40\)"),
+        (np.zeros(100, np.uint8), r"has the shape \(100,\)"),
+        (np.zeros((8, 40, 3)), "is 40×8 pixels; each side needs at least 16"),
+        (np.broadcast_to(np.uint8(0), (9000, 9000, 3)), "is 9000×9000, 81 megapixels; at most 50"),
+        (np.zeros((0, 0, 3)), "is 0×0 pixels"),
+        (b"words", "is not a picture; PNG, JPEG, WebP, AVIF, HEIC, GIF, BMP and TIFF files are accepted"),
+        (io.StringIO("words"), "is a file of text; expected a path"),
+        ([[0, 1]], "is list; expected a path, a PIL image, an array, a tensor, bytes or an open binary file"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+def test_what_is_no_form_of_a_picture_is_refused_in_a_sentence(given, sentence):
+    with pytest.raises(ImageError, match=f"The style {sentence}"):
+        open_picture(given, "style")
+
+
+def test_bytes_and_open_files_have_the_limit_of_a_file(monkeypatch):
+    monkeypatch.setenv(limits.MEGABYTES.variable, "1")
+    large = as_file(Image.new("RGB", (800, 600)), "bmp")
+    for given in (large, io.BytesIO(large)):
+        with pytest.raises(ImageError, match="megabytes; at most 1 are accepted"):
+            open_picture(given)
+
+
+PILLOW = {".jpg": "jpeg", ".tif": "tiff", ".heic": "heif"}
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_every_extension_that_is_listed_is_read(extension, tmp_path):
+    picture = Image.linear_gradient("L").resize((40, 24)).convert("RGB")
+    (tmp_path / f"a{extension}").write_bytes(as_file(picture, PILLOW.get(extension, extension[1:])))
+    opened = np.asarray(open_picture(tmp_path / f"a{extension}").convert("L")).astype(int)
+    assert np.abs(opened - np.asarray(picture.convert("L"))).max() < 12
+
+
+def test_heic_has_the_limits_of_any_picture_and_pillow_stays_as_it_is(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(as_file(Image.fromarray(RGB).resize((400, 240)), "heif"))  # Whatever it is called.
+    assert open_picture(tmp_path / "a.jpg").size == (400, 240)
+    assert "HEIF" not in Image.OPEN
+    monkeypatch.setenv(limits.PIXELS.variable, "50000")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match=r"The image is 400×240, 0 megapixels; at most 0\.05 are accepted"):
+        open_picture(tmp_path / "a.jpg", "image")
+
+
+def test_heic_keeps_transparency_and_its_turn(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Rotate by 90° clockwise to see it upright.
+    file = io.BytesIO()
+    heif = pillow_heif.from_pillow(Image.fromarray(RGB))
+    heif.save(file, quality=-1, chroma=444, matrix_coefficients=0, exif=exif.tobytes())
+    assert open_picture(file.getvalue()).size == (24, 40)
+    opened = open_picture(as_file(cut_out(), "heif"))
+    assert [opened.getpixel((x, 5))[3] for x in (5, 20, 35)] == [255, 0, 255]
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "avif", "png"])
+def test_frames_of_an_animation_are_counted_and_read_one_by_one(kind, tmp_path):
+    levels = [Image.new("RGB", (40, 24), (level, 0, 0)) for level in (20, 120, 220)]
+    (tmp_path / "a").write_bytes(as_file(levels[0], kind, save_all=True, append_images=levels[1:]))
+    assert count_frames(tmp_path / "a") == 3
+    assert [frame.getpixel((9, 9))[0] for frame in frames(tmp_path / "a")] == pytest.approx([20, 120, 220], abs=6)
+    assert remarks(tmp_path / "a", "content") == ["The content has 3 frames; the first one is used."]
+    assert remarks(examples.FOLDER / "cat.jpg") == []
+
+
+# Decoding no more than is needed
+
+
+def photo(path: Path, side: int = 4000) -> Path:
+    Image.open(examples.FOLDER / "mountain.jpg").resize((side, side * 3 // 4)).save(path, quality=90)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_a_large_picture_is_reduced_to_no_less_than_four_times_what_is_needed_and_looks_the_same(kind, tmp_path):
+    path = photo(tmp_path / f"a.{kind}", 2400)
+    whole, reduced = open_picture(path), open_picture(path, longest=200)
+    assert whole.size == (2400, 1800)
+    assert 800 <= reduced.width < 1600
+    small = [to_tensor(picture.resize((200, 150), Image.Resampling.LANCZOS)) for picture in (whole, reduced)]
+    assert (small[0] - small[1]).abs().mean() < 1 / 255
+    own = Image.open(path)
+    open_picture(own, longest=200)
+    assert own.size == (2400, 1800)  # What people have opened themselves keeps its size.
+
+
+def peak_memory(status: Path = Path("/proc/self/status")) -> int:
+    """Bytes, since it was reset."""
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone can reset the peak of its memory.")
+@pytest.mark.parametrize(("kind", "longest"), [("jpg", None), ("jpg", 128), ("png", None), ("png", 128), ("rgba.png", None)])
+def test_decoding_takes_no_more_memory_than_is_said(kind, longest, tmp_path):
+    path = tmp_path / f"a.{kind}"
+    if kind == "rgba.png":
+        disc((4, 9, 53), 2600).save(path, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    else:
+        photo(path)
+    said = decoding_bytes(path, longest=longest)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_memory()
+    open_picture(path, longest=longest)
+    assert peak_memory() - before < said + 8e6
+    if kind == "jpg" and longest:
+        assert said < 10e6
+    elif longest is None:
+        assert peak_memory() - before > said * 0.5
+
+
+# Files that are written
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_what_is_written_is_srgb_the_same_each_time_and_keeps_colour_at_full_resolution(extension, tmp_path):
+    stripes = np.zeros((24, 40, 3), np.uint8)
+    stripes[:, ::2], stripes[:, 1::2] = (200, 30, 30), (30, 30, 200)
+    for name in "ab":
+        save(Image.fromarray(stripes), tmp_path / f"{name}{extension}")
+    content = (tmp_path / f"a{extension}").read_bytes()
+    assert content == (tmp_path / f"b{extension}").read_bytes()
+    assert (b"sRGB" in content) or (b"acsp" in content)
+    if extension != ".webp":  # Lossy WebP is 4:2:0 by definition.
+        assert np.abs(np.asarray(open_picture(tmp_path / f"a{extension}")).astype(int) - stripes).max() < 40
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+def test_a_long_recipe_is_in_the_file_or_it_is_said_that_it_is_not(extension, tmp_path):
+    picture, path = Image.fromarray(RGB), tmp_path / f"a{extension}"
+    picture.info[NOTE] = json.dumps({"recipe": "deepdream", "more": "relu1_1: 0.25, " * 6000})
+    save(picture, path)
+    assert read_note(path) == picture.info[NOTE]
+    random_text = "".join(random.Random(0).choices(string.ascii_letters + string.digits, k=120_000))
+    picture.info[NOTE] = json.dumps({"recipe": "deepdream", "more": random_text})
+    with pytest.warns(RecipeLeftOut, match=f"The recipe is not in '.*a{extension}'"):
+        save(picture, path)
+    assert read_note(path) == ""
+    assert np.abs(np.asarray(open_picture(path)).astype(int) - RGB).mean() < 60
+
+
+def test_a_packed_note_that_is_a_bomb_or_damaged_is_none(tmp_path):
+    picture, path = Image.fromarray(RGB), tmp_path / "a.jpg"
+    picture.info[NOTE] = "{" + " " * 99_000
+    save(picture, path)
+    whole = path.read_bytes()
+    assert read_note(path) == picture.info[NOTE]
+    at = whole.index(b"base64:") + 20
+    path.write_bytes(whole[:at] + b"????" + whole[at + 4 :])
+    assert read_note(path) == ""
 
 
 def test_resize_keeps_a_constant_and_averages_when_it_shrinks():

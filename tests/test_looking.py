@@ -56,5 +56,5 @@ def test_trying_out_can_show_what_is_on_its_way():
 def test_a_sheet_of_a_transparent_picture_is_whole():
     with Image.open(CAT) as cat:
         half = cat.convert("RGBA").resize((96, 64))
-    half.putalpha(Image.new("L", (96, 64), 0))
+    half.paste((0, 0, 0, 0), (48, 0, 96, 64))
     assert run(ActivationMaps(layer="efficientnet_lite0/block2", count=1, size=96), image=half).mode == "RGB"

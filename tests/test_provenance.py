@@ -240,7 +240,7 @@ def test_what_of_a_note_cannot_be_used_is_a_remark_and_the_rest_holds(more, rema
         ('{"recipe": ["deepdream"]}', "There is no recipe '['deepdream']'; "),
         ('{"recipe": "deepdreem"}', "There is no recipe 'deepdreem'; did you mean 'deepdream'?"),
         ("[" * 50_000, "This is no recipe; expected "),
-        ('{"recipe": "deepdream"}' + " " * provenance.LONGEST, "This is no recipe; expected "),
+        ('{"recipe": "deepdream"}' + " " * images.LONGEST, "This is no recipe; expected "),
     ],
 )
 def test_what_is_no_note_is_one_sentence(text, sentence):

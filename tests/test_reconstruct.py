@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from PIL import Image, ImageStat
 
-from featviz import examples
+from featviz import examples, run
 from featviz.images import fit, open_picture, to_tensor
 from featviz.loading import load
 from featviz.objectives import gram, relative_distance
@@ -21,6 +22,16 @@ def rebuilt(**fields):
 def textured(**fields):
     recipe = ReconstructStyle(**{"size": 96, "steps": 8} | fields)
     return list(recipe.run(load(recipe.network), style=WAVE))
+
+
+def test_only_opaque_positions_of_a_style_are_rebuilt():
+    """Black, with a transparent half that is white in the file: what comes is as dark as black alone, and not grey."""
+    style = Image.effect_noise((96, 64), 20).point(lambda value: value // 4).convert("RGBA")
+    dark = run(ReconstructStyle(network="efficientnet_lite0", size=64, steps=3, layers=1), style=style.convert("RGB"))
+    style.paste((255, 255, 255, 0), (48, 0, 96, 64))
+    half = run(ReconstructStyle(network="efficientnet_lite0", size=64, steps=3, layers=1), style=style)
+    assert half.mode == "RGB"
+    assert abs(ImageStat.Stat(half.convert("L")).mean[0] - ImageStat.Stat(dark.convert("L")).mean[0]) < 8
 
 
 def test_shallow_layers_keep_the_picture_and_deeper_ones_less_and_less():

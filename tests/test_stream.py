@@ -11,11 +11,12 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
+from featviz.dream import DeepDream
 from featviz.errors import DivergedError, ImageError, InputError
 from featviz.recipe import Demand, Frame, Recipe, param
-from featviz.stream import film, record, run, stream
+from featviz.stream import film, open_pictures, record, run, stream
 from featviz.video import Video
 
 
@@ -196,6 +197,28 @@ def test_transparency_is_kept():
     assert run(Count(), image=picture).getpixel((5, 5)) == (0, 0, 0, 128)
 
 
+def test_a_soft_edge_has_the_colour_of_the_picture_and_no_white_in_it():
+    alpha = Image.new("L", (64, 64))
+    alpha.paste(255, (16, 16, 48, 48))
+    picture = Image.new("RGBA", (64, 64), (4, 9, 53))
+    picture.putalpha(alpha.filter(ImageFilter.BoxBlur(4)))
+    preview = next(stream(Count(steps=10_000), image=picture))
+    pixels = np.asarray(preview.picture).reshape(-1, 4).astype(int)
+    assert np.abs(pixels[pixels[:, 3] > 0][:, :3] - (4, 9, 53)).max() <= 1
+
+
+def test_a_mask_and_a_large_picture_are_opened_as_a_recipe_needs_them(tmp_path):
+    Image.new("RGB", (4000, 3000), (9, 200, 30)).save(tmp_path / "large.jpg")
+    mask = Image.new("RGBA", (40, 30), (255, 255, 255, 0))
+    mask.paste((255, 255, 255, 255), (0, 0, 20, 30))
+    given = {"image": tmp_path / "large.jpg", "mask": mask}
+    opened = open_pictures(DeepDream(size=128), given)
+    assert opened["image"].size == (1000, 750)
+    assert (opened["mask"].mode, opened["mask"].getpixel((30, 9))) == ("L", 0)
+    assert open_pictures(DeepDream(full_size=True), given)["image"].size == (4000, 3000)
+    assert open_pictures(DeepDream(size=512, octaves_above=2, octave_scale=2), given)["image"].size == (4000, 3000)
+
+
 # Films
 
 
@@ -274,5 +297,8 @@ def test_what_cannot_be_filmed_is_refused_before_any_work(tmp_path):
 
 
 def test_a_video_does_not_get_the_transparency_of_its_picture():
-    picture = Image.new("RGBA", (20, 16), (200, 100, 50, 128))
-    assert run(Flicker(steps=2), image=picture).mode == "RGB"
+    """It is laid on white, since a video shows what is behind it."""
+    picture = Image.new("RGBA", (20, 16), (200, 100, 50, 0))
+    picture.paste((200, 100, 50, 255), (0, 0, 10, 16))
+    made = next(stream(Flicker(steps=10_000), image=picture)).picture
+    assert [made.getpixel((x, 8)) for x in (5, 15)] == [(200, 100, 50), (255, 255, 255)]

@@ -3,12 +3,13 @@
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from featviz import examples, style
+from featviz import examples, run, style
 from featviz.errors import FieldError, ImageError, InputError
-from featviz.images import fit, open_picture, resize, to_tensor
+from featviz.images import fit, open_picture, resize, to_picture, to_tensor
 from featviz.loading import load
 from featviz.network import Network
 from featviz.networks import BUNDLED, INPUT, NETWORKS
@@ -216,6 +217,42 @@ def test_two_styles_share_a_picture_by_the_mask():
     assert style_of(right, "vgg19", TERRACE) < style_of(left, "vgg19", TERRACE)
 
 
+def see_through(image, share=0.5):
+    """A picture whose right part is transparent, and white underneath."""
+    picture = to_picture(image).convert("RGBA")
+    picture.paste((255, 255, 255, 0), (round(picture.width * share), 0, picture.width, picture.height))
+    return picture
+
+
+@pytest.mark.parametrize("colours", ["style", "matched"])
+def test_only_opaque_positions_of_a_style_enter_its_statistics(colours):
+    """Its transparent part is white, and would make the result as light as half of it."""
+    recipe = StyleTransfer(**SHORT, colours=colours, content_strength=0.1)
+    opaque = run(recipe, content=to_picture(CAT), style=to_picture(WAVE[..., : WAVE.shape[-1] // 2] * 0.4))
+    whole = run(recipe, content=to_picture(CAT), style=see_through(WAVE * 0.4))
+    flat, part = (np.asarray(picture).astype(float) for picture in (opaque, whole))
+    assert np.abs(flat.mean((0, 1)) - part.mean((0, 1))).max() < 6
+    assert np.abs(flat.std((0, 1)) - part.std((0, 1))).max() < 6
+
+
+def test_the_transparent_part_of_a_content_enters_nothing():
+    """Neither the distances nor the colours that a style is matched to change with what is there."""
+    network = load("vgg19")
+    recipe = StyleTransfer(network="vgg19", style_layers="relu1_1, relu2_1", content_layers="relu2_1", colours="matched")
+    content, image = (fit(one, 96, 32) for one in (CAT, TERRACE))
+    image = resize(image, content.shape[-2:]).clamp(0, 1)
+    visible = torch.zeros(1, 1, *content.shape[-2:])
+    visible[..., :48] = 1
+    other_image, other_content = image.clone(), content.clone()
+    other_image[..., 64:], other_content[..., 64:] = 1.0, 0.0
+    found = []
+    for one, of in ((image, content), (other_image, other_content)):
+        wanted = recipe.wanted(network, of, [(WAVE, None)], None, visible, 512)
+        measures, *_ = wanted.compare(one, recipe, 512)
+        found.append({name: value.item() for name, value in measures.items()})
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
 def test_a_mask_of_white_everywhere_changes_nothing():
     alone = last(StyleTransfer(**SHORT)).image
     assert torch.allclose(last(StyleTransfer(**SHORT), mask=torch.ones(1, 3, 20, 30)).image, alone, atol=0.02)
@@ -315,7 +352,9 @@ def test_tiled_equals_untiled(name, layers):
     content, image, mask = (resize(one, (160, 237)).clamp(0, 1).double() for one in (CAT, WAVE, half()[:, :1]))
 
     def compared(side):
-        wanted = recipe.wanted(network, content, [WAVE.double(), TERRACE.double()], mask, side)
+        opacity = half().double().flip(-1)[:, :1]
+        styles = [(WAVE.double(), None), (TERRACE.double(), resize(opacity, TERRACE.shape[-2:]).clamp(0, 1))]
+        wanted = recipe.wanted(network, content, styles, mask, resize(opacity, content.shape[-2:]).clamp(0.1, 1), side)
         count = len(list(style.tiling(network, image, recipe.layers(network), side)))
         return count, *wanted.compare(image, recipe, side)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
+import hostile
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -17,7 +19,7 @@ from featviz import examples, provenance, recipe_of, save, ui
 from featviz.dream import DeepDream
 from featviz.errors import FeatvizError, WeightsError
 from featviz.hub import Arriving
-from featviz.images import GAP, LABEL, NOTE
+from featviz.images import GAP, LABEL, NOTE, open_picture
 from featviz.machine import Estimate
 from featviz.networks import NETWORKS
 from featviz.recipe import Recipe, bounds, choices, group, param
@@ -29,7 +31,7 @@ from featviz.ui.controls import caption, control, named_after, spoken
 from featviz.ui.links import query_of
 from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
-from featviz.ui.running import SORRY, Engine, Shot, Turn
+from featviz.ui.running import SORRY, Engine, Shot, Turn, checked, showable
 from featviz.ui.tab import Tab, within
 
 FIELDS = [(recipe, name) for recipe in RECIPES.values() for name in recipe.model_fields]
@@ -382,8 +384,11 @@ def test_the_mask_is_white_where_it_was_painted():
     assert [mask.getpixel(place) for place in [(5, 5), (25, 25), (50, 40)]] == [255, 255, 0]
 
 
-@pytest.mark.parametrize("value", [None, {"layers": []}, {"layers": None}, {"layers": [layer()]}])
-def test_nothing_painted_is_no_mask(value):
+EVERYWHERE = layer((0, 0, 64, 48))
+
+
+@pytest.mark.parametrize("value", [None, {"layers": []}, {"layers": None}, {"layers": [layer()]}, {"layers": [EVERYWHERE]}])
+def test_nothing_painted_is_no_mask_nor_is_everything(value):
     assert painted(value) is None
 
 
@@ -414,6 +419,40 @@ def test_painting_without_a_picture_is_one_sentence():
 def test_a_mask_of_another_shape_is_used_with_a_word(capsys, size, said):
     mention_stretching({"image": Image.new("RGB", (64, 48)), "mask": Image.new("RGB", size)})
     assert capsys.readouterr().out.startswith(said)
+
+
+def test_what_is_not_obvious_about_a_picture_is_said(tmp_path, capsys):
+    frames = [Image.new("RGB", (64, 48), (level, 0, 0)) for level in (20, 220)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    mask = Image.new("RGB", (64, 48))
+    mask.paste((255, 0, 0), (0, 0, 20, 48))
+    mask.save(tmp_path / "mask.png")
+    kind = RECIPES["deepdream"]
+    given = {name: field.default for name, field in kind.model_fields.items()}
+    given |= {"image": {"path": str(tmp_path / "a.gif")}, "mask": {"path": str(tmp_path / "mask.png")}, "guide": None}
+    _, opened = checked(kind, [given[name] for name in (*kind.images, *kind.model_fields, *kind.extras)])
+    said = capsys.readouterr().out
+    assert "The image has 2 frames; the first one is used." in said
+    assert "The mask has colours; their brightness is used" in said
+    assert opened["mask"].getpixel((5, 5)) == 76
+
+
+@pytest.mark.parametrize("kind", ["tiff", "heic"])
+def test_a_picture_that_browsers_cannot_show_is_shown_as_a_png_of_the_same_pixels(kind, tmp_path):
+    picture = hostile.gradient()
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(hostile.written(picture, kind))
+    shown = showable({"path": str(path)})
+    with Image.open(shown) as png:
+        assert png.format == "PNG"
+        assert np.array_equal(np.asarray(png), np.asarray(open_picture(path)))
+
+
+@pytest.mark.parametrize("content", [hostile.written(hostile.gradient(), "jpeg"), b"no picture"])
+def test_any_other_file_stays_in_its_box_as_it_is(content, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert showable({"path": str(tmp_path / "a.jpg")}) == gr.skip()
+    assert showable(None) == gr.skip()
 
 
 # Links, and pictures that were made here
@@ -484,12 +523,14 @@ def test_the_sheet_fills_layer_by_layer_and_a_click_sets_the_layer(pictures):
     assert sheet.chosen(updates[-1][sheet.shown], click) == {sheet.picks["layer"]: "vgg19/relu1_2"}
 
 
-def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, monkeypatch):
+def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, tmp_path, monkeypatch):
     sent = {}
     sheet = tab(RECIPES["deepdream"]).sheet
     engine = replace(sheet.engine, try_out=lambda recipe, **given: sent.update(given) or fake_try_out(recipe, **given))
     monkeypatch.setattr(sheet, "engine", engine)
-    list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], pictures[0], Turn()))
+    Image.linear_gradient("L").save(tmp_path / "mask.png")
+    mask = {"path": str(tmp_path / "mask.png")}
+    list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], mask, Turn()))
     assert list(sent) == ["image", "guide", "mask"]
 
 

@@ -66,14 +66,15 @@ class Painting:
 
 
 def painted(value: Mapping[str, Any] | None) -> Image.Image | None:
-    """The mask that was painted in an editor: white there, black elsewhere; None where nothing was."""
+    """The mask that was painted in an editor: white there, black elsewhere; None where nothing was painted, or everything."""
     layers = [layer.getchannel("A") for layer in (value or {}).get("layers") or []]
     if not layers:
         return None
     mask = layers[0]
     for layer in layers[1:]:
         mask = ImageChops.lighter(mask, layer)
-    return mask.point(lambda alpha: min(255, round(alpha / OPACITY))) if mask.getbbox() else None
+    mask = mask.point(lambda alpha: min(255, round(alpha / OPACITY)))
+    return mask if len(set(mask.getextrema())) == 2 else None
 
 
 def mention_stretching(pictures: Mapping[str, Image.Image]) -> None:

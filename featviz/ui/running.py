@@ -20,12 +20,12 @@ from PIL import Image
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.hub import Arriving
-from featviz.images import open_picture
+from featviz.images import open_header, open_picture
 from featviz.looking import Cell, Look, excited, gram_picture, look
 from featviz.machine import Device, Estimate, estimate, lacks
 from featviz.memory import left
 from featviz.recipe import Recipe
-from featviz.stream import Preview, open_pictures, prepare, stream, try_out
+from featviz.stream import Preview, open_pictures, prepare, remarks_on, stream, try_out
 from featviz.ui.controls import label
 from featviz.ui.gate import RATE, visitor
 from featviz.ui.leaving import RUNS
@@ -44,6 +44,9 @@ TRY_OUT = partial(try_out, every=0.5)
 """Every small picture is shown while it comes."""
 
 SORRY = "Something went wrong on our side, and it has been noted. Please try again, or try another picture."
+
+SHOWN_BY_BROWSERS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP")
+"""Formats by Pillow's names; MPO is a JPEG with more pictures behind it."""
 
 DISK_FULL = "The server's disk is full; please try again in a while."
 
@@ -164,6 +167,18 @@ def deleted() -> gr.Error:
     return gr.Error(f"This result was deleted from the server after {limits.HOURS_KEPT.value} h; please run it again.")
 
 
+def showable(sent: Mapping[str, Any] | None) -> Any:
+    """A PNG of an uploaded picture that browsers cannot show, such as a TIFF or HEIC; of any other, no change."""
+    try:
+        file = file_of(sent)
+        with open_header(file) as picture:
+            if picture.format in SHOWN_BY_BROWSERS:
+                return gr.skip()
+        return in_cache(open_picture(file))
+    except ImageError:
+        return gr.skip()  # It is said when a run is asked for.
+
+
 class Shot:
     """The latest picture of a run, as a session keeps it: a file in Gradio's cache, and what is said of it.
 
@@ -244,7 +259,11 @@ def checked(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str
             raise gr.Error(DISK_FULL, print_exception=False)
         named = dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
         chosen = recipe(**{name: named[name] for name in recipe.model_fields})
-        return chosen, open_pictures(chosen, {role: file_of(named[role]) for role in (*recipe.images, *recipe.extras)})
+        files = {role: file_of(named[role]) for role in (*recipe.images, *recipe.extras)}
+        opened = open_pictures(chosen, files)
+        for remark in remarks_on(files):
+            gr.Info(escape(remark, quote=False))
+        return chosen, opened
 
 
 def without_disabled(recipe: type[Recipe], sent: Sequence[Any]) -> list[Any]:

@@ -33,6 +33,7 @@ from featviz.ui.running import (
     file_of,
     line,
     progress,
+    showable,
     without_disabled,
 )
 from featviz.ui.sheet import Sheet
@@ -245,6 +246,8 @@ class Tab:
         for picture in self.pictures:
             picture.upload(self.dropped, [picture, *self.controls], changed, preprocess=False, **at_once)
             picture.clear(self.origin.closed, None, self.origin.outputs, **at_once)
+        for picture in (*self.pictures, *self.extras):
+            picture.upload(showable, picture, picture, preprocess=False, **at_once)
         self.origin.undo.click(self.undone, self.origin.recipe, changed, **at_once)
 
     def _shown(self) -> list[gr.components.Component]:
