@@ -95,13 +95,15 @@ def restore(text: str, recipes: Recipes) -> Restored:
     """The recipe in a note.
 
     Raises:
-        InputError: it holds none.
+        InputError: it holds none, or the network that it was made with is not here.
     """
     if not text:
         raise InputError("There is no recipe in this file; the PNG, JPEG, WebP, MP4 and GIF files that featviz writes have one.")
     data: Any = None
     with suppress(ValueError, RecursionError):
         data = json.loads(text) if len(text) <= LONGEST else None
+    if isinstance(data, dict) and isinstance(name := data.get("network"), str) and name not in NETWORKS:
+        raise InputError(f"It was made with the network '{short(name)}', which is not here; featviz.add_network adds a network.")
     restored = from_json(data, recipes)
     roles = data.get("pictures")
     extras = tuple(role for role in restored.recipe.extras if isinstance(roles, list) and role in roles)

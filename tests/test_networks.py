@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from featviz.loading import load
-from featviz.networks import ADDRESSES, BUNDLED, INPUT, NETWORKS, split
+from featviz.networks import BUNDLED, INPUT, NETWORKS, addresses, split
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -20,7 +20,7 @@ def test_the_menu_is_complete_and_in_depth_order(name):
 
 
 def test_addresses_are_the_layers_of_all_networks_in_order():
-    assert [split(address) for address in ADDRESSES] == [
+    assert [split(address) for address in addresses()] == [
         (name, layer) for name, spec in NETWORKS.items() for layer in spec.layers
     ]
 
