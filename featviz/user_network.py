@@ -351,9 +351,12 @@ def _units_that_see(network: Network, side: int, axis: int, phases: Sequence[int
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     for strip, phase in zip(image, phases, strict=True):
         strip.select(axis + 1, STRIP // 2 + phase).fill_(math.nan)
-    with torch.no_grad():
-        maps = network.activations(image, network.spec.layers)
     units: Units = {}
+    try:
+        with torch.no_grad():
+            maps = network.activations(image, network.spec.layers)
+    except Exception:  # A module that refuses NaN: all of its units count as seeing everything.
+        return {layer: ([(0, 0)] * len(phases), 1) for layer in network.spec.layers}
     for layer, activations in maps.items():
         seeing = activations.isnan().any(1).any(2 - axis)
         places = [row.nonzero().flatten().tolist() or [0, activations.shape[axis + 2] - 1] for row in seeing]
