@@ -5,11 +5,12 @@ from featviz.dream import DeepDream
 from featviz.errors import FeatvizError
 from featviz.images import save
 from featviz.looking import look
-from featviz.networks import NETWORKS
+from featviz.networks import NETWORKS, NetworkSpec
 from featviz.recipes import RECIPES, recipe_of
 from featviz.reconstruct import ReconstructContent, ReconstructStyle
 from featviz.stream import Preview, film, prepare, run, stream
 from featviz.style import StyleTransfer
+from featviz.user_network import add_network, describe_network, remove_network
 from featviz.version import __version__
 from featviz.visualize import FeatureVisualization
 from featviz.zoom import DreamZoom
@@ -23,15 +24,19 @@ __all__ = [
     "DreamZoom",
     "FeatureVisualization",
     "FeatvizError",
+    "NetworkSpec",
     "Preview",
     "ReconstructContent",
     "ReconstructStyle",
     "StyleTransfer",
     "__version__",
+    "add_network",
+    "describe_network",
     "film",
     "look",
     "prepare",
     "recipe_of",
+    "remove_network",
     "run",
     "save",
     "stream",

@@ -10,7 +10,7 @@ from torch import Tensor
 from featviz import tiles
 from featviz.images import contact_sheet, fit, fitted_size, resize, size_of, to_picture, to_tensor
 from featviz.network import Network
-from featviz.networks import CLASSIFIERS, LOGITS, Address, Classifier, class_names, split
+from featviz.networks import LOGITS, Address, Classifier, class_names, split
 from featviz.objectives import gram
 from featviz.recipe import Demand, Frame, Frames, Recipe, param
 
@@ -161,7 +161,7 @@ class Classify(Recipe):
     images: ClassVar[dict[str, str]] = {"image": "The picture to name."}
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "numbers"
 
-    network: Classifier = param(CLASSIFIERS[0], "Network that is asked.")
+    network: Classifier = param("efficientnet_lite0", "Network that is asked.")
     size: int = param(224, "Longest side at which the network looks at the picture, in pixels.", ge=64, le=1024, step=16)
 
     @property
@@ -171,8 +171,12 @@ class Classify(Recipe):
     @torch.no_grad()
     def names(self, network: Network, image: Tensor) -> dict[str, Tensor]:
         """The five likeliest classes of an image (1, 3, H, W) → their probability, (), likeliest first."""
-        probabilities, classes = network.logits(fit(image, self.size, network.spec.smallest)).softmax(1)[0].topk(5)
-        return {class_names()[index]: probability for index, probability in zip(classes.tolist(), probabilities, strict=True)}
+        every = network.logits(fit(image, self.size, network.spec.smallest)).softmax(1)[0]
+        probabilities, classes = every.topk(min(5, len(every)))
+        return {
+            class_names(self.network)[index]: probability
+            for index, probability in zip(classes.tolist(), probabilities, strict=True)
+        }
 
     def run(self, network: Network, *, image: Tensor) -> Frames:
         """Yields one frame, whose measures are the probabilities of the five likeliest classes, likeliest first."""

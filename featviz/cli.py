@@ -24,6 +24,7 @@ from featviz.machine import Device, estimate
 from featviz.recipe import Recipe, choices
 from featviz.recipes import RECIPES
 from featviz.stream import Preview, Previews, on_one_sheet, open_pictures, prepare, record, remarks_on, stream, try_out
+from featviz.user_network import add_network
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
 
@@ -35,6 +36,14 @@ FINE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 PLACEHOLDERS: dict[type | None, str] = {int: "N", float: "X", bool: "BOOL"}
 """A field's type → what stands for its value in the help; TEXT for any other."""
+
+ADDED = "NAME=ARCHITECTURE:FILE"
+"""A network of the user's, as `--network` takes it."""
+
+ADDING = (
+    f"{ADDED} adds a network: the weights of a safetensors file for an architecture that featviz knows, as in "
+    "mine=resnet50:my.safetensors. May be given more than once."
+)
 
 SHARD = (
     "Of a folder or a video in place of the first picture, whose results go into the folder OUT: only every N-th picture, "
@@ -81,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument("made", help="A file that featviz made.")
     again.add_argument("pictures", nargs="*", help="The pictures that its recipe needs, in order.")
     _add_extras(again, {role: meaning for recipe in RECIPES.values() for role, meaning in recipe.extras.items()})
+    again.add_argument("--network", action="append", metavar=ADDED, help=_escaped(ADDING))
     again.add_argument("out", help="The file to write.")
     return root
 
@@ -111,7 +121,11 @@ def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Reci
     if recipe.produces != "numbers":
         command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe.produces))}.")
     for name, field in recipe.model_fields.items():
-        command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))
+        if name != "network":
+            command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))
+    chosen = recipe.model_fields.get("network")
+    meaning = ADDING if chosen is None else _help(chosen, f" {ADDING}")
+    command.add_argument("--network", action="append", metavar="NAME" if chosen else ADDED, help=_escaped(meaning))
     if looks := _looks(recipe):
         meaning = f"A look to start from; options beside it go first. One of: {', '.join(looks)}."
         command.add_argument("--look", metavar="NAME", help=_escaped(meaning))
@@ -173,6 +187,7 @@ def _make_all(recipe: Recipe, pictures: dict[str, str], arguments: dict[str, Any
 
 def _rerun(arguments: dict[str, Any]) -> int:
     """What another file was made by, on these pictures."""
+    _add_networks(arguments.get("network", []))
     made, given = arguments["made"], arguments.get("pictures", [])
     restored = provenance.read(made, RECIPES)
     settings, recipe = restored.recipe, type(restored.recipe)
@@ -191,8 +206,26 @@ def _rerun(arguments: dict[str, Any]) -> int:
     return _run(prepare(settings, **given), previews, out, recipe.produces)
 
 
+def _add_networks(typed: Sequence[str], *, choosing: bool = False) -> dict[str, str]:
+    """Add the networks that were typed as NAME=ARCHITECTURE:FILE; return what the last of them says of a field `network`.
+
+    Raises:
+        InputError: one is not of this form, nor, where a network is to be chosen, a plain name.
+        FieldError, WeightsError: as `add_network` raises them.
+    """
+    for text in typed:
+        name, defines, source = text.partition("=")
+        architecture, _, file = source.partition(":")
+        if defines and architecture and file:
+            add_network(name, architecture, weights=file)
+        elif defines or not choosing:
+            raise InputError(f"--network is '{text}'; expected {ADDED}, as in mine=resnet50:my.safetensors.")
+    return {"network": typed[-1].partition("=")[0]} if typed and choosing else {}
+
+
 def _settings(recipe: type[Recipe], arguments: dict[str, Any]) -> Recipe:
-    """The recipe that was typed, on top of a look and a finish where those were named."""
+    """The recipe that was typed, on top of a look and a finish where those were named; networks that were typed are added."""
+    arguments = arguments | _add_networks(arguments.get("network", []), choosing="network" in recipe.model_fields)
     base, looks = _read(recipe, arguments["recipe"]).changed if "recipe" in arguments else {}, _looks(recipe)
     if name := arguments.get("look"):
         if name not in looks:
@@ -315,10 +348,10 @@ def _placeholder(field: FieldInfo) -> str:
     return "NAME" if choices(field) else PLACEHOLDERS.get(field.annotation, "TEXT")
 
 
-def _help(field: FieldInfo) -> str:
-    """Meaning with range, names to choose from, default."""
+def _help(field: FieldInfo, more: str = "") -> str:
+    """Meaning with range, names to choose from, what else there is to say, default."""
     accepted = f" One of: {', '.join(filter(None, choices(field)))}." if choices(field) else ""
-    return f"{field.description}{accepted} Default: {'none' if field.default == '' else field.default}."
+    return f"{field.description}{accepted}{more} Default: {'none' if field.default == '' else field.default}."
 
 
 def _escaped(text: str) -> str:

@@ -146,7 +146,7 @@ class DeepDream(Recipe):
             InputError: a picture is too small for the network, the mask selects nothing, or a channel does not exist.
         """
         generator = torch.Generator().manual_seed(self.seed)
-        allowance = tiles.Allowance()
+        allowance = tiles.Allowance(tiled=network.tiled(frozenset().union(*self.layers())))
         longest, octaves = self.sizes(network, size_of(image))
         target = fitted_size(size_of(image), longest)
         image = fit(image, max(octaves[-1]), network.spec.smallest)
@@ -221,7 +221,8 @@ class DeepDream(Recipe):
         _, octaves = self.sizes(network, size)
         pixels = [height * width for height, width in octaves]
         costs = [network.cost(layers) for layers in self.layers()]
-        held = max(min(pixels[-1], tiles.largest(cost.bytes) ** 2) * cost.bytes * tiles.WORKING for cost in costs)
+        tiled = network.tiled(frozenset().union(*self.layers()))
+        held = max(tiles.held(pixels[-1], cost.bytes, tiled=tiled) for cost in costs)
         return Demand(
             flops=sum(pixels) * self.steps * sum(cost.flops for cost in costs),
             bytes=held + IMAGES_HELD * BYTES_PER_PIXEL * pixels[-1],
@@ -240,7 +241,7 @@ class DeepDream(Recipe):
     def objective(self, network: Network, image: Tensor, guide: Tensor | None) -> Objective:
         """What is wanted of the image: a class, what a guide has, or more of what is there."""
         if self.class_name:
-            return unit(LOGITS, class_index(self.class_name))
+            return unit(LOGITS, class_index(self.class_name, self.network_name))
         weights = self.weights
         if guide is not None:
             steer = GUIDES[self.guide_by]
@@ -275,7 +276,8 @@ def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> 
 def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[str, float]:
     """‖a‖₂ of each layer for an image (1, 3, H, W), by tiles: what makes a weight of 0.5 mean half."""
     squares = dict.fromkeys(layers, 1e-12)
-    for tile in tiles.grid(size_of(image), tiles.largest(network.cost(layers).bytes)):
+    side = tiles.largest(network.cost(layers).bytes) if network.tiled(layers) else tiles.WHOLE
+    for tile in tiles.grid(size_of(image), side):
         for layer, activations in network.activations(image[(..., *tile.seen)], layers).items():
             squares[layer] += tile.share * activations.square().sum().item()
     return {layer: square**0.5 for layer, square in squares.items()}

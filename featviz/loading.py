@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from featviz import limits
-from featviz.errors import FieldError, WeightsError, nearest
+from featviz.errors import FieldError, WeightsError
 from featviz.network import LENT, Network, precision
 from featviz.networks import BUNDLED, NETWORKS, NetworkSpec
 
@@ -54,7 +54,7 @@ def loading(name: str, device: torch.device | str = "cpu") -> Generator[Arriving
         WeightsError: its weights cannot be had.
     """
     if name not in NETWORKS:
-        raise FieldError(f"There is no network '{name}'; {nearest(name, list(NETWORKS))}")
+        raise FieldError(NETWORKS.missing(name))
     key = (name, str(device))
     if (network := _ready(key)) is not None:
         return network
@@ -77,15 +77,15 @@ def drained(steps: Generator[Any, None, T]) -> T:
             return end.value
 
 
-def trained(name: str) -> nn.Sequential:
+def trained(name: str) -> nn.Module:
     """The architecture of that name with its weights, as it was trained, on the CPU. Raises what `loading` raises."""
     return _trained(NETWORKS[name], drained(NETWORKS[name].weights.fetch()))
 
 
-def _trained(spec: NetworkSpec, path: Path) -> nn.Sequential:
+def _trained(spec: NetworkSpec, path: Path) -> nn.Module:
     trunk = _architecture(spec)
     state = spec.weights.load(path, trunk.state_dict())
-    if spec.classifier and not any(entry.startswith(f"{spec.classifier}.") for entry in state):
+    if spec.classifier and not any(entry.startswith(f"{spec.classifier}.") for entry in state):  # A part, not "", the whole.
         delattr(trunk, spec.classifier)  # It may be missing from a file; what is left still dreams.
     trunk.load_state_dict(state, assign=True)
     return trunk.eval()
@@ -132,21 +132,34 @@ def is_here(name: str) -> bool:
 
 @cache
 def sketch(name: str, device: torch.device | str = "cpu") -> Network:
-    """The network of that name without weights and without numbers: for what it costs on a device, told by shapes alone."""
-    network = Network(NETWORKS[name], _architecture(NETWORKS[name])).to("meta")
+    """The network of that name for what it costs on a device: without weights and without numbers, told by shapes alone.
+
+    A module of the user's keeps the weights that it came with, since its forward pass may depend on numbers.
+    """
+    network = Network(NETWORKS[name], _architecture(NETWORKS[name]))
     network.trunk.to(precision(network.spec, device))
     return network
 
 
-def _architecture(spec: NetworkSpec) -> nn.Sequential:
+def _architecture(spec: NetworkSpec) -> nn.Module:
     with torch.device("meta"):  # No time spent on random weights that are replaced at once.
         return spec.build()
+
+
+def forget(name: str) -> None:
+    """Unload the network of that name from every device, and forget what was counted of it."""
+    with _shelf:
+        for key in [key for key in _loaded if key[0] == name]:
+            del _loaded[key]
+    sketch.cache_clear()
+    scales.cache_clear()
 
 
 @cache
 def scales(name: str) -> tuple[str, ...]:
     """The first layer at each resolution of a network, shallow to deep: for VGG-19 relu1_1, relu2_1, … relu5_1."""
     spec, side = NETWORKS[name], 256
-    found = sketch(name).activations(torch.empty(1, 3, side, side, device="meta"), spec.layers)
+    with torch.no_grad():
+        found = sketch(name).activations(torch.zeros(1, 3, side, side, device=sketch(name).device), spec.layers)
     halvings = {layer: round(math.log2(side / found[layer].shape[-2])) for layer in spec.layers}  # Whatever it pads.
     return tuple(next(layer for layer in halvings if halvings[layer] == count) for count in dict.fromkeys(halvings.values()))

@@ -1,16 +1,22 @@
 """The networks, one row each: adding a network is adding a row to `NETWORKS`. Nothing else in featviz knows one by its name."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from importlib import metadata
+from typing import Annotated, Any
 
-from torch import nn
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from torch import Tensor, nn
 
 from featviz import trunks
 from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
 from featviz.errors import FieldError, nearest, short
-from featviz.weights import Bundled, Hub, from_codebooks
+from featviz.receptive import Sight
+from featviz.weights import Bundled, File, Given, Hub, from_codebooks
 
 INPUT = "input"
 """The name under which the image itself can be asked for, as if it were a layer's activations."""
@@ -19,20 +25,50 @@ LOGITS = "logits"
 """The name under which a classifier's answer can be asked for, (B, classes, 1, 1)."""
 
 
+GROUP = "featviz.networks"
+"""The entry point group by which installed packages add rows."""
+
+IN_ONE_PIECE = "its layers see the whole picture"
+"""Why a network does not see a picture by tiles."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A layer that returns (B, N, C): a row of vectors, one for each patch, instead of a map."""
+
+    extra: int
+    """Vectors before those of the patches that belong to no place, such as a class token."""
+
+    def as_map(self, output: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, N, C) → (B, C, h, w), for an input of (height, width)."""
+        places = output.shape[1] - self.extra
+        height = round((places * size[0] / size[1]) ** 0.5)
+        return output[:, self.extra :].mT.unflatten(2, (height, places // height))
+
+
+@dataclass(frozen=True)
+class ChannelsLast:
+    """A layer that returns (B, h, w, C)."""
+
+    def as_map(self, output: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, h, w, C) → (B, C, h, w)."""
+        return output.permute(0, 3, 1, 2)
+
+
 @dataclass(frozen=True)
 class NetworkSpec:
     """A row of the table: everything featviz has to know about a network."""
 
     title: str
-    build: Callable[[], nn.Sequential]
-    """The architecture, untrained: a sequence of modules, so that it can be run up to any of them."""
-    weights: Bundled | Hub
+    build: Callable[[], nn.Module]
+    """The architecture. Its weights are replaced by those of `weights`."""
+    weights: Bundled | Hub | File | Given
     licence: str
     mean: tuple[float, float, float]
     """Of RGB in [0, 1]; what the network was trained with."""
     std: tuple[float, float, float]
     layers: Mapping[str, str]
-    """The field's name of each layer → the name of the child that computes it, shallow to deep."""
+    """The name of each layer → the qualified name of the module whose output it is, shallow to deep."""
     content_layer: str
     """Where a style transfer takes the content representation."""
     style_layers: tuple[str, ...]
@@ -41,9 +77,25 @@ class NetworkSpec:
     """Pixels that each side of an image needs at least."""
     good_for: str
     classifier: str | None = None
-    """The name of the child that answers with logits of the ImageNet classes, where there is one."""
+    """The qualified name of the module whose output are the logits, "" for the whole; None where there is no classifier."""
+    classes: tuple[str, ...] | None = None
+    """The names of its classes in the order of the logits; None for the 1000 of ImageNet."""
     bears_bfloat16: bool = False
     """Whether its gradients stay what they are with 8 bits of mantissa: at every layer a cosine over 0.99 with float64."""
+
+    # What `describe_network` measures of a module that it did not build. The defaults hold for the rows below.
+
+    as_is: bool = False
+    """Whether the module is run unchanged. Else each batch norm is folded into the convolution defined before it, and memory
+    is channels-last: both need a forward pass that allows it."""
+    layouts: Mapping[str, Tokens | ChannelsLast] = field(default_factory=dict)
+    """The layers that do not return (B, C, h, w) → how to make that of their output."""
+    fixed_size: int | None = None
+    """The only side that the module takes; images are resized to a square of it. None where it takes any."""
+    multiple: int = 1
+    """What the sides of its input must divide by; images are padded to that."""
+    sights: Mapping[str, Sight] = field(default_factory=dict)
+    """The receptive fields of layers for which they do not follow from the operations alone."""
 
 
 def _vgg_layers(*convolutions: int) -> dict[str, str]:
@@ -77,7 +129,7 @@ def _units(prefix: str, stages: Mapping[int, str]) -> list[str]:
     return [f"{prefix}{stage}{unit}" for stage, units in stages.items() for unit in units]
 
 
-NETWORKS: dict[str, NetworkSpec] = {
+SHIPPED: dict[str, NetworkSpec] = {
     "vgg19": NetworkSpec(
         title="VGG-19",
         build=trunks.vgg19,
@@ -86,6 +138,7 @@ NETWORKS: dict[str, NetworkSpec] = {
             file="vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",
             sha256="c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
             convert=from_codebooks,
+            renamed={"": "features."},
         ),
         licence="CC BY 4.0 (Simonyan & Zisserman, 2015)",
         mean=(123.68 / 255, 116.779 / 255, 103.939 / 255),
@@ -198,57 +251,152 @@ NETWORKS: dict[str, NetworkSpec] = {
         good_for="VGG-19 as trained anew by torchvision. A download of 575 MB when first used.",
     ),
 }
+"""The rows that come with featviz."""
 
-BUNDLED: tuple[str, ...] = tuple(name for name, spec in NETWORKS.items() if not spec.weights.needs_download)
-"""The networks that need no download."""
 
-ADDRESSES: tuple[str, ...] = tuple(f"{name}/{layer}" for name, spec in NETWORKS.items() for layer in spec.layers)
-"""Every layer of every network as `network/layer`, in the order of the table and of depth."""
+class Table(MutableMapping[str, NetworkSpec]):
+    """Network name → row: those that come with featviz, then those of installed packages, then those added at run time.
 
-CLASSIFIERS: tuple[str, ...] = tuple(name for name, spec in NETWORKS.items() if spec.classifier)
-"""The networks that know the classes of ImageNet."""
+    Packages are looked for at the first look at the whole table, or at a name that is not shipped; never on import.
+    """
 
-if TYPE_CHECKING:  # What the table holds is known when this runs.
-    NetworkName = str
-    Classifier = str
-    Address = str
-    AddressOrNone = str
-else:
-    NetworkName, Classifier, Address = Literal[tuple(NETWORKS)], Literal[CLASSIFIERS], Literal[ADDRESSES]
-    AddressOrNone = Literal["", Address]
+    def __init__(self, shipped: Mapping[str, NetworkSpec]):
+        self._rows = dict(shipped)
+        self._failures: dict[str, str] = {}
+        self._packages_read = False
+        self._reading = threading.RLock()
+
+    def __getitem__(self, name: str) -> NetworkSpec:
+        return self._rows[name] if name in self._rows else self._all()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows or name in self._all()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._all()])
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __setitem__(self, name: str, row: NetworkSpec) -> None:
+        if name in self:
+            raise FieldError(f"There is a network '{name}' already; choose another name, or remove it first.")
+        self._rows[name] = row
+
+    def __delitem__(self, name: str) -> None:
+        if name in SHIPPED:
+            raise FieldError(f"The network '{name}' belongs to featviz and cannot be removed.")
+        del self._rows[name]
+
+    def missing(self, name: str) -> str:
+        """Why there is no network of that name, in a sentence."""
+        return self._failures.get(name) or f"There is no network '{short(name)}'; {nearest(name, list(self))}"
+
+    def _all(self) -> dict[str, NetworkSpec]:
+        with self._reading:
+            if not self._packages_read:
+                self._packages_read = True  # First, since a package may look at the table itself.
+                for point in metadata.entry_points(group=GROUP):
+                    self._read(point)
+        return self._rows
+
+    def _read(self, point: metadata.EntryPoint) -> None:
+        """Add the row of an entry point. One that fails is logged and leaves the others alone."""
+        package = point.dist.name if point.dist else point.module
+        try:
+            if point.name in self._rows:
+                raise FieldError("there is a network of that name already")
+            made = point.load()
+            row = made() if callable(made) else made
+            if not isinstance(row, NetworkSpec):
+                raise TypeError(
+                    f"'{point.value}' gives {type(row).__name__}; expected a NetworkSpec, as featviz.describe_network makes it"
+                )
+        except Exception as error:  # Whatever a foreign package raises.
+            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            sentence = f"The network '{point.name}' of the package '{package}' cannot be used: {short(reason, 200)}."
+            self._failures.setdefault(point.name, sentence)
+            logging.getLogger("featviz").warning(sentence)
+        else:
+            self._rows[point.name] = row
+
+
+NETWORKS = Table(SHIPPED)
+"""Every network that there is by now."""
+
+BUNDLED: tuple[str, ...] = tuple(name for name, spec in SHIPPED.items() if not spec.weights.needs_download)
+"""The networks that come with featviz and need no download."""
+
+
+def addresses() -> tuple[str, ...]:
+    """Every layer of every network as `network/layer`, in the order of the table and of depth."""
+    return tuple(f"{name}/{layer}" for name, spec in NETWORKS.items() for layer in spec.layers)
+
+
+def classifiers() -> tuple[str, ...]:
+    """The networks that know classes."""
+    return tuple(name for name, spec in NETWORKS.items() if spec.classifier is not None)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Marks a field as text that is one of some names, which are read anew at each check."""
+
+    names: Callable[[], Sequence[str]]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, value: str) -> str:
+        if value not in self.names():
+            raise PydanticCustomError("one_of", "Not one of the names that are accepted.")  # The recipe words the sentence.
+        return value
+
+
+NetworkName = Annotated[str, OneOf(lambda: tuple(NETWORKS))]
+Classifier = Annotated[str, OneOf(classifiers)]
+Address = Annotated[str, OneOf(addresses)]
+AddressOrNone = Annotated[str, OneOf(lambda: ("", *addresses()))]
 
 
 @cache
-def class_names() -> tuple[str, ...]:
+def imagenet_classes() -> tuple[str, ...]:
     """The 1000 classes of ImageNet in the order of the logits, as torchvision's weight metadata names them."""
     from torchvision.models import EfficientNet_B0_Weights
 
     return tuple(EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"])
 
 
+def class_names(network: str | None = None) -> tuple[str, ...]:
+    """The classes of a network in the order of its logits; those of ImageNet where none is named."""
+    own = NETWORKS[network].classes if network is not None else None
+    return imagenet_classes() if own is None else own
+
+
 @cache
-def _class_indices() -> tuple[dict[str, int], dict[str, list[int]]]:
+def _class_indices(names: tuple[str, ...]) -> tuple[dict[str, int], dict[str, list[int]]]:
     """Class name as spelled → its place among the logits; in lower case → the places of all that are spelled alike."""
     alike: dict[str, list[int]] = {}
-    for index, name in enumerate(class_names()):
+    for index, name in enumerate(names):
         alike.setdefault(name.lower(), []).append(index)
-    return {name: index for index, name in enumerate(class_names())}, alike
+    return {name: index for index, name in enumerate(names)}, alike
 
 
-def class_index(name: str) -> int:
-    """The place of a class among the logits: of the name as it is spelled, else however it is capitalised.
+def class_index(name: str, network: str | None = None) -> int:
+    """The place of a class among the logits of a network: of the name as it is spelled, else however it is capitalised.
 
     Raises:
         FieldError: there is no such class, or several whose names differ in their capitals only.
     """
-    exact, alike = _class_indices()
+    names = class_names(network)
+    exact, alike = _class_indices(names)
     if name in exact:
         return exact[name]
     indices = alike.get(name.lower(), [])
     if not indices:
         raise FieldError(f"There is no class '{short(name)}'; {nearest(name.lower(), list(alike))}")
     if len(indices) > 1:
-        spellings = " or ".join(f"'{class_names()[index]}' (number {index})" for index in indices)
+        spellings = " or ".join(f"'{names[index]}' (number {index})" for index in indices)
         raise FieldError(f"There is more than one class '{short(name)}'; expected its exact spelling: {spellings}.")
     return indices[0]
 
@@ -257,10 +405,10 @@ def check_knows(network: str, class_name: str) -> None:
     """Raises FieldError for a class, where one is named, that there is not, or that a network without a classifier is asked for."""
     if not class_name:
         return
-    class_index(class_name)
+    class_index(class_name, network)
     if NETWORKS[network].classifier is None:
-        classifiers = " or ".join(NETWORKS[name].title for name in CLASSIFIERS)
-        raise FieldError(f"{NETWORKS[network].title} knows no class '{class_name}'; choose a layer of {classifiers}.")
+        names = " or ".join(NETWORKS[name].title for name in classifiers())
+        raise FieldError(f"{NETWORKS[network].title} knows no class '{class_name}'; choose a layer of {names}.")
 
 
 def split(address: str) -> tuple[str, str]:

@@ -93,13 +93,15 @@ def restore(text: str, recipes: Recipes) -> Restored:
     """The recipe in a note.
 
     Raises:
-        InputError: it holds none.
+        InputError: it holds none, or the network that it was made with is not here.
     """
     if not text:
         raise InputError("There is no recipe in this file; the PNG, JPEG, WebP, MP4 and GIF files that featviz writes have one.")
     data: Any = None
     with suppress(ValueError, RecursionError):
         data = json.loads(text) if len(text) <= images.LONGEST else None
+    if isinstance(data, dict) and isinstance(name := data.get("network"), str) and name not in NETWORKS:
+        raise InputError(f"It was made with the network '{short(name)}', which is not here; featviz.add_network adds a network.")
     pictures = data.get("pictures") if isinstance(data, dict) else None
     pictures = pictures if isinstance(pictures, list) and pictures else None  # A note without any tells nothing of them.
     restored = from_json(data, recipes, pictures)

@@ -71,15 +71,15 @@ class Sight:
         return Sight(firsts, lasts, steps)
 
 
-def sight(function: Callable[[Tensor], Tensor], image: Tensor) -> Sight:
-    """What a unit of `function`'s answer (B, C, h, w) to an image (B, 3, H, W) sees of it.
+def sights(function: Callable[[Tensor], Mapping[str, Tensor]], image: Tensor) -> dict[str, Sight]:
+    """What a unit of each layer of `function`'s answer {layer: (B, C, h, w)} to an image (B, 3, H, W) sees of it.
 
-    Reckoned from the operations that are made of the image, whatever modules make them; where paths meet, as in a residual
-    block, the farthest sight counts.
+    Computed from the operations that are made of the image, whatever modules make them; where paths meet, as in a residual
+    block, the farthest sight counts. An operation that is not in the tables above counts as one on each position by itself.
     """
     with torch.no_grad(), _Follow(image) as follow:
-        answer = function(image)
-    return follow.sights[id(answer)][0]
+        answers = function(image)
+    return {layer: follow.sights[id(answer)][0] for layer, answer in answers.items()}
 
 
 class _Follow(TorchDispatchMode):

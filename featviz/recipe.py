@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from featviz.errors import FieldError, nearest, short
+from featviz.networks import OneOf
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -308,7 +309,9 @@ def longest(field: FieldInfo) -> int | None:
 
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
-    """The names a field accepts, empty where it is not a choice."""
+    """The names a field accepts by now, empty where it is not a choice."""
+    if table := next((mark for mark in field.metadata if isinstance(mark, OneOf)), None):
+        return tuple(table.names())
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 

@@ -195,7 +195,7 @@ class StyleTransfer(Recipe):
         steps, work = (sum(spent) for spent in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
         shown = start if start is not None else content if self.init == "content" else noise(content, generator)
         way = OPTIMISERS[self.optimiser]
-        allowance, cost = tiles.Allowance(MEMORY), self.bytes(network)
+        allowance, cost = tiles.Allowance(MEMORY, tiled=network.tiled(self.layers(network))), self.bytes(network)
         memory: Mapping[str, Tensor] = {}  # What Adam has learnt about each pixel, carried from scale to scale.
         step = done = 0
 
@@ -251,7 +251,7 @@ class StyleTransfer(Recipe):
         (height, width), _ = schedule[-1]
         image = BYTES_PER_PIXEL * height * width
         cost = self.bytes(network)
-        held = min(height * width, tiles.largest(cost, MEMORY) ** 2) * cost * tiles.WORKING
+        held = tiles.held(height * width, cost, MEMORY, tiled=network.tiled(self.layers(network)))
         return Demand(
             flops=sum(h * w * count for (h, w), count in schedule) * network.cost(self.layers(network)).flops,
             bytes=held + (IMAGES_HELD + 2 * remembered(image)) * image,
@@ -424,7 +424,8 @@ class Wanted:
 
 def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) -> Iterator[tiles.Tile]:
     """The tiles by which these layers see an image, each with all that they look at around it."""
-    margin = max((network.sight(layer).reach for layer in layers), default=0)
+    layers = [*layers]
+    margin = max((network.sight(layer).reach for layer in layers), default=0) if network.tiled(layers) else 0
     return tiles.grid(size_of(image), side, margin=margin)
 
 
@@ -456,7 +457,7 @@ def moments_of(
 
 def counts_of(network: Network, where: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
     """Layer → how much each of its positions counts, (1, 1, h, w), for weights of pixels (1, 1, H, W)."""
-    return {layer: pooled(where, network.sight(layer).stride) for layer in layers}
+    return {layer: pooled(network.fitted(where), network.sight(layer).stride) for layer in layers}
 
 
 def at(counts: Mapping[str, Tensor], layer: str, place: Slices, activations: Tensor) -> Tensor | None:

@@ -29,6 +29,9 @@ MARGIN = 32
 SMALLEST = 128
 """Pixels of a side that no tile goes below."""
 
+WHOLE = 1 << 30
+"""The side of a tile that any picture fits into."""
+
 T = TypeVar("T")
 
 
@@ -57,6 +60,12 @@ def largest(bytes_per_pixel: float, memory: float = MEMORY) -> int:
     return max(SMALLEST, math.isqrt(int(memory / (WORKING * max(bytes_per_pixel, 1)))))
 
 
+def held(pixels: int, bytes_per_pixel: float, memory: float = MEMORY, *, tiled: bool = True) -> float:
+    """The bytes that a step takes at its peak in activations, for a picture of so many pixels."""
+    seen = min(pixels, largest(bytes_per_pixel, memory) ** 2) if tiled else pixels
+    return seen * bytes_per_pixel * WORKING
+
+
 def fits(size: tuple[int, int], side: int) -> bool:
     """Whether an image of (height, width) is one tile: whatever its shape, it has no more pixels than the largest tile."""
     return math.prod(size) <= side**2
@@ -65,9 +74,11 @@ def fits(size: tuple[int, int], side: int) -> bool:
 class Allowance:
     """How much memory the steps of a run may take: what is allowed, or as much less as the device turns out to have."""
 
-    def __init__(self, memory: float = MEMORY):
+    def __init__(self, memory: float = MEMORY, *, tiled: bool = True):
         self.memory = memory
-        self.word = ""
+        self.tiled = tiled
+        """Whether a step may take a picture by tiles; without, it gets `WHOLE` for their side."""
+        self.word = "" if tiled else ", in one piece, since its layers see the whole picture"
         """What is to be said of it, once there is something."""
 
     def fit(self, step: Callable[[int], T], bytes_per_pixel: float) -> T:
@@ -77,11 +88,11 @@ class Allowance:
             torch.OutOfMemoryError: the smallest do not fit either.
         """
         while True:
-            side = largest(bytes_per_pixel, self.memory)
+            side = largest(bytes_per_pixel, self.memory) if self.tiled else WHOLE
             try:
                 return step(side)
             except torch.OutOfMemoryError:
-                if side == SMALLEST:
+                if side in (SMALLEST, WHOLE):
                     raise
             # Not in the handler: as long as that lasts, the error holds on to what the step had.
             self.memory, self.word = self.memory / 2, ", in smaller tiles, since memory is short"

@@ -70,11 +70,4 @@ def _sequence(model: nn.Module, channels: int) -> nn.Sequential:
         for child, part in (blocks or {name: module}).items():
             trunk.add_module(child, part)
     trunk.add_module("logits", Classifier(channels, 1000))
-    return _tamed(trunk)
-
-
-def _tamed(trunk: nn.Sequential) -> nn.Sequential:
-    for module in trunk.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False  # In place, it would overwrite the activations recorded before it.
     return trunk

@@ -70,7 +70,9 @@ class FeatureVisualization(Recipe):
     @property
     def place(self) -> tuple[str, int]:
         """The layer that answers and the channel in it."""
-        return (LOGITS, class_index(self.class_name)) if self.class_name else (split(self.layer)[1], self.channel)
+        return (
+            (LOGITS, class_index(self.class_name, self.network_name)) if self.class_name else (split(self.layer)[1], self.channel)
+        )
 
     def run(self, network: Network) -> Frames:
         """Yields a frame after each step: one picture, or several in a row.

@@ -80,9 +80,10 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = re.sub(r"\n {24}", " ", capsys.readouterr().out)  # Argparse gives a long option a line of its own.
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device", "estimate", "finish", "look", "recipe", "shard", "sheet"} == {
-        name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras)
+    assert lines.keys() - {"device", "estimate", "finish", "look", "network", "recipe", "shard", "sheet"} == {
+        name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras) if name != "network"
     }
+    assert "NAME=ARCHITECTURE:FILE" in lines["network"]
     assert all(meaning in lines[role] for role, meaning in recipe.extras.items())
     for name, field in recipe.model_fields.items():
         line = lines[name.replace("_", "-")]
@@ -185,7 +186,7 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
     typed = [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), *filter(None, [output(recipe)])]
     pictures = {role: f"{role}.png" for role in recipe.images}
     # Text, of which each field takes its own kind, goes through the command line in test_provenance.py.
-    settable = {name: field for name, field in recipe.model_fields.items() if field.annotation is not str}
+    settable = {name: field for name, field in recipe.model_fields.items() if field.annotation is not str or choices(field)}
     other = {name: another(field) for name, field in settable.items() if len(choices(field)) != 1}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in other.items()]
     assert cli.main(typed) == 0

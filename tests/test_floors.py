@@ -12,9 +12,10 @@ PACKAGE = ROOT / "featviz"
 
 RESTS_ON = {
     ("limits", "errors"),
+    *(("user_network", below) for below in ("loading", "network", "networks", "receptive", "weights")),
     *(("loading", below) for below in ("network", "networks", "hub")),
     *(("network", below) for below in ("networks", "receptive")),
-    *(("networks", below) for below in ("weights", "trunks", "efficientnet_lite")),
+    *(("networks", below) for below in ("receptive", "weights", "trunks", "efficientnet_lite")),
     ("weights", "hub"),
     ("efficientnet_lite", "trunks"),
     ("memory", "machine"),

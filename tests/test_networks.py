@@ -5,7 +5,7 @@ from torch import nn
 
 from featviz.errors import FieldError
 from featviz.loading import load
-from featviz.networks import ADDRESSES, BUNDLED, INPUT, NETWORKS, class_index, class_names, split
+from featviz.networks import BUNDLED, INPUT, NETWORKS, addresses, class_index, class_names, split
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -21,7 +21,7 @@ def test_the_menu_is_complete_and_in_depth_order(name):
 
 
 def test_addresses_are_the_layers_of_all_networks_in_order():
-    assert [split(address) for address in ADDRESSES] == [
+    assert [split(address) for address in addresses()] == [
         (name, layer) for name, spec in NETWORKS.items() for layer in spec.layers
     ]
 

@@ -15,14 +15,14 @@ from pydantic import BaseModel
 import featviz
 from featviz import cli, images, provenance, video
 from featviz.errors import InputError, short
-from featviz.networks import ADDRESSES, NETWORKS, class_names, split
+from featviz.networks import NETWORKS, addresses, class_names, split
 from featviz.provenance import Restored
 from featviz.recipe import Recipe, bounds, choices
 from featviz.recipes import RECIPES
 
 quick = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 
-TEXTS = st.sampled_from(["", "3, 7", *class_names()[:3], *(f"{split(address)[1]}: 0.5" for address in ADDRESSES)]) | st.text()
+TEXTS = st.sampled_from(["", "3, 7", *class_names()[:3], *(f"{split(address)[1]}: 0.5" for address in addresses())]) | st.text()
 
 
 def values(field) -> st.SearchStrategy:
