@@ -8,7 +8,7 @@ from featviz.looking import look
 from featviz.networks import NETWORKS
 from featviz.recipes import RECIPES, recipe_of
 from featviz.reconstruct import ReconstructContent, ReconstructStyle
-from featviz.stream import Preview, film, prepare, run, stream
+from featviz.streaming import Preview, film, prepare, run, stream
 from featviz.style import StyleTransfer
 from featviz.version import __version__
 from featviz.visualize import FeatureVisualization

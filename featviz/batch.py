@@ -16,7 +16,7 @@ from featviz.images import Picture, save
 from featviz.machine import Device
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
-from featviz.stream import run
+from featviz.streaming import run
 from featviz.video import count_frames, frames
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")

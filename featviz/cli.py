@@ -22,7 +22,7 @@ from featviz.images import open_picture, save
 from featviz.machine import Device, estimate
 from featviz.recipe import Recipe, choices
 from featviz.recipes import RECIPES
-from featviz.stream import Preview, Previews, on_one_sheet, open_pictures, prepare, record, stream, try_out
+from featviz.streaming import Preview, Previews, on_one_sheet, open_pictures, prepare, record, stream, try_out
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
 

@@ -17,7 +17,7 @@ from featviz.errors import FieldError, ImageError, WeightsError
 from featviz.loading import load, sketch
 from featviz.machine import estimate, warm_up
 from featviz.networks import BUNDLED, LOGITS, NETWORKS
-from featviz.stream import prepare
+from featviz.streaming import prepare
 
 ROWS = [name for name in NETWORKS if name not in BUNDLED]
 

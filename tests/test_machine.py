@@ -5,12 +5,12 @@ import sys
 import pytest
 import torch
 from huggingface_hub import constants
-from test_stream import PICTURE, Count
+from test_streaming import PICTURE, Count
 
 from featviz import hub, video
 from featviz.errors import InputError
 from featviz.machine import claim, estimate, lacks, resolve
-from featviz.stream import run
+from featviz.streaming import run
 
 
 def test_auto_is_the_best_device_there_is():
@@ -39,7 +39,7 @@ def test_cuda_is_refused_where_there_is_none():
 
 
 def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run(monkeypatch):
-    monkeypatch.setattr(sys.modules["featviz.stream"], "load", lambda name, device: None)
+    monkeypatch.setattr(sys.modules["featviz.streaming"], "load", lambda name, device: None)
     run(Count(steps=10, seconds=0.01), image=PICTURE)
     expected = estimate(Count(steps=10), (20, 16))
     assert expected.bytes == 320

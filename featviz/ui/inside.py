@@ -13,7 +13,7 @@ from featviz import atlas
 from featviz.looking import Cell, Look
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
-from featviz.stream import Preview
+from featviz.streaming import Preview
 from featviz.ui import words
 from featviz.ui.controls import enumeration, spoken
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Shot, Turn, in_cache, line

@@ -22,7 +22,7 @@ from featviz.hub import Arriving
 from featviz.looking import Cell, Look, excited, gram_picture, look
 from featviz.machine import Device, Estimate, estimate, lacks, memory
 from featviz.recipe import Recipe
-from featviz.stream import Preview, open_pictures, prepare, stream, try_out
+from featviz.streaming import Preview, open_pictures, prepare, stream, try_out
 from featviz.ui.gate import RATE, visitor
 from featviz.ui.leaving import RUNS
 from featviz.ui.memory import MEMORY

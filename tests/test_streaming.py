@@ -15,7 +15,7 @@ from PIL import Image
 
 from featviz.errors import DivergedError, ImageError, InputError
 from featviz.recipe import Demand, Frame, Recipe, param
-from featviz.stream import film, record, run, stream
+from featviz.streaming import film, record, run, stream
 from featviz.video import Video
 
 
@@ -63,7 +63,7 @@ PICTURE = Image.new("RGB", (20, 16), (200, 100, 50))
 
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch):
-    monkeypatch.setattr(sys.modules["featviz.stream"], "load", lambda name, device: None)
+    monkeypatch.setattr(sys.modules["featviz.streaming"], "load", lambda name, device: None)
     Count.log.clear()
 
 
