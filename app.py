@@ -12,7 +12,7 @@ from typing import get_args
 
 from featviz import ui
 from featviz.machine import Device, lease, warm_up
-from featviz.network import LENT
+from featviz.network import zero_gpu
 
 parser = argparse.ArgumentParser(description="featviz in the browser, with an API and an MCP server.")
 parser.add_argument("--host", help="address to listen on; 0.0.0.0 lets others in (default: 127.0.0.1)")
@@ -24,12 +24,12 @@ args = parser.parse_args(None if __name__ == "__main__" else [])
 files = tempfile.TemporaryDirectory(prefix="featviz_")  # The visitors' pictures, gone when this ends.
 os.environ.setdefault("GRADIO_TEMP_DIR", files.name)
 
-demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=lease), apart=LENT)
+demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=lease), apart=zero_gpu())
 
 if __name__ == "__main__":
     with contextlib.suppress(OSError, AttributeError):  # Another C library than glibc, which keeps a heap for each thread:
         ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX. Runs come from many threads, and each heap keeps its largest.
     warming = threading.Thread(target=warm_up, args=(args.device,), daemon=True)  # The first click need not load a network.
-    if LENT:
+    if zero_gpu():
         warm_up(args.device)  # There a run is a fork of this process, which had better be idle then, and have the networks.
-    ui.launch(demo, None if LENT else warming.start, server_name=args.host, server_port=args.port, share=args.share)
+    ui.launch(demo, None if zero_gpu() else warming.start, server_name=args.host, server_port=args.port, share=args.share)

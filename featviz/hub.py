@@ -18,7 +18,8 @@ from typing import Any
 
 import httpx2
 from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.file_download import is_xet_available, repo_folder_name
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils._runtime import is_xet_available
 from huggingface_hub.utils._xet import abort_xet_session  # Nothing public ends a Xet download that hangs.
 
 from featviz.errors import WeightsError

@@ -1,10 +1,8 @@
 """The machine: its devices and whose turn is next on them, their speed, and what a run will take of it."""
 
-import os
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -13,16 +11,13 @@ from PIL import Image
 from featviz import video
 from featviz.dream import DeepDream
 from featviz.errors import InputError, nearest
-from featviz.loading import is_here, load, sketch
-from featviz.network import LENT
+from featviz.loading import is_here, load, sketch, survive_forks
+from featviz.network import zero_gpu
 from featviz.networks import BUNDLED, NETWORKS
 from featviz.recipe import Recipe
 from featviz.turns import Claim, Turns
 
 Device = Literal["auto", "cpu", "cuda"]
-
-if LENT:  # The threads of OpenMP do not survive a fork, and the first loop of the child would wait for them for ever.
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 _turns: dict[torch.device, Turns] = defaultdict(Turns)
 """One step at a time on each device."""
@@ -63,7 +58,7 @@ def lacks(device: Device = "auto") -> list[str]:
     """What is slow or off here, in a sentence each."""
     from featviz import hub  # Here, since what it imports takes its time.
 
-    slow = "" if LENT or resolve(device).type == "cuda" else "There is no GPU, so a run takes from seconds to minutes."
+    slow = "" if zero_gpu() or resolve(device).type == "cuda" else "There is no GPU, so a run takes from seconds to minutes."
     return list(filter(None, (slow, hub.why_off(), video.why_off())))
 
 
@@ -121,17 +116,19 @@ def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
 
 def warm_up(device: Device = "auto") -> None:
     """Load every bundled network ahead of the first run and measure its speed, so that nobody waits for it."""
-    at = [torch.device("cpu")] if LENT else places(device)
+    if zero_gpu():
+        survive_forks()
+    at = [torch.device("cpu")] if zero_gpu() else places(device)
     for name in BUNDLED:  # All of them first: what cannot be measured is at least loaded.
         for where in at:
             load(name, where)
-    for name in () if LENT else BUNDLED:
+    for name in () if zero_gpu() else BUNDLED:
         _measure(name, at[0])
 
 
 def home(device: Device) -> torch.device:
     """Where networks stay between two runs."""
-    return torch.device("cpu") if LENT else resolve(device)
+    return torch.device("cpu") if zero_gpu() else resolve(device)
 
 
 def learn(where: torch.device, name: str, flops: float, seconds: float) -> None:
@@ -142,7 +139,7 @@ def learn(where: torch.device, name: str, flops: float, seconds: float) -> None:
 def _speed(where: torch.device, name: str) -> float:
     """Of a network on a device, in floating point operations a second."""
     if (where.type, name) not in _speeds:
-        if LENT and where.type == "cuda":
+        if zero_gpu() and where.type == "cuda":
             return LENT_SPEED
         if name not in BUNDLED:  # Not downloaded for the sake of an estimate; its first run will tell.
             return _speed(where, BUNDLED[0])

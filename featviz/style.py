@@ -29,8 +29,8 @@ STYLE, SMOOTHNESS = 32.0, 240.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
 target, so that these two numbers serve every network, layer and size."""
 
-MEMORY = 6 * tiles.MEMORY
-"""Bytes that a tile may hold in activations: more than in a dream, since here all that a layer sees is added around it."""
+MEMORY = 6
+"""How much more than a dream a tile may hold in activations, since here all that a layer sees is added around it."""
 
 IMAGES_HELD, BYTES_PER_PIXEL = 22, 12
 """Copies of the image that a run holds at once, of three float32 values a pixel, beside what L-BFGS remembers."""
@@ -180,7 +180,7 @@ class StyleTransfer(Recipe):
         steps, work = (sum(spent) for spent in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
         shown = start if start is not None else content if self.init == "content" else noise(content, generator)
         way = OPTIMISERS[self.optimiser]
-        allowance, cost = tiles.Allowance(MEMORY), self.bytes(network)
+        allowance, cost = tiles.Allowance(MEMORY * tiles.allowed()), self.bytes(network)
         memory: Mapping[str, Tensor] = {}  # What Adam has learnt about each pixel, carried from scale to scale.
         step = done = 0
 
@@ -232,7 +232,7 @@ class StyleTransfer(Recipe):
         (height, width), _ = schedule[-1]
         image = BYTES_PER_PIXEL * height * width
         cost = self.bytes(network)
-        held = min(height * width, tiles.largest(cost, MEMORY) ** 2) * cost * tiles.WORKING
+        held = min(height * width, tiles.largest(cost, MEMORY * tiles.allowed()) ** 2) * cost * tiles.WORKING
         return Demand(
             flops=sum(h * w * count for (h, w), count in schedule) * network.cost(self.layers(network)).flops,
             bytes=held + (IMAGES_HELD + 2 * remembered(image)) * image,
