@@ -35,15 +35,16 @@ QUICK = {
 
 
 SERVE = f"""
-import sys, pathlib, safehttpx
+import sys, pathlib
 from featviz import ui
+from featviz.ui import gate
 
-look_up = safehttpx.async_validate_url
+look_up = gate.public_address
 
 async def looked_up(host):
     return "127.0.0.1" if host == {PUBLIC!r} else await look_up(host)
 
-safehttpx.async_validate_url = looked_up
+gate.public_address = looked_up
 ui.launch(ui.build(folder=pathlib.Path(sys.argv[1])), server_name="127.0.0.1", server_port=int(sys.argv[2]))
 """
 
