@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featviz import provenance
+from featviz.devices import Device
 from featviz.errors import FeatvizError, InputError
 from featviz.images import Picture, save
-from featviz.machine import Device
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
 from featviz.streaming import run

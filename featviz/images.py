@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError, InputError
+from featviz.precision import exact
 
 SMALLEST_SIDE = 16
 """Pixels. Below this there is nothing for a convolutional network to look at."""
@@ -310,7 +311,7 @@ def match_colours(image: Tensor, like: Tensor) -> Tensor:
     """
 
     def colours(picture: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = picture[0].flatten(1).double()
+        pixels = exact(picture[0].flatten(1))
         centred = pixels - pixels.mean(1, keepdim=True)
         return pixels.mean(1), centred @ centred.T / pixels.shape[1]
 
@@ -321,7 +322,7 @@ def match_colours(image: Tensor, like: Tensor) -> Tensor:
     (old_mean, old), (new_mean, new) = colours(image), colours(like)
     root, inverse = power(old, 0.5), power(old, -0.5)
     change = inverse @ power(root @ new @ root, 0.5) @ inverse
-    pixels = change @ (image[0].flatten(1).double() - old_mean[:, None]) + new_mean[:, None]
+    pixels = change @ (exact(image[0].flatten(1)) - old_mean[:, None]) + new_mean[:, None]
     return pixels.to(image).clamp(0, 1).view_as(image)
 
 

@@ -3,21 +3,18 @@
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from PIL import Image
 
 from featviz import video
+from featviz.devices import Device, places, unused
 from featviz.dream import DeepDream
-from featviz.errors import InputError, nearest
 from featviz.loading import is_here, load, sketch, survive_forks
 from featviz.network import zero_gpu
 from featviz.networks import BUNDLED, NETWORKS
 from featviz.recipe import Recipe
 from featviz.turns import Claim, Turns
-
-Device = Literal["auto", "cpu", "cuda"]
 
 _turns: dict[torch.device, Turns] = defaultdict(Turns)
 """One step at a time on each device."""
@@ -32,23 +29,6 @@ _speeds: dict[tuple[str, str], float] = {}
 """(Kind of device, network) → floating point operations a second that were reached, corrected by every run."""
 
 
-def places(device: Device) -> list[torch.device]:
-    """The devices of that name; "auto" stands for the CUDA cards where there are any, else for the CPU.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    if device not in get_args(Device):
-        raise InputError(f"There is no device '{device}'; {nearest(device, get_args(Device))}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("There is no CUDA device here; 'cpu' and 'auto' work.")
-    if device == "cpu":
-        return [torch.device("cpu")]
-    return [torch.device("cuda", index) for index in range(max(1, torch.cuda.device_count()))]
-
-
 def resolve(device: Device) -> torch.device:
     """The device of that name that a run had better take: of several cards, the one with the fewest. Raises as `places` does."""
     return min(places(device), key=lambda where: _turns[where].runs)
@@ -58,8 +38,8 @@ def lacks(device: Device = "auto") -> list[str]:
     """What is slow or off here, in a sentence each."""
     from featviz import hub  # Here, since what it imports takes its time.
 
-    slow = "" if zero_gpu() or resolve(device).type == "cuda" else "There is no GPU, so a run takes from seconds to minutes."
-    return list(filter(None, (slow, hub.why_off(), video.why_off())))
+    slow = "" if zero_gpu() or resolve(device).type != "cpu" else "There is no GPU, so a run takes from seconds to minutes."
+    return list(filter(None, (unused(device), slow, hub.why_off(), video.why_off())))
 
 
 def claim(where: torch.device) -> Claim:

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from featviz import provenance
+from featviz.devices import Device
 from featviz.errors import DivergedError, InputError, LimitError
 from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
 from featviz.loading import load, loading
-from featviz.machine import Device, claim, home, learn, resolve
+from featviz.machine import claim, home, learn, resolve
 from featviz.networks import BUNDLED
 from featviz.recipe import Frame, Recipe, differing, live
 from featviz.video import Video

@@ -19,6 +19,8 @@ RESTS_ON = {
     ("efficientnet_lite", "trunks"),
     ("optimisers", "images"),
     ("video", "images"),
+    ("devices", "network"),
+    *((above, "precision") for above in ("images", "statistics")),
 }
 """The only imports within a floor. Recipes never import each other."""
 

@@ -337,10 +337,17 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]
 
 
 def test_a_name_that_the_system_does_not_know_is_asked_of_nobody_else(monkeypatch, tmp_path):
+    get, requested = httpx.AsyncClient.get, []
+
+    async def recorded(client: httpx.AsyncClient, url: str, **options: object) -> httpx.Response:
+        requested.append(httpx.URL(url).host)
+        return await get(client, url, **options)
+
+    monkeypatch.setattr(httpx.AsyncClient, "get", recorded)
     asked = resolving(monkeypatch)
     with pytest.raises(gr.Error, match="The picture cannot be fetched from there"):
         fetched("http://nobody.example/a.png", tmp_path)
-    assert asked == ["nobody.example"]
+    assert asked == requested == ["nobody.example"]
 
 
 @pytest.mark.parametrize(

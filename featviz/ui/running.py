@@ -17,10 +17,11 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from featviz import limits
+from featviz.devices import Device
 from featviz.errors import FeatvizError, ImageError
 from featviz.hub import Arriving
 from featviz.looking import Cell, Look, excited, gram_picture, look
-from featviz.machine import Device, Estimate, estimate, lacks, memory
+from featviz.machine import Estimate, estimate, lacks, memory
 from featviz.recipe import Recipe
 from featviz.streaming import Preview, open_pictures, prepare, stream, try_out
 from featviz.ui.gate import RATE, visitor
