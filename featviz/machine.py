@@ -13,7 +13,9 @@ from featviz.dream import DeepDream
 from featviz.loading import is_here, load, sketch, survive_forks
 from featviz.network import zero_gpu
 from featviz.networks import BUNDLED, NETWORKS
-from featviz.recipe import Recipe
+from featviz.recipe import Demand, Recipe
+from featviz.statistics import wasserstein_distance
+from featviz.throughput import Corrections
 from featviz.turns import Claim, Turns
 
 _turns: dict[torch.device, Turns] = defaultdict(Turns)
@@ -22,11 +24,29 @@ _turns: dict[torch.device, Turns] = defaultdict(Turns)
 LENT_SPEED = 5e12
 """Floating point operations a second that a lent GPU is trusted with; it is faster."""
 
+LENT_EIGEN_SPEED = 1e9
+"""C³ a second that it is trusted with for eigenvalues; a CPU's core reaches more."""
+
 LEASE, TO_BEGIN = (20, 120), 15
 """The least and the most seconds that such a GPU is asked for, and those before the first step."""
 
 _speeds: dict[tuple[str, str], float] = {}
-"""(Kind of device, network) → floating point operations a second that were reached, corrected by every run."""
+"""(Kind of device, network) → floating point operations a second of a small dream, measured once."""
+
+_eigen_speeds: dict[str, float] = {}
+"""Kind of device → C³ a second for the eigenvalues of matrices (C, C) and their gradient, measured once."""
+
+_corrections = Corrections()
+"""(Kind of device, network, recipe) → what its runs took, compared with what these speeds say."""
+
+TYPICAL = {
+    "style_transfer": 1.25,
+    "deepdream_zoom": 1.2,
+    "feature_visualization": 1.3,
+    "reconstruct_content": 1.45,
+    "reconstruct_style": 3.0,
+}
+"""Recipe → its correction on a server that has run none, 1 for all others: from one core of one machine."""
 
 
 def resolve(device: Device) -> torch.device:
@@ -76,10 +96,12 @@ def gigabytes(number: float) -> str:
 
 
 def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:
-    """What a run on a first picture of (width, height) takes: counted work at the speed that runs have had here so far."""
+    """What a run on a first picture of (width, height) takes while no other runs: counted work at the speed of this machine,
+    corrected by what runs of the same recipe and network have taken here."""
     name, where = recipe.network_name, resolve(device)
     demand = recipe.demand(sketch(name, where), size and size[::-1])
-    return Estimate(demand.flops / _speed(where, name), demand.bytes, not is_here(name))
+    correction = _corrections.of((where.type, name, recipe.name), TYPICAL.get(recipe.name, 1.0))
+    return Estimate(correction * _predicted(demand, where, name), demand.bytes, not is_here(name))
 
 
 def memory(recipe: Recipe, size: tuple[int, int] | None = None) -> float:
@@ -111,9 +133,24 @@ def home(device: Device) -> torch.device:
     return torch.device("cpu") if zero_gpu() else resolve(device)
 
 
-def learn(where: torch.device, name: str, flops: float, seconds: float) -> None:
-    """Note what a network has done on a device in so many seconds: the next estimate relies on it."""
-    _speeds[where.type, name] = flops / seconds
+def clock(where: torch.device) -> float:
+    """Seconds, of which a difference says how long the calling thread has kept a device busy.
+
+    On a CPU its own processor time: what other programs and threads take of the processor is left out.
+    """
+    return time.thread_time() if where.type == "cpu" else time.monotonic()
+
+
+def record_throughput(where: torch.device, recipe: Recipe, demand: Demand, share: float, seconds: float) -> None:
+    """Note that a run has done a share of its work in so many seconds of `clock`: the next estimate relies on it."""
+    name = recipe.network_name
+    _corrections.record((where.type, name, recipe.name), share * _predicted(demand, where, name), seconds)
+
+
+def _predicted(demand: Demand, where: torch.device, name: str) -> float:
+    """Seconds at the speeds that were measured, before any correction."""
+    eigen = demand.eigen / _eigen_speed(where) if demand.eigen else 0.0
+    return demand.flops / _speed(where, name) + eigen
 
 
 def _speed(where: torch.device, name: str) -> float:
@@ -121,7 +158,7 @@ def _speed(where: torch.device, name: str) -> float:
     if (where.type, name) not in _speeds:
         if zero_gpu() and where.type == "cuda":
             return LENT_SPEED
-        if name not in BUNDLED:  # Not downloaded for the sake of an estimate; its first run will tell.
+        if name not in BUNDLED:  # Not downloaded for the sake of an estimate; the corrections of its runs make up for it.
             return _speed(where, BUNDLED[0])
         _measure(name, where)
     return _speeds[where.type, name]
@@ -135,8 +172,25 @@ def _measure(name: str, where: torch.device) -> None:
     with claim(where):
         frames = recipe.run(network, image=image)
         next(frames).loss.item()
-        start = time.monotonic()
+        start = clock(where)
         next(frames)
         next(frames).loss.item()
-        seconds = time.monotonic() - start
-    learn(where, name, recipe.demand(network, (192, 192)).flops * 2 / 3, seconds)
+        seconds = clock(where) - start
+    _speeds[where.type, name] = recipe.demand(network, (192, 192)).flops * 2 / 3 / seconds
+
+
+def _eigen_speed(where: torch.device) -> float:
+    """In C³ a second."""
+    if zero_gpu() and where.type == "cuda":
+        return LENT_EIGEN_SPEED
+    if where.type not in _eigen_speeds:
+        # As wide as the deep layers of VGG-19, which take most of the time.
+        sums = torch.rand(513, 2000, device=where).requires_grad_()
+        with claim(where):
+            distance = wasserstein_distance((sums @ sums.T).detach())
+            for _ in range(2):  # The first prepares the kernels.
+                start = clock(where)
+                torch.autograd.grad(distance(sums @ sums.T), sums)[0].sum().item()
+                seconds = clock(where) - start
+        _eigen_speeds[where.type] = 512**3 / seconds
+    return _eigen_speeds[where.type]

@@ -18,7 +18,7 @@ from featviz.devices import Device
 from featviz.errors import DivergedError, InputError, LimitError
 from featviz.images import NOTE, Picture, contact_sheet, open_picture, to_picture, to_tensor, with_alpha
 from featviz.loading import load, loading
-from featviz.machine import claim, home, learn, resolve
+from featviz.machine import claim, clock, home, record_throughput, resolve
 from featviz.networks import BUNDLED
 from featviz.recipe import Frame, Recipe, differing, live
 from featviz.video import Video
@@ -96,6 +96,7 @@ def stream(
     source = first if recipe.produces == "picture" and recipe.keeps_alpha else None  # A video moves on, its alpha would not.
     demand = recipe.demand(network, first.size[::-1] if first else None)
     busy = 0.0  # Seconds this run has held the device.
+    computed, share = 0.0, 0.0  # Seconds of the device without contention, and the share of the work they did.
     due = 0.0
     steered = None  # A generator's first step takes nothing.
     as_asked = True  # And steered nowhere else.
@@ -103,7 +104,7 @@ def stream(
         while True:
             # Never across the yield: a run that is looked at slowly, or stopped, must not keep others from the device.
             with turn:
-                start = time.monotonic()
+                start, worked = time.monotonic(), clock(where)
                 try:
                     frame = frames.send(steered)
                 except StopIteration:
@@ -114,8 +115,7 @@ def stream(
                 if shown:
                     preview = _read(frame, busy, start, source)
                 busy += time.monotonic() - start
-            if frame.work >= LEAST_MEASURED and frame.steps > 1:  # One look alone says little.
-                learn(where, recipe.network_name, demand.flops * frame.work, busy)
+                computed, share = computed + clock(where) - worked, frame.work if frame.steps > 1 else 0  # One look says little.
             as_asked = as_asked and steered in (None, recipe)
             if shown:
                 preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=as_asked and preview.done)
@@ -129,6 +129,8 @@ def stream(
             steered = steer and _steered(recipe, steer())
     finally:
         frames.close()
+        if share >= LEAST_MEASURED:
+            record_throughput(where, recipe, demand, share, computed)
 
 
 def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[Arriving]:

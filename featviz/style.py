@@ -236,7 +236,14 @@ class StyleTransfer(Recipe):
         return Demand(
             flops=sum(h * w * count for (h, w), count in schedule) * network.cost(self.layers(network)).flops,
             bytes=held + (IMAGES_HELD + 2 * remembered(image)) * image,
+            eigen=sum(count for _, count in schedule) * self.eigen(network),
         )
+
+    def eigen(self, network: Network) -> float:
+        """What the eigenvalues of one step take, as `Demand` counts them."""
+        if self.statistic != "wasserstein" or not self.style_strength:
+            return 0.0
+        return float(sum(network.channels(layer) ** 3 for layer in self.weights(network, "style_layers")))
 
     def layers(self, network: Network) -> list[str]:
         """All that a step asks for."""
