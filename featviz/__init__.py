@@ -8,7 +8,7 @@ from featviz.looking import look
 from featviz.networks import NETWORKS, NetworkSpec
 from featviz.recipes import RECIPES, recipe_of
 from featviz.reconstruct import ReconstructContent, ReconstructStyle
-from featviz.stream import Preview, film, prepare, run, stream
+from featviz.streaming import Preview, film, prepare, run, stream
 from featviz.style import StyleTransfer
 from featviz.user_network import add_network, describe_network, remove_network
 from featviz.version import __version__

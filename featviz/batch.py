@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featviz import images, provenance
+from featviz.devices import Device
 from featviz.errors import FeatvizError, ImageError, InputError
 from featviz.images import EXTENSIONS, Picture, save
-from featviz.machine import Device
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
-from featviz.stream import check, run
+from featviz.streaming import check, run
 from featviz.video import count_frames, frames
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")

@@ -11,19 +11,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
 from featviz import __version__, batch, examples, provenance
+from featviz.devices import places, unused
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.images import FORMATS as PICTURE_FORMATS
 from featviz.images import open_picture, save
-from featviz.machine import Device, estimate
+from featviz.machine import estimate
 from featviz.recipe import Recipe, choices
 from featviz.recipes import RECIPES
-from featviz.stream import Preview, Previews, on_one_sheet, open_pictures, prepare, record, remarks_on, stream, try_out
+from featviz.streaming import Preview, Previews, on_one_sheet, open_pictures, prepare, record, remarks_on, stream, try_out
 from featviz.user_network import add_network
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 for bad input, 1 for what else can fail, 130 after Ctrl-C."""
     try:
         arguments = vars(parser().parse_args(argv))
+        places(arguments["device"])  # Before any work: a device that is not there.
+        if remark := unused(arguments["device"]):
+            print(remark, file=sys.stderr)
         with warnings.catch_warnings():
             warnings.showwarning = _shown
             return arguments["do"](arguments)
@@ -104,7 +108,10 @@ def _command(commands: Any, name: str, meaning: str, do: Callable[[dict[str, Any
     )
     command.set_defaults(do=do)
     command.add_argument(
-        "--device", choices=get_args(Device), default="auto", help="Where to run: auto takes a GPU if any. Default: auto."
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="Where to run: auto (a GPU if any), cpu, cuda, cuda:1 (a card by its index) or mps. Default: auto.",
     )
     return command
 

@@ -19,11 +19,13 @@ from typing import Any
 import httpx2
 from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils._runtime import is_xet_available
+from huggingface_hub.utils._xet import abort_xet_session  # Nothing public ends a Xet download that hangs.
 
 from featviz.errors import WeightsError
 
 PATIENCE = 12
-"""Seconds without a byte after which those who wait are told. The download itself may go on, and be waited for again."""
+"""Seconds without a byte after which a download counts as stalled."""
 
 ANSWER = 8
 """Seconds that the Hub has to say what file it has."""
@@ -31,8 +33,8 @@ ANSWER = 8
 GLANCE = 0.25
 """Seconds between two looks at a download."""
 
-# Progress comes by the chunk, and so does the only sign that a slow connection is alive: not every 10 MB, please.
-constants.DOWNLOAD_CHUNK_SIZE = 1 << 18
+CHUNK = 1 << 18
+"""Bytes between two signs of progress. The default of huggingface_hub, 10 MB, makes a slow connection look stalled."""
 
 
 @dataclass(frozen=True)
@@ -102,33 +104,49 @@ def cached(file: HubFile) -> Path | None:
 
 
 def fetch(file: HubFile) -> Generator[Arriving, None, Path]:
-    """Yield how far the download is until the file is here; return where. Yields nothing if it is in the cache.
+    """Yield how far the download is until the file is here; return its path. Yields nothing if it is in the cache.
 
-    Closing the generator gives up waiting, not the download, which others may wait for.
+    All who ask for one file wait for one download. One that stalls is begun anew, once and without Xet; a plain download that
+    has got some bytes is not, since huggingface_hub resumes it. If it stays stalled, the next call begins anew.
+
+    Closing the generator ends the waiting, not the download.
 
     Raises:
-        WeightsError: the file cannot be had; within 15 seconds without a byte.
+        WeightsError: the file cannot be had, or nothing has come for twice `PATIENCE` seconds.
     """
     if path := cached(file):
         return path
-    with _starting:
-        if (download := _downloads.get(file)) is None:
-            download = _downloads[file] = _Download(file)
-            download.start()
+    download, begun_anew = _join(file), False
     while True:
         download.join(GLANCE)
         if not download.is_alive():
             break
         arriving = download.look()
-        if download.silence > PATIENCE:
+        if not download.stalled:
+            yield arriving
+        elif begun_anew or download.resumes:
             raise WeightsError(
                 f"{file} stopped arriving from {constants.ENDPOINT}, {download.how_far()}; check the connection, and try again "
                 "in a minute."
             )
-        yield arriving
+        else:
+            download, begun_anew = _join(file), True
     if download.path is None:
         raise WeightsError(download.failure)
     return download.path
+
+
+def _join(file: HubFile) -> "_Download":
+    """The download of a file that is under way, or a new one where there is none or it has stalled."""
+    with _starting:
+        download = _downloads.get(file)
+        if download is not None and download.stalled:
+            download.abandon()
+            download = None
+        if download is None:
+            download = _downloads[file] = _Download(file)
+            download.start()
+        return download
 
 
 class _Download(threading.Thread):
@@ -144,11 +162,34 @@ class _Download(threading.Thread):
         self._began: tuple[float, int] | None = None  # When the first bytes were there, and how many.
         self._heard = time.monotonic()
         self._incomplete: Callable[[], Iterator[Path]] = lambda: iter(())
+        self._lock: Path | None = None  # What huggingface_hub holds meanwhile.
+        self._by_xet = False
+        self._abandoned = False
 
     @property
     def silence(self) -> float:
         """Seconds since the last byte."""
         return time.monotonic() - self._heard
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing has come for `PATIENCE` seconds."""
+        return self.silence > PATIENCE
+
+    @property
+    def resumes(self) -> bool:
+        """Whether huggingface_hub takes it up where it broke off: plain downloads, not those by Xet."""
+        return self.done > 0 and not self._by_xet
+
+    def abandon(self) -> None:
+        """Let another download of the same file begin. This one ends as soon as it can, and is waited for by nobody."""
+        self._abandoned = True
+        if self._by_xet:
+            constants.HF_HUB_DISABLE_XET = True  # Its only switch. Where one file hangs, so do the next ones.
+            abort_xet_session()
+        if self._lock:
+            with suppress(OSError):  # A download that hangs would hold it forever. Windows keeps an open file.
+                self._lock.unlink()
 
     def run(self) -> None:
         try:
@@ -159,9 +200,11 @@ class _Download(threading.Thread):
             self.failure = _sentence(error, self.file)
         finally:
             with _starting:
-                del _downloads[self.file]
+                if _downloads.get(self.file) is self:
+                    del _downloads[self.file]
 
     def _fetched(self) -> Path:
+        constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, CHUNK)
         file = self.file
         at: dict[str, Any] = {"repo_id": file.repo, "filename": file.name, "revision": file.revision}
         found = get_hf_file_metadata(hf_hub_url(**at), timeout=ANSWER)  # Not retried, unlike in the download itself.
@@ -173,8 +216,10 @@ class _Download(threading.Thread):
                 f"{file} has sha256 {there[:12]}… on the Hub instead of {file.sha256[:12]}…, so it is not the file that featviz "
                 "knows; name a revision in FEATVIZ_REVISIONS to take it as it is."
             )
-        blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=file.repo, repo_type="model") / "blobs"
-        self.total, self._incomplete = found.size, lambda: blobs.glob(f"{found.etag}.*.incomplete")
+        cache, folder = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=file.repo, repo_type="model")
+        self.total, self._incomplete = found.size, lambda: (cache / folder / "blobs").glob(f"{found.etag}.*.incomplete")
+        self._lock = cache / ".locks" / folder / f"{found.etag}.lock"
+        self._by_xet = found.xet_file_data is not None and is_xet_available()
         meter: Any = partial(_Meter, self.arrived)  # Asked for is a class of tqdm's; this does what is called of one.
         path = Path(hf_hub_download(**at, etag_timeout=ANSWER, tqdm_class=meter))
         if (expected := file.sha256 or there) is not None and expected != _sha256(path):
@@ -183,7 +228,9 @@ class _Download(threading.Thread):
         return path
 
     def arrived(self, done: int) -> None:
-        """So many bytes are here. Raises WeightsError if, in spite of that, nothing new has come for long."""
+        """Note how many bytes are here. Raises WeightsError if nothing new has come for long, or if this is abandoned."""
+        if self._abandoned:
+            raise WeightsError(f"{self.file} was begun anew.")
         if done > self.done:
             self.done, self._heard = done, time.monotonic()
             self._began = self._began or (self._heard, done)

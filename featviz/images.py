@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError, InputError, short
+from featviz.precision import exact
 
 SMALLEST_SIDE = 16
 """Pixels. Below this there is nothing for a convolutional network to look at."""
@@ -645,8 +646,8 @@ def match_colours(image: Tensor, like: Tensor, opacity: Tensor | None = None, op
     """
 
     def colours(picture: Tensor, opacity: Tensor | None) -> tuple[Tensor, Tensor]:
-        pixels = picture[0].flatten(1).double()
-        weights = pixels.new_ones(pixels.shape[1]) if opacity is None else opacity.flatten().double()
+        pixels = exact(picture[0].flatten(1))
+        weights = pixels.new_ones(pixels.shape[1]) if opacity is None else opacity.flatten().to(pixels)
         weights = weights / weights.sum()
         mean = pixels @ weights
         centred = pixels - mean[:, None]
@@ -659,7 +660,7 @@ def match_colours(image: Tensor, like: Tensor, opacity: Tensor | None = None, op
     (old_mean, old), (new_mean, new) = colours(image, opacity), colours(like, opacity_of_like)
     root, inverse = power(old, 0.5), power(old, -0.5)
     change = inverse @ power(root @ new @ root, 0.5) @ inverse
-    pixels = change @ (image[0].flatten(1).double() - old_mean[:, None]) + new_mean[:, None]
+    pixels = change @ (exact(image[0].flatten(1)) - old_mean[:, None]) + new_mean[:, None]
     return pixels.to(image).clamp(0, 1).view_as(image)
 
 

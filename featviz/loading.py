@@ -8,7 +8,7 @@ import os
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Generator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +17,7 @@ from torch import nn
 
 from featviz import limits
 from featviz.errors import FieldError, WeightsError
-from featviz.network import LENT, Network, precision
+from featviz.network import Network, precision, zero_gpu
 from featviz.networks import BUNDLED, NETWORKS, NetworkSpec
 
 if TYPE_CHECKING:
@@ -25,18 +25,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MEMORY = limits.NETWORK_MEGABYTES.value * 1e6
-"""Bytes that the loaded networks of a device may take together. The latest stays, however large it is."""
-
 _loaded: OrderedDict[tuple[str, str], Network] = OrderedDict()
 """(name, device) → the network, the one used last at the end."""
 
 _shelf = threading.Lock()
 """Held to look something up, never for longer."""
-os.register_at_fork(before=_shelf.acquire, after_in_parent=_shelf.release, after_in_child=_shelf.release)  # As ZeroGPU does.
 
 _reading: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
 """One for each network and device, so that nobody waits for a network that is not his."""
+
+
+@cache
+def survive_forks() -> None:
+    """Let forks of this process use its networks, as ZeroGPU makes one for each run. Calls after the first do nothing."""
+    os.register_at_fork(before=_shelf.acquire, after_in_parent=_shelf.release, after_in_child=_shelf.release)
+    # OpenMP's threads do not survive a fork, and the first parallel loop of the child would wait for them forever.
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def load(name: str, device: torch.device | str = "cpu") -> Network:
@@ -93,7 +97,7 @@ def _trained(spec: NetworkSpec, path: Path) -> nn.Module:
 
 def _read(name: str, path: Path, device: torch.device | str) -> Network:
     spec, at_home = NETWORKS[name], _ready((name, "cpu"))
-    if LENT and at_home is not None:  # Read once, before the GPU was lent.
+    if zero_gpu() and at_home is not None:  # Read once, before the GPU was lent.
         return Network(spec, copy.deepcopy(at_home.trunk)).to(device)
     return Network(spec, _trained(spec, path)).to(device)
 
@@ -106,14 +110,15 @@ def _ready(key: tuple[str, str]) -> Network | None:
 
 
 def _keep(key: tuple[str, str], network: Network) -> Network:
-    """Put a network on the shelf. Where it gets too full, those go that nobody has asked for in the longest time; a run
-    that uses one keeps it until it ends."""
+    """Put a network on the shelf. While those of its device take more than the limit, the one unused for longest is dropped. The
+    latest stays, however large it is, and a run keeps the network that it uses."""
+    most = limits.NETWORK_MEGABYTES.value * 1e6
     with _shelf:
         _loaded[key] = network
         others = [one for one in _loaded if one[1] == key[1] and one != key]
         used = sum(_loaded[one].bytes for one in (key, *others))
         for one in others:
-            if used > MEMORY:
+            if used > most:
                 used -= _loaded.pop(one).bytes
     return network
 

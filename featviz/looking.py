@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from featviz.answers import ActivationMaps, correlations
+from featviz.devices import Device
 from featviz.images import Picture, fit, on_white, open_picture, to_picture, to_tensor
 from featviz.loading import load
-from featviz.machine import Device, claim, resolve
+from featviz.machine import claim, resolve
 from featviz.memory import Parts, alone, reserved
 from featviz.network import Network
 from featviz.networks import split

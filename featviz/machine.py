@@ -1,28 +1,22 @@
 """The machine: its devices and whose turn is next on them, their speed, and what a run will take of it."""
 
-import os
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal, get_args
 
 import torch
 from PIL import Image
 
 from featviz import video
+from featviz.devices import Device, places, unused
 from featviz.dream import DeepDream
-from featviz.errors import InputError, nearest
-from featviz.loading import is_here, load, sketch
-from featviz.network import LENT
+from featviz.loading import is_here, load, sketch, survive_forks
+from featviz.network import zero_gpu
 from featviz.networks import BUNDLED, NETWORKS
-from featviz.recipe import Recipe
+from featviz.recipe import Demand, Recipe
+from featviz.statistics import wasserstein_distance
+from featviz.throughput import Corrections
 from featviz.turns import Claim, Turns
-
-Device = Literal["auto", "cpu", "cuda"]
-
-if LENT:  # The threads of OpenMP do not survive a fork, and the first loop of the child would wait for them for ever.
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 _turns: dict[torch.device, Turns] = defaultdict(Turns)
 """One step at a time on each device."""
@@ -30,28 +24,29 @@ _turns: dict[torch.device, Turns] = defaultdict(Turns)
 LENT_SPEED = 5e12
 """Floating point operations a second that a lent GPU is trusted with; it is faster."""
 
+LENT_EIGEN_SPEED = 1e9
+"""C³ a second that it is trusted with for eigenvalues; a CPU's core reaches more."""
+
 LEASE, TO_BEGIN = (20, 120), 15
 """The least and the most seconds that such a GPU is asked for, and those before the first step."""
 
 _speeds: dict[tuple[str, str], float] = {}
-"""(Kind of device, network) → floating point operations a second that were reached, corrected by every run."""
+"""(Kind of device, network) → floating point operations a second of a small dream, measured once."""
 
+_eigen_speeds: dict[str, float] = {}
+"""Kind of device → C³ a second for the eigenvalues of matrices (C, C) and their gradient, measured once."""
 
-def places(device: Device) -> list[torch.device]:
-    """The devices of that name; "auto" stands for the CUDA cards where there are any, else for the CPU.
+_corrections = Corrections()
+"""(Kind of device, network, recipe) → what its runs took, compared with what these speeds say."""
 
-    Raises:
-        InputError: there is no such device here.
-    """
-    if device not in get_args(Device):
-        raise InputError(f"There is no device '{device}'; {nearest(device, get_args(Device))}")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("There is no CUDA device here; 'cpu' and 'auto' work.")
-    if device == "cpu":
-        return [torch.device("cpu")]
-    return [torch.device("cuda", index) for index in range(max(1, torch.cuda.device_count()))]
+TYPICAL = {
+    "style_transfer": 1.25,
+    "deepdream_zoom": 1.2,
+    "feature_visualization": 1.3,
+    "reconstruct_content": 1.45,
+    "reconstruct_style": 3.0,
+}
+"""Recipe → its correction on a server that has run none, 1 for all others: from one core of one machine."""
 
 
 def resolve(device: Device) -> torch.device:
@@ -63,8 +58,8 @@ def lacks(device: Device = "auto") -> list[str]:
     """What is slow or off here, in a sentence each."""
     from featviz import hub  # Here, since what it imports takes its time.
 
-    slow = "" if LENT or resolve(device).type == "cuda" else "There is no GPU, so a run takes from seconds to minutes."
-    return list(filter(None, (slow, hub.why_off(), video.why_off())))
+    slow = "" if zero_gpu() or resolve(device).type != "cpu" else "There is no GPU, so a run takes from seconds to minutes."
+    return list(filter(None, (unused(device), slow, hub.why_off(), video.why_off())))
 
 
 def claim(where: torch.device) -> Claim:
@@ -101,7 +96,8 @@ def gigabytes(number: float) -> str:
 
 
 def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:
-    """What a run on a first picture of (width, height) takes: counted work at the speed that runs have had here so far.
+    """What a run on a first picture of (width, height) takes while no other runs: counted work at the speed of this machine,
+    corrected by what runs of the same recipe and network have taken here.
 
     Raises:
         FieldError: the network has no such channel.
@@ -110,7 +106,8 @@ def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Dev
     network = sketch(name, where)
     recipe.check_network(network)
     demand = recipe.demand(network, size and size[::-1])
-    return Estimate(demand.flops / _speed(where, name), demand.bytes, not is_here(name))
+    correction = _corrections.of((where.type, name, recipe.name), TYPICAL.get(recipe.name, 1.0))
+    return Estimate(correction * _predicted(demand, where, name), demand.bytes, not is_here(name))
 
 
 def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
@@ -122,30 +119,47 @@ def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
 
 def warm_up(device: Device = "auto") -> None:
     """Load every bundled network ahead of the first run and measure its speed, so that nobody waits for it."""
-    at = [torch.device("cpu")] if LENT else places(device)
+    if zero_gpu():
+        survive_forks()
+    at = [torch.device("cpu")] if zero_gpu() else places(device)
     for name in BUNDLED:  # All of them first: what cannot be measured is at least loaded.
         for where in at:
             load(name, where)
-    for name in () if LENT else BUNDLED:
+    for name in () if zero_gpu() else BUNDLED:
         _measure(name, at[0])
 
 
 def home(device: Device) -> torch.device:
     """Where networks stay between two runs."""
-    return torch.device("cpu") if LENT else resolve(device)
+    return torch.device("cpu") if zero_gpu() else resolve(device)
 
 
-def learn(where: torch.device, name: str, flops: float, seconds: float) -> None:
-    """Note what a network has done on a device in so many seconds: the next estimate relies on it."""
-    _speeds[where.type, name] = flops / seconds
+def clock(where: torch.device) -> float:
+    """Seconds, of which a difference says how long the calling thread has kept a device busy.
+
+    On a CPU its own processor time: what other programs and threads take of the processor is left out.
+    """
+    return time.thread_time() if where.type == "cpu" else time.monotonic()
+
+
+def record_throughput(where: torch.device, recipe: Recipe, demand: Demand, share: float, seconds: float) -> None:
+    """Note that a run has done a share of its work in so many seconds of `clock`: the next estimate relies on it."""
+    name = recipe.network_name
+    _corrections.record((where.type, name, recipe.name), share * _predicted(demand, where, name), seconds)
+
+
+def _predicted(demand: Demand, where: torch.device, name: str) -> float:
+    """Seconds at the speeds that were measured, before any correction."""
+    eigen = demand.eigen / _eigen_speed(where) if demand.eigen else 0.0
+    return demand.flops / _speed(where, name) + eigen
 
 
 def _speed(where: torch.device, name: str) -> float:
     """Of a network on a device, in floating point operations a second."""
     if (where.type, name) not in _speeds:
-        if LENT and where.type == "cuda":
+        if zero_gpu() and where.type == "cuda":
             return LENT_SPEED
-        if name not in BUNDLED:  # Not downloaded for the sake of an estimate; its first run will tell.
+        if name not in BUNDLED:  # Not downloaded for the sake of an estimate; the corrections of its runs make up for it.
             return _speed(where, BUNDLED[0])
         _measure(name, where)
     return _speeds[where.type, name]
@@ -159,8 +173,25 @@ def _measure(name: str, where: torch.device) -> None:
     with claim(where):
         frames = recipe.run(network, image=image)
         next(frames).loss.item()
-        start = time.monotonic()
+        start = clock(where)
         next(frames)
         next(frames).loss.item()
-        seconds = time.monotonic() - start
-    learn(where, name, recipe.demand(network, (192, 192)).flops * 2 / 3, seconds)
+        seconds = clock(where) - start
+    _speeds[where.type, name] = recipe.demand(network, (192, 192)).flops * 2 / 3 / seconds
+
+
+def _eigen_speed(where: torch.device) -> float:
+    """In C³ a second."""
+    if zero_gpu() and where.type == "cuda":
+        return LENT_EIGEN_SPEED
+    if where.type not in _eigen_speeds:
+        # As wide as the deep layers of VGG-19, which take most of the time.
+        sums = torch.rand(513, 2000, device=where).requires_grad_()
+        with claim(where):
+            distance = wasserstein_distance((sums @ sums.T).detach())
+            for _ in range(2):  # The first prepares the kernels.
+                start = clock(where)
+                torch.autograd.grad(distance(sums @ sums.T), sums)[0].sum().item()
+                seconds = clock(where) - start
+        _eigen_speeds[where.type] = 512**3 / seconds
+    return _eigen_speeds[where.type]

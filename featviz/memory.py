@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from featviz.devices import Device
 from featviz.errors import LimitError
 from featviz.loading import sketch
-from featviz.machine import Device, gigabytes, resolve
-from featviz.network import LENT
+from featviz.machine import gigabytes, resolve
+from featviz.network import zero_gpu
 from featviz.recipe import Recipe, largest_size
 
 CONTAINERS = (
@@ -128,7 +129,7 @@ def ledger(device: torch.device) -> Ledger:
 
 def left(device: Device = "auto") -> float:
     """Bytes that another run can reserve now; `inf` where nothing is known: a lent GPU belongs to another process."""
-    return math.inf if LENT else ledger(resolve(device)).left()
+    return math.inf if zero_gpu() else ledger(resolve(device)).left()
 
 
 Parts = Callable[[Any], Sequence[Recipe]]
@@ -153,7 +154,7 @@ def reserved(recipe: Recipe, size: tuple[int, int] | None, device: torch.device,
     Raises:
         LimitError: it does not fit, alone or beside the runs under way. The message has the largest size that fits.
     """
-    if LENT:  # The GPU is lent to one run only, and the page's process must not touch CUDA.
+    if zero_gpu():  # The GPU is lent to one run only, and the page's process must not touch CUDA.
         yield
         return
     needed = peak(recipe, size, device, parts)

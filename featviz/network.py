@@ -19,8 +19,10 @@ from featviz.errors import FieldError, InputError, nearest
 from featviz.networks import INPUT, LOGITS, NetworkSpec
 from featviz.receptive import Sight, sights
 
-LENT = "SPACES_ZERO_GPU" in os.environ
-"""Whether the GPU is lent to a fork of this process for a run at a time (ZeroGPU), and may not be touched in between."""
+
+def zero_gpu() -> bool:
+    """Whether the GPU is lent to a fork of this process for one run at a time (ZeroGPU), and must not be touched outside of it."""
+    return "SPACES_ZERO_GPU" in os.environ
 
 
 class _Complete(BaseException):  # Not an Exception, so that no `except Exception` of a module stops it.
@@ -303,7 +305,7 @@ def precision(spec: NetworkSpec, device: torch.device | str) -> torch.dtype:
     the CPU only keeps the weights for it, and keeps them as they are.
     """
     able = torch.cpu.get_capabilities()
-    native = torch.device(device).type == "cpu" and not LENT and (able.get("avx512_bf16") or able.get("amx_bf16"))
+    native = torch.device(device).type == "cpu" and not zero_gpu() and (able.get("avx512_bf16") or able.get("amx_bf16"))
     return torch.bfloat16 if spec.bears_bfloat16 and native else torch.float32
 
 

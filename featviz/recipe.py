@@ -85,6 +85,8 @@ class Demand:
     """Floating point operations in all."""
     bytes: float
     """Memory at its peak, beside the network and the program themselves."""
+    eigen: float = 0.0
+    """Eigenvalues in all, in C³ for each matrix (C, C): a convolution's operations are many times as fast."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from featviz.precision import exact
+
 TINY = 1e-12
 
 LEAST = 1e-2
@@ -83,7 +85,7 @@ def wasserstein_distance(target: Tensor) -> Distance:
     Lyapunov equation, as in Crowson (2021). What the components leave over, a thousandth of the variance, is compared as a whole.
     The factor 4 is that of `covariance_distance`.
     """
-    target = target.double()  # Roots magnify what is lost by rounding.
+    target = exact(target)  # Roots magnify what is lost by rounding.
     middle, energy = mean(target), gram(target).trace().clamp_min(TINY)
     values, vectors = torch.linalg.eigh(covariance(target))
     least = LEAST * values.mean().clamp_min(TINY)
@@ -96,12 +98,13 @@ def wasserstein_distance(target: Tensor) -> Distance:
         return (squares.clamp_min(0) + little).sqrt() - little.sqrt()
 
     def distance(found: Tensor) -> Tensor:
-        here, there = covariance(found.double()), values.sqrt()
+        sums = exact(found)
+        here, there = covariance(sums), values.sqrt()
         within = vectors.mT @ here @ vectors
         overlap = root(torch.linalg.eigvalsh(there * within * there.unsqueeze(1))).sum()
         overlap = overlap + root(rest * (here.trace() - within.trace()))
-        squared = _square(mean(found) - middle) + here.trace() + values.sum() + rest - 2 * overlap
-        return (4 * squared / energy).to(found.dtype)
+        squared = _square(mean(sums) - middle) + here.trace() + values.sum() + rest - 2 * overlap
+        return (4 * squared / energy).to(found)
 
     return distance
 

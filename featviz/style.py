@@ -31,8 +31,8 @@ STYLE, SMOOTHNESS = 32.0, 240.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
 target, so that these two numbers serve every network, layer and size."""
 
-MEMORY = 6 * tiles.MEMORY
-"""Bytes that a tile may hold in activations: more than in a dream, since here all that a layer sees is added around it."""
+MEMORY = 6
+"""How much more than a dream a tile may hold in activations, since here all that a layer sees is added around it."""
 
 IMAGES_HELD, BYTES_PER_PIXEL = 22, 12
 """Copies of the image that a run holds at once, of three float32 values a pixel, beside what L-BFGS remembers."""
@@ -195,7 +195,8 @@ class StyleTransfer(Recipe):
         steps, work = (sum(spent) for spent in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
         shown = start if start is not None else content if self.init == "content" else noise(content, generator)
         way = OPTIMISERS[self.optimiser]
-        allowance, cost = tiles.Allowance(MEMORY, tiled=network.tiled(self.layers(network))), self.bytes(network)
+        budget, cost = MEMORY * tiles.allowed(), self.bytes(network)
+        allowance = tiles.Allowance(budget, tiled=network.tiled(self.layers(network)))
         memory: Mapping[str, Tensor] = {}  # What Adam has learnt about each pixel, carried from scale to scale.
         step = done = 0
 
@@ -251,11 +252,18 @@ class StyleTransfer(Recipe):
         (height, width), _ = schedule[-1]
         image = BYTES_PER_PIXEL * height * width
         cost = self.bytes(network)
-        held = tiles.held(height * width, cost, MEMORY, tiled=network.tiled(self.layers(network)))
+        held = tiles.held(height * width, cost, MEMORY * tiles.allowed(), tiled=network.tiled(self.layers(network)))
         return Demand(
             flops=sum(h * w * count for (h, w), count in schedule) * network.cost(self.layers(network)).flops,
             bytes=held + (IMAGES_HELD + 2 * remembered(image)) * image,
+            eigen=sum(count for _, count in schedule) * self.eigen(network),
         )
+
+    def eigen(self, network: Network) -> float:
+        """What the eigenvalues of one step take, as `Demand` counts them."""
+        if self.statistic != "wasserstein" or not self.style_strength:
+            return 0.0
+        return float(sum(network.channels(layer) ** 3 for layer in self.weights(network, "style_layers")))
 
     def layers(self, network: Network) -> list[str]:
         """All that a step asks for."""

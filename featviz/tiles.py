@@ -10,9 +10,6 @@ import torch
 
 from featviz import limits
 
-MEMORY = limits.TILE_MEGABYTES.value * 1e6
-"""Bytes that one step may hold in activations."""
-
 ALIGNED = 32
 """Tiles begin at multiples of this, the stride of the deepest layers, so that a tile is sampled where the whole image is."""
 
@@ -55,12 +52,18 @@ class Tile:
         return (rows, columns), (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
 
 
-def largest(bytes_per_pixel: float, memory: float = MEMORY) -> int:
-    """The side of the largest square tile whose activations fit into `memory` bytes."""
+def allowed() -> float:
+    """Bytes that one step may hold in activations. Raises InputError as `Limit.value` does."""
+    return limits.TILE_MEGABYTES.value * 1e6
+
+
+def largest(bytes_per_pixel: float, memory: float | None = None) -> int:
+    """The side of the largest square tile whose activations fit into `memory` bytes, by default those that are allowed."""
+    memory = allowed() if memory is None else memory
     return max(SMALLEST, math.isqrt(int(memory / (WORKING * max(bytes_per_pixel, 1)))))
 
 
-def held(pixels: int, bytes_per_pixel: float, memory: float = MEMORY, *, tiled: bool = True) -> float:
+def held(pixels: int, bytes_per_pixel: float, memory: float | None = None, *, tiled: bool = True) -> float:
     """The bytes that a step takes at its peak in activations, for a picture of so many pixels."""
     seen = min(pixels, largest(bytes_per_pixel, memory) ** 2) if tiled else pixels
     return seen * bytes_per_pixel * WORKING
@@ -74,8 +77,8 @@ def fits(size: tuple[int, int], side: int) -> bool:
 class Allowance:
     """How much memory the steps of a run may take: what is allowed, or as much less as the device turns out to have."""
 
-    def __init__(self, memory: float = MEMORY, *, tiled: bool = True):
-        self.memory = memory
+    def __init__(self, memory: float | None = None, *, tiled: bool = True):
+        self.memory = allowed() if memory is None else memory
         self.tiled = tiled
         """Whether a step may take a picture by tiles; without, it gets `WHOLE` for their side."""
         self.word = "" if tiled else ", in one piece, since its layers see the whole picture"

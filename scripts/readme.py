@@ -54,6 +54,11 @@ VARIABLES = (
     ),
     ("HF_ENDPOINT", "https://huggingface.co", "Another Hub to download from, such as a mirror."),
     ("HF_HUB_OFFLINE", "", "`1` for no downloads: the bundled networks, and those downloaded before, still work."),
+    (
+        "HF_HUB_DISABLE_XET",
+        "",
+        "`1` to download by plain HTTP from the start. Without it, a download by Xet that hangs is begun anew by plain HTTP.",
+    ),
     ("HF_TOKEN", "", "A token for repositories that are private or gated; none is needed for ours. Make it a *secret*."),
 )
 """Name, default and meaning of the variables that are no limits."""

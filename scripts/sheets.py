@@ -10,7 +10,7 @@ from featviz.gradients import SHAPERS
 from featviz.images import contact_sheet
 from featviz.networks import BUNDLED, NETWORKS, split
 from featviz.recipe import differing
-from featviz.stream import try_out
+from featviz.streaming import try_out
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = [examples.FOLDER / name for name in ("mountain.jpg", "cat.jpg")]

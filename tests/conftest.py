@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import OrderedDict
@@ -34,15 +35,16 @@ QUICK = {
 
 
 SERVE = f"""
-import sys, pathlib, safehttpx
+import sys, pathlib
 from featviz import ui
+from featviz.ui import gate
 
-look_up = safehttpx.async_validate_url
+look_up = gate.public_address
 
 async def looked_up(host):
     return "127.0.0.1" if host == {PUBLIC!r} else await look_up(host)
 
-safehttpx.async_validate_url = looked_up
+gate.public_address = looked_up
 ui.launch(ui.build(folder=pathlib.Path(sys.argv[1])), server_name="127.0.0.1", server_port=int(sys.argv[2]))
 """
 
@@ -74,11 +76,17 @@ def hub_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
         monkeypatch.setattr(hub, "GLANCE", 0.05)
         yield server
         server.go_on.set()
-        for download in list(hub._downloads.values()):
+        for download in unfinished():
             download.join()
+
+
+def unfinished() -> list[hub._Download]:
+    """Downloads under way, those that were abandoned among them."""
+    return [thread for thread in threading.enumerate() if isinstance(thread, hub._Download)]
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -21,6 +21,8 @@ sha256 = cache(lambda content: hashlib.sha256(content).hexdigest())
 
 RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
+XET_TOKEN = {"X-Xet-Access-Token": "token", "X-Xet-Token-Expiration": "4000000000"}
+
 KNOWN_ERRORS = {"RepoNotFound": 404, "RevisionNotFound": 404, "EntryNotFound": 404, "GatedRepo": 403}
 
 
@@ -32,7 +34,7 @@ class LoopbackHub:
     """(repository, file name) → content."""
     trouble: str | int | None = None
     """How it misbehaves: an HTTP status, or "captive", "gated", "truncated", "resumable", "corrupted", "stalled", "slow",
-    "held"."""
+    "held", "xet" (the file is in Xet storage, whose server never answers)."""
     revisions: tuple[str, ...] = ("main", COMMIT)
     log: list[str] = field(default_factory=list)
     """Every request: method, path, and what it says of itself."""
@@ -80,6 +82,10 @@ class _Handler(BaseHTTPRequestHandler):
         hub.log.append(f"{self.command} {path} {self.headers.get('Range', '')}".strip())
         if "/resolve/" in path:
             hub.tokens.add(self.headers.get("Authorization"))
+        if path == "/xet-token":
+            return self.reply(200, XET_TOKEN | {"X-Xet-Cas-Url": f"{hub.url}/xet"})
+        if path.startswith("/xet/"):
+            return hub.go_on.wait(30)
         if isinstance(hub.trouble, int):
             return self.reply(hub.trouble)
         if hub.trouble == "captive":
@@ -97,6 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
     def send(self, content: bytes) -> None:
         trouble, whole = self.hub.trouble, len(content)
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{sha256(content)}"', "Accept-Ranges": "bytes"}
+        if trouble == "xet":
+            headers |= {"X-Xet-Hash": sha256(content), "X-Xet-Refresh-Route": f"{self.hub.url}/xet-token"}
         start, status = 0, 200
         if (asked := re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))) and trouble != "truncated":
             start, status = int(asked[1]), 206

@@ -19,7 +19,7 @@ from featviz.hub import Arriving
 from featviz.images import GAP, LABEL, NOTE, save
 from featviz.recipe import Recipe, bounds, choices
 from featviz.recipes import RECIPES
-from featviz.stream import Preview
+from featviz.streaming import Preview
 
 SMALL = 64
 

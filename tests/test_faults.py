@@ -23,7 +23,7 @@ from featviz.network import Network
 from featviz.networks import NETWORKS
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
-from featviz.stream import film, run, stream
+from featviz.streaming import film, run, stream
 from featviz.ui import running
 from featviz.ui.leaving import RESTARTING, Runs, sweep
 from featviz.ui.running import DISK_FULL, SORRY, Engine, attended, polite, sentences

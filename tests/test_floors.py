@@ -21,6 +21,8 @@ RESTS_ON = {
     ("memory", "machine"),
     ("optimisers", "images"),
     ("video", "images"),
+    ("devices", "network"),
+    *((above, "precision") for above in ("images", "statistics")),
 }
 """The only imports within a floor. Recipes never import each other."""
 

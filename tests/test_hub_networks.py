@@ -1,5 +1,6 @@
 """The networks of the Hub: files as their repositories keep them, with random weights, compared with torchvision's own models."""
 
+import math
 import re
 import threading
 import time
@@ -11,13 +12,13 @@ import torch
 from loopback_hub import LoopbackHub, as_file, torchvision_model
 from torch import nn
 
-from featviz import loading, machine
+from featviz import limits, loading, machine
 from featviz.dream import DeepDream
 from featviz.errors import FieldError, ImageError, WeightsError
 from featviz.loading import load, sketch
 from featviz.machine import estimate, warm_up
 from featviz.networks import BUNDLED, LOGITS, NETWORKS
-from featviz.stream import prepare
+from featviz.streaming import prepare
 
 ROWS = [name for name in NETWORKS if name not in BUNDLED]
 
@@ -170,10 +171,10 @@ def test_the_networks_used_last_stay_within_the_budget_and_runs_keep_theirs(monk
     lite, vgg = load("efficientnet_lite0"), load("vgg19")
     assert 18e6 < lite.bytes < 22e6
     assert vgg.bytes == sum(parameter.nbytes for parameter in vgg.trunk.parameters())
-    monkeypatch.setattr(loading, "MEMORY", lite.bytes + vgg.bytes)
+    monkeypatch.setenv(limits.NETWORK_MEGABYTES.variable, str(math.ceil((lite.bytes + vgg.bytes) / 1e6)))
     assert load("efficientnet_lite0") is lite
     assert load("vgg19") is vgg
-    monkeypatch.setattr(loading, "MEMORY", vgg.bytes)
+    monkeypatch.setenv(limits.NETWORK_MEGABYTES.variable, str(math.ceil(vgg.bytes / 1e6)))
     loading._loaded.pop(("efficientnet_lite0", "cpu"))
     again = load("efficientnet_lite0")
     assert list(loading._loaded) == [("efficientnet_lite0", "cpu")]  # The latest one stays; the other has made room.

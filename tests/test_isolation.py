@@ -15,7 +15,7 @@ from PIL import Image
 from featviz.loading import load
 from featviz.machine import resolve
 from featviz.recipes import RECIPES
-from featviz.stream import run, stream
+from featviz.streaming import run, stream
 from scripts.visitor import QUICK, Visitor, file
 
 pytestmark = pytest.mark.trust
@@ -103,7 +103,7 @@ def test_a_run_leaves_the_world_s_random_numbers_alone():
         "..",
         "/etc/passwd",
         "/proc/self/environ",
-        "featviz/stream.py",
+        "featviz/streaming.py",
         "app.py",
         "requirements.txt",
         ".git/config",

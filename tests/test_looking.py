@@ -1,4 +1,4 @@
-"""Looks at a bundled network through `stream.py`: pictures in, pictures and numbers out."""
+"""Looks at a bundled network through `streaming.py`: pictures in, pictures and numbers out."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from featviz.images import fit, open_picture, to_picture, to_tensor
 from featviz.loading import load
 from featviz.looking import excited, gram_picture, look
 from featviz.reconstruct import ReconstructContent
-from featviz.stream import run, try_out
+from featviz.streaming import run, try_out
 
 CAT = examples.FOLDER / "cat.jpg"
 

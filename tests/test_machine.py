@@ -1,28 +1,27 @@
 """Devices, and what a run will take of them."""
 
 import sys
+import time
 
 import pytest
 import torch
 from huggingface_hub import constants
-from test_stream import PICTURE, Count
+from test_streaming import PICTURE, Count
 
-from featviz import hub, video
-from featviz.errors import InputError
+from featviz import devices, hub, machine, video
+from featviz.dream import DeepDream
+from featviz.loading import sketch
 from featviz.machine import claim, estimate, lacks, resolve
-from featviz.stream import run
-
-
-def test_auto_is_the_best_device_there_is():
-    assert resolve("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert resolve("cpu").type == "cpu"
-    with pytest.raises(InputError, match="There is no device 'cdua'; did you mean 'cuda'"):
-        resolve("cdua")
+from featviz.networks import BUNDLED
+from featviz.streaming import run
+from featviz.style import StyleTransfer
+from featviz.throughput import Corrections
 
 
 def test_of_several_cards_a_run_takes_the_one_with_the_fewest(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(devices, "_tried", lambda where: "")
     runs, taken = [], []
     for _ in range(6):
         taken.append(resolve("auto").index)
@@ -32,14 +31,36 @@ def test_of_several_cards_a_run_takes_the_one_with_the_fewest(monkeypatch):
     assert resolve("cuda").index == 1
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_is_refused_where_there_is_none():
-    with pytest.raises(InputError, match="no CUDA device here; 'cpu' and 'auto' work"):
-        resolve("cuda")
+@pytest.fixture
+def fresh(monkeypatch):
+    """A server that has run nothing, on which every network does 1 GFLOP a second."""
+    monkeypatch.setattr(machine, "_corrections", Corrections())
+    monkeypatch.setattr(machine, "_speeds", {("cpu", name): 1e9 for name in BUNDLED})
+    monkeypatch.setattr(machine, "_eigen_speeds", {"cpu": 1e9})
 
 
-def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run(monkeypatch):
-    monkeypatch.setattr(sys.modules["featviz.stream"], "load", lambda name, device: None)
+def test_an_estimate_is_corrected_by_runs_of_the_same_recipe_and_network_alone(fresh):
+    where, style, dream = torch.device("cpu"), StyleTransfer(size=128), DeepDream(layer="vgg19/relu3_3", size=128)
+    seconds = {recipe: estimate(recipe, (96, 96), device="cpu").seconds for recipe in (style, dream)}
+    demand = style.demand(sketch("vgg19", where), (96, 96))
+    assert demand.eigen > 0
+    typical = machine.TYPICAL["style_transfer"]
+    assert seconds[style] == pytest.approx(typical * (demand.flops + demand.eigen) / 1e9)
+    machine.record_throughput(where, style, demand, 0.5, 2 * seconds[style])
+    assert estimate(style, (96, 96), device="cpu").seconds == pytest.approx(4 * seconds[style])
+    assert estimate(dream, (96, 96), device="cpu").seconds == seconds[dream]
+
+
+def test_what_others_take_of_a_cpu_is_not_counted(monkeypatch, fresh):
+    """A step that waits is what a step looks like while other programs have the processor."""
+    monkeypatch.setattr(sys.modules["featviz.streaming"], "load", lambda name, device: None)
+    run(Count(steps=10, seconds=0.01), device="cpu", image=PICTURE)
+    assert estimate(Count(steps=10), (20, 16), device="cpu").seconds < 0.1
+
+
+def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run(monkeypatch, fresh):
+    monkeypatch.setattr(sys.modules["featviz.streaming"], "clock", lambda where: time.monotonic())
+    monkeypatch.setattr(sys.modules["featviz.streaming"], "load", lambda name, device: None)
     run(Count(steps=10, seconds=0.01), image=PICTURE)
     expected = estimate(Count(steps=10), (20, 16))
     assert expected.bytes == 320

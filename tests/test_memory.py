@@ -24,7 +24,7 @@ from featviz.examples import FOLDER
 from featviz.looking import excited, gram_picture, look
 from featviz.memory import Ledger, free_memory, peak
 from featviz.recipe import Recipe, param
-from featviz.stream import stream, try_out
+from featviz.streaming import stream, try_out
 
 CPU = torch.device("cpu")
 CAT = FOLDER / "cat.jpg"
@@ -159,7 +159,7 @@ from featviz.cli import main
 from featviz.dream import DeepDream
 from featviz.errors import LimitError
 from featviz.memory import free_memory, peak
-from featviz.stream import run
+from featviz.streaming import run
 
 CPU, said = torch.device("cpu"), {{}}
 size = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmSize" in line).split()[1]) * 1024

@@ -5,7 +5,10 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 
+import pytest
+
 import featviz
+from featviz import ui
 from featviz.recipes import RECIPES
 
 
@@ -30,7 +33,15 @@ def test_the_public_names_are_there_every_recipe_among_them():
     assert {recipe.__name__ for recipe in RECIPES.values()} < set(featviz.__all__)
 
 
+@pytest.mark.parametrize("package", [featviz, ui], ids=lambda package: package.__name__)
+def test_no_public_name_hides_a_module(package):
+    """`import featviz.x` has to give the module."""
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert not modules & set(package.__all__)
+    assert all(inspect.ismodule(getattr(package, name)) for name in modules & vars(package).keys())
+
+
 def test_everything_public_says_what_it_is():
     found = dict(public())
-    assert {"dream.DeepDream.run", "tiles.grid", "stream.Preview.done", "network.Network.activations"} < found.keys()
+    assert {"dream.DeepDream.run", "tiles.grid", "streaming.Preview.done", "network.Network.activations"} < found.keys()
     assert [name for name, thing in found.items() if not inspect.getdoc(thing)] == []

@@ -81,6 +81,13 @@ def test_every_variable_that_is_read_is_explained_and_no_other():
     assert read == set(re.findall(r"^\| `(FEATVIZ_\w+)` \|", TEXT, re.MULTILINE))
 
 
+def test_on_windows_the_same_is_typed_as_make_runs():
+    recipes = (ROOT / "Makefile").read_text(encoding="utf-8")
+    commands = re.findall(r"\.venv\\Scripts\\python ([^#\n]+?) *(?:#.*)?$", snippet("powershell", "venv"), re.MULTILINE)
+    assert commands == ["-m pip install --requirement requirements.txt", "app.py"]
+    assert all(command in recipes.replace("--disable-pip-version-check ", "") for command in commands)
+
+
 DOCUMENTS = [path for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md")]
 
 

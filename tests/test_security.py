@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import json
+import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import gradio as gr
 import hostile
+import httpx
 import pytest
 from gradio.processing_utils import async_ssrf_protected_download
 
@@ -179,6 +181,13 @@ def test_who_leaves_midway_is_no_crash_and_what_breaks_is_one(message):
         asyncio.run(gate.Ending(app)({"type": "http"}, receive, send))
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_no_other_server_s_files_are_served(server, scheme):
+    """`.invalid` is nobody's, so that the refusal is ours only if it is the sentence of ours."""
+    status, body = Visitor(server).status(f"file={scheme}://nobody.invalid/a.png")
+    assert (status, json.loads(body)) == (403, {"detail": "Only files of this server are served."})
+
+
 def test_the_page_tells_nothing_of_the_server(server):
     with urllib.request.urlopen(f"{server}config", timeout=60) as answer:
         config = answer.read().decode()
@@ -312,7 +321,7 @@ def elsewhere(monkeypatch) -> Iterator[str]:
             raise ValueError(host)
         return "127.0.0.1"
 
-    monkeypatch.setattr("safehttpx.async_validate_url", validated)
+    monkeypatch.setattr(gate, "public_address", validated)
     monkeypatch.setattr("gradio.processing_utils.async_transport", gate.PublicOnly())
     monkeypatch.setenv(limits.MEGABYTES.variable, "1")
     monkeypatch.setattr(gate, "SECONDS_TO_FETCH", 1)
@@ -343,3 +352,75 @@ def test_what_cannot_be_fetched_is_said_in_a_sentence(elsewhere, tmp_path, path,
     with pytest.raises(gr.Error, match=said):
         fetched(f"{elsewhere}/{path}", tmp_path)
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
+    """The hosts that are looked up from now on. The name service gives one answer after another, then knows nothing."""
+    asked, left = [], list(answers)
+
+    def getaddrinfo(host: str, port: object, *_: object, **__: object) -> list[tuple]:
+        asked.append(host)
+        if not left:
+            raise socket.gaierror(host)
+        return [(socket.AF_INET6 if ":" in address else socket.AF_INET, 1, 6, "", (address, 0)) for address in left.pop(0)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("gradio.processing_utils.async_transport", gate.PublicOnly())
+    return asked
+
+
+def test_a_name_that_the_system_does_not_know_is_asked_of_nobody_else(monkeypatch, tmp_path):
+    get, requested = httpx.AsyncClient.get, []
+
+    async def recorded(client: httpx.AsyncClient, url: str, **options: object) -> httpx.Response:
+        requested.append(httpx.URL(url).host)
+        return await get(client, url, **options)
+
+    monkeypatch.setattr(httpx.AsyncClient, "get", recorded)
+    asked = resolving(monkeypatch)
+    with pytest.raises(gr.Error, match="The picture cannot be fetched from there"):
+        fetched("http://nobody.example/a.png", tmp_path)
+    assert asked == requested == ["nobody.example"]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "192.168.0.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::1",
+        "::ffff:127.0.0.1",
+        "fe80::1%eth0",
+        "fd00::1",
+        "ff02::1",
+        "64:ff9b::a00:1",
+        "2002:a00:1::1",
+    ],
+)
+def test_a_name_is_refused_if_any_of_its_addresses_is_inside_a_network(inside, monkeypatch, tmp_path):
+    asked = resolving(monkeypatch, ["93.184.215.14", inside])
+    with pytest.raises(gr.Error, match="The picture cannot be fetched from there"):
+        fetched("http://pictures.example/a.png", tmp_path)
+    assert asked == ["pictures.example"]
+
+
+@pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:220:1::1"])
+def test_the_connection_goes_to_the_address_that_was_checked(address, monkeypatch, tmp_path):
+    """Not to what the name leads to a moment later."""
+    sent = []
+
+    async def send(_transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        sent.append((request.url.host, request.url.port, request.headers["host"], request.extensions["sni_hostname"]))
+        return httpx.Response(200, stream=httpx.ByteStream(b"a picture"))
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", send)
+    asked = resolving(monkeypatch, [address], ["127.0.0.1"])
+    assert fetched("https://pictures.example:8443/a.png", tmp_path) == b"a picture"
+    assert asked == ["pictures.example"]
+    assert sent == [(address, 8443, "pictures.example:8443", "pictures.example")]

@@ -24,7 +24,7 @@ from featviz.machine import Estimate
 from featviz.networks import NETWORKS
 from featviz.recipe import Recipe, bounds, choices, group, param
 from featviz.recipes import RECIPES
-from featviz.stream import Preview
+from featviz.streaming import Preview
 from featviz.style import StyleTransfer
 from featviz.ui import inside, running, words
 from featviz.ui.controls import caption, control, named_after, spoken

@@ -14,7 +14,7 @@ from featviz.looking import Cell, Look
 from featviz.machine import Estimate
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
-from featviz.stream import Preview
+from featviz.streaming import Preview
 from featviz.ui import inside
 from featviz.ui.running import Engine
 from featviz.ui.sheet import Sheet

@@ -24,7 +24,7 @@ from featviz.looking import Cell, Look
 from featviz.machine import Estimate
 from featviz.memory import Ledger
 from featviz.recipe import Recipe
-from featviz.stream import Preview
+from featviz.streaming import Preview
 from featviz.ui.running import Engine, Shot
 
 CAT = (451, 300)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from featviz.errors import FeatvizError
 from featviz.recipe import Recipe
-from featviz.stream import Preview
+from featviz.streaming import Preview
 from featviz.ui.controls import named_after
 from featviz.ui.running import Engine, Turn
 from featviz.ui.video import VideoTab

@@ -12,7 +12,7 @@ from featviz.dream import DeepDream
 from featviz.images import open_picture, to_tensor
 from featviz.loading import load
 from featviz.recipe import Frame, group
-from featviz.stream import film
+from featviz.streaming import film
 from featviz.transforms import Zoom
 from featviz.zoom import DreamZoom
 

@@ -1,9 +1,12 @@
 """What comes in from the net, held to the limits: the bytes of a request, pictures fetched from an address, runs of a visitor."""
 
 import asyncio
+import ipaddress
 import json
 import logging
 import math
+import re
+import socket
 import threading
 import time
 from collections import OrderedDict, deque
@@ -13,7 +16,6 @@ from typing import Any
 
 import gradio as gr
 import httpx
-import safehttpx
 from gradio import processing_utils
 from gradio.context import LocalContext
 from gradio.exceptions import InvalidPathError
@@ -69,9 +71,28 @@ class Body:
             if not message.get("more_body"):
                 break
         detail = f"A request may have {most / 1e6:.0f} megabytes, and a picture {limits.MEGABYTES.value}."
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        return await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})
+        return await _answer(send, 413, detail)
+
+
+class OwnFiles:
+    """ASGI middleware: Gradio's address of files serves those of this server, and is no way to fetch others through it.
+
+    Gradio 6.31 forwards `file=http://…` to any public host, without an end to the bytes.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]]):
+        self.app = app
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        if scope["type"] == "http" and re.search(r"/file=https?://", scope["path"]):
+            return await _answer(send, 403, "Only files of this server are served.")
+        return await self.app(scope, receive, send)
+
+
+async def _answer(send: Callable, status: int, detail: str) -> None:
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})
 
 
 class Ending:
@@ -117,10 +138,10 @@ class Blocks(gr.Blocks):
 
 
 class PublicOnly(httpx.AsyncBaseTransport):
-    """Fetches from public addresses, and no more than a picture may have.
+    """Fetches from public addresses, at most as many bytes as a picture may have, within `SECONDS_TO_FETCH`.
 
-    Gradio fetches what is sent as an address. Its own guard against addresses inside the server's network is used here,
-    without its exceptions to it, and with what it lacks: an end to the bytes and to the time.
+    It takes the place of Gradio's own transport for pictures that are sent as an address: that one asks dns.google for names
+    that the system does not know, trusts some hosts unseen, and limits neither bytes nor time.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -136,11 +157,11 @@ class PublicOnly(httpx.AsyncBaseTransport):
         host = request.url.host
         if request.url.scheme not in ("http", "https"):
             raise _refused("Only http and https addresses are fetched", host)
-        address = await safehttpx.async_validate_url(host)
+        # Connect to the address that was checked, wherever the name leads by then. The certificate has to be the name's.
+        request.url = request.url.copy_with(host=await public_address(host))
+        request.extensions = {**request.extensions, "sni_hostname": host}
         request.headers["accept-encoding"] = "identity"  # What is packed could unpack to anything.
-        async with safehttpx.AsyncSecureTransport(
-            address
-        ) as transport:  # Connects to what was looked at, wherever the name leads by then.
+        async with httpx.AsyncHTTPTransport(trust_env=False) as transport:
             response = await transport.handle_async_request(request)
             if response.status_code >= 400:
                 raise _refused(f"The picture's server answers {response.status_code}", host)
@@ -153,6 +174,22 @@ class PublicOnly(httpx.AsyncBaseTransport):
                     )
         headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"content-encoding"]
         return httpx.Response(response.status_code, headers=headers, content=bytes(content))
+
+
+async def public_address(host: str) -> str:
+    """The first address of a host, as the system resolves it.
+
+    Raises:
+        OSError: it has none.
+        ValueError: one of its addresses is not public, but inside some network, or of a group.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    addresses = [entry[4][0] for entry in found]
+    for address in map(ipaddress.ip_address, addresses):
+        tunnel = getattr(address, "sixtofour", None)  # An IPv4 address inside, which may be any.
+        if not address.is_global or address.is_multicast or address.is_reserved or tunnel:
+            raise ValueError(f"{host} leads to {address}, which is not public.")
+    return addresses[0]
 
 
 def _refused(what: str, host: str) -> gr.Error:
@@ -202,4 +239,4 @@ def visitor() -> str | None:
 def closed() -> dict[str, Any]:
     """Put the guards up, and return what `launch` has to pass to the web server for it."""
     processing_utils.async_transport = PublicOnly()
-    return {"middleware": [(Ending, (), {}), (Body, (), {})]}
+    return {"middleware": [(Ending, (), {}), (Body, (), {}), (OwnFiles, (), {})]}

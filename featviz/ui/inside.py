@@ -15,7 +15,7 @@ from featviz.loading import sketch
 from featviz.looking import Cell, Look
 from featviz.networks import split
 from featviz.recipes import RECIPES
-from featviz.stream import Preview
+from featviz.streaming import Preview
 from featviz.ui import words
 from featviz.ui.controls import enumeration, spoken
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Shot, Turn, deleted, in_cache, line

@@ -13,7 +13,7 @@ from PIL import Image
 
 from featviz import provenance
 from featviz.recipe import Recipe
-from featviz.stream import Preview
+from featviz.streaming import Preview
 from featviz.ui.running import Shot, sentences
 from featviz.ui.tab import Tab
 from featviz.video import Video

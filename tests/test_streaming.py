@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 from featviz.dream import DeepDream
 from featviz.errors import DivergedError, ImageError, InputError
 from featviz.recipe import Demand, Frame, Recipe, param
-from featviz.stream import film, open_pictures, record, run, stream
+from featviz.streaming import film, open_pictures, record, run, stream
 from featviz.video import Video
 
 
@@ -64,7 +64,7 @@ PICTURE = Image.new("RGB", (20, 16), (200, 100, 50))
 
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch):
-    monkeypatch.setattr(sys.modules["featviz.stream"], "load", lambda name, device: None)
+    monkeypatch.setattr(sys.modules["featviz.streaming"], "load", lambda name, device: None)
     Count.log.clear()
 
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from featviz import provenance
+from featviz.devices import Device
 from featviz.errors import DivergedError, InputError, LimitError
 from featviz.images import (
     NOTE,
@@ -28,7 +29,7 @@ from featviz.images import (
     with_alpha,
 )
 from featviz.loading import load, loading, sketch
-from featviz.machine import Device, claim, home, learn, resolve
+from featviz.machine import claim, clock, home, record_throughput, resolve
 from featviz.memory import reserved
 from featviz.networks import BUNDLED
 from featviz.recipe import Frame, Recipe, differing, live
@@ -129,6 +130,7 @@ def _previews(
     source = first if keeps_alpha(recipe) else None
     demand = recipe.demand(network, first.size[::-1] if first else None)
     busy = 0.0  # Seconds this run has held the device.
+    computed, share = 0.0, 0.0  # Seconds of the device without contention, and the share of the work they did.
     due = 0.0
     steered = None  # A generator's first step takes nothing.
     as_asked = True  # And steered nowhere else.
@@ -136,7 +138,7 @@ def _previews(
         while True:
             # Never across the yield: a run that is looked at slowly, or stopped, must not keep others from the device.
             with turn:
-                start = time.monotonic()
+                start, worked = time.monotonic(), clock(where)
                 try:
                     frame = frames.send(steered)
                 except StopIteration:
@@ -147,8 +149,7 @@ def _previews(
                 if shown:
                     preview = _read(frame, busy, start, source)
                 busy += time.monotonic() - start
-            if frame.work >= LEAST_MEASURED and frame.steps > 1:  # One look alone says little.
-                learn(where, recipe.network_name, demand.flops * frame.work, busy)
+                computed, share = computed + clock(where) - worked, frame.work if frame.steps > 1 else 0  # One look says little.
             as_asked = as_asked and steered in (None, recipe)
             if shown:
                 preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=as_asked and preview.done)
@@ -162,6 +163,8 @@ def _previews(
             steered = steer and _steered(recipe, steer())
     finally:
         frames.close()
+        if share >= LEAST_MEASURED:
+            record_throughput(where, recipe, demand, share, computed)
 
 
 def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[Arriving]:

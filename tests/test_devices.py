@@ -1,0 +1,112 @@
+"""Devices by their names, with stand-ins for the GPUs that are not here."""
+
+import pytest
+import torch
+from torch import nn
+
+from featviz import devices
+from featviz.cli import main
+from featviz.devices import places, unused
+from featviz.errors import InputError
+from featviz.machine import lacks
+
+NO_KERNEL = "CUDA error: no kernel image is available for execution on the device\nCompile with `TORCH_USE_CUDA_DSA`."
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with so many CUDA cards, of which some are broken, and perhaps Apple's GPU. Without any of them at first."""
+
+    def build(cards: int = 0, broken: tuple[str, ...] = (), *, mps: bool = False) -> list[str]:
+        tried = []
+
+        def conv2d(image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            if tried[-1] in broken:
+                raise RuntimeError(NO_KERNEL)
+            return image * weight.mean()
+
+        def ones(*size: int, device: torch.device, requires_grad: bool = False) -> torch.Tensor:
+            tried.append(str(device))
+            return torch.full(size, 1.0, requires_grad=requires_grad)
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        monkeypatch.setattr(torch, "ones", ones)
+        monkeypatch.setattr(nn.functional, "conv2d", conv2d)
+        devices._tried.cache_clear()
+        return tried
+
+    build()
+    yield build
+    devices._tried.cache_clear()
+
+
+def named(device: str) -> list[str]:
+    return [str(where) for where in places(device)]
+
+
+def test_auto_is_the_best_usable_device(machine):
+    assert named("auto") == ["cpu"]
+    machine(mps=True)
+    assert named("auto") == ["mps"]
+    machine(cards=2, mps=True)
+    assert named("auto") == ["cuda:0", "cuda:1"]
+    machine(cards=2, broken=("cuda:0",))
+    assert named("auto") == named("cuda") == ["cuda:1"]
+    machine(cards=1, broken=("cuda:0",), mps=True)
+    assert named("auto") == ["mps"]
+
+
+def test_a_device_is_named_by_kind_or_index(machine):
+    machine(cards=12, mps=True)
+    assert (named("cpu"), named("mps"), named("cuda:1"), named("cuda:11")) == (["cpu"], ["mps"], ["cuda:1"], ["cuda:11"])
+    assert len(named("cuda")) == 12
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("cdua", "There is no device 'cdua'; did you mean 'cuda'?"),
+        ("cuda:", "There is no device 'cuda:'; did you mean 'cuda"),
+        ("cuda:-1", "There is no device 'cuda:-1'; did you mean 'cuda"),
+        ("", "There is no device ''; accepted: 'auto', 'cpu', 'cuda', 'cuda:0', 'mps'"),
+        ("cuda:2", "There is no 'cuda:2' here; there are cuda:0, cuda:1."),
+        ("mps", "There is no Apple GPU here; 'cpu' and 'auto' work."),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(device, said, machine, capsys):
+    machine(cards=2)
+    with pytest.raises(InputError) as caught:
+        places(device)
+    assert str(caught.value).startswith(said)
+    assert main(["deepdream", "no_such.jpg", "out.png", f"--device={device}"]) == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_an_unusable_card_is_refused_where_it_is_asked_for(device, machine):
+    machine(cards=1, broken=("cuda:0",))
+    with pytest.raises(InputError) as caught:
+        places(device)
+    reason = NO_KERNEL.partition("\n")[0]
+    assert str(caught.value) == f"The CUDA card here cannot be used ({reason}); 'cpu' and 'auto' work."
+
+
+def test_an_unusable_card_leaves_auto_on_the_cpu_with_a_sentence(machine, capsys):
+    tried = machine(cards=1, broken=("cuda:0",))
+    assert named("auto") == ["cpu"]
+    sentence = f"The CUDA card cuda:0 cannot be used ({NO_KERNEL.partition(chr(10))[0]}), so runs take cpu."
+    assert (unused("auto"), unused("cpu")) == (sentence, "")
+    assert lacks("auto")[:2] == [sentence, "There is no GPU, so a run takes from seconds to minutes."]
+    assert main(["deepdream", "no_such.jpg", "out.png"]) == 2
+    assert capsys.readouterr().err.startswith(sentence)
+    assert set(tried) == {"cuda:0"}
+    assert len(tried) == 2  # Two tensors of one try.
+
+
+def test_a_lent_gpu_is_not_tried(machine, monkeypatch):
+    tried = machine(cards=1, broken=("cuda:0",))
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    assert named("auto") == ["cuda:0"]
+    assert tried == []
