@@ -8,11 +8,18 @@ from PIL import Image
 from torch import Tensor
 
 from featviz.answers import ActivationMaps, correlations
-from featviz.images import Picture, fit, open_picture, to_picture, to_tensor
+from featviz.images import Picture, fit, open_picture, resize, to_picture, to_tensor
 from featviz.loading import load
 from featviz.machine import Device, claim, resolve
 from featviz.network import Network
 from featviz.networks import split
+from featviz.tiles import enough_memory
+
+LEGIBLE = 320
+"""Pixels of the longest side of an activation map that is shown by itself."""
+
+PATCH = 192
+"""Pixels of the side of a patch, at most."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,13 @@ class Look:
 def look(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> Look:
     """The activation maps that `recipe` draws on one sheet, each by itself. Raises what `stream` raises."""
     network, tensor = _ready(recipe, device, image)
-    with claim(network.device):
+    with enough_memory(), claim(network.device):
         found = recipe.look(network, tensor)
-        numbers = zip(found.channels.tolist(), found.strengths.tolist(), found.maps.split(1), found.patches, strict=True)
+        drawn = zip(found.pictures(LEGIBLE), found.patches(), strict=True)
+        numbers = zip(found.channels.tolist(), found.strengths.tolist(), drawn, strict=True)
         cells = tuple(
-            Cell(recipe.layer, channel, strength, to_picture(map_), tuple(map(to_picture, patches)))
-            for channel, strength, map_, patches in numbers
+            Cell(recipe.layer, channel, strength, to_picture(map_), tuple(to_picture(_shrunk(patch)) for patch in patches))
+            for channel, strength, (map_, patches) in numbers
         )
         return Look(recipe.layer, cells, found.mean.item(), found.shape, found.field)
 
@@ -67,7 +75,7 @@ def excited(
     """
     network, tensor = _ready(recipe, device, image)
     own = {split(address)[1]: torch.tensor(most) for address, most in peaks.items() if split(address)[0] == recipe.network_name}
-    with claim(network.device), torch.no_grad():
+    with enough_memory(), claim(network.device), torch.no_grad():
         answers = network.activations(fit(tensor, recipe.size, network.spec.smallest), own)
         cells = []
         for layer, most in own.items():
@@ -84,12 +92,19 @@ def gram_picture(recipe: ActivationMaps, *, device: Device = "auto", image: Pict
     Entries are divided by the lengths of both maps, so they are cosines: 1 on the diagonal. Raises what `stream` raises.
     """
     network, tensor = _ready(recipe, device, image)
-    with claim(network.device), torch.no_grad():
+    with enough_memory(), claim(network.device), torch.no_grad():
         layer = split(recipe.layer)[1]
         return to_picture(correlations(network.activations(fit(tensor, recipe.size, network.spec.smallest), [layer])[layer]))
 
 
+def _shrunk(patch: Tensor) -> Tensor:
+    """A patch (1, 3, s, s), no larger than it is shown."""
+    side = min(PATCH, patch.shape[-1])
+    return resize(patch, (side, side))
+
+
 def _ready(recipe: ActivationMaps, device: Device, image: Picture) -> tuple[Network, Tensor]:
-    opened = open_picture(image, "image")
     where = resolve(device)
-    return load(recipe.network_name, where), to_tensor(opened, where)
+    with enough_memory():
+        opened = open_picture(image, "image")
+        return load(recipe.network_name, where), to_tensor(opened, where)

@@ -107,9 +107,13 @@ def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Dev
     return Estimate(demand.flops / _speed(where, name), demand.bytes, not is_here(name))
 
 
-def memory(recipe: Recipe, size: tuple[int, int] | None = None) -> float:
-    """Bytes that a run on a first picture of (width, height) takes at its peak, beside what is in use already."""
-    return recipe.demand(sketch(recipe.network_name), size and size[::-1]).bytes
+def memory(recipe: Recipe, size: tuple[int, int] | None = None, **others: tuple[int, int]) -> float:
+    """Bytes that a run takes at its peak, beside what is in use already.
+
+    `size` and `others` as in `Recipe.demand`, but (width, height).
+    """
+    heights_first = {role: other[::-1] for role, other in others.items()}
+    return recipe.demand(sketch(recipe.network_name), size and size[::-1], **heights_first).bytes
 
 
 def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 
 from featviz import provenance
@@ -20,6 +19,7 @@ from featviz.loading import load, loading
 from featviz.machine import Device, claim, home, learn, resolve
 from featviz.networks import BUNDLED
 from featviz.recipe import Frame, Recipe, differing, live
+from featviz.tiles import enough_memory
 from featviz.video import Video
 
 if TYPE_CHECKING:
@@ -86,14 +86,16 @@ def stream(
     accepted = {**recipe.images, **recipe.extras}
     if unknown := [role for role in pictures if role not in accepted]:
         raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {', '.join(accepted)}.")
-    opened = open_pictures(recipe, pictures)
     where = resolve(device)
     turn = claim(where)
-    network = load(recipe.network_name, where)
-    frames = recipe.run(network, **{role: to_tensor(picture, where) for role, picture in opened.items()})
+    with enough_memory():
+        opened = open_pictures(recipe, pictures)
+        network = load(recipe.network_name, where)
+        frames = recipe.run(network, **{role: to_tensor(picture, where) for role, picture in opened.items()})
     first = next(iter(opened.values())) if recipe.images else None
     source = first if recipe.produces == "picture" and recipe.keeps_alpha else None  # A video moves on, its alpha would not.
-    demand = recipe.demand(network, first.size[::-1] if first else None)
+    sizes = {role: picture.size[::-1] for role, picture in opened.items()}
+    demand = recipe.demand(network, sizes.pop(next(iter(recipe.images))) if recipe.images else None, **sizes)
     busy = 0.0  # Seconds this run has held the device.
     due = 0.0
     steered = None  # A generator's first step takes nothing.
@@ -103,15 +105,14 @@ def stream(
             # Never across the yield: a run that is looked at slowly, or stopped, must not keep others from the device.
             with turn:
                 start = time.monotonic()
-                try:
-                    frame = frames.send(steered)
-                except StopIteration:
-                    return
-                except torch.OutOfMemoryError:
-                    raise InputError("The device has too little memory for that; choose a smaller size.") from None
-                shown = start >= due or frame.kept or frame.step == frame.steps
-                if shown:
-                    preview = _read(frame, busy, start, source)
+                with enough_memory():
+                    try:
+                        frame = frames.send(steered)
+                    except StopIteration:
+                        return
+                    shown = start >= due or frame.kept or frame.step == frame.steps
+                    if shown:
+                        preview = _read(frame, busy, start, source)
                 busy += time.monotonic() - start
             if frame.work >= LEAST_MEASURED and frame.steps > 1:  # One look alone says little.
                 learn(where, recipe.network_name, demand.flops * frame.work, busy)

@@ -1,9 +1,9 @@
 """Style transfer: the content of one picture in the style of another."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from itertools import groupby
 from operator import add
 from typing import ClassVar, Literal
 
@@ -21,7 +21,7 @@ from featviz.networks import INPUT, NETWORKS, NetworkName
 from featviz.objectives import total_variation
 from featviz.optimisers import OPTIMISERS, remembered, resized
 from featviz.parameterization import Average, pyramid
-from featviz.recipe import Demand, Frame, Frames, Recipe, param, parse_weights
+from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param, parse_weights
 from featviz.statistics import STATISTICS, TINY, Distance, Statistic, blend, moments
 from featviz.transforms import Roll
 
@@ -32,8 +32,8 @@ target, so that these two numbers serve every network, layer and size."""
 MEMORY = 6 * tiles.MEMORY
 """Bytes that a tile may hold in activations: more than in a dream, since here all that a layer sees is added around it."""
 
-IMAGES_HELD, BYTES_PER_PIXEL = 22, 12
-"""Copies of the image that a run holds at once, of three float32 values a pixel, beside what L-BFGS remembers."""
+IMAGES_HELD = 22
+"""Copies of the image that a run holds at once, beside what L-BFGS remembers."""
 
 FALL = 1.35
 """How fast the weights of style layers fall with the distance of their positions: each layer of half the size weighs 2^-1.35."""
@@ -43,9 +43,6 @@ FEWER = 0.7
 
 BLACK = 2 / 255
 """What is darker everywhere is black: relative to it any other picture is infinitely far away."""
-
-Slices = tuple[slice, slice]
-"""Rows and columns."""
 
 
 class StyleTransfer(Recipe):
@@ -227,27 +224,49 @@ class StyleTransfer(Recipe):
         passed = 0 if start is None else max(size_of(start))
         return [one for one in schedule[:-1] if max(one[0]) > passed] + schedule[-1:]
 
-    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
-        schedule = self.schedule(network, fitted_size(size, self.size))
+    def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
+        target = fitted_size(size, self.size)
+        schedule = self.schedule(network, target)
         (height, width), _ = schedule[-1]
-        image = BYTES_PER_PIXEL * height * width
-        cost = self.bytes(network)
-        held = min(height * width, tiles.largest(cost, MEMORY) ** 2) * cost * tiles.WORKING
+        pixels, image = height * width, IMAGE_BYTES * height * width
+        others = {"style": size, **others}
+        regions = 1 + ("style2" in others) if "mask" in others else 0
+        side, around = tiles.largest(self.bytes(network), MEMORY), tiles.reach(network, self.layers(network))
+        step = tiles.peak((height, width), self.bytes(network, regions), side, around)
+        # The styles stay as they were handed in; each is looked at as large as its strokes are wanted.
+        styles = [others[role] for role in ("style", "style2") if role in others]
+        sized = [self.style_size(style, max(target)) for style in styles]
+        style_bytes = self.style_bytes(network)
+        step = max(step, *(tiles.peak(one, style_bytes, side, around, share=tiles.HEAP_SHARE_FORWARD) for one in sized))
+        held = IMAGE_BYTES * sum(map(math.prod, [*styles, *sized])) + self.kept(network) * pixels
+        held += (IMAGES_HELD + 2 * remembered(image)) * image
         return Demand(
             flops=sum(h * w * count for (h, w), count in schedule) * network.cost(self.layers(network)).flops,
-            bytes=held + (IMAGES_HELD + 2 * remembered(image)) * image,
+            bytes=max(held + step, handed_in(size, *others.values())),
         )
 
     def layers(self, network: Network) -> list[str]:
         """All that a step asks for."""
         return [*self.weights(network, "style_layers"), *self.weights(network, "content_layers"), INPUT]
 
-    def bytes(self, network: Network) -> float:
-        """What a step holds for each pixel: what the network keeps for the way back, and the feature maps of style layers in
-        float32, as they are and beside the one that is 1 everywhere."""
-        style = self.weights(network, "style_layers")
-        maps = sum(network.channels(layer) / network.sight(layer).stride ** 2 for layer in style)
-        return network.cost(self.layers(network)).bytes + 2 * 4 * maps
+    def bytes(self, network: Network, regions: int = 0) -> float:
+        """What a step takes for each pixel: the network's own, and the feature maps of style layers in float32, beside the one
+        that is 1 everywhere. In each of `regions` of a mask they are there as they are and weighted by it.
+        """
+        return network.cost(self.layers(network)).bytes + 4 * max(1, 2 * regions) * self.maps(network, "style_layers")
+
+    def style_bytes(self, network: Network) -> float:
+        """What it takes to look at a style, for each pixel of it."""
+        forward = network.cost(self.weights(network, "style_layers")).forward_bytes
+        return forward + 4 * self.maps(network, "style_layers")
+
+    def kept(self, network: Network) -> float:
+        """For each pixel of the content: its activations."""
+        return 4 * self.maps(network, "content_layers")
+
+    def maps(self, network: Network, name: str) -> float:
+        """Values for each pixel in the feature maps of the layers of a field."""
+        return sum(network.channels(layer) / network.sight(layer).stride ** 2 for layer in self.weights(network, name))
 
     def weights(self, network: Network, name: str) -> dict[str, float]:
         """The layers of a field and their weights, which add up to 1.
@@ -265,9 +284,11 @@ class StyleTransfer(Recipe):
 
         One that is narrower than `smallest` is continued by its mirror image, which changes nothing of its statistics.
         """
-        own = size_of(style)
-        size = fitted_size(own, min(round(longest * self.style_scale), max(own)))
-        return mirrored(resize(style, size).clamp(0, 1), smallest)
+        return mirrored(resize(style, self.style_size(size_of(style), longest)).clamp(0, 1), smallest)
+
+    def style_size(self, size: tuple[int, int], longest: int) -> tuple[int, int]:
+        """The (height, width) of a style of (height, width), beside a content of `longest` pixels."""
+        return fitted_size(size, min(round(longest * self.style_scale), max(size)))
 
     def coloured(self, image: Tensor, content: Tensor) -> Tensor:
         """The result, with the colours that are wanted."""
@@ -299,7 +320,8 @@ class StyleTransfer(Recipe):
                 counts = {layer: pooled(where, network.sight(layer).stride) for layer in style_layers}
             distances = {layer: STATISTICS[self.statistic](target[layer]) for layer in style_layers}
             regions.append(Region(1.0 if where is None else where.mean(), counts, distances))
-        return Wanted(network, activations_of(network, content, content_layers, side), content_layers, regions, style_layers)
+        kept = tiles.activations_of(network, content, content_layers, side, continued=True)
+        return Wanted(network, kept, content_layers, regions, style_layers)
 
 
 @dataclass(frozen=True)
@@ -313,7 +335,7 @@ class Region:
     distances: Mapping[str, Distance]
     """Layer → how far moments are from the style's."""
 
-    def at(self, layer: str, place: Slices, activations: Tensor) -> Tensor | None:
+    def at(self, layer: str, place: tiles.Slices, activations: Tensor) -> Tensor | None:
         """How much each of these activations counts; a network that rounds sizes down has left the last row or column out."""
         if not self.counts:
             return None
@@ -343,7 +365,7 @@ class Wanted:
         style_layers = [*self.style_layers] if settings.style_strength else []
         content_layers = [*self.content_layers] if settings.content_strength else []
         layers = (style_layers, content_layers)
-        pieces = [(tile, seen(image, tile)) for tile in tiling(self.network, image, [*style_layers, *content_layers], side)]
+        pieces = [(tile, seen(image, tile)) for tile in tiles.tiling(self.network, image, [*style_layers, *content_layers], side)]
         with torch.set_grad_enabled(len(pieces) == 1):
             answers = [self._sums(*piece, *layers) for piece in pieces]
         with torch.enable_grad():
@@ -363,7 +385,7 @@ class Wanted:
 
     def _sums(self, tile: tiles.Tile, part: Tensor, style_layers: Sequence[str], content_layers: Sequence[str]) -> list[Tensor]:
         """All that is summed over positions, for those of a tile: region by region moments, then squared errors."""
-        answer = inside(self.network, tile, part, [*style_layers, *content_layers])
+        answer = tiles.inside(self.network, tile, part, [*style_layers, *content_layers], continued=True)
         sums = []
         for region in self.regions:
             for layer in style_layers:
@@ -385,43 +407,18 @@ class Wanted:
         return found
 
 
-def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) -> Iterator[tiles.Tile]:
-    """The tiles by which these layers see an image, each with all that they look at around it."""
-    margin = max((network.sight(layer).reach for layer in layers), default=0)
-    return tiles.grid(size_of(image), side, margin=margin)
-
-
 def seen(image: Tensor, tile: tiles.Tile) -> Tensor:
     """What a tile sees of an image (1, 3, H, W), as a leaf of its own."""
     return image[(..., *tile.seen)].detach().requires_grad_()
 
 
-def inside(network: Network, tile: tiles.Tile, part: Tensor, layers: Iterable[str]) -> dict[str, tuple[Slices, Tensor]]:
-    """Layer → where the tile itself is among the activations of the whole image, and its activations (1, C, h, w)."""
-    found = {}
-    for layer, values in network.activations(part, layers, continued=True).items():
-        place, here = tile.within(network.sight(layer).stride)
-        found[layer] = (place, values[(..., *here)])
-    return found
-
-
 def moments_of(network: Network, image: Tensor, layers: Collection[str], side: int) -> dict[str, Tensor]:
     """Layer → the moments of its activations over the whole image, by tiles."""
     sums = dict.fromkeys(layers, image.new_zeros(()))
-    for tile in tiling(network, image, layers, side):
-        for layer, (_, activations) in inside(network, tile, image[(..., *tile.seen)], layers).items():
+    for tile in tiles.tiling(network, image, layers, side):
+        for layer, (_, activations) in tiles.inside(network, tile, image[(..., *tile.seen)], layers, continued=True).items():
             sums[layer] = sums[layer] + moments(activations)
     return sums
-
-
-def activations_of(network: Network, image: Tensor, layers: Collection[str], side: int) -> dict[str, Tensor]:
-    """Layer → its activations for the whole image, by tiles."""
-    rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    for _, side_by_side in groupby(tiling(network, image, layers, side), key=lambda tile: tile.kept[0].start):
-        row = [inside(network, tile, image[(..., *tile.seen)], layers) for tile in side_by_side]
-        for layer, parts in rows.items():
-            parts.append(torch.cat([answer[layer][1] for answer in row], -1))
-    return {layer: torch.cat(parts, -2) for layer, parts in rows.items()}
 
 
 def pooled(mask: Tensor, stride: int) -> Tensor:

@@ -85,8 +85,9 @@ def within_memory(run: Runner) -> Runner:
 
     @wraps(run)
     def run_within_memory(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
-        first = next((pictures[role] for role in recipe.images if role in pictures), None)
-        with sentences(), MEMORY.promised(memory(recipe, first and first.size)):
+        others = {role: picture.size for role, picture in pictures.items()}
+        first = next((others.pop(role) for role in recipe.images if role in others), None)
+        with sentences(), MEMORY.promised(memory(recipe, first, **others)):
             yield from run(recipe, **pictures)
 
     return run_within_memory
