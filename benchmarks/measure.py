@@ -1,5 +1,7 @@
 """What the questions share: a row of a table, timing side by side, memory in a process of its own. No torch in here."""
 
+import ctypes
+import gc
 import math
 import multiprocessing
 import os
@@ -9,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from importlib import metadata
@@ -88,6 +91,17 @@ def peak_memory() -> float:
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return float(line.split()[1]) * 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # Bytes on macOS.
+
+
+def grown(work: Callable[[], Any]) -> float:
+    """The bytes by which this process grows at its peak while it works, beyond what it needs before; Linux only."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # What is left of earlier work would be taken for nothing.
+    Path("/proc/self/clear_refs").write_text("5")  # The peak is from now on.
+    before = peak_memory()
+    work()
+    return peak_memory() - before
 
 
 def memory_of(pid: int) -> float:

@@ -1,6 +1,7 @@
 """What a network answers to a picture, in one look: a layer's activation maps, and the names of what it sees."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,7 +13,13 @@ from featviz.images import contact_sheet, fit, fitted_size, resize, size_of, to_
 from featviz.network import Network
 from featviz.networks import LOGITS, Address, Classifier, class_names, split
 from featviz.objectives import gram
-from featviz.recipe import Demand, Frame, Frames, Recipe, param
+from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
+
+CELL = 240
+"""Pixels of width of a map on the sheet."""
+
+SHEET_BYTES = 3 * 6
+"""For each pixel of it: its cells, twice, and the sheet, in 8 bits; the sheet as an image."""
 
 PATCHES, LEAST_LEGIBLE = 4, 24
 """How many pieces of the picture are shown for a channel, and their least side in pixels."""
@@ -31,10 +38,10 @@ class Answer:
     """Their answers, (N,): positive part, mean over positions."""
     peaks: Tensor
     """Their answers at the position that answers most, (N,)."""
-    patches: list[list[Tensor]]
-    """The pieces of the picture that each of them answers to most, (1, 3, s, s): as large as what a unit sees, up to half of it."""
-    maps: Tensor
-    """Their activation maps as pictures, (N, 3, H, W) in [0, 1]: heat over the faint picture."""
+    maps: Sequence[Tensor]
+    """Their activation maps, N of (h, w), positive part."""
+    image: Tensor
+    """What the network has seen, (1, 3, H, W) in [0, 1]."""
     mean: Tensor
     """The layer's answer, (): positive part, mean over channels and positions."""
     shape: tuple[int, int, int]
@@ -42,23 +49,36 @@ class Answer:
     field: tuple[float, float]
     """(height, width) in pixels of what each unit sees; `inf` where it is the whole picture."""
 
+    def pictures(self, longest: int) -> Iterator[Tensor]:
+        """The maps as pictures (1, 3, H, W) in [0, 1], heat over the faint picture: one at a time, since together they are large.
+
+        Their longest side is `longest` pixels, or that of the image where that is less.
+        """
+        size = fitted_size(size_of(self.image), min(longest, max(size_of(self.image))))
+        image = resize(self.image, size).clamp(0, 1)
+        return (heat(map_.unsqueeze(0), image) for map_ in self.maps)
+
+    def patches(self) -> Iterator[list[Tensor]]:
+        """For each map the pieces of the image that are answered to most, (1, 3, s, s): as large as what a unit sees, up to half."""
+        side = int(max(LEAST_LEGIBLE, min(*self.field, min(size_of(self.image)) / 2)))
+        return (patches(self.image, map_, side, PATCHES) for map_ in self.maps)
+
 
 @torch.no_grad()
 def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
     """The `count` channels of a layer that answer most to an image (1, 3, H, W) in [0, 1]. Raises as `activations` does."""
-    activations = network.activations(image, [layer])[layer][0].relu()
+    activations = network.activations(image, [layer])[layer][0].relu_()
     strengths, channels = activations.mean((1, 2)).topk(min(count, len(activations)))
-    field = network.sight(layer).field
-    side = int(max(LEAST_LEGIBLE, min(*field, min(size_of(image)) / 2)))
+    maps = [activations[channel] for channel in channels.tolist()]
     return Answer(
         channels=channels,
         strengths=strengths,
-        peaks=activations[channels].amax((1, 2)),
-        patches=[patches(image, map_, side, PATCHES) for map_ in activations[channels]],
-        maps=heat(activations[channels], image),
+        peaks=torch.stack([map_.max() for map_ in maps]),
+        maps=maps,
+        image=image,
         mean=activations.mean(),
         shape=(len(activations), *size_of(activations)),
-        field=field,
+        field=network.sight(layer).field,
     )
 
 
@@ -138,7 +158,10 @@ class ActivationMaps(Recipe):
             f"channel {channel} · {strength:.0f}" if strength > 100 else f"channel {channel} · {strength:.3g}"
             for channel, strength in zip(found.channels, found.strengths, strict=True)
         )
-        sheet = contact_sheet(list(zip(labels, map(to_picture, found.maps.split(1)), strict=True)), columns=4, width=240)
+        # As large as on the sheet: the longer side of an upright picture is its height.
+        height, width = size_of(found.image)
+        maps = found.pictures(math.ceil(CELL * max(1, height / width)))
+        sheet = contact_sheet(list(zip(labels, map(to_picture, maps), strict=True)), columns=4, width=CELL)
         yield Frame(
             step=1,
             steps=1,
@@ -148,8 +171,10 @@ class ActivationMaps(Recipe):
             image=to_tensor(sheet, image.device),
         )
 
-    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
-        return _demanded(network, split(self.layer)[1], fitted_size(size, self.size))
+    def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
+        height, width = fitted_size(size, self.size)
+        cell = CELL * CELL * height / width
+        return _demanded(network, split(self.layer)[1], size, self.size, sheet=self.count * cell)
 
 
 class Classify(Recipe):
@@ -184,11 +209,16 @@ class Classify(Recipe):
         likeliest = next(iter(names.values()))
         yield Frame(step=1, steps=1, stage="", work=1.0, loss=-likeliest.log(), image=image, measures=names)
 
-    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
-        return _demanded(network, LOGITS, fitted_size(size, self.size))
+    def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
+        return _demanded(network, LOGITS, size, self.size)
 
 
-def _demanded(network: Network, layer: str, size: tuple[int, int]) -> Demand:
-    """One look at an image of (height, width), without the way back, which is half of the cost."""
-    cost, pixels = network.cost({layer}), size[0] * size[1]
-    return Demand(flops=pixels * cost.flops / 2, bytes=pixels * cost.bytes * tiles.WORKING)
+def _demanded(network: Network, layer: str, size: tuple[int, int], longest: int, *, sheet: float = 0) -> Demand:
+    """One forward pass, which is half of the operations, for a picture of (height, width) scaled to `longest`.
+
+    `sheet`: pixels of a picture that is drawn of it.
+    """
+    cost, pixels = network.cost({layer}), math.prod(fitted_size(size, longest))
+    held = IMAGE_BYTES * pixels + SHEET_BYTES * sheet
+    peak = tiles.resident(pixels * cost.forward_bytes, tiles.HEAP_SHARE_FORWARD)
+    return Demand(flops=pixels * cost.flops / 2, bytes=max(held + peak, handed_in(size)))

@@ -1,5 +1,6 @@
 """DeepDream: amplify what a layer already sees in a picture."""
 
+import math
 import re
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from featviz.network import Network
 from featviz.networks import LOGITS, NETWORKS, Address, AddressOrNone, check_knows, class_index, split
 from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
-from featviz.recipe import Demand, Frame, Frames, Recipe, Rule, param, parse_weights
+from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
 from featviz.transforms import Roll
 
 Regions = list[tuple[Objective, Tensor]]
@@ -26,8 +27,8 @@ Regions = list[tuple[Objective, Tensor]]
 GUIDES: dict[str, Callable[[str, Tensor], Objective]] = {"match": guided_by_match, "channels": guided_by_channels}
 """How a guide steers → the objective for a layer and what it answers to the guide."""
 
-IMAGES_HELD, BYTES_PER_PIXEL = 9, 12
-"""Copies of the image that a run holds at once, of three float32 values a pixel."""
+IMAGES_HELD = 15
+"""Copies of the largest octave that a run holds at once."""
 
 
 class DeepDream(Recipe):
@@ -145,6 +146,10 @@ class DeepDream(Recipe):
         Raises:
             InputError: a picture is too small for the network, the mask selects nothing, or a channel does not exist.
         """
+        yield from self.dream(network, image, self.guided(network, image, guide), mask)
+
+    def dream(self, network: Network, image: Tensor, guided: Objective | None, mask: Tensor | None) -> Frames:
+        """`run`, after what a guide gives is known."""
         generator = torch.Generator().manual_seed(self.seed)
         allowance = tiles.Allowance(tiled=network.tiled(frozenset().union(*self.layers())))
         longest, octaves = self.sizes(network, size_of(image))
@@ -152,7 +157,6 @@ class DeepDream(Recipe):
         image = fit(image, max(octaves[-1]), network.spec.smallest)
         pixels = [height * width for height, width in octaves]
         mask = soften(resize(mask, target), self.feather) if mask is not None else image.new_ones(1, 1, *target)
-        guide = guide if guide is None else fit(guide, min(longest, max(size_of(guide))), network.spec.smallest)
         dream, dreamt = image, torch.zeros_like(resize(image, octaves[0]))
 
         for octave, size in enumerate(octaves):
@@ -160,7 +164,7 @@ class DeepDream(Recipe):
             # What has been dreamt is carried on, not the picture: its own detail enters sharp at every octave.
             dream = base + resize(dreamt, size) if self.detail else resize(dream, size)
             dream = self.confine(dream.clamp(0, 1), base, here)
-            regions = self.regions(network, dream, guide, here)
+            regions = self.regions(network, dream, guided, here)
             for step in range(1, self.steps + 1):
                 value, dream = self.stepped(network, regions, dream, step / self.steps, generator, allowance)
                 yield Frame(
@@ -217,44 +221,71 @@ class DeepDream(Recipe):
         inside = {LOGITS} if self.class_name else self.weights
         return [frozenset(inside), *([frozenset({split(self.outside)[1]})] if self.outside else [])]
 
-    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
+    def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
         _, octaves = self.sizes(network, size)
         pixels = [height * width for height, width in octaves]
         costs = [network.cost(layers) for layers in self.layers()]
         tiled = network.tiled(frozenset().union(*self.layers()))
-        held = max(tiles.held(pixels[-1], cost.bytes, tiled=tiled) for cost in costs)
-        return Demand(
-            flops=sum(pixels) * self.steps * sum(cost.flops for cost in costs),
-            bytes=held + IMAGES_HELD * BYTES_PER_PIXEL * pixels[-1],
-        )
+        step = max(tiles.peak(octaves[-1], cost.bytes, tiles.largest(cost.bytes, tiled=tiled)) for cost in costs)
+        flops: float = sum(pixels) * self.steps * sum(cost.flops for cost in costs)
+        held: float = IMAGES_HELD * IMAGE_BYTES * pixels[-1]
+        if "guide" in others and not self.class_name:
+            guide = fitted_size(others["guide"], self.guide_side(network, size, others["guide"]))
+            positions = {layer: 1 / network.sight(layer).stride ** 2 for layer in self.weights}  # For each pixel.
+            values = {layer: math.prod(guide) * share * network.channels(layer) for layer, share in positions.items()}
+            forward = network.cost(self.weights).forward_bytes
+            features = 4 * sum(values.values())
+            around, side = tiles.reach(network, self.weights), tiles.largest(forward, tiled=network.tiled(self.weights))
+            extraction = tiles.peak(guide, forward, side, around, share=tiles.HEAP_SHARE_FORWARD) + features
+            if self.guide_by == "match":
+                products = sum(positions[layer] * 2 * values[layer] for layer in positions)
+                flops += sum(pixels) * self.steps * products
+                held += features
+            step = max(step, extraction)
+        return Demand(flops=flops, bytes=max(held + step, handed_in(size, *others.values())))
 
     def confine(self, dream: Tensor, base: Tensor, mask: Tensor) -> Tensor:
         """The dream where the mask lets it be, the picture itself elsewhere, to the bit."""
         return dream if self.outside else torch.where(mask > 0, dream, base)
 
-    def regions(self, network: Network, image: Tensor, guide: Tensor | None, mask: Tensor) -> Regions:
+    def regions(self, network: Network, image: Tensor, guided: Objective | None, mask: Tensor) -> Regions:
         """What is wanted inside the mask and, where asked for, outside of it."""
-        inside = [(self.objective(network, image, guide), mask)]
+        inside = [(guided or self.objective(network, image), mask)]
         return [*inside, (energy(split(self.outside)[1]), 1 - mask)] if self.outside else inside
 
     @torch.no_grad()
-    def objective(self, network: Network, image: Tensor, guide: Tensor | None) -> Objective:
-        """What is wanted of the image: a class, what a guide has, or more of what is there."""
+    def objective(self, network: Network, image: Tensor) -> Objective:
+        """Without a guide: a class, or more of what is there."""
         if self.class_name:
             return unit(LOGITS, class_index(self.class_name, self.network_name))
         weights = self.weights
-        if guide is not None:
-            steer = GUIDES[self.guide_by]
-            features = network.activations(guide, weights)
-            terms = [weight / features[layer].norm() * steer(layer, features[layer]) for layer, weight in weights.items()]
-        else:
-            first, *others = weights
-            channels = parse_channels(self.channels)
-            network.check_channels(first, channels)
-            norms = norms_of(network, image, weights) if others else {first: 1.0}
-            terms = [weights[first] / norms[first] * energy(first, channels)]
-            terms += [weights[layer] / norms[layer] * energy(layer) for layer in others]
+        first, *others = weights
+        channels = parse_channels(self.channels)
+        network.check_channels(first, channels)
+        norms = norms_of(network, image, weights) if others else {first: 1.0}
+        terms = [weights[first] / norms[first] * energy(first, channels)]
+        terms += [weights[layer] / norms[layer] * energy(layer) for layer in others]
         return sum(terms[1:], terms[0])
+
+    @torch.no_grad()
+    def guided(self, network: Network, image: Tensor, guide: Tensor | None) -> Objective | None:
+        """What a guide (1, 3, H, W) has, in every layer relative to the norm of its activations. The same at every octave.
+
+        A guide is looked at as large as the result, but never enlarged. None where there is none, or a class instead.
+        """
+        if guide is None or self.class_name:
+            return None
+        guide = fit(guide, self.guide_side(network, size_of(image), size_of(guide)), network.spec.smallest)
+        weights, steer = self.weights, GUIDES[self.guide_by]
+        extract = partial(tiles.activations_of, network, guide, weights, continued=False)
+        features = tiles.Allowance(tiled=network.tiled(weights)).fit(extract, network.cost(weights).forward_bytes)
+        terms = [weight / features[layer].norm() * steer(layer, features[layer]) for layer, weight in weights.items()]
+        return sum(terms[1:], terms[0])
+
+    def guide_side(self, network: Network, image: tuple[int, int], guide: tuple[int, int]) -> int:
+        """The longest side at which a guide is looked at, from the (height, width) of both pictures."""
+        longest, _ = self.sizes(network, image)
+        return min(longest, max(guide))
 
 
 def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:

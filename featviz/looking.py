@@ -11,13 +11,20 @@ from torch import Tensor
 
 from featviz.answers import ActivationMaps, correlations
 from featviz.devices import Device
-from featviz.images import Picture, fit, on_white, open_picture, to_picture, to_tensor
+from featviz.images import Picture, fit, on_white, open_picture, resize, to_picture, to_tensor
 from featviz.loading import load
 from featviz.machine import claim, resolve
 from featviz.memory import Parts, alone, reserved
 from featviz.network import Network
 from featviz.networks import split
 from featviz.recipe import Recipe
+from featviz.tiles import enough_memory
+
+LEGIBLE = 320
+"""Pixels of the longest side of an activation map that is shown by itself."""
+
+PATCH = 192
+"""Pixels of the side of a patch, at most."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +60,11 @@ def look(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> 
     """The activation maps that `recipe` draws on one sheet, each by itself. Raises what `stream` raises."""
     with _ready(recipe, device, image) as (network, tensor):
         found = recipe.look(network, tensor)
-        numbers = zip(found.channels.tolist(), found.strengths.tolist(), found.maps.split(1), found.patches, strict=True)
+        drawn = zip(found.pictures(LEGIBLE), found.patches(), strict=True)
+        numbers = zip(found.channels.tolist(), found.strengths.tolist(), drawn, strict=True)
         cells = tuple(
-            Cell(recipe.layer, channel, strength, to_picture(map_), tuple(map(to_picture, patches)))
-            for channel, strength, map_, patches in numbers
+            Cell(recipe.layer, channel, strength, to_picture(map_), tuple(to_picture(_shrunk(patch)) for patch in patches))
+            for channel, strength, (map_, patches) in numbers
         )
         return Look(recipe.layer, cells, found.mean.item(), found.shape, found.field)
 
@@ -93,6 +101,12 @@ def gram_picture(recipe: ActivationMaps, *, device: Device = "auto", image: Pict
         return to_picture(correlations(network.activations(fit(tensor, recipe.size, network.spec.smallest), [layer])[layer]))
 
 
+def _shrunk(patch: Tensor) -> Tensor:
+    """A patch (1, 3, s, s), no larger than it is shown."""
+    side = min(PATCH, patch.shape[-1])
+    return resize(patch, (side, side))
+
+
 def _at(layers: Sequence[str], recipe: ActivationMaps) -> list[Recipe]:
     """The same recipe at each of these layers, given by address."""
     return [recipe.replace(layer=layer) for layer in layers]
@@ -102,8 +116,10 @@ def _at(layers: Sequence[str], recipe: ActivationMaps) -> list[Recipe]:
 def _ready(recipe: ActivationMaps, device: Device, image: Picture, parts: Parts = alone) -> Iterator[tuple[Network, Tensor]]:
     """The network and the picture (1, 3, H, W) on a device, in memory that is reserved, when it is their turn. `parts`: as for
     `featviz.memory.reserved`."""
-    opened, where = on_white(open_picture(image, "image", recipe.needed("image"))), resolve(device)
-    with reserved(recipe, opened.size, where, parts):
-        network, tensor = load(recipe.network_name, where), to_tensor(opened, where)
-        with claim(where):
-            yield network, tensor
+    where = resolve(device)
+    with enough_memory():
+        opened = on_white(open_picture(image, "image", recipe.needed("image")))
+        with reserved(recipe, opened.size, where, parts):
+            network, tensor = load(recipe.network_name, where), to_tensor(opened, where)
+            with claim(where):
+                yield network, tensor

@@ -3,9 +3,10 @@
 import ctypes
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -136,20 +137,33 @@ Parts = Callable[[Any], Sequence[Recipe]]
 """A recipe → the runs that are made of it, one after the other."""
 
 
+Sizes = Mapping[str, tuple[int, int]]
+"""A picture's role → its (width, height)."""
+
+ALONE: Sizes = MappingProxyType({})
+
+
 def alone(recipe: Recipe) -> Sequence[Recipe]:
     """Parts of a recipe that is run as it is."""
     return (recipe,)
 
 
-def peak(recipe: Recipe, size: tuple[int, int] | None, device: torch.device, parts: Parts = alone) -> int:
-    """Bytes that a run on a first picture of (width, height) takes at its peak, beside networks and program."""
-    demands = (part.demand(sketch(part.network_name, device), size and size[::-1]) for part in parts(recipe))
+def peak(recipe: Recipe, size: tuple[int, int] | None, device: torch.device, parts: Parts = alone, others: Sizes = ALONE) -> int:
+    """Bytes that a run takes at its peak, beside networks and program.
+
+    `size` is that of the first picture, None where the recipe needs none; `others` those of the other pictures by their roles,
+    as (width, height).
+    """
+    heights_first = {role: other[::-1] for role, other in others.items()}
+    demands = (part.demand(sketch(part.network_name, device), size and size[::-1], **heights_first) for part in parts(recipe))
     return math.ceil(max((demand.bytes for demand in demands), default=0))
 
 
 @contextmanager
-def reserved(recipe: Recipe, size: tuple[int, int] | None, device: torch.device, parts: Parts = alone) -> Iterator[None]:
-    """Reserve the memory of a run on a first picture of (width, height), for as long as this lasts. `parts`: as for `peak`.
+def reserved(
+    recipe: Recipe, size: tuple[int, int] | None, device: torch.device, parts: Parts = alone, others: Sizes = ALONE
+) -> Iterator[None]:
+    """Reserve the memory of a run for as long as this lasts. Takes what `peak` takes.
 
     Raises:
         LimitError: it does not fit, alone or beside the runs under way. The message has the largest size that fits.
@@ -157,10 +171,10 @@ def reserved(recipe: Recipe, size: tuple[int, int] | None, device: torch.device,
     if zero_gpu():  # The GPU is lent to one run only, and the page's process must not touch CUDA.
         yield
         return
-    needed = peak(recipe, size, device, parts)
+    needed = peak(recipe, size, device, parts, others)
 
     def refused(left: float, later: bool) -> LimitError:
-        largest = largest_size(recipe, lambda smaller: peak(smaller, size, device, parts) <= left)
+        largest = largest_size(recipe, lambda smaller: peak(smaller, size, device, parts, others) <= left)
         there = f"other runs leave {gigabytes(left)}" if later else f"{gigabytes(left)} are free"
         fitting = f"the largest size that fits is {largest}" if largest else "no size fits"
         retry = ", or try again when they have ended" if later else ""

@@ -3,17 +3,21 @@
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from operator import add
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from featviz.errors import FieldError, InputError, nearest
 from featviz.networks import INPUT, LOGITS, NetworkSpec
@@ -98,6 +102,12 @@ class Network:
             InputError: the image is smaller than the network can see.
         """
         wanted = set(layers)
+        self._check(wanted, image)
+        self._reserve(wanted, image)
+        return self._forward(wanted, image, continued=continued)
+
+    def _check(self, wanted: set[str], image: Tensor) -> None:
+        """What `activations` raises."""
         if LOGITS in wanted and self.spec.classifier is not None and LOGITS not in self._module_of:
             raise FieldError(f"The weights of {self.spec.title} came without its classifier; choose a layer instead of a class.")
         for layer in wanted - {INPUT}:
@@ -108,12 +118,24 @@ class Network:
             raise InputError(
                 f"{self.spec.title} needs at least {self.spec.smallest} pixels a side; this image is {width}×{height}."
             )
+
+    def _reserve(self, wanted: set[str], image: Tensor) -> None:
+        """Raise now if a CPU has too little memory for the pass and its way back. The memory is not touched, so this is free.
+
+        In the middle of a convolution oneDNN would go on with a null pointer, and the process would end (torch 2.11).
+        """
+        if image.device.type == "cpu":
+            cost, pixels = self.cost(wanted), image.numel() / 3
+            needed = pixels * (cost.bytes if torch.is_grad_enabled() and image.requires_grad else cost.forward_bytes)
+            torch.empty(int(max(RESERVE * needed, LEAST_RESERVE)), dtype=torch.uint8)
+
+    def _forward(self, wanted: set[str], image: Tensor, *, continued: bool = False) -> dict[str, Tensor]:
         found = {INPUT: image} if INPUT in wanted else {}
         if names := {self._module_of[layer] for layer in wanted - {INPUT}}:
             features = (self.fitted(image) - self._mean) / self._std
             features = features.to(self.precision, memory_format=self._memory_format)
             outputs = self._outputs(features, names, continued)
-            size, entered = (height, width), (features.shape[-2], features.shape[-1])
+            size, entered = (image.shape[-2], image.shape[-1]), (features.shape[-2], features.shape[-1])
             for name in outputs:
                 for layer in wanted:
                     if self._module_of.get(layer) == name:
@@ -230,6 +252,7 @@ class Network:
         """What a forward pass to these layers and the way back to the image take, per pixel. Counted on a small image."""
         wanted = frozenset(layers)
         if wanted not in self._costs:
+            self._check({*wanted}, torch.empty(1, 3, self.spec.smallest, self.spec.smallest, device="meta"))
             self._costs[wanted] = self._count(wanted)
         return self._costs[wanted]
 
@@ -238,22 +261,24 @@ class Network:
 
         side = max(64, 2 * self.spec.smallest)
         image = torch.rand(1, 3, side, side, device=self.device, requires_grad=True)
-        kept = {}  # By storage, since what two operations keep may be one tensor.
-
-        def keep(tensor: Tensor) -> Tensor:
-            if not isinstance(tensor, nn.Parameter):
-                kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
-            return tensor
-
-        with (
-            torch.enable_grad(),
-            FlopCounterMode(display=False) as counter,
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        ):
-            sums = (activations.sum() for activations in self.activations(image, layers).values())
+        with torch.enable_grad(), LiveBytes() as there_and_back, FlopCounterMode(display=False) as counter:
+            sums = (activations.square().sum() for activations in self._forward({*layers}, image).values())
             torch.autograd.grad(reduce(add, sums), image)
-        return Cost(flops=counter.get_total_flops() / side**2, bytes=sum(storage.nbytes() for storage in kept.values()) / side**2)
+        with torch.no_grad(), LiveBytes() as there:
+            self._forward({*layers}, image)
+        return Cost(
+            flops=counter.get_total_flops() / side**2,
+            bytes=there_and_back.peak / side**2,
+            forward_bytes=there.peak / side**2,
+        )
 
+
+RESERVE = 1.25
+"""Of what a pass is expected to take: the buffers of oneDNN, and free blocks between used ones."""
+
+LEAST_RESERVE = 64e6
+"""Bytes. A block this large is a mapping of its own, as oneDNN's code for a new shape is; the C library's heap may have free
+blocks where the system grants no more mappings."""
 
 RIM = 4
 """Pixels by which an image is continued at least: all that the first convolution of the networks in the table sees beyond it."""
@@ -316,4 +341,30 @@ class Cost:
     flops: float
     """Floating point operations, a multiplication and an addition counted as two."""
     bytes: float
-    """Held from the forward pass for the way back."""
+    """Memory at the peak of a forward pass and the backward pass of ½‖a‖², beside the image and the weights."""
+    forward_bytes: float
+    """The same for a forward pass alone."""
+
+
+class LiveBytes(TorchDispatchMode):
+    """A context that counts the bytes of the tensors made in it that are alive, and their peak. Also on the meta device.
+
+    Counts what operations return. Buffers inside an operation are not seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._alive: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        results = func(*args, **(kwargs or {}))
+        own = {tensor.untyped_storage()._cdata for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
+        for tensor in tree_leaves(results):
+            if isinstance(tensor, Tensor) and (key := (storage := tensor.untyped_storage())._cdata) not in own:
+                self._alive[key] = storage.nbytes()
+                weakref.finalize(storage, self._alive.pop, key, None)
+        self.peak = max(self.peak, sum(self._alive.values()))
+        return results

@@ -119,7 +119,9 @@ _VGG: dict[str, Any] = {
     "content_layer": "relu4_2",
     "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
     "smallest": 32,
+    "bears_bfloat16": True,
 }
+"""What all VGG networks have in common: the same architecture computes in the same precision."""
 
 _RESNET_BLOCKS = {f"layer{stage}_{i}": f"layer{stage}.{i}" for stage, count in enumerate((3, 4, 6, 3), 1) for i in range(count)}
 
@@ -145,7 +147,6 @@ SHIPPED: dict[str, NetworkSpec] = {
         std=(1 / 255, 1 / 255, 1 / 255),
         layers=_vgg_layers(2, 2, 4, 4, 4),
         **_VGG,
-        bears_bfloat16=True,
         good_for="The classic for style transfer, and painterly dreams.",
     ),
     "efficientnet_lite0": NetworkSpec(

@@ -15,6 +15,9 @@ from torch import Tensor
 
 Activations = Mapping[str, Tensor]
 
+CHUNK = 2048
+"""Positions of an image and vectors of a guide that are compared at a time: 17 MB of dot products."""
+
 
 class Objective:
     """A function {layer: (B, C, h, w)} → () together with the layers it needs."""
@@ -105,23 +108,30 @@ def diversity(layer: str) -> Objective:
     return unlikeness
 
 
-def guided_by_match(layer: str, guide: Tensor, *, chunk: int = 4096) -> Objective:
+def guided_by_match(layer: str, guide: Tensor, *, chunk: int = CHUNK) -> Objective:
     """Every position pulls towards the guide's feature vector that suits it best (Mordvintsev et al., 2015).
 
-    Its gradient is the best matching vector of `guide` (1, C, h, w), by dot product. Positions are matched `chunk` at a
-    time, so that memory is bounded by chunk · h · w and not by the product of both pictures.
+    Its gradient is the best matching vector of `guide` (1, C, h, w), by dot product. `chunk` positions are compared with
+    `chunk` vectors of the guide at a time, so memory for the products is 4 · chunk² bytes, whatever the size of both pictures.
     """
-    vectors = guide.flatten(2)[0]  # (C, hw)
+    vectors = guide.flatten(2)[0].T  # (hw, C)
+
+    @torch.no_grad()
+    def best(positions: Tensor) -> Tensor:
+        """For each of (n, C) the vector with the greatest dot product, (n, C); the first of equals."""
+        greatest = positions.new_full((len(positions),), -torch.inf)
+        index = torch.zeros(len(positions), dtype=torch.long, device=positions.device)
+        for start, some in zip(range(0, len(vectors), chunk), vectors.split(chunk), strict=True):
+            values, indices = (positions @ some.T).max(1)
+            better = values > greatest
+            greatest = torch.where(better, values, greatest)
+            index = torch.where(better, indices + start, index)
+        return vectors[index]
 
     @objective(layer)
     def match(activations: Activations) -> Tensor:
         positions = activations[layer].flatten(2)[0].T  # (HW, C)
-        total = positions.new_zeros(())
-        for some in positions.split(chunk):
-            with torch.no_grad():
-                best = vectors.T[(some @ vectors).argmax(1)]
-            total = total + (some * best).sum()
-        return total
+        return torch.stack([(some * best(some)).sum() for some in positions.split(chunk)]).sum()
 
     return match
 

@@ -120,6 +120,18 @@ class Rule:
         return f"{name} has no effect {self.words()}; leave {name} out."
 
 
+IMAGE_BYTES = 12
+"""Of a pixel: three float32 values."""
+
+
+def handed_in(*sizes: tuple[int, int]) -> float:
+    """Bytes while pictures of (height, width) become tensors: all are there, opened and as tensors, before `run` brings them to
+    its size, and the last one three times more in 8 bits.
+    """
+    pixels = [height * width for height, width in sizes]
+    return sum(pixels) * (3 + IMAGE_BYTES) + 3 * 3 * max(pixels)
+
+
 class Recipe(BaseModel):
     """The base of all recipes. A subclass adds its fields and `run`.
 
@@ -249,8 +261,12 @@ class Recipe(BaseModel):
 
     # Each recipe names the pictures of its own, and says whether there is a size: hence `Any` in what follows.
 
-    def demand(self, network: Network, size: Any) -> Demand:
-        """What `run` will take for a first picture of (height, width), None where it needs none; counted and not tried."""
+    def demand(self, network: Network, size: Any, **others: tuple[int, int]) -> Demand:
+        """What `run` will take for a first picture of (height, width), None where it needs none; counted and not tried.
+
+        `others`: role → (height, width) of the other pictures. A required one that is missing here is taken to be as large as
+        the first; an extra one that is missing is taken to be absent.
+        """
         raise NotImplementedError
 
     def run(self, network: Network, *_: Any, **images: Any) -> Frames:

@@ -1,5 +1,6 @@
 """What a layer keeps: a picture rebuilt from noise out of its activations, or out of their correlations, alone."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
@@ -18,7 +19,13 @@ from featviz.network import Network
 from featviz.networks import Address, NetworkName, split
 from featviz.objectives import Activations, Objective, content_distance, gram, style_distance
 from featviz.parameterization import Spectrum
-from featviz.recipe import Demand, Frame, Frames, Recipe, param
+from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
+
+HISTORY = 20
+"""Iterations that L-BFGS remembers."""
+
+IMAGES_HELD = 8
+"""Images and spectra that are held at once, beside those that L-BFGS remembers."""
 
 ROUND = 5
 """Iterations of L-BFGS in a step."""
@@ -64,8 +71,8 @@ class ReconstructContent(Recipe):
         for frame in descend(network, distance, noise(image, self.seed), self.steps):
             yield replace(frame, stage=f"out of {layer}", measures={"psnr": psnr(frame.image, image)})
 
-    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
-        return demanded(network, {split(self.layer)[1]}, fitted_size(size, self.size), self.steps)
+    def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
+        return demanded(network, {split(self.layer)[1]}, size, self.size, self.steps)
 
 
 class ReconstructStyle(Recipe):
@@ -124,8 +131,8 @@ class ReconstructStyle(Recipe):
                 near = plain_distance(network.activations(frame.image, layers), grams)
             yield replace(frame, stage=f"out of {' + '.join(layers)}", measures={"nearer": far / near})
 
-    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
-        return demanded(network, set(self.places), fitted_size(size, self.size), self.steps)
+    def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
+        return demanded(network, set(self.places), size, self.size, self.steps)
 
 
 def noise(image: Tensor, seed: int, decay: float = 1.0) -> Spectrum:
@@ -149,7 +156,7 @@ def descend(network: Network, distance: Objective, spectrum: Spectrum, steps: in
 
     Differs from Gatys et al. in what is changed: on pixels it would take many times as long, and end less near.
     """
-    optimiser = torch.optim.LBFGS([spectrum.waves], max_iter=ROUND, history_size=20, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS([spectrum.waves], max_iter=ROUND, history_size=HISTORY, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         with torch.enable_grad():
@@ -170,7 +177,10 @@ def psnr(image: Tensor, target: Tensor) -> Tensor:
     return -10 * (image - target).square().mean().clamp_min(1e-12).log10()
 
 
-def demanded(network: Network, layers: set[str], size: tuple[int, int], steps: int) -> Demand:
-    """What `descend` takes for an image of (height, width)."""
-    cost, pixels = network.cost(layers), size[0] * size[1]
-    return Demand(flops=pixels * steps * ROUND * EVALUATIONS * cost.flops, bytes=pixels * cost.bytes * tiles.WORKING)
+def demanded(network: Network, layers: set[str], size: tuple[int, int], longest: int, steps: int) -> Demand:
+    """What `descend` takes for a picture of (height, width) scaled to `longest`."""
+    cost, pixels = network.cost(layers), math.prod(fitted_size(size, longest))
+    # The optimiser remembers two spectra an iteration, which are as large as the image.
+    held = IMAGE_BYTES * pixels * (IMAGES_HELD + 2 * min(HISTORY, ROUND * steps))
+    peak = tiles.resident(pixels * cost.bytes + held)
+    return Demand(flops=pixels * steps * ROUND * EVALUATIONS * cost.flops, bytes=max(peak, handed_in(size)))

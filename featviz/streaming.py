@@ -33,6 +33,7 @@ from featviz.machine import claim, clock, home, record_throughput, resolve
 from featviz.memory import reserved
 from featviz.networks import BUNDLED
 from featviz.recipe import Frame, Recipe, differing, live
+from featviz.tiles import enough_memory
 from featviz.video import Video
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def stream(
         LimitError: the run does not fit into the memory that is free, before any work is done; or it has taken its seconds.
     """
     opened, where = _opened(recipe, pictures), resolve(device)
-    with reserved(recipe, _first_size(recipe, opened), where):
+    size, others = _sizes(recipe, opened)
+    with reserved(recipe, size, where, others=others):
         yield from _previews(recipe, opened, where, every, seconds, steer)
 
 
@@ -109,9 +111,10 @@ def _opened(recipe: Recipe, pictures: Mapping[str, Picture]) -> dict[str, Image.
     return open_pictures(recipe, pictures)
 
 
-def _first_size(recipe: Recipe, opened: Mapping[str, Image.Image]) -> tuple[int, int] | None:
-    """(width, height) of the first picture that a recipe needs, None if it needs none."""
-    return next((opened[role].size for role in recipe.images), None)
+def _sizes(recipe: Recipe, opened: Mapping[str, Image.Image]) -> tuple[tuple[int, int] | None, dict[str, tuple[int, int]]]:
+    """(width, height) of the first picture that a recipe needs, None if it needs none, and those of the others by their roles."""
+    others = {role: picture.size for role, picture in opened.items()}
+    return next((others.pop(role) for role in recipe.images), None), others
 
 
 def _previews(
@@ -124,11 +127,13 @@ def _previews(
 ) -> Previews:
     """`stream` on a device, of pictures that are open, in memory that is reserved."""
     turn = claim(where)
-    network = load(recipe.network_name, where)
-    frames = recipe.run(network, **tensors(recipe, opened, where))
+    with enough_memory():
+        network = load(recipe.network_name, where)
+        frames = recipe.run(network, **tensors(recipe, opened, where))
     first = next(iter(opened.values())) if recipe.images else None
     source = first if keeps_alpha(recipe) else None
-    demand = recipe.demand(network, first.size[::-1] if first else None)
+    size, others = _sizes(recipe, opened)
+    demand = recipe.demand(network, size and size[::-1], **{role: other[::-1] for role, other in others.items()})
     busy = 0.0  # Seconds this run has held the device.
     computed, share = 0.0, 0.0  # Seconds of the device without contention, and the share of the work they did.
     due = 0.0
@@ -139,15 +144,14 @@ def _previews(
             # Never across the yield: a run that is looked at slowly, or stopped, must not keep others from the device.
             with turn:
                 start, worked = time.monotonic(), clock(where)
-                try:
-                    frame = frames.send(steered)
-                except StopIteration:
-                    return
-                except torch.OutOfMemoryError:
-                    raise InputError("The device has too little memory for that; choose a smaller size.") from None
-                shown = start >= due or frame.kept or frame.step == frame.steps
-                if shown:
-                    preview = _read(frame, busy, start, source)
+                with enough_memory():
+                    try:
+                        frame = frames.send(steered)
+                    except StopIteration:
+                        return
+                    shown = start >= due or frame.kept or frame.step == frame.steps
+                    if shown:
+                        preview = _read(frame, busy, start, source)
                 busy += time.monotonic() - start
                 computed, share = computed + clock(where) - worked, frame.work if frame.steps > 1 else 0  # One look says little.
             as_asked = as_asked and steered in (None, recipe)
@@ -292,7 +296,8 @@ def try_out(
     The memory of the largest version is reserved from the first to the last.
     """
     opened, where = _opened(recipe, pictures), resolve(device)
-    with reserved(recipe, _first_size(recipe, opened), where, parts=type(recipe).variants):
+    size, others = _sizes(recipe, opened)
+    with reserved(recipe, size, where, parts=type(recipe).variants, others=others):
         for variant in recipe.variants():
             for preview in _previews(variant, opened, where, every):
                 if preview.done or every < math.inf:

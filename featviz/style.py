@@ -1,10 +1,9 @@
 """Style transfer: the content of one picture in the style of another."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from itertools import groupby
 from operator import add
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -23,7 +22,7 @@ from featviz.networks import INPUT, NETWORKS, NetworkName
 from featviz.objectives import total_variation
 from featviz.optimisers import OPTIMISERS, remembered, resized
 from featviz.parameterization import Average, pyramid
-from featviz.recipe import Demand, Frame, Frames, Recipe, Rule, param, parse_weights
+from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
 from featviz.statistics import STATISTICS, TINY, Distance, Statistic, blend, moments
 from featviz.transforms import Roll
 
@@ -34,8 +33,8 @@ target, so that these two numbers serve every network, layer and size."""
 MEMORY = 6
 """How much more than a dream a tile may hold in activations, since here all that a layer sees is added around it."""
 
-IMAGES_HELD, BYTES_PER_PIXEL = 22, 12
-"""Copies of the image that a run holds at once, of three float32 values a pixel, beside what L-BFGS remembers."""
+IMAGES_HELD = 22
+"""Copies of the image that a run holds at once, beside what L-BFGS remembers."""
 
 FALL = 1.35
 """How fast the weights of style layers fall with the distance of their positions: each layer of half the size weighs 2^-1.35."""
@@ -45,9 +44,6 @@ FEWER = 0.7
 
 BLACK = 2 / 255
 """What is darker everywhere is black: relative to it any other picture is infinitely far away."""
-
-Slices = tuple[slice, slice]
-"""Rows and columns."""
 
 
 class StyleTransfer(Recipe):
@@ -247,15 +243,27 @@ class StyleTransfer(Recipe):
         passed = 0 if start is None else max(size_of(start))
         return [one for one in schedule[:-1] if max(one[0]) > passed] + schedule[-1:]
 
-    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
-        schedule = self.schedule(network, fitted_size(size, self.size))
+    def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
+        target = fitted_size(size, self.size)
+        schedule = self.schedule(network, target)
         (height, width), _ = schedule[-1]
-        image = BYTES_PER_PIXEL * height * width
-        cost = self.bytes(network)
-        held = tiles.held(height * width, cost, MEMORY * tiles.allowed(), tiled=network.tiled(self.layers(network)))
+        pixels, image = height * width, IMAGE_BYTES * height * width
+        others = {"style": size, **others}
+        regions = 1 + ("style2" in others) if "mask" in others else 0
+        layers = self.layers(network)
+        side = tiles.largest(self.bytes(network), MEMORY * tiles.allowed(), tiled=network.tiled(layers))
+        around = tiles.reach(network, layers)
+        step = tiles.peak((height, width), self.bytes(network, regions), side, around)
+        # The styles stay as they were handed in; each is looked at as large as its strokes are wanted.
+        styles = [others[role] for role in ("style", "style2") if role in others]
+        sized = [self.style_size(style, max(target)) for style in styles]
+        style_bytes = self.style_bytes(network)
+        step = max(step, *(tiles.peak(one, style_bytes, side, around, share=tiles.HEAP_SHARE_FORWARD) for one in sized))
+        held = IMAGE_BYTES * sum(map(math.prod, [*styles, *sized])) + self.kept(network) * pixels
+        held += (IMAGES_HELD + 2 * remembered(image)) * image
         return Demand(
-            flops=sum(h * w * count for (h, w), count in schedule) * network.cost(self.layers(network)).flops,
-            bytes=held + (IMAGES_HELD + 2 * remembered(image)) * image,
+            flops=sum(h * w * count for (h, w), count in schedule) * network.cost(layers).flops,
+            bytes=max(held + step, handed_in(size, *others.values())),
             eigen=sum(count for _, count in schedule) * self.eigen(network),
         )
 
@@ -269,12 +277,24 @@ class StyleTransfer(Recipe):
         """All that a step asks for."""
         return [*self.weights(network, "style_layers"), *self.weights(network, "content_layers"), INPUT]
 
-    def bytes(self, network: Network) -> float:
-        """What a step holds for each pixel: what the network keeps for the way back, and the feature maps of style layers in
-        float32, as they are and beside the one that is 1 everywhere."""
-        style = self.weights(network, "style_layers")
-        maps = sum(network.channels(layer) / network.sight(layer).stride ** 2 for layer in style)
-        return network.cost(self.layers(network)).bytes + 2 * 4 * maps
+    def bytes(self, network: Network, regions: int = 0) -> float:
+        """What a step takes for each pixel: the network's own, and the feature maps of style layers in float32, beside the one
+        that is 1 everywhere. In each of `regions` of a mask they are there as they are and weighted by it.
+        """
+        return network.cost(self.layers(network)).bytes + 4 * max(1, 2 * regions) * self.maps(network, "style_layers")
+
+    def style_bytes(self, network: Network) -> float:
+        """What it takes to look at a style, for each pixel of it."""
+        forward = network.cost(self.weights(network, "style_layers")).forward_bytes
+        return forward + 4 * self.maps(network, "style_layers")
+
+    def kept(self, network: Network) -> float:
+        """For each pixel of the content: its activations."""
+        return 4 * self.maps(network, "content_layers")
+
+    def maps(self, network: Network, name: str) -> float:
+        """Values for each pixel in the feature maps of the layers of a field."""
+        return sum(network.channels(layer) / network.sight(layer).stride ** 2 for layer in self.weights(network, name))
 
     def weights(self, network: Network, name: str) -> dict[str, float]:
         """The layers of a field and their weights, which add up to 1.
@@ -292,9 +312,11 @@ class StyleTransfer(Recipe):
 
         One that is narrower than `smallest` is continued by its mirror image, which changes nothing of its statistics.
         """
-        own = size_of(style)
-        size = fitted_size(own, min(round(longest * self.style_scale), max(own)))
-        return mirrored(resize(style, size).clamp(0, 1), smallest)
+        return mirrored(resize(style, self.style_size(size_of(style), longest)).clamp(0, 1), smallest)
+
+    def style_size(self, size: tuple[int, int], longest: int) -> tuple[int, int]:
+        """The (height, width) of a style of (height, width), beside a content of `longest` pixels."""
+        return fitted_size(size, min(round(longest * self.style_scale), max(size)))
 
     def coloured(self, image: Tensor, content: Tensor) -> Tensor:
         """The result, with the colours that are wanted."""
@@ -340,7 +362,7 @@ class StyleTransfer(Recipe):
             counts = {} if where is None else counts_of(network, where, style_layers)
             distances = {layer: STATISTICS[self.statistic](target[layer]) for layer in style_layers}
             regions.append(Region(1.0 if where is None else where.mean() / area, counts, distances))
-        targets_of_content = activations_of(network, content, content_layers, side)
+        targets_of_content = tiles.activations_of(network, content, content_layers, side, continued=True)
         counts = {} if visible is None else counts_of(network, visible, content_layers)
         return Wanted(network, targets_of_content, content_layers, counts, regions, style_layers)
 
@@ -381,7 +403,7 @@ class Wanted:
         style_layers = [*self.style_layers] if settings.style_strength else []
         content_layers = [*self.content_layers] if settings.content_strength else []
         layers = (style_layers, content_layers)
-        pieces = [(tile, seen(image, tile)) for tile in tiling(self.network, image, [*style_layers, *content_layers], side)]
+        pieces = [(tile, seen(image, tile)) for tile in tiles.tiling(self.network, image, [*style_layers, *content_layers], side)]
         with torch.set_grad_enabled(len(pieces) == 1):
             answers = [self._sums(*piece, *layers) for piece in pieces]
         with torch.enable_grad():
@@ -401,7 +423,7 @@ class Wanted:
 
     def _sums(self, tile: tiles.Tile, part: Tensor, style_layers: Sequence[str], content_layers: Sequence[str]) -> list[Tensor]:
         """All that is summed over positions, for those of a tile: region by region moments, then squared errors."""
-        answer = inside(self.network, tile, part, [*style_layers, *content_layers])
+        answer = tiles.inside(self.network, tile, part, [*style_layers, *content_layers], continued=True)
         sums = []
         for region in self.regions:
             for layer in style_layers:
@@ -412,7 +434,7 @@ class Wanted:
             sums.append(self._squares(layer, place, activations - self.content[layer][(..., *place)]))
         return sums
 
-    def _squares(self, layer: str, place: Slices, values: Tensor) -> Tensor:
+    def _squares(self, layer: str, place: tiles.Slices, values: Tensor) -> Tensor:
         """The sum of squares of values at some positions of a content layer, each counted as it should be."""
         counts = at(self.content_counts, layer, place, values)
         return values.square().sum() if counts is None else (values.square() * counts).sum()
@@ -430,25 +452,9 @@ class Wanted:
         return found
 
 
-def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) -> Iterator[tiles.Tile]:
-    """The tiles by which these layers see an image, each with all that they look at around it."""
-    layers = [*layers]
-    margin = max((network.sight(layer).reach for layer in layers), default=0) if network.tiled(layers) else 0
-    return tiles.grid(size_of(image), side, margin=margin)
-
-
 def seen(image: Tensor, tile: tiles.Tile) -> Tensor:
     """What a tile sees of an image (1, 3, H, W), as a leaf of its own."""
     return image[(..., *tile.seen)].detach().requires_grad_()
-
-
-def inside(network: Network, tile: tiles.Tile, part: Tensor, layers: Iterable[str]) -> dict[str, tuple[Slices, Tensor]]:
-    """Layer → where the tile itself is among the activations of the whole image, and its activations (1, C, h, w)."""
-    found = {}
-    for layer, values in network.activations(part, layers, continued=True).items():
-        place, here = tile.within(network.sight(layer).stride)
-        found[layer] = (place, values[(..., *here)])
-    return found
 
 
 def moments_of(
@@ -457,8 +463,9 @@ def moments_of(
     """Layer → the moments of its activations over the whole image, by tiles; each position counts as much as it is opaque."""
     sums = dict.fromkeys(layers, image.new_zeros(()))
     counts = {} if opacity is None else counts_of(network, opacity, layers)
-    for tile in tiling(network, image, layers, side):
-        for layer, (place, activations) in inside(network, tile, image[(..., *tile.seen)], layers).items():
+    for tile in tiles.tiling(network, image, layers, side):
+        inside = tiles.inside(network, tile, image[(..., *tile.seen)], layers, continued=True)
+        for layer, (place, activations) in inside.items():
             sums[layer] = sums[layer] + moments(activations, at(counts, layer, place, activations))
     return sums
 
@@ -468,7 +475,7 @@ def counts_of(network: Network, where: Tensor, layers: Iterable[str]) -> dict[st
     return {layer: pooled(network.fitted(where), network.sight(layer).stride) for layer in layers}
 
 
-def at(counts: Mapping[str, Tensor], layer: str, place: Slices, activations: Tensor) -> Tensor | None:
+def at(counts: Mapping[str, Tensor], layer: str, place: tiles.Slices, activations: Tensor) -> Tensor | None:
     """How much each of these activations counts, None where all count alike.
 
     A network that rounds sizes down has left the last row or column out.
@@ -477,16 +484,6 @@ def at(counts: Mapping[str, Tensor], layer: str, place: Slices, activations: Ten
         return None
     height, width = activations.shape[-2:]
     return counts[layer][(..., *place)][..., :height, :width]
-
-
-def activations_of(network: Network, image: Tensor, layers: Collection[str], side: int) -> dict[str, Tensor]:
-    """Layer → its activations for the whole image, by tiles."""
-    rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    for _, side_by_side in groupby(tiling(network, image, layers, side), key=lambda tile: tile.kept[0].start):
-        row = [inside(network, tile, image[(..., *tile.seen)], layers) for tile in side_by_side]
-        for layer, parts in rows.items():
-            parts.append(torch.cat([answer[layer][1] for answer in row], -1))
-    return {layer: torch.cat(parts, -2) for layer, parts in rows.items()}
 
 
 def pooled(mask: Tensor, stride: int) -> Tensor:

@@ -1,20 +1,35 @@
 """Large images a piece at a time, so that memory follows the tile and not the image."""
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TypeVar
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import Tensor
 
 from featviz import limits
+from featviz.errors import InputError
+
+if TYPE_CHECKING:
+    from featviz.network import Network
 
 ALIGNED = 32
 """Tiles begin at multiples of this, the stride of the deepest layers, so that a tile is sampled where the whole image is."""
 
-WORKING = 1.6
-"""What a step takes at its peak, for each byte that it keeps for the way back: gradients and the library's own buffers."""
+HEAP = 96e6
+"""Bytes of free blocks between used ones that the C library keeps at most; blocks of 32 MB and more go back to the system."""
+
+FIXED = 8e6
+"""Bytes that any step takes, whatever the image: weights in the order of the library that multiplies, small blocks."""
+
+HEAP_SHARE, HEAP_SHARE_FORWARD = 0.5, 1.5
+"""The same as a share of the live tensors, where these are small: of a step with a backward pass, and of a forward pass alone.
+Measured with glibc at eight layers of the two bundled networks, 256 and 512 pixels a side."""
 
 LEAST = 64
 """Pixels of a tile's side: with a margin on one side of it, enough for the network that needs most to see anything."""
@@ -30,6 +45,42 @@ WHOLE = 1 << 30
 """The side of a tile that any picture fits into."""
 
 T = TypeVar("T")
+
+Slices = tuple[slice, slice]
+"""Rows and columns."""
+
+OUT_OF_MEMORY = (
+    "can't allocate memory",  # torch's CPU allocator
+    "out of memory",  # CUDA and MPS
+    "bad_alloc",  # C++
+    "could not create a memory object",  # oneDNN, as the next two
+    "could not create a primitive",
+    "could not execute a primitive",
+)
+"""Parts of the messages of the `RuntimeError`s that mean that memory has run out."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the device has run out of memory. Only CUDA has a class of its own for that."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(part in str(error) for part in OUT_OF_MEMORY)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """A context in which memory that runs out raises a sentence.
+
+    Raises:
+        InputError: the device has too little memory.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        error.__traceback__ = None  # It would keep the tensors of the step alive as long as the new error.
+        raise InputError("The device has too little memory for that; choose a smaller size.") from None
 
 
 @dataclass(frozen=True)
@@ -57,16 +108,25 @@ def allowed() -> float:
     return limits.TILE_MEGABYTES.value * 1e6
 
 
-def largest(bytes_per_pixel: float, memory: float | None = None) -> int:
-    """The side of the largest square tile whose activations fit into `memory` bytes, by default those that are allowed."""
+def largest(bytes_per_pixel: float, memory: float | None = None, *, tiled: bool = True) -> int:
+    """The side of the largest square tile whose activations fit into `memory` bytes, by default those that are allowed.
+
+    `WHOLE` for a network that cannot be run by tiles.
+    """
+    if not tiled:
+        return WHOLE
     memory = allowed() if memory is None else memory
-    return max(SMALLEST, math.isqrt(int(memory / (WORKING * max(bytes_per_pixel, 1)))))
+    return max(SMALLEST, math.isqrt(int(memory / max(bytes_per_pixel, 1))))
 
 
-def held(pixels: int, bytes_per_pixel: float, memory: float | None = None, *, tiled: bool = True) -> float:
-    """The bytes that a step takes at its peak in activations, for a picture of so many pixels."""
-    seen = min(pixels, largest(bytes_per_pixel, memory) ** 2) if tiled else pixels
-    return seen * bytes_per_pixel * WORKING
+def resident(live: float, share: float = HEAP_SHARE) -> float:
+    """Bytes that a process takes while tensors of `live` bytes are alive at the peak: these, and free blocks between them."""
+    return live + min(share * live, HEAP) + FIXED
+
+
+def peak(size: tuple[int, int], bytes_per_pixel: float, side: int, margin: float = MARGIN, *, share: float = HEAP_SHARE) -> float:
+    """Bytes that a step takes for an image of (height, width), by tiles of at most `side` pixels."""
+    return resident(max(_area(tile.seen) for tile in grid(size, side, margin)) * bytes_per_pixel, share)
 
 
 def fits(size: tuple[int, int], side: int) -> bool:
@@ -88,14 +148,14 @@ class Allowance:
         """`step(side)` with the largest tiles that fit; where memory runs out all the same, with smaller ones from then on.
 
         Raises:
-            torch.OutOfMemoryError: the smallest do not fit either.
+            The error for which `out_of_memory` holds, where the smallest do not fit either.
         """
         while True:
-            side = largest(bytes_per_pixel, self.memory) if self.tiled else WHOLE
+            side = largest(bytes_per_pixel, self.memory, tiled=self.tiled)
             try:
                 return step(side)
-            except torch.OutOfMemoryError:
-                if side in (SMALLEST, WHOLE):
+            except (RuntimeError, MemoryError) as error:
+                if side in (SMALLEST, WHOLE) or not out_of_memory(error):
                     raise
             # Not in the handler: as long as that lasts, the error holds on to what the step had.
             self.memory, self.word = self.memory / 2, ", in smaller tiles, since memory is short"
@@ -135,3 +195,40 @@ def _cuts(length: int, side: int, margin: int) -> list[tuple[int, int]]:
     most = max(LEAST, (side - 2 * margin) // ALIGNED * ALIGNED)
     step = math.ceil(math.ceil(length / math.ceil(length / most)) / ALIGNED) * ALIGNED
     return list(pairwise([*range(0, length - LEAST + 1, step), length]))
+
+
+def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) -> Iterator[Tile]:
+    """The tiles by which these layers see an image (1, 3, H, W), each with all that they look at around it."""
+    return grid((image.shape[-2], image.shape[-1]), side, margin=reach(network, layers))
+
+
+def reach(network: Network, layers: Iterable[str]) -> float:
+    """Pixels around a tile that the units of these layers in it look at."""
+    layers = [*layers]
+    return max((network.sight(layer).reach for layer in layers), default=0) if network.tiled(layers) else 0
+
+
+def inside(
+    network: Network, tile: Tile, part: Tensor, layers: Iterable[str], *, continued: bool
+) -> dict[str, tuple[Slices, Tensor]]:
+    """Layer → where the tile itself is among the activations of the whole image, and its activations (1, C, h, w)."""
+    found = {}
+    for layer, values in network.activations(part, layers, continued=continued).items():
+        place, here = tile.within(network.sight(layer).stride)
+        found[layer] = (place, values[(..., *here)])
+    return found
+
+
+def activations_of(network: Network, image: Tensor, layers: Collection[str], side: int, *, continued: bool) -> dict[str, Tensor]:
+    """Layer → its activations (1, C, h, w) for the whole image, by tiles. `continued` as in `Network.activations`."""
+    rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    for _, side_by_side in groupby(tiling(network, image, layers, side), key=lambda tile: tile.kept[0].start):
+        row = [inside(network, tile, image[(..., *tile.seen)], layers, continued=continued) for tile in side_by_side]
+        for layer, parts in rows.items():
+            parts.append(_joined([answer[layer][1] for answer in row], -1))
+    return {layer: _joined(rows.pop(layer), -2) for layer in list(rows)}
+
+
+def _joined(parts: list[Tensor], side: int) -> Tensor:
+    """Parts side by side; of one alone, itself and no copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, side)

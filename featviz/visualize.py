@@ -12,9 +12,12 @@ from featviz.network import Network
 from featviz.networks import LOGITS, Address, check_knows, class_index, split
 from featviz.objectives import Activations, Objective, channels, diversity, neurons, objective
 from featviz.parameterization import Spectrum
-from featviz.recipe import Demand, Frame, Frames, Recipe, Rule, param
+from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, param
 from featviz.redirect import Redirected
 from featviz.transforms import Wobble
+
+IMAGES_HELD = 8
+"""Images and spectra that are held at once: two of them are what Adam remembers."""
 
 STEP_SIZE, JOURNEY = 0.16, 6.4
 """Of Adam, on a spectrum: the most in a step, and in all steps together, beyond which colours only get harsher."""
@@ -142,6 +145,7 @@ class FeatureVisualization(Recipe):
 
         return both
 
-    def demand(self, network: Network, size: None) -> Demand:
+    def demand(self, network: Network, size: None, **others: tuple[int, int]) -> Demand:
         cost, pixels = network.cost({self.place[0]}), self.pictures * self.size**2
-        return Demand(flops=pixels * self.steps * cost.flops, bytes=pixels * cost.bytes * tiles.WORKING)
+        held = pixels * (cost.bytes + IMAGES_HELD * IMAGE_BYTES)
+        return Demand(flops=pixels * self.steps * cost.flops, bytes=tiles.resident(held))

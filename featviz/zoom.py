@@ -46,7 +46,7 @@ class DreamZoom(DeepDream):
         """Of the video."""
         return max(1, round(self.seconds * self.fps))
 
-    def run(self, network: Network, *, image: Tensor, **extras: Tensor | None) -> Frames:
+    def run(self, network: Network, *, image: Tensor, guide: Tensor | None = None, mask: Tensor | None = None) -> Frames:
         """Yields a frame after each step of each octave of each picture of the video, whose last one is `kept`.
 
         The first picture is a plain dream. While a later one is in the making, the one before is shown: its small
@@ -54,12 +54,13 @@ class DreamZoom(DeepDream):
         `DeepDream.run` takes, and raises what it raises.
         """
         motion = Zoom(self.zoom ** (1 / self.fps), self.turn / self.fps)
+        guided = self.guided(network, image, guide)
         finished = None
         for number in range(self.frames):
             # Another seed for each, or what the shifts favour would stand still on the screen.
             dream = self.replace(seed=(self.seed + number) % 2**31)
             before = image if finished is None else motion(finished)
-            for frame in DeepDream.run(dream, network, image=before, **extras):
+            for frame in DeepDream.dream(dream, network, before, guided, mask):
                 done = frame.step == frame.steps
                 yield replace(
                     frame,
@@ -72,6 +73,6 @@ class DreamZoom(DeepDream):
                 )
             finished = frame.image
 
-    def demand(self, network: Network, size: tuple[int, int]) -> Demand:
-        dream = super().demand(network, size)
+    def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
+        dream = super().demand(network, size, **others)
         return replace(dream, flops=dream.flops * self.frames)

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import measure
+from benchmarks import demand, measure
 from benchmarks.__main__ import QUESTIONS
 from benchmarks.cases import at_one_size, every, flops, square
 from benchmarks.measure import Row, apart, exponent, memory_of, peak_memory, put, ratios, side_by_side
 from benchmarks.textbook import textbook
 from featviz.loading import load
 from featviz.networks import NETWORKS
+from featviz.recipes import RECIPES
 
 MODULES = sorted(path.stem for path in Path(measure.__file__).parent.glob("*.py"))
 
@@ -78,6 +79,14 @@ def test_memory_is_that_of_a_fresh_process():
     """Which has no torch, unlike this one."""
     assert 5e6 < apart(peak_memory) < peak_memory() / 2
     assert memory_of(os.getpid()) == pytest.approx(peak_memory(), rel=0.01)
+
+
+def test_a_run_takes_the_memory_that_it_is_said_to_take():
+    """A small part of the benchmark's grid, with the recipes that there are."""
+    assert {name for name, *_ in demand.SMALL} == {*RECIPES}
+    found = dict(zip(map(str, demand.SMALL), apart(demand.several, demand.SMALL), strict=True))
+    ratios = {case: round(peak / estimate, 2) for case, (peak, estimate) in found.items()}
+    assert {case: ratio for case, ratio in ratios.items() if not demand.LOW < ratio < demand.HIGH} == {}
 
 
 def test_an_answer_takes_the_place_of_the_one_before_and_leaves_the_rest(tmp_path):

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+from benchmarks.cases import exact
 from featviz import examples, tiles
 from featviz.dream import DeepDream, ascent
 from featviz.errors import FieldError, ImageError, InputError
@@ -13,10 +14,11 @@ from featviz.gradients import soften
 from featviz.images import fit, open_picture, resize, to_tensor
 from featviz.loading import load
 from featviz.network import Network
-from featviz.networks import NETWORKS, class_names
-from featviz.objectives import energy
+from featviz.networks import NETWORKS, class_names, split
+from featviz.objectives import energy, guided_by_match
 from featviz.tiles import grid
 from featviz.transforms import Roll
+from featviz.zoom import DreamZoom
 
 MOUNTAIN = to_tensor(open_picture(examples.FOLDER / "mountain.jpg"))
 QUICK = {"layer": "efficientnet_lite0/block9", "size": 128, "octaves": 2, "steps": 3}
@@ -155,7 +157,7 @@ def test_several_layers_are_balanced_by_their_norms_so_that_half_means_half():
     network, image = load("efficientnet_lite0"), fit(MOUNTAIN, 96, 32)
     recipe = DeepDream(**QUICK | {"layer": "efficientnet_lite0/block3"}, more_layers="block9: 0.5")
     activations = {layer: value.requires_grad_() for layer, value in network.activations(image, ["block3", "block9"]).items()}
-    value = recipe.objective(network, image, None)(activations)
+    value = recipe.objective(network, image)(activations)
     norms = [gradient.norm().item() for gradient in torch.autograd.grad(value, list(activations.values()))]
     assert norms == pytest.approx([1.0, 0.5], rel=1e-4)
 
@@ -173,6 +175,36 @@ def test_a_guide_moves_the_layers_statistics_towards_its_own(by):
 
     *_, guided = DeepDream(**kinds, guide_by=by).run(network, image=MOUNTAIN, guide=cat)
     assert likeness(guided.image) > likeness(last(DeepDream(**kinds)).image)
+
+
+@pytest.mark.parametrize("layer", ["vgg19/relu1_1", "efficientnet_lite0/block2"])
+def test_a_guide_s_features_are_the_same_by_tiles(layer, monkeypatch):
+    """The objective of a guide that is looked at by tiles, against the slow version: all of it at once."""
+    recipe, network = DeepDream(**QUICK | {"layer": layer, "size": 288}), exact(split(layer)[0])
+    name, image = split(layer)[1], fit(MOUNTAIN, 64, 32)
+    features = network.activations(fit(MOUNTAIN, 288, 32), [name])[name]
+    slow = guided_by_match(name, features) * (1 / features.norm())
+    monkeypatch.setattr(tiles, "largest", lambda *_: 128)
+    tiled = recipe.guided(network, image, fit(MOUNTAIN, 288, 32))
+    values, gradients = zip(*(ascent(network, objective, image, 999) for objective in (slow, tiled)), strict=True)
+    assert values[1].item() == pytest.approx(values[0].item(), rel=1e-5)
+    assert torch.allclose(*gradients, atol=1e-4 * gradients[0].abs().max())
+
+
+@pytest.mark.parametrize("kind", [DeepDream, DreamZoom])
+def test_a_guide_s_features_are_computed_once_a_run(kind, monkeypatch):
+    sides, activations = [], Network.activations
+
+    def seen(self, image, *arguments, **options):
+        sides.append(max(image.shape))
+        return activations(self, image, *arguments, **options)
+
+    monkeypatch.setattr(Network, "activations", seen)
+    fields = {"seconds": 0.2, "fps": 10} if kind is DreamZoom else {}
+    recipe = kind(**QUICK | {"steps": 1, "octaves": 2, "size": 96} | fields)
+    frames = list(recipe.run(load("efficientnet_lite0"), image=MOUNTAIN, guide=MOUNTAIN[..., :80, :80]))
+    assert len(frames) == (4 if kind is DreamZoom else 2)
+    assert sides.count(80) == 1
 
 
 @pytest.mark.parametrize(
@@ -314,21 +346,3 @@ def test_tiles_leave_no_seams(seed, monkeypatch):
         return ((across * borders[1:]).sum() / borders[1:].sum() / across.mean()).item()
 
     assert roughness(128) == pytest.approx(roughness(999), rel=0.03)
-
-
-def test_a_dream_whose_device_runs_out_of_memory_goes_on_in_smaller_tiles_and_says_so(monkeypatch):
-    sides = []
-
-    def ascent_on_a_small_device(network, objective, image, side):
-        sides.append(side)
-        if len(sides) > 1 and side > 150:
-            raise torch.OutOfMemoryError
-        return ascent(network, objective, image, side)
-
-    monkeypatch.setattr("featviz.dream.ascent", ascent_on_a_small_device)
-    recipe = DeepDream(layer="vgg19/relu2_1", size=160, octaves=1, steps=3)
-    frames = list(recipe.run(load("vgg19"), image=fit(MOUNTAIN, 160, 32)))
-    assert [frame.step for frame in frames] == [1, 2, 3]
-    assert [frame.stage for frame in frames] == ["octave 1 of 1", *["octave 1 of 1, in smaller tiles, since memory is short"] * 2]
-    assert sides[-1] == sides[-2] <= 150 < sides[0]
-    assert frames[-1].loss < frames[0].loss

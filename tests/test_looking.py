@@ -21,8 +21,15 @@ def test_a_look_is_what_the_sheet_is_made_of():
     found = recipe.look(network, to_tensor(open_picture(CAT)))
     assert [cell.channel for cell in seen.cells] == found.channels.tolist()
     assert [cell.strength for cell in seen.cells] == found.strengths.tolist()
-    assert all(np.array_equal(cell.picture, to_picture(map_)) for cell, map_ in zip(seen.cells, found.maps.split(1), strict=True))
+    drawn = map(to_picture, found.pictures(320))
+    assert all(np.array_equal(cell.picture, picture) for cell, picture in zip(seen.cells, drawn, strict=True))
     assert (seen.shape, seen.field) == (found.shape, (19, 19))
+
+
+def test_a_map_and_a_patch_are_no_larger_than_they_are_shown():
+    seen = look(ActivationMaps(layer="efficientnet_lite0/block9", count=2, size=640), image=CAT)
+    assert {max(cell.picture.size) for cell in seen.cells} == {320}
+    assert {patch.size for cell in seen.cells for patch in cell.patches} == {(192, 192)}
 
 
 def test_what_excites_a_network_most_is_a_share_of_its_greatest_answer():

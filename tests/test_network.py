@@ -130,10 +130,13 @@ def test_an_image_too_small_for_the_network_is_refused_with_its_size():
 
 
 def test_the_cost_of_a_convolution_is_the_one_counted_by_hand():
-    """relu1 of the tiny network: 3·3·3 products for each of 4 channels, there and back; kept: image and answer."""
+    """relu1 of the tiny network: 3·3·3 products for each of 4 channels, there and back. At the peak, in the backward pass of the
+    square: the normalised image, and relu1, its gradient and two products on the way to that.
+    """
     cost = tiny().cost(["relu1"])
     assert cost.flops == 2 * 2 * 3 * 3 * 3 * 4
-    assert cost.bytes == pytest.approx(4 * (3 + 4), rel=0.01)
+    assert cost.bytes == pytest.approx(4 * (3 + 4 * 4), rel=0.01)
+    assert cost.forward_bytes == pytest.approx(4 * 2 * 4, rel=0.01)  # relu1, and what it is made of.
 
 
 def test_a_deeper_layer_costs_more_and_vgg19_what_the_literature_says():

@@ -1,11 +1,22 @@
 """The table, the bundled networks, and the promises of `Network.activations`."""
 
+import copy
+
 import pytest
+import torch
 from torch import nn
 
+from featviz import examples, trunks
+from featviz.dream import ascent
 from featviz.errors import FieldError
-from featviz.loading import load
+from featviz.images import fit, open_picture, to_tensor
+from featviz.loading import load, trained
+from featviz.network import Network
 from featviz.networks import BUNDLED, INPUT, NETWORKS, addresses, class_index, class_names, split
+from featviz.objectives import energy
+
+_VGG19 = {int(place) - 1: int(NETWORKS["vgg19"].layers[layer]) - 1 for layer, place in NETWORKS["vgg16"].layers.items()}
+"""The place of each convolution of VGG-16 → that of the same convolution in VGG-19."""
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -44,3 +55,22 @@ def test_capitals_matter_only_where_they_tell_two_classes_apart():
     assert str(raised.value) == (
         "There is more than one class 'CARDIGAN'; expected its exact spelling: 'Cardigan' (number 264) or 'cardigan' (number 474)."
     )
+
+
+def test_networks_of_one_architecture_compute_in_one_precision():
+    kinds = {(spec.build is trunks.vgg16 or spec.build is trunks.vgg19, spec.bears_bfloat16) for spec in NETWORKS.values()}
+    assert kinds == {(True, True), (False, False)}
+
+
+def test_vgg_16_with_trained_weights_bears_bfloat16():
+    """Of its architecture with the bundled weights of VGG-19, as far as both are the same: cosine with float64 over 0.99."""
+    spec, trunk, state = NETWORKS["vgg16"], trunks.vgg16(), trained("vgg19").state_dict()
+    trunk.load_state_dict({name: state[f"{_VGG19[int(name.split('.')[0])]}.{name.split('.')[1]}"] for name in trunk.state_dict()})
+    image = fit(to_tensor(open_picture(examples.FOLDER / "cat.jpg")), 96, 32)
+    for layer in ("relu1_2", "relu3_3", "relu5_3"):
+        gradients = []
+        for kind in (torch.float64, torch.bfloat16):
+            network = Network(spec, copy.deepcopy(trunk).to(kind, memory_format=torch.channels_last))
+            _, gradient = ascent(network, energy(layer), image.double() if kind is torch.float64 else image, 999)
+            gradients.append(gradient.double().flatten())
+        assert torch.cosine_similarity(*gradients, dim=0) > 0.99

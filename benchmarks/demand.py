@@ -1,0 +1,117 @@
+"""### Does a run take the memory that it is said to take?
+
+Each run in a process of its own, from opened pictures to the result. The figure is what the process takes at its peak, beyond what
+it takes after a small run of the same recipe and after its heap has been trimmed, over `Recipe.demand(…).bytes`: over 1 is more
+than was said. Heap and threads are as on a server. At least 0.5 and at most 1.3 is aimed at.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks.measure import Row, apart, grown
+
+LOW, HIGH = 0.5, 1.3
+
+Sizes = Mapping[str, tuple[int, int]]
+Case = tuple[str, Mapping[str, Any], Sizes]
+"""Recipe, its fields, and the (width, height) of each picture."""
+
+PHOTO = (640, 480)
+
+
+def dream(layer: str, image: tuple[int, int] = PHOTO, *, guide: Any = None, mask: Any = None, **fields: Any) -> Case:
+    extras = {role: size for role, size in (("guide", guide), ("mask", mask)) if size}
+    return "deepdream", {"layer": layer, "octaves": 2, "steps": 1} | fields, {"image": image} | extras
+
+
+def style(network: str, style: tuple[int, int] = PHOTO, *, style2: Any = None, mask: Any = None, **fields: Any) -> Case:
+    extras = {role: size for role, size in (("style2", style2), ("mask", mask)) if size}
+    pictures = {"content": PHOTO, "style": style}
+    return "style_transfer", {"network": network, "scales": 1, "steps": 2} | fields, pictures | extras
+
+
+VGG, LITE = "vgg19", "efficientnet_lite0"
+
+SMALL: tuple[Case, ...] = (
+    dream(f"{VGG}/relu4_4", size=256),
+    dream(f"{VGG}/relu2_1", size=256, guide=PHOTO),
+    dream(f"{LITE}/block9", size=384, mask=PHOTO),
+    dream(f"{LITE}/block9", (3000, 2000), size=128),
+    ("deepdream_zoom", {"layer": f"{LITE}/block9", "size": 256, "octaves": 2, "steps": 1, "seconds": 0.1}, {"image": PHOTO}),
+    style(VGG, size=192),
+    style(LITE, size=320, style2=PHOTO, mask=PHOTO),
+    ("activation_maps", {"layer": f"{VGG}/relu1_1", "size": 512, "count": 64}, {"image": PHOTO}),
+    ("classify", {"size": 512}, {"image": PHOTO}),
+    ("reconstruct_content", {"layer": f"{VGG}/relu4_1", "size": 160, "steps": 2}, {"image": PHOTO}),
+    ("reconstruct_style", {"network": LITE, "size": 256, "steps": 2}, {"style": PHOTO}),
+    ("feature_visualization", {"layer": f"{LITE}/block9", "pictures": 2, "size": 224, "steps": 2}, {}),
+)  # fmt: skip
+"""What a test holds as well."""
+
+GRID: tuple[Case, ...] = (
+    *SMALL,
+    *(dream(f"{VGG}/{layer}", size=512) for layer in ("relu1_1", "relu2_2", "relu5_4")),
+    *(dream(f"{VGG}/relu4_4", size=size, octaves=1) for size in (512, 1024)),
+    *(dream(f"{LITE}/{layer}", size=512) for layer in ("stem", "block2", "head")),
+    *(dream(f"{LITE}/block9", size=size, octaves=1) for size in (1024, 2048, 3072)),
+    dream(f"{LITE}/block9", size=512, octaves_above=2),
+    dream(f"{LITE}/block9", size=1024, gradient="laplacian", keep_colours=True),
+    dream(f"{LITE}/block9", size=768, gradient="gaussian", outside=f"{LITE}/block2", mask=PHOTO),
+    dream(f"{VGG}/relu3_1", size=384, more_layers="relu4_1: 0.5, relu1_1"),
+    dream(f"{LITE}/block9", size=384, class_name="hummingbird"),
+    dream(f"{VGG}/relu1_1", size=256, guide=(1024, 1024), guide_by="channels"),
+    dream(f"{LITE}/block2", size=512, guide=(1024, 1024), more_layers="block9"),
+    *(style(VGG, size=size) for size in (384, 640)),
+    style(VGG, size=384, style2=PHOTO, mask=PHOTO),
+    style(VGG, (1600, 1200), size=256, style_scale=3),
+    *(style(LITE, size=size) for size in (512, 1024, 2048)),
+    style(LITE, (3000, 2000), size=384, steps=12),
+    style(LITE, size=512, optimiser="adam", colours="matched", statistic="gram"),
+    *(("activation_maps", {"layer": layer, "size": size}, {"image": PHOTO}) for layer in (f"{VGG}/relu3_1", f"{LITE}/block9")
+      for size in (320, 1024)),
+    ("classify", {"size": 224}, {"image": PHOTO}),
+    ("reconstruct_content", {"layer": f"{LITE}/block9", "size": 512, "steps": 5}, {"image": PHOTO}),
+    ("reconstruct_style", {"network": VGG, "size": 160, "steps": 2}, {"style": PHOTO}),
+    ("reconstruct_style", {"network": VGG, "size": 400, "steps": 1, "layers": 5}, {"style": PHOTO}),
+    ("feature_visualization", {"layer": f"{VGG}/relu3_1", "pictures": 4, "size": 256, "steps": 2}, {}),
+    ("feature_visualization", {"class_name": "hummingbird", "size": 320, "steps": 2}, {}),
+)  # fmt: skip
+
+
+def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float, float]:
+    """Bytes at the peak of a run, and those of its estimate."""
+    from featviz.stream import run
+    from PIL import Image
+
+    from featviz.loading import load
+    from featviz.machine import memory
+    from featviz.recipes import RECIPES
+
+    recipe = RECIPES[name](**fields)
+    load(recipe.network_name)
+
+    def noise(sizes: Sizes) -> dict[str, Image.Image]:
+        return {role: Image.effect_noise(size, 60).convert("RGB") for role, size in sizes.items()}
+
+    run(RECIPES[name](**{**fields, "size": 96}), device="cpu", **noise(dict.fromkeys(sizes, (96, 96))))
+    pictures = noise(sizes)
+    peak = grown(lambda: run(recipe, device="cpu", **pictures))
+    first, *others = [*sizes.items()] or [("", None)]
+    return peak, memory(recipe, first[1], **dict(others))
+
+
+def several(cases: tuple[Case, ...]) -> list[tuple[float, float]]:
+    """`measured`, one after the other in the same process."""
+    return [measured(*case) for case in cases]
+
+
+def rows() -> Iterator[Row]:
+    ratios = []
+    for name, fields, sizes in GRID:
+        peak, estimate = apart(measured, name, fields, sizes)
+        ratios.append(peak / estimate)
+        said = ", ".join(f"{field} {value}" for field, value in fields.items() if field not in ("steps", "seconds"))
+        with_ = ", ".join(f"{role} {width}×{height}" for role, (width, height) in sizes.items())
+        yield Row(f"{name}: {said}; {with_}", "peak/estimate", [ratios[-1]], f"{peak / 1e6:.0f} of {estimate / 1e6:.0f} MB")
+    yield Row("all: the least", "peak/estimate", [min(ratios)], f"aim: at least {LOW}")
+    yield Row("all: the most", "peak/estimate", [max(ratios)], f"aim: at most {HIGH}")
