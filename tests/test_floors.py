@@ -19,6 +19,7 @@ RESTS_ON = {
     ("efficientnet_lite", "trunks"),
     ("optimisers", "images"),
     ("video", "images"),
+    ("video", "hdr"),
 }
 """The only imports within a floor. Recipes never import each other."""
 
