@@ -95,10 +95,10 @@ ACCURATE_BICUBIC = 0x4 | 0x2000 | 0x40000
 """FFmpeg's SWS_BICUBIC, SWS_FULL_CHR_H_INT and SWS_ACCURATE_RND: without the last two, colours are up to 3/255 off."""
 
 WHITE = np.float32(255 << 8)
-"""In FFmpeg's RGB of 16 bits, made of Y'CbCr."""
+"""What FFmpeg turns the white of Y'CbCr into, in RGB of 16 bits: 65280, not 65535."""
 
 UNSPECIFIED, BT2020 = 2, 9
-"""Colour matrices that PyAV has no name for."""
+"""Colour matrices that PyAV has no name for, numbered as in ITU-T H.273."""
 
 MOST_STRETCHED = 4
 """The most by which pixels may differ from squares. Video has 64:33 at most; what is beyond is a damaged header."""
@@ -221,26 +221,20 @@ def frames(path: str | os.PathLike) -> Iterator[Image.Image]:
 def _square_srgb(frame: av.VideoFrame, ratio: Fraction) -> Image.Image:
     """A decoded frame in sRGB. `ratio` is the width of a pixel over its height; the shorter side is enlarged by it."""
     stretch = float(ratio) if 1 / MOST_STRETCHED <= ratio <= MOST_STRETCHED else 1.0
+    wide = frame.color_trc in (hdr.PQ, hdr.HLG) or frame.color_primaries == ColorPrimaries.BT2020
+    if frame.colorspace == UNSPECIFIED and not frame.format.is_rgb:  # Players guess likewise.
+        large = frame.height >= 720 or frame.width >= 1280
+        frame.colorspace = BT2020 if wide else Colorspace.ITU709 if large else Colorspace.ITU601
     options: dict[str, Any] = {
         "width": round(frame.width * max(stretch, 1)),
         "height": round(frame.height * max(1 / stretch, 1)),
-        "src_colorspace": _matrix(frame),
         "interpolation": ACCURATE_BICUBIC,
     }
-    if frame.color_trc in (hdr.PQ, hdr.HLG) or frame.color_primaries == ColorPrimaries.BT2020:
-        codes = frame.to_ndarray(format="rgb48le", **options)
-        bands = np.array_split(codes, 1 + len(codes) // 64)  # Floats of a whole 4K frame would take 100 MB a copy.
-        return Image.fromarray(np.concatenate([hdr.to_srgb(np.minimum(band / WHITE, 1), frame.color_trc) for band in bands]))
-    return frame.to_image(**options)
-
-
-def _matrix(frame: av.VideoFrame) -> int:
-    """The colour matrix of a frame, numbered as in ITU-T H.273. Untagged video has the usual one of its size, as in players."""
-    if frame.colorspace != UNSPECIFIED or frame.format.is_rgb:
-        return frame.colorspace
-    if frame.color_trc in (hdr.PQ, hdr.HLG) or frame.color_primaries == ColorPrimaries.BT2020:
-        return BT2020
-    return Colorspace.ITU709 if frame.height >= 720 or frame.width >= 1280 else Colorspace.ITU601
+    if not wide:
+        return frame.to_image(**options)
+    codes = frame.to_ndarray(format="rgb48le", **options)
+    bands = np.array_split(codes, 1 + len(codes) // 64)  # A 4K frame of floats would take 100 MB for each copy.
+    return Image.fromarray(np.concatenate([hdr.to_srgb(np.minimum(band / WHITE, 1), frame.color_trc) for band in bands]))
 
 
 def _upright(picture: Image.Image, frame: av.VideoFrame) -> Image.Image:

@@ -292,7 +292,8 @@ def test_a_clip_of_high_dynamic_range_is_tone_mapped(transfer, code, expected, t
 
 def test_a_clip_of_wide_gamut_comes_out_in_the_colours_of_srgb(tmp_path):
     red = tuple(255 * value for value in (0.6400, 0.2528, 0.1610))  # RED in BT.2020's primaries, transfer as in sRGB.
-    frame = plain(red, BT2020, size=(64, 200), bits=10)
-    picture = only(clip(tmp_path / "a.mkv", frame, colorspace=9, color_primaries=9, color_trc=14, color_range=1))
-    assert picture.size == (64, 200)
-    assert np.abs(np.asarray(picture).astype(int) - RED).max() <= 2
+    for tags in ({"colorspace": 9, "color_trc": 14}, {"color_trc": 14}, {}):
+        frame = plain(red, BT2020, size=(64, 200), bits=10)
+        picture = only(clip(tmp_path / "a.mkv", frame, **tags, color_primaries=9))
+        assert picture.size == (64, 200)
+        assert np.abs(np.asarray(picture).astype(int) - RED).max() <= 2
