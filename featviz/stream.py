@@ -117,7 +117,9 @@ def stream(
                 learn(where, recipe.network_name, demand.flops * frame.work, busy)
             as_asked = as_asked and steered in (None, recipe)
             if shown:
-                preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=as_asked and preview.done)
+                made_of = provenance.fingerprints(opened, provenance.salt_of(preview.picture)) if preview.done else None
+                whole = as_asked and preview.done
+                preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=whole, fingerprints=made_of)
                 yield preview
                 due = time.monotonic() + every
             if busy > seconds and frame.step < frame.steps:
