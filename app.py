@@ -1,12 +1,17 @@
 """The Space, and the same app on your own machine: `python app.py --help`."""
 
-import spaces  # isort: skip  # First, since it has to see torch being imported.
+import os
+import tempfile
+
+if "GRADIO_TEMP_DIR" not in os.environ:
+    files = tempfile.TemporaryDirectory(prefix="featviz_")  # The visitors' pictures; deleted when this ends.
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = files.name  # Gradio and torch make folders when they are imported.
+
+import spaces  # isort: skip  # Before what imports torch: it has to see that.
 
 import argparse
 import contextlib
 import ctypes
-import os
-import tempfile
 import threading
 from typing import get_args
 
@@ -20,9 +25,6 @@ parser.add_argument("--port", type=int, help="port to listen on (default: 7860, 
 parser.add_argument("--share", action="store_true", help="make a public link through Gradio's servers")
 parser.add_argument("--device", choices=get_args(Device), default="auto", help="where to compute (default: %(default)s)")
 args = parser.parse_args(None if __name__ == "__main__" else [])
-
-files = tempfile.TemporaryDirectory(prefix="featviz_")  # The visitors' pictures, gone when this ends.
-os.environ.setdefault("GRADIO_TEMP_DIR", files.name)
 
 demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=lease), apart=LENT)
 
