@@ -1,12 +1,17 @@
 """The Space, and the same app on your own machine: `python app.py --help`."""
 
-import spaces  # isort: skip  # First, since it has to see torch being imported.
+import os
+import tempfile
+
+if "GRADIO_TEMP_DIR" not in os.environ:
+    files = tempfile.TemporaryDirectory(prefix="featviz_")  # The visitors' pictures; deleted when this ends.
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = files.name  # Gradio and torch make folders when they are imported.
+
+import spaces  # isort: skip  # Before what imports torch: it has to see that.
 
 import argparse
 import contextlib
 import ctypes
-import os
-import tempfile
 import threading
 
 from featviz import ui
@@ -25,9 +30,6 @@ try:
     places(args.device)
 except InputError as error:
     parser.error(str(error))
-
-files = tempfile.TemporaryDirectory(prefix="featviz_")  # The visitors' pictures, gone when this ends.
-os.environ.setdefault("GRADIO_TEMP_DIR", files.name)
 
 demo = ui.build(ui.Engine.on(args.device), lend=spaces.GPU(duration=lease), apart=zero_gpu())
 

@@ -16,7 +16,7 @@ from featviz.errors import FeatvizError, ImageError, InputError
 from featviz.images import EXTENSIONS, Picture, save
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
-from featviz.streaming import check, run
+from featviz.streaming import check, open_pictures, run
 from featviz.video import count_frames, frames
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -111,18 +111,22 @@ def make_all(
 ) -> Generator[Outcome, None, None]:
     """Run a recipe on every picture of `source`, one after the other, with `pictures` for its other roles.
 
-    Results that are there already are left as they are. A picture that cannot be used is an outcome with its error, and the
-    next one follows. A result appears under its name only when it is whole.
+    Existing results are never overwritten. One that was made by another recipe or of other pictures is an outcome with an
+    error; older files, which do not record their pictures, are compared by recipe only. A picture that cannot be used is an
+    outcome with its error, and the next one follows. A result appears under its name only when it is whole.
 
     Raises:
-        InputError: there is no picture in `source`, `folder` cannot be written, or the recipe takes or makes no picture.
-        FieldError: as `featviz.stream.check` raises it.
+        InputError: there is no picture in `source`, `folder` cannot be written or is the name of a file, or the recipe takes or
+            makes no picture.
+        FieldError: as `featviz.streaming.check` raises it.
     """
     source, folder = Path(source), Path(folder)
     if recipe.produces != "picture" or not recipe.images:
         raise InputError(f"{recipe.title} cannot be run on many pictures; it has to take a picture and to make one.")
     if source.is_dir() and not _names(source):
         raise InputError(f"There is no picture in '{source}'; {', '.join(EXTENSIONS)} are looked for.")
+    if not folder.is_dir() and folder.suffix.lower() in (*EXTENSIONS, *VIDEOS):
+        raise InputError(f"'{folder}' is the name of a file; many pictures are written into a folder, so name a folder.")
     if folder.exists() and source.is_dir() and folder.samefile(source):
         raise InputError(f"'{folder}' is where the pictures are; choose another folder for the results.")
     try:
@@ -142,8 +146,13 @@ def make_all(
 def _made(recipe: Recipe, out: Path, device: Device, pictures: Mapping[str, Picture]) -> Outcome:
     try:
         if out.exists():
-            if provenance.read(out, RECIPES).recipe != recipe:
+            there = provenance.read(out, RECIPES)
+            if there.recipe != recipe:
                 raise InputError("it was made by another recipe; remove it, or choose another folder for the results.")
+            if others := provenance.changed(there, open_pictures(recipe, pictures)):
+                raise InputError(
+                    f"it was made of another {' and another '.join(others)}; remove it, or choose another folder for the results."
+                )
             return Outcome(out)
         whole = run(recipe, device=device, **pictures)
         part = out.with_name(f".{os.getpid()}_{out.name}")  # Hidden, and nobody else's.

@@ -3,14 +3,17 @@
 This is the only file that knows either form. Whatever is read is foreign: it is checked as any other input is.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
+
+from PIL import Image
 
 from featviz import images, video
 from featviz.errors import FieldError, ImageError, InputError, nearest, short
@@ -33,6 +36,8 @@ class Restored:
     remarks: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     """The roles of the pictures beside the needed ones that it was made with, e.g. "mask"."""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Of the pictures that it was made of, as `fingerprints` returns them; empty where the file has none."""
 
 
 # As JSON
@@ -43,14 +48,61 @@ def as_json(recipe: Recipe) -> dict[str, Any]:
     return {"recipe": recipe.name, "fields": recipe.model_dump()}
 
 
-def note(recipe: Recipe, pictures: Iterable[str] = (), *, whole: bool | None = None) -> str:
-    """What a result says of itself: the recipe, featviz's version, and the network with the sha256 of its weights.
+def note(
+    recipe: Recipe,
+    pictures: Iterable[str] = (),
+    *,
+    whole: bool | None = None,
+    fingerprints: Mapping[str, str] | None = None,
+) -> str:
+    """The metadata of a result: the recipe, featviz's version, and the network with the sha256 of its weights.
 
-    `pictures` are the roles of those it was made of, e.g. "image" and "mask"; nothing else of them enters. `whole` is whether it is what a run comes to that nobody stops or steers; None where that is not known yet.
+    `pictures` are the roles of the pictures that it was made of, e.g. "image" and "mask". `fingerprints` are those of the same
+    pictures, where known. `whole` tells whether the run ended by itself and was not steered; None where that is not known yet.
     """
     origin = {"network": recipe.network_name, "weights": NETWORKS[recipe.network_name].weights.expected}
+    optional = {"whole": whole, "fingerprints": fingerprints or None}
     said = {"featviz": __version__, **as_json(recipe), **origin, "pictures": list(pictures)}
-    return json.dumps(said if whole is None else {**said, "whole": whole})
+    return json.dumps(said | {name: value for name, value in optional.items() if value is not None})
+
+
+def salt_of(result: Image.Image) -> str:
+    """A salt for the fingerprints in a result: made of its pixels, so the same run gives the same bytes, and any other a new salt."""
+    return _digest(result).hex()[:16]
+
+
+def fingerprints(pictures: Mapping[str, Image.Image], salt: str) -> dict[str, str]:
+    """Role → 32 bits by which somebody who has a picture can tell whether a result was made of it; and the salt itself.
+
+    They tell nothing that the result does not tell already, since running its recipe again on a picture answers the same
+    question. A picture cannot be computed from 32 bits. scrypt makes guessing slow, and the salt keeps two results of the
+    same picture from having the same fingerprint.
+    """
+    if not pictures:
+        return {}
+    return {"salt": salt} | {role: _fingerprint(picture, salt) for role, picture in pictures.items()}
+
+
+def changed(restored: Restored, pictures: Mapping[str, Image.Image]) -> list[str]:
+    """The roles in which these pictures are not those that a result was made of; empty where the file does not tell."""
+    recorded = restored.fingerprints
+    if not recorded:
+        return []
+    given = fingerprints(pictures, recorded["salt"])
+    return [role for role in {**given, **recorded} if given.get(role) != recorded.get(role) and role != "salt"]
+
+
+def _fingerprint(picture: Image.Image, salt: str) -> str:
+    salted = salt.encode("utf-8", "replace")
+    return hashlib.scrypt(_digest(picture), salt=salted, n=2**12, r=8, p=1, dklen=4).hex()  # 30 ms and 4 MB.
+
+
+def _digest(picture: Image.Image) -> bytes:
+    """The sha256 of a picture's size and pixels, whichever file they came from."""
+    found = hashlib.sha256(repr((picture.mode, picture.size)).encode())
+    for top in range(0, picture.height, 256):  # The bytes of a whole picture would be a second copy of it in memory.
+        found.update(picture.crop((0, top, picture.width, min(top + 256, picture.height))).tobytes())
+    return found.digest()
 
 
 def read(file: images.Picture, recipes: Recipes) -> Restored:
@@ -106,7 +158,11 @@ def restore(text: str, recipes: Recipes) -> Restored:
     pictures = pictures if isinstance(pictures, list) and pictures else None  # A note without any tells nothing of them.
     restored = from_json(data, recipes, pictures)
     extras = tuple(role for role in restored.recipe.extras if role in (pictures or ()))
-    return replace(restored, remarks=(*restored.remarks, *_differences(restored.recipe, data)), extras=extras)
+    recorded = data.get("fingerprints") if isinstance(data, dict) else None
+    if not (isinstance(recorded, dict) and isinstance(recorded.get("salt"), str)):
+        recorded = {}
+    remarks = (*restored.remarks, *_differences(restored.recipe, data))
+    return replace(restored, remarks=remarks, extras=extras, fingerprints=recorded)
 
 
 def from_json(data: object, recipes: Recipes, pictures: Collection[Any] | None = None) -> Restored:

@@ -156,7 +156,9 @@ def _previews(
                 computed, share = computed + clock(where) - worked, frame.work if frame.steps > 1 else 0  # One look says little.
             as_asked = as_asked and steered in (None, recipe)
             if shown:
-                preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=as_asked and preview.done)
+                made_of = provenance.fingerprints(opened, provenance.salt_of(preview.picture)) if preview.done else None
+                whole = as_asked and preview.done
+                preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=whole, fingerprints=made_of)
                 yield preview
                 due = time.monotonic() + every
             if busy > seconds and frame.step < frame.steps:

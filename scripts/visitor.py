@@ -114,7 +114,7 @@ class Server:
     address: str
     process: subprocess.Popen
     folder: Path
-    """Where its visitors' files are."""
+    """Its system's temporary folder, where its visitors' files are."""
     log: Path
 
     def threads(self) -> int:
@@ -142,17 +142,18 @@ def serving(**environment: str) -> Iterator[Server]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as place, Path(place, "log.txt").open("w", encoding="utf-8") as log:
-        (folder := Path(place, "files")).mkdir()
+        (folder := Path(place, "temporary")).mkdir()
         quiet = {
             "GRADIO_ANALYTICS_ENABLED": "False",
             "HF_HUB_OFFLINE": "1",
             "NO_PROXY": "127.0.0.1",
-            "GRADIO_TEMP_DIR": str(folder),
+            "TMPDIR": str(folder),
             "PYTHONFAULTHANDLER": "1",  # Should it crash, the log says where.
         }
+        inherited = {name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"}
         command = [sys.executable, "app.py", "--device", "cpu", "--port", str(port)]
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **quiet, **environment}, stdout=log, stderr=subprocess.STDOUT
+            command, cwd=ROOT, env={**inherited, **quiet, **environment}, stdout=log, stderr=subprocess.STDOUT
         )
         server = Server(f"http://127.0.0.1:{port}/", process, folder, Path(place, "log.txt"))
         try:

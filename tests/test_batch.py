@@ -9,7 +9,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from featviz import batch, cli, recipe_of, run, save
+from featviz import batch, cli, provenance, recipe_of, run, save
 from featviz.batch import Shard, make_all
 from featviz.dream import DeepDream
 from featviz.errors import ImageError, InputError
@@ -141,13 +141,27 @@ def test_the_frames_of_a_video_are_pictures_too(source):
         list(make_all(RECIPE, "bad.mp4", "out"))
 
 
+@pytest.mark.parametrize("name", ["dream.mp4", "dream.PNG", "sub/dream.jpeg", "dream.mov", "dream.gif"])
+def test_a_folder_with_the_name_of_a_file_is_refused(name, source, no_work, capsys):
+    assert cli.main(["deepdream", "in", name, *TYPED]) == cli.BAD_INPUT
+    assert f"'{Path(name)}' is the name of a file; many pictures are written into a folder" in capsys.readouterr().err
+    assert not Path(name).exists()
+    assert no_work == []
+
+
+def test_a_folder_that_is_there_may_have_any_name(source, no_work):
+    Path("dream.mp4").mkdir()
+    assert [one.made for one in make_all(RECIPE, source, "dream.mp4")] == [True, True, False, True]
+
+
 def test_what_cannot_be_a_batch_is_said_before_any_work(source, no_work):
     empty = source.parent / "empty"
     empty.mkdir()
     for wrong, sentence in (
         ((RECIPE, empty, "out"), "There is no picture in"),
         ((RECIPE, source, source), "is where the pictures are"),
-        ((RECIPE, source, source / "a.png"), "cannot be made"),
+        ((RECIPE, source, source / "notes.txt"), "cannot be made"),
+        ((RECIPE, source, source / "a.png"), "is the name of a file"),
         ((DreamZoom(), source, "out"), "cannot be run on many pictures"),
         ((RECIPE.replace(outside=RECIPE.layer), source, "out"), "outside has no effect without mask"),
         ((RECIPE.replace(channels="9999"), source, "out"), "has no channel 9999"),
@@ -227,6 +241,52 @@ def test_a_style_is_shared_by_all_contents_and_checked_first(source, capsys):
     assert cli.main(["style-transfer", "in", "style.png", "out", *small]) == cli.FINE
     assert files("out") == {"a.png", "b.png", "c.png"}
     assert recipe_of("out/a.png") == StyleTransfer(network="efficientnet_lite0", size=64, scales=1, steps=1)
+
+
+SMALL_STYLE = ["--network=efficientnet_lite0", "--size=64", "--scales=1", "--steps=1", "--device=cpu"]
+
+
+def test_results_that_were_made_of_other_pictures_are_said_and_kept(source, capsys):
+    (source / "bad.png").unlink()
+    noise(4).save("one.png")
+    noise(5).save("other.png")
+    command = ["style-transfer", "in", "one.png", "out", *SMALL_STYLE]
+    assert cli.main(command) == cli.FINE
+    before = {name: Path("out", name).read_bytes() for name in files("out")}
+    capsys.readouterr()
+
+    assert cli.main(["style-transfer", "in", "other.png", "out", *SMALL_STYLE]) == cli.FAILED
+    said = capsys.readouterr()
+    assert said.out == ""
+    wrong = "it was made of another style; remove it, or choose another folder for the results."
+    assert [line for line in said.err.splitlines() if "made of" in line] == [
+        f"{Path('out', name)}: {wrong}" for name in sorted(before)
+    ]
+    assert said.err.endswith("3 failed\n")
+
+    noise(4).convert("RGBA").save("same.webp", lossless=True)  # The pixels count, not the file.
+    assert cli.main(["style-transfer", "in", "same.webp", "out", *SMALL_STYLE]) == cli.FINE
+
+    noise(6).save(source / "c.png")
+    assert cli.main(command) == cli.FAILED
+    said = capsys.readouterr()
+    assert f"{Path('out/c.png')}: it was made of another content; remove it" in said.err
+    assert said.err.endswith("2 there already, 1 failed\n")
+
+    Image.new("L", (60, 40), 255).save("mask.png")
+    Path("out/c.png").unlink()
+    assert cli.main([*command, "--mask=mask.png"]) == cli.FAILED
+    assert f"{Path('out/a.png')}: it was made of another mask; remove it" in capsys.readouterr().err
+    assert {name: Path("out", name).read_bytes() for name in ("a.png", "b.png")} == {n: before[n] for n in ("a.png", "b.png")}
+
+
+def test_an_old_result_that_does_not_say_what_it_was_made_of_counts_as_done(source):
+    Path("out").mkdir()
+    picture = noise(0)
+    picture.info["featviz"] = provenance.note(RECIPE, ["image"], whole=True)
+    save(picture, "out/b.png")
+    outcomes = {one.out.stem: one for one in make_all(RECIPE, source, "out", shard=Shard(2, 4))}
+    assert (outcomes["b"].made, outcomes["b"].error) == (False, None)
 
 
 def test_a_recipe_from_a_file_is_what_is_run_and_options_beside_it_go_first(source, monkeypatch):

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -306,3 +308,24 @@ def test_sigterm_tells_whoever_has_a_run_and_ends_within_ten_seconds(own):
     assert "Traceback" not in said
     assert "Rome" not in said
     assert str(own.folder) not in said
+    assert list(own.folder.rglob("*")) == []  # No file, and no empty folder either.
+
+
+LEFT = """
+import threading
+from featviz.ui import leaving
+
+leaving.SECONDS_TO_LEAVE, leaving.SECONDS_TO_TELL = 0.2, 60
+leaving.RUNS.count = 1  # A run in the middle of a long step.
+leaving.RUNS.leave()
+"""
+
+
+def test_nothing_is_left_where_runs_do_not_end_in_time(tmp_path):
+    (tmp_path / "gradio" / "hash").mkdir(parents=True)
+    (tmp_path / "gradio" / "hash" / "a.png").write_bytes(b"a")
+    ended = subprocess.run(
+        [sys.executable, "-c", LEFT], env={**os.environ, "GRADIO_TEMP_DIR": str(tmp_path / "gradio")}, timeout=60, check=False
+    )
+    assert ended.returncode == 0
+    assert list(tmp_path.iterdir()) == []

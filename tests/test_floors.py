@@ -23,6 +23,7 @@ RESTS_ON = {
     ("video", "images"),
     ("devices", "network"),
     *((above, "precision") for above in ("images", "statistics")),
+    ("video", "hdr"),
 }
 """The only imports within a floor. Recipes never import each other."""
 

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import IncompleteRead
+from pathlib import Path
 
 import hostile
 import pytest
@@ -125,8 +126,23 @@ def test_a_file_is_found_only_by_whoever_knows_what_is_in_it(server):
         assert visitor.status(f"file={other}")[0] in (403, 404)
 
 
+def test_a_picture_outside_the_served_folders_is_neither_served_nor_read(server, tmp_path):
+    """The same picture is both once it was uploaded, so that it is refused for its place and for nothing else."""
+    visitor, content = Visitor(server), hostile.written(photo(2), "png")
+    (outside := tmp_path / "photo.png").write_bytes(content)
+    uploaded = visitor.upload("photo.png", content)
+    with visitor.ask(f"file={uploaded['path']}") as answer:
+        assert answer.read() == content
+    assert visitor.run(image=uploaded, **QUICK).event == "complete"
+    within = Path(__file__).parent.parent / "docs" / "gradients.jpg"
+    beside = f"{uploaded['path'].rpartition('/')[0]}/../../..{outside}"
+    for place in (str(outside), str(within), beside):
+        assert visitor.status(f"file={place}")[0] in (403, 404)
+        answer = visitor.run(image=file(path=place), **QUICK)
+        assert (answer.event, answer.sentence) == ("error", "Only files that were uploaded here can be used; upload it first.")
+
+
 def test_a_run_cannot_be_watched_or_stopped_without_its_name(server):
     visitor = Visitor(server)
     with suppress(IncompleteRead):  # Gradio ends such a connection without a word.
         assert not [answer for answer in visitor.watch("call/v2/deepdream/" + "0" * 32) if answer.event == "complete"]
-    assert visitor.run(image=file(path="/proc/self/environ"), **QUICK).event == "error"

@@ -185,6 +185,46 @@ def test_the_same_recipe_gives_the_same_bytes_of_a_video_and_nothing_of_the_pict
     assert featviz.recipe_of(files[0]) == recipe
 
 
+def test_what_a_result_was_made_of_can_be_compared_and_nothing_else(private):
+    recipe = RECIPES["deepdream"](**QUICK)
+    notes = [json.loads(featviz.run(one, image=private).info[images.NOTE]) for one in (recipe, recipe, recipe_with_seed_1())]
+    assert notes[0] == notes[1]  # No randomness: the same recipe on the same picture gives the same bytes.
+    for said in notes:
+        assert set(said["fingerprints"]) == {"salt", "image"}
+        assert len(said["fingerprints"]["image"]) == 8  # 32 bits: nothing of a picture can be told from them.
+    for part in ("salt", "image"):  # Two results of one picture cannot be told to be that.
+        assert notes[0]["fingerprints"][part] != notes[2]["fingerprints"][part]
+    picture = images.open_picture(private)
+    other = picture.copy()
+    other.putpixel((63, 47), (1, 2, 3))
+    restored = provenance.restore(json.dumps(notes[0]), RECIPES)
+    assert provenance.changed(restored, {"image": picture}) == []
+    assert provenance.changed(restored, {"image": other}) == ["image"]
+    assert provenance.changed(restored, {"image": picture, "mask": picture}) == ["mask"]
+    assert provenance.changed(restored, {}) == ["image"]
+    assert provenance.changed(Restored(recipe), {"image": other}) == []  # Of a version that did not record it.
+
+
+def recipe_with_seed_1() -> Recipe:
+    return RECIPES["deepdream"](**QUICK, seed=1)
+
+
+@quick
+@given(size=st.tuples(st.integers(1, 40), st.integers(1, 700)), place=st.floats(0, 1, exclude_max=True))
+def test_a_single_pixel_makes_another_fingerprint(size, place):
+    picture = Image.new("RGB", size, (9, 9, 9))
+    other = picture.copy()
+    other.putpixel((int(place * size[0]), int(place * size[1])), (9, 9, 8))
+    of_both = [provenance.fingerprints({"image": one}, "salt")["image"] for one in (picture, other)]
+    assert of_both[0] != of_both[1]
+
+
+def test_what_others_write_as_fingerprints_does_no_harm():
+    for odd in (None, 3, [], "a", {"salt": 3}, {"salt": "\ud800", "image": 3}, {"image": "a"}, {"salt": "s" * 10_000}):
+        restored = provenance.restore(json.dumps(NOTE | {"fingerprints": odd}), RECIPES)
+        assert provenance.changed(restored, {"image": Image.new("RGB", (16, 16))}) in ([], ["image"])
+
+
 def test_a_picture_on_the_way_says_that_it_is_not_the_last(private):
     previews = list(featviz.stream(RECIPES["deepdream"](**QUICK), every=0, image=private))
     said = [provenance.read(preview.picture, RECIPES).remarks for preview in previews]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from featviz.errors import FeatvizError, InputError
-from featviz.video import FORMATS, Video
+from featviz.video import FORMATS, Video, count_frames, frames
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 100, 50), (17, 180, 90), (128, 128, 128), (255, 255, 255), (0, 0, 0)]
 
@@ -133,3 +133,167 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path):
         Video("a.avi", 12)
     with pytest.raises(FeatvizError, match="could not be written: No such file or directory"):
         write(tmp_path / "nowhere" / "a.mp4")
+
+
+# Read
+
+RED = (200, 30, 30)
+
+BT709, BT601, BT2020 = (0.2126, 0.0722), (0.299, 0.114), (0.2627, 0.0593)
+"""Shares of red and of blue in luma."""
+
+PQ, HLG = 16, 18
+"""Transfer characteristics, as ITU-T H.273 numbers them."""
+
+
+def plain(colour, shares=BT709, *, size=(64, 48), full=False, bits=8) -> av.VideoFrame:
+    """A frame of one colour, R'G'B' in [0, 255], as Y'CbCr by the formulas of ITU-T H.273 (8.3.4)."""
+    red, green, blue = (value / 255 for value in colour)
+    luma = shares[0] * red + (1 - sum(shares)) * green + shares[1] * blue
+    parts = luma, (blue - luma) / (2 - 2 * shares[1]), (red - luma) / (2 - 2 * shares[0])
+    ranges = [(2**bits - 1, 0)] + [(2**bits - 1, 2 ** (bits - 1))] * 2
+    if not full:
+        ranges = [(share << bits - 8, zero << bits - 8) for share, zero in ((219, 16), (224, 128), (224, 128))]
+    frame = av.VideoFrame(*size, "yuv420p" if bits == 8 else "yuv420p10le")
+    for plane, part, (share, zero) in zip(frame.planes, parts, ranges, strict=True):
+        kind = np.dtype(np.uint8 if bits == 8 else np.uint16)
+        plane.update(np.full(plane.buffer_size // kind.itemsize, round(share * part + zero), kind).tobytes())
+    return frame
+
+
+def quarters(size=(64, 48)) -> av.VideoFrame:
+    """Red at the top left, green at the top right, blue at the bottom left, black."""
+    width, height = size
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2, 0] = pixels[: height // 2, width // 2 :, 1] = pixels[height // 2 :, : width // 2, 2] = 250
+    return av.VideoFrame.from_ndarray(pixels).reformat(format="yuv444p")
+
+
+def clip(path: Path, frame: av.VideoFrame, rotation=None, ratio=None, **tags) -> Path:
+    """A video of one frame, without loss. `tags` are attributes of the codec's context."""
+    with av.open(path, "w") as file:
+        stream = file.add_stream(
+            "ffv1" if path.suffix == ".mkv" else "libx264", rate=25, options={"crf": "0", "preset": "ultrafast"}
+        )
+        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
+        for name, value in tags.items():
+            setattr(stream.codec_context, name, value)
+            setattr(frame, name, value)
+        if ratio:
+            stream.codec_context.sample_aspect_ratio = ratio
+        if rotation:
+            stream.set_display_rotation(rotation[0], hflip=rotation[1])
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def only(path: Path) -> Image.Image:
+    (picture,) = frames(path)
+    assert count_frames(path) in (0, 1)  # 0 where the container does not say.
+    return picture
+
+
+def corners(picture: Image.Image) -> str:
+    """Which colour is at the top left, top right, bottom left and bottom right."""
+    width, height = picture.size
+    places = [(x, y) for y in (height // 4, height * 3 // 4) for x in (width // 4, width * 3 // 4)]
+    pixels = np.array([picture.getpixel(place) for place in places])
+    return "".join("rgb"[pixel.argmax()] if pixel.max() > 200 else "-" for pixel in pixels)
+
+
+@pytest.mark.parametrize("extension", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize(
+    ("rotation", "seen"),
+    [
+        (None, "rgb-"),
+        ((90, False), "g-rb"),
+        ((180, False), "-bgr"),
+        ((-90, False), "br-g"),
+        ((0, True), "gr-b"),
+        ((180, True), "b-rg"),
+        ((90, True), "-gbr"),
+        ((-90, True), "rbg-"),
+    ],
+)
+def test_a_clip_is_turned_and_mirrored_as_its_display_matrix_says(rotation, seen, extension, tmp_path):
+    picture = only(clip(tmp_path / f"a{extension}", quarters(), rotation))
+    assert corners(picture) == seen
+    assert picture.size == ((48, 64) if rotation and rotation[0] in (90, -90) else (64, 48))
+
+
+def test_an_angle_between_quarter_turns_is_left_alone(tmp_path):
+    assert corners(only(clip(tmp_path / "a.mp4", quarters(), (45, False)))) == "rgb-"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "rotation", "size"),
+    [
+        (Fraction(4, 3), None, (85, 48)),
+        (Fraction(3, 4), None, (64, 64)),
+        (Fraction(4, 3), (90, False), (48, 85)),
+        (Fraction(1000, 1), None, (64, 48)),  # Such a strip is a damaged header.
+    ],
+)
+def test_pixels_that_are_not_square_are_stretched(ratio, rotation, size, tmp_path):
+    picture = only(clip(tmp_path / "a.mp4", quarters(), rotation, ratio))
+    assert picture.size == size
+
+
+@pytest.mark.parametrize(
+    ("shares", "size", "tags"),
+    [
+        (BT601, (640, 480), {}),
+        (BT601, (720, 576), {}),
+        (BT709, (1280, 720), {}),
+        (BT709, (1280, 544), {}),
+        (BT709, (720, 1280), {}),
+        (BT709, (64, 48), {"colorspace": 1}),
+        (BT601, (1280, 720), {"colorspace": 5}),
+        (BT601, (1280, 720), {"colorspace": 6}),
+        (BT709, (64, 48), {"colorspace": 1, "color_range": 2}),
+        (BT601, (64, 48), {"color_range": 2}),
+        (BT709, (1280, 720), {"bits": 10}),
+        (BT601, (64, 48), {"bits": 10, "color_range": 2}),
+    ],
+)
+def test_colours_are_decoded_by_the_matrix_and_range_that_are_tagged_or_usual(shares, size, tags, tmp_path):
+    bits, tags = tags.get("bits", 8), {name: value for name, value in tags.items() if name != "bits"}
+    for colour in (RED, (30, 200, 30), (30, 30, 200), (255, 255, 255), (0, 0, 0)):
+        frame = plain(colour, shares, size=size, full=tags.get("color_range") == 2, bits=bits)
+        picture = only(clip(tmp_path / "a.mp4", frame, **tags))
+        assert np.abs(np.asarray(picture).astype(int) - colour).max() <= 2
+
+
+def test_pictures_without_a_colour_matrix_are_decoded_as_they_are(tmp_path):
+    with av.open(tmp_path / "a.mkv", "w") as file:
+        stream = file.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "bgr0"
+        file.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (1280, 720), RED))))
+        file.mux(stream.encode(None))
+    assert only(tmp_path / "a.mkv").getpixel((9, 9)) == RED
+
+
+@pytest.mark.parametrize(
+    ("transfer", "code", "expected"),
+    [
+        (PQ, 0.5806889, 191),  # Reference white, 203 cd/m² (ITU-R BT.2408); by Reinhard's curve 0.52 of white.
+        (PQ, 0.7518, 255),  # 1000 cd/m².
+        (HLG, 0.5, 124),  # 1/12 of the light of the scene: 1000 ⋅ (1/12)^1.2 = 50.7 cd/m²; by the curve 0.2019 of white.
+        (HLG, 1.0, 255),
+    ],
+)
+def test_a_clip_of_high_dynamic_range_is_tone_mapped(transfer, code, expected, tmp_path):
+    for tags in ({"colorspace": 9, "color_primaries": 9}, {"color_primaries": 9}, {}):
+        frame = plain((255 * code,) * 3, BT2020, bits=10)
+        picture = only(clip(tmp_path / "a.mkv", frame, **tags, color_trc=transfer, color_range=1))
+        assert np.abs(np.asarray(picture).astype(int) - expected).max() <= 2
+
+
+def test_a_clip_of_wide_gamut_comes_out_in_the_colours_of_srgb(tmp_path):
+    red = tuple(255 * value for value in (0.6400, 0.2528, 0.1610))  # RED in BT.2020's primaries, transfer as in sRGB.
+    for tags in ({"colorspace": 9, "color_trc": 14}, {"color_trc": 14}, {}):
+        frame = plain(red, BT2020, size=(64, 200), bits=10)
+        picture = only(clip(tmp_path / "a.mkv", frame, **tags, color_primaries=9))
+        assert picture.size == (64, 200)
+        assert np.abs(np.asarray(picture).astype(int) - RED).max() <= 2

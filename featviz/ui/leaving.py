@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -51,7 +52,7 @@ class Runs:
     def leave(self, *_: object) -> None:
         """For SIGTERM: tell everybody, then leave as Ctrl-C does."""
         self.leaving = True
-        last = threading.Timer(SECONDS_TO_LEAVE, os._exit, [0])  # Visitors who keep their connections open would keep it.
+        last = threading.Timer(SECONDS_TO_LEAVE, delete_files_and_exit)  # Open connections would keep it.
         last.daemon = True
         last.start()
         end = time.monotonic() + SECONDS_TO_TELL
@@ -65,12 +66,17 @@ RUNS = Runs()
 
 
 def gone() -> None:
-    """End the process, if it is leaving. What Python would wait for now are threads in the middle of a step."""
+    """End the process if a signal asked for it, without waiting for threads in the middle of a step."""
     if RUNS.leaving:
-        if "GRADIO_TEMP_DIR" in os.environ:
-            sweep(Path(get_upload_folder()), 0, set())
-        sys.stdout.flush()
-        os._exit(0)
+        delete_files_and_exit()
+
+
+def delete_files_and_exit() -> None:
+    """Delete the folder of uploads and results where it is the app's own, and end the process at once."""
+    if "GRADIO_TEMP_DIR" in os.environ:
+        shutil.rmtree(Path(get_upload_folder()).resolve(), ignore_errors=True)
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def attend_signals() -> None:
