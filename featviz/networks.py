@@ -8,8 +8,7 @@ from functools import cache
 from importlib import metadata
 from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import AfterValidator, GetCoreSchemaHandler
 from torch import Tensor, nn
 
 from featviz import trunks
@@ -345,12 +344,12 @@ class OneOf:
 
     names: Callable[[], Sequence[str]]
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return AfterValidator(self._checked).__get_pydantic_core_schema__(source, handler)
 
     def _checked(self, value: str) -> str:
         if value not in self.names():
-            raise PydanticCustomError("one_of", "Not one of the names that are accepted.")  # The recipe words the sentence.
+            raise AssertionError("Not one of the names that are accepted.")  # Pydantic reports it; the recipe words the sentence.
         return value
 
 
