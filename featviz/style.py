@@ -296,7 +296,10 @@ class StyleTransfer(Recipe):
         for where, target in zip(parts, targets, strict=False):
             counts: dict[str, Tensor] = {}
             if where is not None:
-                counts = {layer: pooled(network.fitted(where), network.sight(layer).stride) for layer in style_layers}
+                entered = network.fitted(where)
+                counts = {
+                    layer: pooled(where if layer == INPUT else entered, network.sight(layer).stride) for layer in style_layers
+                }
             distances = {layer: STATISTICS[self.statistic](target[layer]) for layer in style_layers}
             regions.append(Region(1.0 if where is None else where.mean(), counts, distances))
         return Wanted(network, activations_of(network, content, content_layers, side), content_layers, regions, style_layers)

@@ -76,8 +76,9 @@ class Toy(nn.Module):
         features = self.first(image)
         features.relu_()
         features = self.norm(features)
-        features += self.second(features)
-        return self.head(features.view(len(features), -1))
+        total = self.second(features)
+        total += features
+        return self.head(total.view(len(total), -1))
 
 
 def seeded(build: Callable[[], nn.Module]) -> nn.Module:
@@ -190,8 +191,8 @@ def test_all_layers_at_once_are_as_recorded_whatever_is_changed_in_place():
     norm = module.norm(first.relu())
     assert list(found) == ["first", "norm", "second"]
     assert torch.allclose(found["first"], first, atol=1e-5)  # And not its ReLU.
-    assert torch.allclose(found["norm"], norm, atol=1e-5)  # And not the sum.
-    assert torch.allclose(found["second"], module.second(norm), atol=1e-5)
+    assert torch.allclose(found["norm"], norm, atol=1e-5)
+    assert torch.allclose(found["second"], module.second(norm), atol=1e-5)  # And not the sum.
 
 
 def test_hooks_are_removed_and_nothing_deeper_runs_even_when_a_pass_fails():
