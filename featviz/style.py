@@ -472,7 +472,8 @@ def moments_of(
 
 def counts_of(network: Network, where: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
     """Layer → how much each of its positions counts, (1, 1, h, w), for weights of pixels (1, 1, H, W)."""
-    return {layer: pooled(network.fitted(where), network.sight(layer).stride) for layer in layers}
+    entered = network.fitted(where)
+    return {layer: pooled(where if layer == INPUT else entered, network.sight(layer).stride) for layer in layers}
 
 
 def at(counts: Mapping[str, Tensor], layer: str, place: tiles.Slices, activations: Tensor) -> Tensor | None:

@@ -41,8 +41,8 @@ STRIP = 1024
 ALIGNED = 32
 """Tiles begin at multiples of this (`tiles.ALIGNED`), so that layers look alike in a tile only where strides divide it."""
 
-PHASES = (0, 7, 8, 15, 16, 23, 24, 31, ALIGNED)
-"""Columns that are measured, from the middle of the strip on: the ends of what poolings and windows of attention take together."""
+PHASES = range(ALIGNED + 1)
+"""Columns that are measured, from the middle of the strip on: every place in what poolings and windows of attention take together."""
 
 MOST_EXTRA = 16
 """Tokens that belong to no place: a class token, a distillation token, registers."""
@@ -235,8 +235,8 @@ def _layout(shape: Sequence[int], size: Size) -> "_Map | ChannelsLast | Tokens |
     height, width = size
     if len(shape) == 4 and shape[0] == 1:
         for layout, (rows, columns) in ((_Map(), shape[2:]), (ChannelsLast(), shape[1:3])):
-            uneven = abs(rows / height - columns / width) * min(size)  # In rows; padding makes it up to one.
-            if 1 < rows * columns and rows <= height and columns <= width and uneven <= 1:
+            uneven = abs(rows / height - columns / width)  # By rounding up to a row; in large maps more where nothing is padded.
+            if 1 < rows * columns and rows <= height and columns <= width and uneven <= max(1 / min(size), 0.02 * rows / height):
                 return layout
     if len(shape) == 3 and shape[0] == 1:
         for extra in range(min(MOST_EXTRA, shape[1] - 1) + 1):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_stream import PICTURE, Count
+from test_streaming import PICTURE, Count
 
 from featviz import memory
 from featviz.answers import ActivationMaps

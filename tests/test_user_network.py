@@ -32,7 +32,7 @@ from featviz.network import Network
 from featviz.networks import INPUT, NETWORKS, ChannelsLast, NetworkSpec, Tokens
 from featviz.recipe import choices
 from featviz.recipes import RECIPES
-from featviz.style import StyleTransfer, activations_of
+from featviz.style import StyleTransfer
 from featviz.ui.controls import control
 from featviz.user_network import add_network, describe_network, remove_network
 
@@ -76,8 +76,9 @@ class Toy(nn.Module):
         features = self.first(image)
         features.relu_()
         features = self.norm(features)
-        features += self.second(features)
-        return self.head(features.view(len(features), -1))
+        total = self.second(features)
+        total += features
+        return self.head(total.view(len(total), -1))
 
 
 def seeded(build: Callable[[], nn.Module]) -> nn.Module:
@@ -190,8 +191,8 @@ def test_all_layers_at_once_are_as_recorded_whatever_is_changed_in_place():
     norm = module.norm(first.relu())
     assert list(found) == ["first", "norm", "second"]
     assert torch.allclose(found["first"], first, atol=1e-5)  # And not its ReLU.
-    assert torch.allclose(found["norm"], norm, atol=1e-5)  # And not the sum.
-    assert torch.allclose(found["second"], module.second(norm), atol=1e-5)
+    assert torch.allclose(found["norm"], norm, atol=1e-5)
+    assert torch.allclose(found["second"], module.second(norm), atol=1e-5)  # And not the sum.
 
 
 def test_hooks_are_removed_and_nothing_deeper_runs_even_when_a_pass_fails():
@@ -293,7 +294,7 @@ def test_tiles_give_what_the_whole_picture_gives_through_a_u_net():
     network, image = load("tiny"), torch.rand(1, 3, 200, 260)
     layers = ["down2", "bottom", "mix2", "mix1"]
     with torch.no_grad():
-        whole, pieces = (activations_of(network, image, layers, side) for side in (1000, 128))
+        whole, pieces = (tiles.activations_of(network, image, layers, side, continued=True) for side in (1000, 128))
     for layer in layers:
         assert torch.allclose(pieces[layer], whole[layer], atol=1e-4 * whole[layer].abs().max().item()), layer
 

@@ -23,13 +23,13 @@ class Gabor(nn.Module):
         super().__init__()
         filters = [gabor(math.pi * i / DIRECTIONS, phase) for i in range(DIRECTIONS) for phase in (0, math.pi / 2)]
         self.filters = nn.Parameter(torch.stack(filters).unsqueeze(1).repeat(1, 3, 1, 1) / 3)
-        self.half = nn.AvgPool2d(2)
+        self.shrink = nn.AvgPool2d(2)
         self.fine, self.middle, self.coarse = nn.ReLU(), nn.ReLU(), nn.ReLU()
 
     def forward(self, image):
         for relu in (self.fine, self.middle, self.coarse):
             edges = relu(nn.functional.conv2d(image, self.filters, padding=SIDE // 2))
-            image = self.half(image)
+            image = self.shrink(image)
         return edges
 
 
