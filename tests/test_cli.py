@@ -226,7 +226,7 @@ def test_a_download_is_shown_and_its_failure_said(tmp_path, monkeypatch, capsys)
             "Argument --seed: expected one argument; 'python -m featviz deepdream --help' shows",
         ),
         ("deepdream image.png out.png more.png", "python -m featviz deepdream does not know 'more.png'; 'python -m"),
-        ("deepdream image.png out.png --device tpu", "Argument --device: invalid choice: 'tpu' (choose from "),
+        ("deepdream image.png out.png --device tpu", "There is no device 'tpu'; did you mean 'cpu'?"),
         ("deepdream image.png", "The following arguments are required: out; "),
         ("dream image.png out.png", "Argument command: invalid choice: 'dream' (choose from "),
         ("", "The following arguments are required: command; "),
