@@ -17,6 +17,7 @@ from featviz.loading import is_here, load, sketch
 from featviz.network import LENT
 from featviz.networks import BUNDLED, NETWORKS
 from featviz.recipe import Recipe
+from featviz.tiles import out_of_memory
 from featviz.turns import Claim, Turns
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -130,7 +131,12 @@ def warm_up(device: Device = "auto") -> None:
         for where in at:
             load(name, where)
     for name in () if LENT else BUNDLED:
-        _measure(name, at[0])
+        try:
+            _measure(name, at[0])
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return  # The first run tells the speed.
 
 
 def home(device: Device) -> torch.device:

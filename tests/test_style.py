@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from featviz import examples, style
+from featviz import examples, style, tiles
 from featviz.errors import FieldError, ImageError, InputError
 from featviz.images import fit, open_picture, resize, to_tensor
 from featviz.loading import load
@@ -303,7 +303,7 @@ def test_tiled_equals_untiled(name, layers):
 
     def compared(side):
         wanted = recipe.wanted(network, content, [WAVE.double(), TERRACE.double()], mask, side)
-        count = len(list(style.tiling(network, image, recipe.layers(network), side)))
+        count = len(list(tiles.tiling(network, image, recipe.layers(network), side)))
         return count, *wanted.compare(image, recipe, side)
 
     one, measures, loss, gradient = compared(4096)
