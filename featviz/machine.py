@@ -16,6 +16,7 @@ from featviz.networks import BUNDLED, NETWORKS
 from featviz.recipe import Demand, Recipe
 from featviz.statistics import wasserstein_distance
 from featviz.throughput import Corrections
+from featviz.tiles import out_of_memory
 from featviz.turns import Claim, Turns
 
 _turns: dict[torch.device, Turns] = defaultdict(Turns)
@@ -126,7 +127,12 @@ def warm_up(device: Device = "auto") -> None:
         for where in at:
             load(name, where)
     for name in () if zero_gpu() else BUNDLED:
-        _measure(name, at[0])
+        try:
+            _measure(name, at[0])
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return  # The first run tells the speed.
 
 
 def home(device: Device) -> torch.device:

@@ -24,7 +24,7 @@ ALIGNED = 32
 HEAP = 96e6
 """Bytes of free blocks between used ones that the C library keeps at most; blocks of 32 MB and more go back to the system."""
 
-FIXED = 8e6
+FIXED = 16e6
 """Bytes that any step takes, whatever the image: weights in the order of the library that multiplies, small blocks."""
 
 HEAP_SHARE, HEAP_SHARE_FORWARD = 0.5, 1.5

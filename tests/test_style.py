@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from featviz import examples, run, style
+from featviz import examples, run, style, tiles
 from featviz.errors import FieldError, ImageError, InputError
 from featviz.images import fit, open_picture, resize, to_picture, to_tensor
 from featviz.loading import load
@@ -355,7 +355,7 @@ def test_tiled_equals_untiled(name, layers):
         opacity = half().double().flip(-1)[:, :1]
         styles = [(WAVE.double(), None), (TERRACE.double(), resize(opacity, TERRACE.shape[-2:]).clamp(0, 1))]
         wanted = recipe.wanted(network, content, styles, mask, resize(opacity, content.shape[-2:]).clamp(0.1, 1), side)
-        count = len(list(style.tiling(network, image, recipe.layers(network), side)))
+        count = len(list(tiles.tiling(network, image, recipe.layers(network), side)))
         return count, *wanted.compare(image, recipe, side)
 
     one, measures, loss, gradient = compared(4096)

@@ -98,7 +98,7 @@ for recipe, roles in ((DeepDream(**DREAM, size=64), ["image"]), (StyleTransfer(*
 look(ActivationMaps(**MAPS, size=64), device="cpu", image=PHOTO)
 allow({megabytes})
 print(json.dumps({
-    "dream": stages(DeepDream(**DREAM, size=640), image=PHOTO),
+    "dream": stages(DeepDream(**DREAM, size=600), image=PHOTO),
     "style": stages(StyleTransfer(**STYLE, size=768), content=PHOTO, style=PHOTO),
     "too large a dream": sentence(run, DeepDream(**DREAM, size=4096), image=PHOTO),
     "too large a look": sentence(look, ActivationMaps(**MAPS, size=1024), image=PHOTO),
@@ -108,7 +108,7 @@ print(json.dumps({
 
 
 def test_where_a_cpu_runs_out_of_memory_tiles_get_smaller_and_what_does_not_fit_is_a_sentence():
-    found = printed(SHORT_OF_MEMORY.replace("{megabytes}", "280"))
+    found = printed(SHORT_OF_MEMORY.replace("{megabytes}", "450"))
     assert found["dream"][-1] == "octave 1 of 1, in smaller tiles, since memory is short"
     assert found["style"][-1] == "scale 1 of 1, in smaller tiles, since memory is short"
     too_large = "The device has too little memory for that; choose a smaller size."
