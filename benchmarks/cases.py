@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import EXAMPLES
 from featviz.dream import DeepDream
 from featviz.images import open_picture, to_tensor
-from featviz.loading import trained
-from featviz.network import Network
-from featviz.networks import BUNDLED, NETWORKS
+from featviz.networks.cache import trained
+from featviz.networks.network import Network
+from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.recipe import Frames, Recipe
 from featviz.style import StyleTransfer
 

@@ -83,8 +83,8 @@ def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float,
     from featviz.stream import run
     from PIL import Image
 
-    from featviz.loading import load
     from featviz.machine import memory
+    from featviz.networks.cache import load
     from featviz.recipes import RECIPES
 
     recipe = RECIPES[name](**fields)

@@ -19,7 +19,7 @@ from benchmarks.cases import BUNDLED, PICTURES, exact
 from benchmarks.measure import Row, timed
 from featviz import stream
 from featviz.images import fit, open_picture, to_tensor
-from featviz.networks import NETWORKS
+from featviz.networks.table import NETWORKS
 from featviz.objectives import gram
 from featviz.style import StyleTransfer
 

@@ -22,7 +22,7 @@ def grown(kind: str, network: str, size: int) -> tuple[list[float], float]:
     """Seconds of every step, and the bytes at the peak."""
     from benchmarks.cases import PICTURES, at_one_size, square
     from benchmarks.measure import timed
-    from featviz.loading import load
+    from featviz.networks.cache import load
 
     (kind,) = (one for one in PICTURES if one.name == kind)
     frames = at_one_size(kind, network, size, STEPS + 1).run(load(network), **square(kind, size))

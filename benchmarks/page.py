@@ -16,7 +16,7 @@ from benchmarks.measure import Row, ratios, timed
 from benchmarks.serving import served
 from featviz import examples, stream
 from featviz.images import open_picture, to_tensor
-from featviz.loading import load
+from featviz.networks.cache import load
 from featviz.recipe import Recipe
 
 RUNS = 3

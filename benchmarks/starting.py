@@ -20,7 +20,7 @@ IMPORT = "import time; import {before}; start = time.perf_counter(); import {aft
 
 LOAD = """
 import time
-from featviz.loading import load
+from featviz.networks.cache import load
 start = time.perf_counter()
 load("{name}")
 print(time.perf_counter() - start)

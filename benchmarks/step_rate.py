@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.cases import DREAMT, at_one_size, every, flops, square
 from benchmarks.measure import Row, ratios, timed
-from featviz.loading import load
+from featviz.networks.cache import load
 from featviz.style import StyleTransfer
 
 SIZES = {256: 5, 512: 4, 1024: 2}

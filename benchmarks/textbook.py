@@ -14,8 +14,8 @@ from benchmarks.cases import BUNDLED, DREAMT, PICTURES
 from benchmarks.measure import Row, ratios, side_by_side
 from featviz.dream import DeepDream
 from featviz.images import fit, open_picture, to_tensor
-from featviz.loading import load, trained
-from featviz.networks import NETWORKS, NetworkSpec
+from featviz.networks.cache import load, trained
+from featviz.networks.table import NETWORKS, NetworkSpec
 
 SIZE, OCTAVES, SCALE, STEPS = 400, 4, 1.5, 6
 

@@ -5,12 +5,12 @@ from featviz.dream import DeepDream
 from featviz.errors import FeatvizError
 from featviz.images import save
 from featviz.looking import look
-from featviz.networks import NETWORKS, NetworkSpec
+from featviz.networks.table import NETWORKS, NetworkSpec
+from featviz.networks.user_network import add_network, describe_network, remove_network
 from featviz.recipes import RECIPES, recipe_of
 from featviz.reconstruct import ReconstructContent, ReconstructStyle
 from featviz.streaming import Preview, film, prepare, run, stream
 from featviz.style import StyleTransfer
-from featviz.user_network import add_network, describe_network, remove_network
 from featviz.version import __version__
 from featviz.visualize import FeatureVisualization
 from featviz.zoom import DreamZoom

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from featviz import tiles
 from featviz.images import contact_sheet, fit, fitted_size, resize, size_of, to_picture, to_tensor
-from featviz.network import Network
-from featviz.networks import LOGITS, Address, Classifier, class_names, split
+from featviz.networks.network import Network
+from featviz.networks.table import LOGITS, Address, Classifier, class_names, split
 from featviz.objectives import gram
 from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
 

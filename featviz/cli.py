@@ -22,15 +22,15 @@ from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.images import FORMATS as PICTURE_FORMATS
 from featviz.images import open_picture, save
 from featviz.machine import estimate
+from featviz.networks.user_network import add_network
 from featviz.recipe import Recipe, choices
 from featviz.recipes import RECIPES
 from featviz.streaming import Preview, Previews, on_one_sheet, open_pictures, prepare, record, remarks_on, stream, try_out
-from featviz.user_network import add_network
 from featviz.video import FORMATS as VIDEO_FORMATS
 from featviz.video import Video
 
 if TYPE_CHECKING:
-    from featviz.hub import Arriving
+    from featviz.networks.hub import Arriving
 
 FINE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes, as shells know them: 2 for a command that cannot be run as typed, 128 + SIGINT for Ctrl-C."""

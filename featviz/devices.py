@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from featviz.errors import InputError, nearest
-from featviz.network import zero_gpu
+from featviz.networks.network import zero_gpu
 
 Device = str
 """`auto`, `cpu`, `cuda` (whichever CUDA card has the fewest runs), `cuda:1` (one card, by its index) or `mps` (Apple's GPU)."""

@@ -14,8 +14,8 @@ from featviz import tiles
 from featviz.errors import FieldError, nearest, short
 from featviz.gradients import SHAPERS, Shape, luminance, soften
 from featviz.images import fit, fitted_size, resize, size_of
-from featviz.network import Network
-from featviz.networks import LOGITS, NETWORKS, Address, AddressOrNone, check_knows, class_index, split
+from featviz.networks.network import Network
+from featviz.networks.table import LOGITS, NETWORKS, Address, AddressOrNone, check_knows, class_index, split
 from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
 from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights

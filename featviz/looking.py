@@ -12,11 +12,11 @@ from torch import Tensor
 from featviz.answers import ActivationMaps, correlations
 from featviz.devices import Device
 from featviz.images import Picture, fit, on_white, open_picture, resize, to_picture, to_tensor
-from featviz.loading import load
 from featviz.machine import claim, resolve
 from featviz.memory import Parts, alone, reserved
-from featviz.network import Network
-from featviz.networks import split
+from featviz.networks.cache import load
+from featviz.networks.network import Network
+from featviz.networks.table import split
 from featviz.recipe import Recipe
 from featviz.tiles import enough_memory
 

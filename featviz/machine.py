@@ -10,9 +10,9 @@ from PIL import Image
 from featviz import video
 from featviz.devices import Device, places, unused
 from featviz.dream import DeepDream
-from featviz.loading import is_here, load, sketch, survive_forks
-from featviz.network import zero_gpu
-from featviz.networks import BUNDLED, NETWORKS
+from featviz.networks.cache import is_here, load, sketch, survive_forks
+from featviz.networks.network import zero_gpu
+from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.recipe import Demand, Recipe
 from featviz.statistics import wasserstein_distance
 from featviz.throughput import Corrections
@@ -57,7 +57,7 @@ def resolve(device: Device) -> torch.device:
 
 def lacks(device: Device = "auto") -> list[str]:
     """What is slow or off here, in a sentence each."""
-    from featviz import hub  # Here, since what it imports takes its time.
+    from featviz.networks import hub  # Here, since what it imports takes its time.
 
     slow = "" if zero_gpu() or resolve(device).type != "cpu" else "There is no GPU, so a run takes from seconds to minutes."
     return list(filter(None, (unused(device), slow, hub.why_off(), video.why_off())))

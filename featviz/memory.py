@@ -13,9 +13,9 @@ import torch
 
 from featviz.devices import Device
 from featviz.errors import LimitError
-from featviz.loading import sketch
 from featviz.machine import gigabytes, resolve
-from featviz.network import zero_gpu
+from featviz.networks.cache import sketch
+from featviz.networks.network import zero_gpu
 from featviz.recipe import Recipe, largest_size
 
 CONTAINERS = (

@@ -17,7 +17,7 @@ from PIL import Image
 
 from featviz import images, video
 from featviz.errors import FieldError, ImageError, InputError, nearest, short
-from featviz.networks import NETWORKS
+from featviz.networks.table import NETWORKS
 from featviz.recipe import Recipe
 from featviz.version import __version__
 

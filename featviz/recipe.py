@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from featviz.errors import FieldError, nearest, short
-from featviz.networks import OneOf
+from featviz.networks.table import OneOf
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from featviz.network import Network
+    from featviz.networks.network import Network
 
 
 R = TypeVar("R", bound="Recipe")

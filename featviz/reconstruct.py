@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from featviz import tiles
 from featviz.images import fit, fitted_size, size_of
-from featviz.loading import scales
-from featviz.network import Network
-from featviz.networks import Address, NetworkName, split
+from featviz.networks.cache import scales
+from featviz.networks.network import Network
+from featviz.networks.table import Address, NetworkName, split
 from featviz.objectives import Activations, Objective, content_distance, gram, style_distance
 from featviz.parameterization import Spectrum
 from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param

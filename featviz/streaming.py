@@ -28,16 +28,16 @@ from featviz.images import (
     to_tensor,
     with_alpha,
 )
-from featviz.loading import load, loading, sketch
 from featviz.machine import claim, clock, home, record_throughput, resolve
 from featviz.memory import reserved
-from featviz.networks import BUNDLED
+from featviz.networks.cache import load, loading, sketch
+from featviz.networks.table import BUNDLED
 from featviz.recipe import Frame, Recipe, differing, live
 from featviz.tiles import enough_memory
 from featviz.video import Video
 
 if TYPE_CHECKING:
-    from featviz.hub import Arriving
+    from featviz.networks.hub import Arriving
 
 LEAST_MEASURED = 0.1
 """Share of a run's work from which on it tells the speed of this machine."""

@@ -17,8 +17,8 @@ from featviz import tiles
 from featviz.errors import FieldError, InputError, nearest
 from featviz.gradients import luminance, soften
 from featviz.images import fit, fitted_size, match_colours, mirrored, resize, size_of
-from featviz.network import Network
-from featviz.networks import INPUT, NETWORKS, NetworkName
+from featviz.networks.network import Network
+from featviz.networks.table import INPUT, NETWORKS, NetworkName
 from featviz.objectives import total_variation
 from featviz.optimisers import OPTIMISERS, remembered, resized
 from featviz.parameterization import Average, pyramid

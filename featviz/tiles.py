@@ -16,7 +16,7 @@ from featviz import limits
 from featviz.errors import InputError
 
 if TYPE_CHECKING:
-    from featviz.network import Network
+    from featviz.networks.network import Network
 
 ALIGNED = 32
 """Tiles begin at multiples of this, the stride of the deepest layers, so that a tile is sampled where the whole image is."""

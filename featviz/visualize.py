@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz import tiles
-from featviz.network import Network
-from featviz.networks import LOGITS, Address, check_knows, class_index, split
+from featviz.networks.network import Network
+from featviz.networks.relu_gradients import Redirected
+from featviz.networks.table import LOGITS, Address, check_knows, class_index, split
 from featviz.objectives import Activations, Objective, channels, diversity, neurons, objective
 from featviz.parameterization import Spectrum
 from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, param
-from featviz.redirect import Redirected
 from featviz.transforms import Wobble
 
 IMAGES_HELD = 8

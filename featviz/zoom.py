@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from featviz.dream import DeepDream
-from featviz.network import Network
-from featviz.networks import Address
+from featviz.networks.network import Network
+from featviz.networks.table import Address
 from featviz.recipe import Demand, Frames, Recipe, param
 from featviz.transforms import Zoom
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from featviz.limits import LIMITS
-from featviz.networks import NETWORKS
+from featviz.networks.table import NETWORKS
 from featviz.recipe import Recipe, choices
 from featviz.recipes import RECIPES
 

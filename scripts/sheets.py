@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from featviz import DeepDream, ReconstructContent, ReconstructStyle, StyleTransfer, examples, run
 from featviz.gradients import SHAPERS
 from featviz.images import contact_sheet
-from featviz.networks import BUNDLED, NETWORKS, split
+from featviz.networks.table import BUNDLED, NETWORKS, split
 from featviz.recipe import differing
 from featviz.streaming import try_out
 

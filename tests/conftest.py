@@ -20,7 +20,8 @@ from hostile import PUBLIC
 from huggingface_hub import constants
 from loopback_hub import LoopbackHub
 
-from featviz import examples, hub, loading
+from featviz import examples
+from featviz.networks import cache, hub
 
 QUICK = {
     "deepdream": {"size": 192},
@@ -68,7 +69,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def hub_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     """A Hub without files, an empty cache, and no network loaded."""
-    monkeypatch.setattr(loading, "_loaded", OrderedDict())
+    monkeypatch.setattr(cache, "_loaded", OrderedDict())
     with LoopbackHub().serving() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")

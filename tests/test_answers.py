@@ -7,7 +7,7 @@ from test_network import tiny
 from featviz import examples
 from featviz.answers import HEAT, ActivationMaps, Classify, answer, coloured, correlations, heat, patches
 from featviz.images import fit, open_picture, to_tensor
-from featviz.loading import load
+from featviz.networks.cache import load
 
 CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
 

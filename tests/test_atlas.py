@@ -9,8 +9,8 @@ from PIL import Image
 
 from featviz import atlas
 from featviz.images import to_picture
-from featviz.loading import load
-from featviz.networks import split
+from featviz.networks.cache import load
+from featviz.networks.table import split
 from featviz.visualize import FeatureVisualization
 
 SHEETS = atlas.sheets()

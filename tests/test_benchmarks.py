@@ -16,8 +16,8 @@ from benchmarks.__main__ import QUESTIONS
 from benchmarks.cases import at_one_size, every, flops, square
 from benchmarks.measure import Row, apart, exponent, memory_of, peak_memory, put, ratios, side_by_side
 from benchmarks.textbook import textbook
-from featviz.loading import load
-from featviz.networks import NETWORKS
+from featviz.networks.cache import load
+from featviz.networks.table import NETWORKS
 from featviz.recipes import RECIPES
 
 MODULES = sorted(path.stem for path in Path(measure.__file__).parent.glob("*.py"))

@@ -15,8 +15,8 @@ from PIL import Image
 
 from featviz import __version__, cli, examples
 from featviz.errors import DivergedError, WeightsError
-from featviz.hub import Arriving
 from featviz.images import GAP, LABEL, NOTE, save
+from featviz.networks.hub import Arriving
 from featviz.recipe import Recipe, bounds, choices
 from featviz.recipes import RECIPES
 from featviz.streaming import Preview

@@ -86,7 +86,7 @@ def test_an_objective_and_a_recipe(copy, typed):
     variances = typed(
         "-c",
         "from featviz.images import open_picture, to_tensor\n"
-        "from featviz.loading import load\n"
+        "from featviz.networks.cache import load\n"
         "from featviz.objectives import contrast\n"
         "wanted = contrast('block4')\n"
         "for file in ('examples/cat.jpg', 'gone.png'):\n"

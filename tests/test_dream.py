@@ -12,9 +12,9 @@ from featviz.dream import DeepDream, ascent
 from featviz.errors import FieldError, ImageError, InputError
 from featviz.gradients import soften
 from featviz.images import fit, open_picture, resize, to_tensor
-from featviz.loading import load
-from featviz.network import Network
-from featviz.networks import NETWORKS, class_names, split
+from featviz.networks.cache import load
+from featviz.networks.network import Network
+from featviz.networks.table import NETWORKS, class_names, split
 from featviz.objectives import energy, guided_by_match
 from featviz.tiles import grid
 from featviz.transforms import Roll

@@ -19,10 +19,10 @@ from PIL import Image
 
 from featviz import limits
 from featviz.errors import DivergedError, FeatvizError, LimitError, WeightsError
-from featviz.loading import load
 from featviz.machine import _turns, resolve
-from featviz.network import Network
-from featviz.networks import NETWORKS
+from featviz.networks.cache import load
+from featviz.networks.network import Network
+from featviz.networks.table import NETWORKS
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
 from featviz.streaming import film, run, stream

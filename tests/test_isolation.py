@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from featviz.loading import load
 from featviz.machine import resolve
+from featviz.networks.cache import load
 from featviz.recipes import RECIPES
 from featviz.streaming import run, stream
 from scripts.visitor import QUICK, Visitor, file

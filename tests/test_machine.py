@@ -8,11 +8,12 @@ import torch
 from huggingface_hub import constants
 from test_streaming import PICTURE, Count
 
-from featviz import devices, hub, machine, video
+from featviz import devices, machine, video
 from featviz.dream import DeepDream
-from featviz.loading import sketch
 from featviz.machine import claim, estimate, lacks, resolve
-from featviz.networks import BUNDLED
+from featviz.networks import hub
+from featviz.networks.cache import sketch
+from featviz.networks.table import BUNDLED
 from featviz.streaming import run
 from featviz.style import StyleTransfer
 from featviz.throughput import Corrections

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from featviz.network import LiveBytes
+from featviz.networks.network import LiveBytes
 from featviz.objectives import (
     channels,
     content_distance,

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 import featviz
 from featviz import cli, images, provenance, video
 from featviz.errors import InputError, short
-from featviz.networks import NETWORKS, addresses, class_names, split
+from featviz.networks.table import NETWORKS, addresses, class_names, split
 from featviz.provenance import Restored
 from featviz.recipe import Recipe, bounds, choices
 from featviz.recipes import RECIPES

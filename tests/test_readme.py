@@ -16,7 +16,7 @@ from PIL import Image
 from snippets import ROOT, run, snippets
 
 from featviz import examples
-from featviz.networks import BUNDLED, NETWORKS
+from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.recipes import RECIPES
 from scripts import readme
 

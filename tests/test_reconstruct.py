@@ -6,7 +6,7 @@ from PIL import Image, ImageStat
 
 from featviz import examples, run
 from featviz.images import fit, open_picture, to_tensor
-from featviz.loading import load
+from featviz.networks.cache import load
 from featviz.objectives import gram, relative_distance
 from featviz.reconstruct import ReconstructContent, ReconstructStyle, psnr
 

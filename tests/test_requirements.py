@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from featviz.networks import BUNDLED, NETWORKS
+from featviz.networks.table import BUNDLED, NETWORKS
 
 ROOT = Path(__file__).parent.parent
 LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()

@@ -10,9 +10,9 @@ import torch
 from featviz import examples, run, style, tiles
 from featviz.errors import FieldError, ImageError, InputError
 from featviz.images import fit, open_picture, resize, to_picture, to_tensor
-from featviz.loading import load
-from featviz.network import Network
-from featviz.networks import BUNDLED, INPUT, NETWORKS
+from featviz.networks.cache import load
+from featviz.networks.network import Network
+from featviz.networks.table import BUNDLED, INPUT, NETWORKS
 from featviz.statistics import STATISTICS, gram, moments
 from featviz.style import OPTIMISERS, StyleTransfer
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from limited import printed
 
-from featviz.networks import NETWORKS
+from featviz.networks.table import NETWORKS
 from featviz.tiles import Allowance, grid, largest
 
 

@@ -6,8 +6,8 @@ import torch
 from featviz import examples
 from featviz.errors import FieldError
 from featviz.images import fit, open_picture, to_tensor
-from featviz.loading import load
-from featviz.networks import LOGITS, class_index
+from featviz.networks.cache import load
+from featviz.networks.table import LOGITS, class_index
 from featviz.parameterization import Spectrum
 from featviz.visualize import FeatureVisualization
 

@@ -10,7 +10,7 @@ import torch
 from featviz import examples
 from featviz.dream import DeepDream
 from featviz.images import open_picture, to_tensor
-from featviz.loading import load
+from featviz.networks.cache import load
 from featviz.recipe import Frame, group
 from featviz.streaming import film
 from featviz.transforms import Zoom

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from pydantic.fields import FieldInfo
 
-from featviz.networks import NETWORKS
+from featviz.networks.table import NETWORKS
 from featviz.recipe import Recipe, Rule, bounds, choices, increment, longest
 
 MOST_STOPS = 10_000

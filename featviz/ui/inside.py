@@ -11,9 +11,9 @@ import gradio as gr
 from PIL import Image
 
 from featviz import atlas
-from featviz.loading import sketch
 from featviz.looking import Cell, Look
-from featviz.networks import split
+from featviz.networks.cache import sketch
+from featviz.networks.table import split
 from featviz.recipes import RECIPES
 from featviz.streaming import Preview
 from featviz.ui import words

@@ -9,7 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from featviz import examples, limits
-from featviz.networks import NETWORKS
+from featviz.networks.table import NETWORKS
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
 from featviz.ui import inside, words

@@ -20,11 +20,11 @@ from PIL import Image
 from featviz import limits
 from featviz.devices import Device
 from featviz.errors import FeatvizError, ImageError
-from featviz.hub import Arriving
 from featviz.images import open_header, open_picture
 from featviz.looking import Cell, Look, excited, gram_picture, look
 from featviz.machine import Estimate, estimate, lacks
 from featviz.memory import left
+from featviz.networks.hub import Arriving
 from featviz.recipe import Recipe
 from featviz.streaming import Preview, open_pictures, prepare, remarks_on, stream, try_out
 from featviz.ui.controls import label

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from featviz.efficientnet_lite import SameConv2d
+from featviz.networks.efficientnet_lite import SameConv2d
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2)])

@@ -23,18 +23,19 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.resnet import BasicBlock
 
 import featviz
-from featviz import cli, networks, provenance, tiles
+from featviz import cli, provenance, tiles
 from featviz.errors import FieldError, InputError, WeightsError
 from featviz.images import size_of
-from featviz.loading import load, sketch
 from featviz.machine import estimate
-from featviz.network import Network
-from featviz.networks import INPUT, NETWORKS, ChannelsLast, NetworkSpec, Tokens
+from featviz.networks import table
+from featviz.networks.cache import load, sketch
+from featviz.networks.network import Network
+from featviz.networks.table import INPUT, NETWORKS, ChannelsLast, NetworkSpec, Tokens
+from featviz.networks.user_network import add_network, describe_network, remove_network
 from featviz.recipe import choices
 from featviz.recipes import RECIPES
 from featviz.style import StyleTransfer
 from featviz.ui.controls import control
-from featviz.user_network import add_network, describe_network, remove_network
 
 CLASSES = ["cat", "dog", "hen"]
 
@@ -123,7 +124,7 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def _only_shipped() -> Iterator[None]:
     yield
-    for name in [name for name in NETWORKS if name not in networks.SHIPPED]:
+    for name in [name for name in NETWORKS if name not in table.SHIPPED]:
         remove_network(name)
 
 
@@ -509,7 +510,7 @@ def test_the_command_line_takes_weights_and_reruns_with_them(weights, tmp_path, 
 def installed(tmp_path, monkeypatch) -> Callable[[str, str, str], None]:
     """Puts a package with an entry point where Python finds it, as an installer would."""
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(networks, "NETWORKS", NETWORKS)
+    monkeypatch.setattr(table, "NETWORKS", NETWORKS)
 
     def install(package: str, points: str, source: str) -> None:
         module = points.partition("= ")[2].partition(":")[0].strip()
@@ -517,7 +518,7 @@ def installed(tmp_path, monkeypatch) -> Callable[[str, str, str], None]:
         info = tmp_path / f"{package.replace('-', '_')}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
-        (info / "entry_points.txt").write_text(f"[{networks.GROUP}]\n{points}\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[{table.GROUP}]\n{points}\n", encoding="utf-8")
 
     return install
 
@@ -530,11 +531,11 @@ def test_a_package_brings_a_network_and_a_broken_one_takes_nothing_down(installe
     installed("featviz-gabor", points, (example / "featviz_gabor.py").read_text(encoding="utf-8"))
     installed("featviz-broken", "broken = some_broken:network", "import no_such_module\n")
     installed("featviz-odd", "odd = some_odd:network", "network = 3\n")
-    table = networks.Table(networks.SHIPPED)
+    table = table.Table(table.SHIPPED)
     assert "featviz_gabor" not in sys.modules
     assert table["vgg19"]  # What is shipped is there without a look at packages.
     assert "featviz_gabor" not in sys.modules
-    assert list(table) == [*networks.SHIPPED, "gabor"]
+    assert list(table) == [*table.SHIPPED, "gabor"]
     assert list(table["gabor"].layers) == ["fine", "middle", "coarse"]
     assert sorted(caplog.messages) == [
         "The network 'broken' of the package 'featviz-broken' cannot be used: No module named 'no_such_module'.",
@@ -555,7 +556,7 @@ def test_importing_featviz_looks_for_no_package():
         "from importlib import metadata\n"
         "look = metadata.entry_points\n"
         "def watched(**given):\n"
-        "    if given == {'group': 'featviz.networks'}: raise SystemExit('looked for packages')\n"
+        "    if given == {'group': 'featviz.networks.table'}: raise SystemExit('looked for packages')\n"
         "    return look(**given)\n"
         "metadata.entry_points = watched\n"
         "import featviz\n"

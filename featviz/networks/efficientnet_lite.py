@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional
 
-from featviz.trunks import Classifier
+from featviz.networks.architectures import Classifier
 
 BLOCKS = (  # (blocks, kernel, stride of the first, expansion, channels out): Table 1 of the paper, B0.
     (1, 3, 1, 1, 16),

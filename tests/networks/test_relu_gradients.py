@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from featviz.redirect import Redirected
+from featviz.networks.relu_gradients import Redirected
 
 VALUES = [-2.0, -1.0, 3.0, 5.0, 7.0, 9.0]
 

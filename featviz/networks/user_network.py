@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import FieldError, InputError, nearest, short
-from featviz.loading import forget
-from featviz.network import Network
-from featviz.networks import IMAGENET, INPUT, NETWORKS, ChannelsLast, NetworkSpec, Tokens
-from featviz.receptive import Sight, sights
-from featviz.weights import Bundled, File, Given, Hub, sha256_of, shape_there
+from featviz.networks.cache import forget
+from featviz.networks.network import Network
+from featviz.networks.receptive_field import Sight, sights
+from featviz.networks.table import IMAGENET, INPUT, NETWORKS, ChannelsLast, NetworkSpec, Tokens
+from featviz.networks.weights import Bundled, File, Given, Hub, sha256_of, shape_there
 
 Size = tuple[int, int]
 """(height, width)."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from featviz.errors import WeightsError
 
 if TYPE_CHECKING:  # Imported where the Hub is asked: what it needs itself takes its time.
-    from featviz import hub
+    from featviz.networks import hub
 
 StateDict = Mapping[str, Tensor]
 
@@ -124,13 +124,13 @@ class Hub:
 
     def fetch(self) -> Generator[hub.Arriving, None, Path]:
         """Yield how far the download is, if there has to be one; return where the file is. Raises what `hub.fetch` raises."""
-        from featviz import hub
+        from featviz.networks import hub
 
         return (yield from hub.fetch(self._wanted()))
 
     def is_here(self) -> bool:
         """Whether the file is on this machine."""
-        from featviz import hub
+        from featviz.networks import hub
 
         return hub.is_here(self._wanted())
 
@@ -143,7 +143,7 @@ class Hub:
         return read_safetensors(path, wanted, self.renamed, self.optional, f"'{self.file}' of {self.repo}")
 
     def _wanted(self) -> hub.HubFile:
-        from featviz import hub
+        from featviz.networks import hub
 
         pinned = dict(pin.rpartition("@")[::2] for pin in os.environ.get("FEATVIZ_REVISIONS", "").split())
         revision, sha256 = (pinned[self.repo], None) if self.repo in pinned else (self.revision, self.sha256)

@@ -9,9 +9,9 @@ from test_network import tiny
 from torch import nn
 from torch.nn import functional
 
-from featviz.loading import load
-from featviz.network import Network
-from featviz.networks import BUNDLED, LOGITS, NETWORKS
+from featviz.networks.cache import load
+from featviz.networks.network import Network
+from featviz.networks.table import BUNDLED, LOGITS, NETWORKS
 
 
 def transparent(network: Network) -> Network:

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from featviz.errors import WeightsError
-from featviz.loading import drained
-from featviz.networks import NETWORKS
-from featviz.weights import Bundled, from_codebooks
+from featviz.networks.cache import drained
+from featviz.networks.table import NETWORKS
+from featviz.networks.weights import Bundled, from_codebooks
 
 VGG = NETWORKS["vgg19"].weights
 

@@ -17,11 +17,11 @@ from torch import nn
 
 from featviz import limits
 from featviz.errors import FieldError, WeightsError
-from featviz.network import Network, precision, zero_gpu
-from featviz.networks import BUNDLED, NETWORKS, NetworkSpec
+from featviz.networks.network import Network, precision, zero_gpu
+from featviz.networks.table import BUNDLED, NETWORKS, NetworkSpec
 
 if TYPE_CHECKING:
-    from featviz.hub import Arriving
+    from featviz.networks.hub import Arriving
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ from torch.nn import functional
 from featviz import examples
 from featviz.errors import FieldError, InputError
 from featviz.images import fit, open_picture, to_tensor
-from featviz.loading import drained, load, trained
-from featviz.network import Network, folded, precision
-from featviz.networks import BUNDLED, INPUT, LOGITS, NETWORKS, NetworkSpec, class_names
-from featviz.weights import Bundled
+from featviz.networks.cache import drained, load, trained
+from featviz.networks.network import Network, folded, precision
+from featviz.networks.table import BUNDLED, INPUT, LOGITS, NETWORKS, NetworkSpec, class_names
+from featviz.networks.weights import Bundled
 
 CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
 

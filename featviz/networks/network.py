@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from featviz.errors import FieldError, InputError, nearest
-from featviz.networks import INPUT, LOGITS, NetworkSpec
-from featviz.receptive import Sight, sights
+from featviz.networks.receptive_field import Sight, sights
+from featviz.networks.table import INPUT, LOGITS, NetworkSpec
 
 
 def zero_gpu() -> bool:

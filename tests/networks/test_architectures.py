@@ -4,15 +4,15 @@ import pytest
 import torch
 from torchvision import models
 
-from featviz import trunks
-from featviz.loading import sketch
-from featviz.networks import NETWORKS
+from featviz.networks import architectures
+from featviz.networks.cache import sketch
+from featviz.networks.table import NETWORKS
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
 def test_vgg_is_torchvision_s(name):
     with torch.device("meta"):
-        ours, theirs = getattr(trunks, name)(), getattr(models, name)(weights=None, init_weights=False).features
+        ours, theirs = getattr(architectures, name)(), getattr(models, name)(weights=None, init_weights=False).features
     assert [str(module) for module in ours] == [str(module).replace("inplace=True", "") for module in theirs]
     assert ours.state_dict().keys() == theirs.state_dict().keys()
 

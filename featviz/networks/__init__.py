@@ -1,0 +1,1 @@
+"""Networks: an image goes in, activations come out."""
