@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import EXAMPLES
 from featviz.dream import DeepDream
-from featviz.images import open_picture, to_tensor
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import trained
 from featviz.networks.network import Network
 from featviz.networks.table import BUNDLED, NETWORKS

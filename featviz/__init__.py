@@ -3,8 +3,8 @@
 from featviz.answers import ActivationMaps, Classify
 from featviz.dream import DeepDream
 from featviz.errors import FeatvizError
-from featviz.images import save
 from featviz.looking import look
+from featviz.media.images import save
 from featviz.networks.table import NETWORKS, NetworkSpec
 from featviz.networks.user_network import add_network, describe_network, remove_network
 from featviz.recipes import RECIPES, recipe_of

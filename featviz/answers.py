@@ -8,11 +8,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from featviz import tiles
-from featviz.images import contact_sheet, fit, fitted_size, resize, size_of, to_picture, to_tensor
+from featviz.media.images import contact_sheet, to_picture, to_tensor
 from featviz.networks.network import Network
 from featviz.networks.table import LOGITS, Address, Classifier, class_names, split
-from featviz.objectives import gram
+from featviz.optimise import tiles
+from featviz.optimise.objectives import gram
+from featviz.optimise.scaling import fit, fitted_size, resize, size_of
 from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
 
 CELL = 240

@@ -10,14 +10,15 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from featviz import images, provenance
+from featviz import provenance
 from featviz.devices import Device
 from featviz.errors import FeatvizError, ImageError, InputError
-from featviz.images import EXTENSIONS, Picture, save
+from featviz.media import images
+from featviz.media.images import EXTENSIONS, Picture, save
+from featviz.media.video import count_frames, frames
 from featviz.recipe import Recipe
 from featviz.recipes import RECIPES
 from featviz.streaming import check, open_pictures, run
-from featviz.video import count_frames, frames
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 

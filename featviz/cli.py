@@ -19,15 +19,15 @@ from tqdm import tqdm
 from featviz import __version__, batch, examples, provenance
 from featviz.devices import places, unused
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
-from featviz.images import FORMATS as PICTURE_FORMATS
-from featviz.images import open_picture, save
 from featviz.machine import estimate
+from featviz.media.images import FORMATS as PICTURE_FORMATS
+from featviz.media.images import open_picture, save
+from featviz.media.video import FORMATS as VIDEO_FORMATS
+from featviz.media.video import Video
 from featviz.networks.user_network import add_network
 from featviz.recipe import Recipe, choices
 from featviz.recipes import RECIPES
 from featviz.streaming import Preview, Previews, on_one_sheet, open_pictures, prepare, record, remarks_on, stream, try_out
-from featviz.video import FORMATS as VIDEO_FORMATS
-from featviz.video import Video
 
 if TYPE_CHECKING:
     from featviz.networks.hub import Arriving

@@ -10,16 +10,16 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from featviz import tiles
 from featviz.errors import FieldError, nearest, short
-from featviz.gradients import SHAPERS, Shape, luminance, soften
-from featviz.images import fit, fitted_size, resize, size_of
 from featviz.networks.network import Network
 from featviz.networks.table import LOGITS, NETWORKS, Address, AddressOrNone, check_knows, class_index, split
-from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
-from featviz.parameterization import pyramid
+from featviz.optimise import tiles
+from featviz.optimise.gradients import SHAPERS, Shape, luminance, soften
+from featviz.optimise.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
+from featviz.optimise.parameterization import pyramid
+from featviz.optimise.scaling import fit, fitted_size, resize, size_of
+from featviz.optimise.transforms import Roll
 from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
-from featviz.transforms import Roll
 
 Regions = list[tuple[Objective, Tensor]]
 """What is wanted where: objectives with masks (1, 1, H, W) in [0, 1] or (1, 1, 1, 1) for everywhere."""

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from featviz.answers import ActivationMaps, correlations
 from featviz.devices import Device
-from featviz.images import Picture, fit, on_white, open_picture, resize, to_picture, to_tensor
 from featviz.machine import claim, resolve
+from featviz.media.images import Picture, on_white, open_picture, to_picture, to_tensor
 from featviz.memory import Parts, alone, reserved
 from featviz.networks.cache import load
 from featviz.networks.network import Network
 from featviz.networks.table import split
+from featviz.optimise.scaling import fit, resize
+from featviz.optimise.tiles import enough_memory
 from featviz.recipe import Recipe
-from featviz.tiles import enough_memory
 
 LEGIBLE = 320
 """Pixels of the longest side of an activation map that is shown by itself."""

@@ -15,8 +15,8 @@ from urllib.parse import quote, urlencode
 
 from PIL import Image
 
-from featviz import images, video
 from featviz.errors import FieldError, ImageError, InputError, nearest, short
+from featviz.media import images, video
 from featviz.networks.table import NETWORKS
 from featviz.recipe import Recipe
 from featviz.version import __version__

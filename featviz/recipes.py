@@ -3,7 +3,7 @@
 from featviz import provenance
 from featviz.answers import ActivationMaps, Classify
 from featviz.dream import DeepDream
-from featviz.images import Picture
+from featviz.media.images import Picture
 from featviz.recipe import Recipe
 from featviz.reconstruct import ReconstructContent, ReconstructStyle
 from featviz.style import StyleTransfer

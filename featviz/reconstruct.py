@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from featviz import tiles
-from featviz.images import fit, fitted_size, size_of
 from featviz.networks.cache import scales
 from featviz.networks.network import Network
 from featviz.networks.table import Address, NetworkName, split
-from featviz.objectives import Activations, Objective, content_distance, gram, style_distance
-from featviz.parameterization import Spectrum
+from featviz.optimise import tiles
+from featviz.optimise.objectives import Activations, Objective, content_distance, gram, style_distance
+from featviz.optimise.parameterization import Spectrum
+from featviz.optimise.scaling import fit, fitted_size, size_of
 from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
 
 HISTORY = 20

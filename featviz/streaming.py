@@ -16,7 +16,8 @@ from PIL import Image
 from featviz import provenance
 from featviz.devices import Device
 from featviz.errors import DivergedError, InputError, LimitError
-from featviz.images import (
+from featviz.machine import claim, clock, home, record_throughput, resolve
+from featviz.media.images import (
     NOTE,
     Picture,
     contact_sheet,
@@ -28,13 +29,12 @@ from featviz.images import (
     to_tensor,
     with_alpha,
 )
-from featviz.machine import claim, clock, home, record_throughput, resolve
+from featviz.media.video import Video
 from featviz.memory import reserved
 from featviz.networks.cache import load, loading, sketch
 from featviz.networks.table import BUNDLED
+from featviz.optimise.tiles import enough_memory
 from featviz.recipe import Frame, Recipe, differing, live
-from featviz.tiles import enough_memory
-from featviz.video import Video
 
 if TYPE_CHECKING:
     from featviz.networks.hub import Arriving

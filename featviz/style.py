@@ -13,18 +13,19 @@ from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from featviz import tiles
 from featviz.errors import FieldError, InputError, nearest
-from featviz.gradients import luminance, soften
-from featviz.images import fit, fitted_size, match_colours, mirrored, resize, size_of
 from featviz.networks.network import Network
 from featviz.networks.table import INPUT, NETWORKS, NetworkName
-from featviz.objectives import total_variation
-from featviz.optimisers import OPTIMISERS, remembered, resized
-from featviz.parameterization import Average, pyramid
+from featviz.optimise import tiles
+from featviz.optimise.colours import match_colours
+from featviz.optimise.gradients import luminance, soften
+from featviz.optimise.objectives import total_variation
+from featviz.optimise.optimisers import OPTIMISERS, remembered, resized
+from featviz.optimise.parameterization import Average, pyramid
+from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
+from featviz.optimise.style_statistics import STATISTICS, TINY, Distance, Statistic, blend, moments
+from featviz.optimise.transforms import Roll
 from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
-from featviz.statistics import STATISTICS, TINY, Distance, Statistic, blend, moments
-from featviz.transforms import Roll
 
 STYLE, SMOOTHNESS = 32.0, 240.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their

@@ -7,14 +7,14 @@ from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from featviz import tiles
 from featviz.networks.network import Network
 from featviz.networks.relu_gradients import Redirected
 from featviz.networks.table import LOGITS, Address, check_knows, class_index, split
-from featviz.objectives import Activations, Objective, channels, diversity, neurons, objective
-from featviz.parameterization import Spectrum
+from featviz.optimise import tiles
+from featviz.optimise.objectives import Activations, Objective, channels, diversity, neurons, objective
+from featviz.optimise.parameterization import Spectrum
+from featviz.optimise.transforms import Wobble
 from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, param
-from featviz.transforms import Wobble
 
 IMAGES_HELD = 8
 """Images and spectra that are held at once: two of them are what Adam remembers."""

@@ -8,8 +8,8 @@ from torch import Tensor
 from featviz.dream import DeepDream
 from featviz.networks.network import Network
 from featviz.networks.table import Address
+from featviz.optimise.transforms import Zoom
 from featviz.recipe import Demand, Frames, Recipe, param
-from featviz.transforms import Zoom
 
 
 class DreamZoom(DeepDream):

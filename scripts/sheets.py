@@ -6,9 +6,9 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from featviz import DeepDream, ReconstructContent, ReconstructStyle, StyleTransfer, examples, run
-from featviz.gradients import SHAPERS
-from featviz.images import contact_sheet
+from featviz.media.images import contact_sheet
 from featviz.networks.table import BUNDLED, NETWORKS, split
+from featviz.optimise.gradients import SHAPERS
 from featviz.recipe import differing
 from featviz.streaming import try_out
 

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from featviz.errors import ImageError
-from featviz.images import open_picture
+from featviz.media.images import open_picture
 
 SIZE = (40, 24)
 SECRET = b"Rue de la Paix 7"

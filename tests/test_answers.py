@@ -6,8 +6,9 @@ from test_network import tiny
 
 from featviz import examples
 from featviz.answers import HEAT, ActivationMaps, Classify, answer, coloured, correlations, heat, patches
-from featviz.images import fit, open_picture, to_tensor
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
+from featviz.optimise.scaling import fit
 
 CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
 

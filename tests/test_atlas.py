@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from featviz import atlas
-from featviz.images import to_picture
+from featviz.media.images import to_picture
 from featviz.networks.cache import load
 from featviz.networks.table import split
 from featviz.visualize import FeatureVisualization

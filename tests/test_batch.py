@@ -13,9 +13,9 @@ from featviz import batch, cli, provenance, recipe_of, run, save
 from featviz.batch import Shard, make_all
 from featviz.dream import DeepDream
 from featviz.errors import ImageError, InputError
+from featviz.media.video import Video, count_frames, frames
 from featviz.recipes import RECIPES
 from featviz.style import StyleTransfer
-from featviz.video import Video, count_frames, frames
 from featviz.zoom import DreamZoom
 
 RECIPE = DeepDream(layer="efficientnet_lite0/block2", size=64, octaves=1, steps=1)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from featviz import __version__, cli, examples
 from featviz.errors import DivergedError, WeightsError
-from featviz.images import GAP, LABEL, NOTE, save
+from featviz.media.images import GAP, LABEL, NOTE, save
 from featviz.networks.hub import Arriving
 from featviz.recipe import Recipe, bounds, choices
 from featviz.recipes import RECIPES

@@ -85,9 +85,9 @@ def test_an_objective_and_a_recipe(copy, typed):
     typed("-m", "featviz", "forget", "examples/cat.jpg", "gone.png", "--size", "96", "--steps", "8")
     variances = typed(
         "-c",
-        "from featviz.images import open_picture, to_tensor\n"
+        "from featviz.media.images import open_picture, to_tensor\n"
         "from featviz.networks.cache import load\n"
-        "from featviz.objectives import contrast\n"
+        "from featviz.optimise.objectives import contrast\n"
         "wanted = contrast('block4')\n"
         "for file in ('examples/cat.jpg', 'gone.png'):\n"
         "    image = to_tensor(open_picture(file).resize((96, 72)))\n"

@@ -7,17 +7,19 @@ import pytest
 import torch
 
 from benchmarks.cases import exact
-from featviz import examples, tiles
+from featviz import examples
 from featviz.dream import DeepDream, ascent
 from featviz.errors import FieldError, ImageError, InputError
-from featviz.gradients import soften
-from featviz.images import fit, open_picture, resize, to_tensor
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.networks.network import Network
 from featviz.networks.table import NETWORKS, class_names, split
-from featviz.objectives import energy, guided_by_match
-from featviz.tiles import grid
-from featviz.transforms import Roll
+from featviz.optimise import tiles
+from featviz.optimise.gradients import soften
+from featviz.optimise.objectives import energy, guided_by_match
+from featviz.optimise.scaling import fit, resize
+from featviz.optimise.tiles import grid
+from featviz.optimise.transforms import Roll
 from featviz.zoom import DreamZoom
 
 MOUNTAIN = to_tensor(open_picture(examples.FOLDER / "mountain.jpg"))

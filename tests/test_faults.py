@@ -20,6 +20,7 @@ from PIL import Image
 from featviz import limits
 from featviz.errors import DivergedError, FeatvizError, LimitError, WeightsError
 from featviz.machine import _turns, resolve
+from featviz.media.video import FORMATS
 from featviz.networks.cache import load
 from featviz.networks.network import Network
 from featviz.networks.table import NETWORKS
@@ -31,7 +32,6 @@ from featviz.ui.leaving import RESTARTING, Runs, sweep
 from featviz.ui.running import DISK_FULL, SORRY, Engine, attended, polite, sentences
 from featviz.ui.tab import Tab
 from featviz.ui.video import VideoTab
-from featviz.video import FORMATS
 from scripts.visitor import LONG, QUICK, Server, Visitor, inline, serving
 
 pytestmark = pytest.mark.trust
@@ -176,7 +176,7 @@ def test_no_run_starts_on_a_disk_that_is_nearly_full(monkeypatch, tmp_path):
 def test_the_disk_is_full_while_a_video_grows(monkeypatch, tmp_path):
     recipe = small(RECIPES["deepdream_zoom"])
     with monkeypatch.context() as patch:
-        patch.setattr("featviz.video.av.open", full)
+        patch.setattr("featviz.media.video.av.open", full)
         with pytest.raises(FeatvizError, match="could not be written: No space left on device"):
             list(film(recipe, tmp_path / "a.mp4", device="cpu", image=PHOTO))
     assert list(tmp_path.iterdir()) == []

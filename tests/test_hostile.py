@@ -23,7 +23,7 @@ from PIL import Image
 
 from featviz import cli, limits
 from featviz.errors import FeatvizError, FieldError, ImageError
-from featviz.images import open_picture
+from featviz.media.images import open_picture
 from featviz.recipe import bounds, choices
 from featviz.recipes import RECIPES
 from scripts.visitor import QUICK, Visitor, file, inline

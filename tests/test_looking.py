@@ -6,9 +6,10 @@ from PIL import Image
 
 from featviz import examples
 from featviz.answers import ActivationMaps
-from featviz.images import fit, open_picture, to_picture, to_tensor
 from featviz.looking import excited, gram_picture, look
+from featviz.media.images import open_picture, to_picture, to_tensor
 from featviz.networks.cache import load
+from featviz.optimise.scaling import fit
 from featviz.reconstruct import ReconstructContent
 from featviz.streaming import run, try_out
 

@@ -8,9 +8,10 @@ import torch
 from huggingface_hub import constants
 from test_streaming import PICTURE, Count
 
-from featviz import devices, machine, video
+from featviz import devices, machine
 from featviz.dream import DeepDream
 from featviz.machine import claim, estimate, lacks, resolve
+from featviz.media import video
 from featviz.networks import hub
 from featviz.networks.cache import sketch
 from featviz.networks.table import BUNDLED

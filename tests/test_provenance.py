@@ -13,8 +13,9 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel
 
 import featviz
-from featviz import cli, images, provenance, video
+from featviz import cli, provenance
 from featviz.errors import InputError, short
+from featviz.media import images, video
 from featviz.networks.table import NETWORKS, addresses, class_names, split
 from featviz.provenance import Restored
 from featviz.recipe import Recipe, bounds, choices

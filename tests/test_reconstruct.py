@@ -5,9 +5,10 @@ import torch
 from PIL import Image, ImageStat
 
 from featviz import examples, run
-from featviz.images import fit, open_picture, to_tensor
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
-from featviz.objectives import gram, relative_distance
+from featviz.optimise.objectives import gram, relative_distance
+from featviz.optimise.scaling import fit
 from featviz.reconstruct import ReconstructContent, ReconstructStyle, psnr
 
 CAT, WAVE = (to_tensor(open_picture(examples.FOLDER / f"{name}.jpg")) for name in ("cat", "great_wave"))

@@ -25,10 +25,10 @@ from PIL import Image
 
 from featviz import limits
 from featviz.errors import InputError, LimitError
+from featviz.media.video import Video
 from featviz.recipes import RECIPES
 from featviz.ui import gate, look
 from featviz.ui.running import checked, sentences
-from featviz.video import Video
 from scripts.visitor import QUICK, Visitor
 
 pytestmark = pytest.mark.trust
@@ -120,7 +120,7 @@ from pathlib import Path
 from PIL import Image
 from featviz import cli, provenance, video
 from featviz.errors import InputError
-from featviz.images import open_picture
+from featviz.media.images import open_picture
 
 EVENTS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn", "subprocess.Popen",
           "pickle.find_class", "marshal.loads", "exec.source", "socket.connect", "socket.getaddrinfo", "socket.gethostbyname",

@@ -15,9 +15,9 @@ from PIL import Image, ImageFilter
 
 from featviz.dream import DeepDream
 from featviz.errors import DivergedError, ImageError, InputError
+from featviz.media.video import Video
 from featviz.recipe import Demand, Frame, Recipe, param
 from featviz.streaming import film, open_pictures, record, run, stream
-from featviz.video import Video
 
 
 class Count(Recipe):

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from featviz import examples, run, style, tiles
+from featviz import examples, run, style
 from featviz.errors import FieldError, ImageError, InputError
-from featviz.images import fit, open_picture, resize, to_picture, to_tensor
+from featviz.media.images import open_picture, to_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.networks.network import Network
 from featviz.networks.table import BUNDLED, INPUT, NETWORKS
-from featviz.statistics import STATISTICS, gram, moments
+from featviz.optimise import tiles
+from featviz.optimise.scaling import fit, resize
+from featviz.optimise.style_statistics import STATISTICS, gram, moments
 from featviz.style import OPTIMISERS, StyleTransfer
 
 CAT, WAVE, TERRACE = (to_tensor(open_picture(examples.FOLDER / f"{name}.jpg")) for name in ("cat", "great_wave", "cafe_terrace"))

@@ -18,8 +18,8 @@ from PIL import Image
 from featviz import examples, provenance, recipe_of, save, ui
 from featviz.dream import DeepDream
 from featviz.errors import FeatvizError, WeightsError
-from featviz.images import GAP, LABEL, NOTE, open_picture
 from featviz.machine import Estimate
+from featviz.media.images import GAP, LABEL, NOTE, open_picture
 from featviz.networks.hub import Arriving
 from featviz.networks.table import NETWORKS
 from featviz.recipe import Recipe, bounds, choices, group, param

@@ -5,10 +5,11 @@ import torch
 
 from featviz import examples
 from featviz.errors import FieldError
-from featviz.images import fit, open_picture, to_tensor
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.networks.table import LOGITS, class_index
-from featviz.parameterization import Spectrum
+from featviz.optimise.parameterization import Spectrum
+from featviz.optimise.scaling import fit
 from featviz.visualize import FeatureVisualization
 
 CAT = fit(to_tensor(open_picture(examples.FOLDER / "cat.jpg")), 96, 32)

@@ -18,7 +18,7 @@ import json, multiprocessing, pickle, sys, time
 import numpy as np
 import torch
 from featviz import DeepDream, FeatvizError, StyleTransfer, loading, machine, run, stream, weights
-from featviz.images import open_picture
+from featviz.media.images import open_picture
 from featviz.ui import Engine
 
 fork = multiprocessing.get_context("fork")

@@ -9,11 +9,11 @@ import torch
 
 from featviz import examples
 from featviz.dream import DeepDream
-from featviz.images import open_picture, to_tensor
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
+from featviz.optimise.transforms import Zoom
 from featviz.recipe import Frame, group
 from featviz.streaming import film
-from featviz.transforms import Zoom
 from featviz.zoom import DreamZoom
 
 FILE = examples.FOLDER / "mountain.jpg"

@@ -8,7 +8,7 @@ import gradio as gr
 from featviz import provenance
 from featviz.errors import InputError, nearest, short
 from featviz.examples import FINISHES, STANDARD, Look
-from featviz.images import SMALLEST_SIDE
+from featviz.media.images import SMALLEST_SIDE
 from featviz.recipes import RECIPES
 from featviz.ui.forecast import Estimator
 from featviz.ui.running import file_of, sentences

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image, ImageChops
 
-from featviz.images import open_picture
+from featviz.media.images import open_picture
 from featviz.ui import words
 from featviz.ui.running import BEHIND_THE_PAGE, file_of, sentences
 

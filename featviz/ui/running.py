@@ -20,9 +20,9 @@ from PIL import Image
 from featviz import limits
 from featviz.devices import Device
 from featviz.errors import FeatvizError, ImageError
-from featviz.images import open_header, open_picture
 from featviz.looking import Cell, Look, excited, gram_picture, look
 from featviz.machine import Estimate, estimate, lacks
+from featviz.media.images import open_header, open_picture
 from featviz.memory import left
 from featviz.networks.hub import Arriving
 from featviz.recipe import Recipe

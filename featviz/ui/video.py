@@ -12,11 +12,11 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from featviz import provenance
+from featviz.media.video import Video
 from featviz.recipe import Recipe
 from featviz.streaming import Preview
 from featviz.ui.running import Shot, sentences
 from featviz.ui.tab import Tab
-from featviz.video import Video
 
 
 class Film:

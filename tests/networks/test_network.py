@@ -11,11 +11,12 @@ from torch.nn import functional
 
 from featviz import examples
 from featviz.errors import FieldError, InputError
-from featviz.images import fit, open_picture, to_tensor
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import drained, load, trained
 from featviz.networks.network import Network, folded, precision
 from featviz.networks.table import BUNDLED, INPUT, LOGITS, NETWORKS, NetworkSpec, class_names
 from featviz.networks.weights import Bundled
+from featviz.optimise.scaling import fit
 
 CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
 

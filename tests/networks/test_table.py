@@ -9,12 +9,13 @@ from torch import nn
 from featviz import examples
 from featviz.dream import ascent
 from featviz.errors import FieldError
-from featviz.images import fit, open_picture, to_tensor
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks import architectures
 from featviz.networks.cache import load, trained
 from featviz.networks.network import Network
 from featviz.networks.table import BUNDLED, INPUT, NETWORKS, addresses, class_index, class_names, split
-from featviz.objectives import energy
+from featviz.optimise.objectives import energy
+from featviz.optimise.scaling import fit
 
 _VGG19 = {int(place) - 1: int(NETWORKS["vgg19"].layers[layer]) - 1 for layer, place in NETWORKS["vgg16"].layers.items()}
 """The place of each convolution of VGG-16 → that of the same convolution in VGG-19."""

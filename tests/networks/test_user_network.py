@@ -23,15 +23,16 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.resnet import BasicBlock
 
 import featviz
-from featviz import cli, provenance, tiles
+from featviz import cli, provenance
 from featviz.errors import FieldError, InputError, WeightsError
-from featviz.images import size_of
 from featviz.machine import estimate
 from featviz.networks import table
 from featviz.networks.cache import load, sketch
 from featviz.networks.network import Network
 from featviz.networks.table import INPUT, NETWORKS, ChannelsLast, NetworkSpec, Tokens
 from featviz.networks.user_network import add_network, describe_network, remove_network
+from featviz.optimise import tiles
+from featviz.optimise.scaling import size_of
 from featviz.recipe import choices
 from featviz.recipes import RECIPES
 from featviz.style import StyleTransfer

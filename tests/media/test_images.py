@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageFile
 
 from featviz import examples, limits
 from featviz.errors import ImageError
-from featviz.images import (
+from featviz.media.images import (
     EXTENSIONS,
     FORMATS,
     GAP,
@@ -22,21 +22,18 @@ from featviz.images import (
     contact_sheet,
     count_frames,
     decoding_bytes,
-    fit,
-    fitted_size,
     frames,
-    match_colours,
-    mirrored,
     on_white,
     open_picture,
     read_note,
     remarks,
-    resize,
     save,
     to_picture,
     to_tensor,
     with_alpha,
 )
+from featviz.optimise.colours import match_colours
+from featviz.optimise.scaling import fit, fitted_size, mirrored, resize
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 

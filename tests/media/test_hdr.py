@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from featviz.hdr import HLG, PQ, to_srgb
+from featviz.media.hdr import HLG, PQ, to_srgb
 
 
 def pq(luminance: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from featviz.parameterization import COLOURS, Average, Spectrum, frequencies, pyramid
+from featviz.optimise.parameterization import COLOURS, Average, Spectrum, frequencies, pyramid
 
 
 def test_the_pyramid_ends_at_the_size_and_shrinks_by_the_ratio():

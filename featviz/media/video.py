@@ -15,9 +15,9 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from PIL import Image
 
-from featviz import hdr
 from featviz.errors import FeatvizError, InputError
-from featviz.images import exif_of
+from featviz.media import hdr
+from featviz.media.images import exif_of
 
 
 def _bt709(picture: Image.Image) -> av.VideoFrame:

@@ -3,7 +3,7 @@ import torch
 from limited import printed
 
 from featviz.networks.table import NETWORKS
-from featviz.tiles import Allowance, grid, largest
+from featviz.optimise.tiles import Allowance, grid, largest
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from featviz.images import resize
+from featviz.optimise.scaling import resize
 
 STEP_SIZE = 0.05
 """Of Adam, at the start of each scale: about how far a pixel moves in a step, of a range of 1."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from featviz.statistics import (
+from featviz.optimise.style_statistics import (
     STATISTICS,
     blend,
     covariance,

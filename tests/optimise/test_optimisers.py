@@ -2,7 +2,7 @@
 
 import torch
 
-from featviz.optimisers import OPTIMISERS, remembered, resized
+from featviz.optimise.optimisers import OPTIMISERS, remembered, resized
 
 
 def test_adams_state_is_resized_and_its_step_and_signs_kept():

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from featviz.precision import exact
+from featviz.optimise.precision import exact
 
 TINY = 1e-12
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from featviz.errors import FeatvizError, InputError
-from featviz.video import FORMATS, Video, count_frames, frames
+from featviz.media.video import FORMATS, Video, count_frames, frames
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 100, 50), (17, 180, 90), (128, 128, 128), (255, 255, 255), (0, 0, 0)]
 

@@ -1,10 +1,9 @@
-"""Pictures in, pictures out: the only file that knows uint8, PIL, EXIF and colour profiles.
+"""Pictures in, pictures out: the only module that knows uint8, PIL, EXIF and colour profiles.
 
 Everywhere else an image is a float32 RGB tensor (1, 3, H, W) in [0, 1].
 """
 
 import io
-import math
 import os
 import warnings
 import zlib
@@ -22,11 +21,9 @@ import torch
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageDraw, ImageFilter, ImageFont, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
-from torch.nn import functional
 
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError, InputError, short
-from featviz.precision import exact
 
 SMALLEST_SIDE = 16
 """Pixels. Below this there is nothing for a convolutional network to look at."""
@@ -600,73 +597,3 @@ def opacity_of(picture: Image.Image, device: torch.device | str = "cpu") -> Tens
     if picture.mode != "RGBA":
         return None
     return torch.from_numpy(np.array(picture.getchannel("A"))).to(device)[None, None].float().div_(255)
-
-
-def size_of(image: Tensor) -> tuple[int, int]:
-    """(height, width) of (…, H, W)."""
-    height, width = image.shape[-2:]
-    return height, width
-
-
-def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, H, W) to (height, width), bicubic with antialiasing; may overshoot the range of its input by a little."""
-    if size_of(image) == tuple(size):
-        return image
-    return functional.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
-
-
-def fit(image: Tensor, longest: int, smallest: int) -> Tensor:
-    """Scale an image (1, 3, H, W) so that its longest side is `longest` pixels, whatever its size was.
-
-    Raises:
-        ImageError: the other side would fall under `smallest`, the least that the network can see.
-    """
-    height, width = fitted_size(size_of(image), longest)
-    if min(height, width) < smallest:
-        raise ImageError(
-            f"At size {longest} this picture would be {width}×{height} pixels; the network needs at least {smallest} "
-            f"on each side, so choose a larger size or a less narrow picture."
-        )
-    return resize(image, (height, width)).clamp(0, 1)
-
-
-def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """(height, width) scaled so that the larger is `longest`, rounded, aspect kept."""
-    factor = longest / max(size)
-    height, width = (max(1, math.floor(side * factor + 0.5)) for side in size)
-    return height, width
-
-
-def match_colours(image: Tensor, like: Tensor, opacity: Tensor | None = None, opacity_of_like: Tensor | None = None) -> Tensor:
-    """An image (1, 3, H, W) with the colours of another: their mean and covariance, by the least change of each colour.
-
-    Each pixel counts as much as its opacity (1, 1, H, W), if given. Linear, after Gatys et al. (Preserving Color in Neural
-    Artistic Style Transfer, 2016), by the map of optimal transport between Gaussians, which unlike a Cholesky factor treats
-    red, green and blue alike. Grey pictures are no exception.
-    """
-
-    def colours(picture: Tensor, opacity: Tensor | None) -> tuple[Tensor, Tensor]:
-        pixels = exact(picture[0].flatten(1))
-        weights = pixels.new_ones(pixels.shape[1]) if opacity is None else opacity.flatten().to(pixels)
-        weights = weights / weights.sum()
-        mean = pixels @ weights
-        centred = pixels - mean[:, None]
-        return mean, (centred * weights) @ centred.T
-
-    def power(matrix: Tensor, exponent: float) -> Tensor:
-        values, vectors = torch.linalg.eigh(matrix)
-        return vectors * values.clamp_min(1e-6) ** exponent @ vectors.T  # A variance of (1/4 of 1/255)² counts as none.
-
-    (old_mean, old), (new_mean, new) = colours(image, opacity), colours(like, opacity_of_like)
-    root, inverse = power(old, 0.5), power(old, -0.5)
-    change = inverse @ power(root @ new @ root, 0.5) @ inverse
-    pixels = change @ (exact(image[0].flatten(1)) - old_mean[:, None]) + new_mean[:, None]
-    return pixels.to(image).clamp(0, 1).view_as(image)
-
-
-def mirrored(image: Tensor, smallest: int) -> Tensor:
-    """(B, C, H, W), continued by its mirror images until no side is under `smallest`; of an image that is large enough, itself."""
-    for side in (-2, -1):
-        while image.shape[side] < smallest:
-            image = torch.cat([image, image.flip(side)], side)
-    return image

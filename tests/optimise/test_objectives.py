@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from featviz.networks.network import LiveBytes
-from featviz.objectives import (
+from featviz.optimise.objectives import (
     channels,
     content_distance,
     diversity,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from featviz.gradients import SHAPERS, gaussian, laplacian, luminance, mean_absolute
+from featviz.optimise.gradients import SHAPERS, gaussian, laplacian, luminance, mean_absolute
 
 GRADIENT = torch.randn(1, 3, 21, 34, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 

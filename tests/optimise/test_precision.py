@@ -6,9 +6,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from featviz import images, precision, statistics
-from featviz.precision import exact
-from featviz.statistics import STATISTICS, moments
+from featviz.media import images
+from featviz.optimise import precision, style_statistics
+from featviz.optimise.precision import exact
+from featviz.optimise.style_statistics import STATISTICS, moments
 
 GPU = "cuda"
 
@@ -43,7 +44,7 @@ class NoFloat64(TorchDispatchMode):
 
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_statistics_and_their_gradients_get_float64_from_here_alone(statistic, monkeypatch):
-    monkeypatch.setattr(statistics, "exact", lambda values: values)
+    monkeypatch.setattr(style_statistics, "exact", lambda values: values)
     activations = torch.rand(1, 3, 5, 6, requires_grad=True)
     with NoFloat64():
         distance = STATISTICS[statistic](moments(torch.rand(1, 3, 4, 6)))(moments(activations))

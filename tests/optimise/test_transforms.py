@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from featviz.transforms import Roll, Wobble, Zoom
+from featviz.optimise.transforms import Roll, Wobble, Zoom
 
 
 def test_a_roll_moves_every_pixel_cyclically_and_its_undoing_brings_it_back():
