@@ -8,13 +8,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import EXAMPLES
-from featviz.dream import DeepDream
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import trained
 from featviz.networks.network import Network
 from featviz.networks.table import BUNDLED, NETWORKS
-from featviz.recipe import Frames, Recipe
-from featviz.style import StyleTransfer
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.recipe import Frames, Recipe
+from featviz.recipes.style_transfer import StyleTransfer
 
 DREAMT = {"vgg19": "relu4_4", "efficientnet_lite0": "block9"}
 """The layer that dreams on each network."""

@@ -85,7 +85,7 @@ def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float,
 
     from featviz.machine import memory
     from featviz.networks.cache import load
-    from featviz.recipes import RECIPES
+    from featviz.recipes.table import RECIPES
 
     recipe = RECIPES[name](**fields)
     load(recipe.network_name)

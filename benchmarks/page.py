@@ -14,10 +14,11 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks.cases import PICTURES
 from benchmarks.measure import Row, ratios, timed
 from benchmarks.serving import served
-from featviz import examples, stream
+from featviz import stream
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
-from featviz.recipe import Recipe
+from featviz.recipes import presets
+from featviz.recipes.recipe import Recipe
 
 RUNS = 3
 
@@ -59,7 +60,7 @@ def rows() -> Iterator[Row]:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(LONG)
         for kind in PICTURES:
-            example = next(one for one in examples.read_all() if type(one.recipe) is kind)
+            example = next(one for one in presets.read_all() if type(one.recipe) is kind)
             opened = {role: to_tensor(open_picture(path)) for role, path in example.pictures.items()}
             network = load(example.recipe.network_name)
             ways = {

@@ -12,7 +12,7 @@ import torch
 from benchmarks.cases import DREAMT, at_one_size, every, flops, square
 from benchmarks.measure import Row, ratios, timed
 from featviz.networks.cache import load
-from featviz.style import StyleTransfer
+from featviz.recipes.style_transfer import StyleTransfer
 
 SIZES = {256: 5, 512: 4, 1024: 2}
 """Pixels → steps that are timed."""

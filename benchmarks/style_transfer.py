@@ -24,9 +24,9 @@ from torch import Tensor
 
 from benchmarks.cases import exact
 from benchmarks.measure import RESULTS, apart, machine, put
-from featviz import examples
 from featviz.media.images import contact_sheet, to_tensor
 from featviz.optimise.scaling import fitted_size
+from featviz.recipes import presets
 
 ROOT = Path(__file__).parent.parent
 PAIRS = (("cat", "great_wave"), ("astronaut", "cafe_terrace"), ("mountain", "church_at_auvers"))
@@ -94,7 +94,7 @@ def scaled(picture: Path, size: int, shape: tuple[int, int] | None = None) -> Im
 
 
 def painted(program: str, pair: tuple[str, str], size: int, folder: Path) -> Result:
-    content, style = (examples.FOLDER / f"{name}.jpg" for name in pair)
+    content, style = (presets.FOLDER / f"{name}.jpg" for name in pair)
     out = folder / f"{program}_{pair[0]}_{size}.png"
     note = out.with_suffix(".json")
     start = time.perf_counter()
@@ -116,14 +116,14 @@ def previews(pair: tuple[str, str], size: int, folder: Path) -> None:
     """Run ours and write what it shows, about every second, in a process of its own."""
     from featviz import StyleTransfer, stream
 
-    content, style = (examples.FOLDER / f"{name}.jpg" for name in pair)
+    content, style = (presets.FOLDER / f"{name}.jpg" for name in pair)
     for preview in stream(StyleTransfer(network="vgg19", size=size), every=1.0, content=content, style=style):
         preview.picture.save(folder / f"{preview.step:04}.png")
 
 
 def seen_after(program: str, pair: tuple[str, str], size: int) -> Iterator[Result]:
     """The pictures on the way, each with the seconds since the program was started."""
-    content, style = (examples.FOLDER / f"{name}.jpg" for name in pair)
+    content, style = (presets.FOLDER / f"{name}.jpg" for name in pair)
     with tempfile.TemporaryDirectory() as folder:
         shown = Path(folder) / "shown"
         shown.mkdir()

@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from benchmarks.cases import BUNDLED, DREAMT, PICTURES
 from benchmarks.measure import Row, ratios, side_by_side
-from featviz.dream import DeepDream
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load, trained
 from featviz.networks.table import NETWORKS, NetworkSpec
 from featviz.optimise.scaling import fit
+from featviz.recipes.deepdream import DeepDream
 
 SIZE, OCTAVES, SCALE, STEPS = 400, 4, 1.5, 6
 

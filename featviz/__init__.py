@@ -1,19 +1,20 @@
 """featviz: see what a convolutional network sees."""
 
-from featviz.answers import ActivationMaps, Classify
-from featviz.dream import DeepDream
 from featviz.errors import FeatvizError
 from featviz.looking import look
 from featviz.media.images import save
 from featviz.networks.table import NETWORKS, NetworkSpec
 from featviz.networks.user_network import add_network, describe_network, remove_network
-from featviz.recipes import RECIPES, recipe_of
-from featviz.reconstruct import ReconstructContent, ReconstructStyle
+from featviz.recipes.activation_maps import ActivationMaps
+from featviz.recipes.classification import Classify
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.deepdream_zoom import DreamZoom
+from featviz.recipes.feature_visualization import FeatureVisualization
+from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle
+from featviz.recipes.style_transfer import StyleTransfer
+from featviz.recipes.table import RECIPES, recipe_of
 from featviz.streaming import Preview, film, prepare, run, stream
-from featviz.style import StyleTransfer
 from featviz.version import __version__
-from featviz.visualize import FeatureVisualization
-from featviz.zoom import DreamZoom
 
 __all__ = [
     "NETWORKS",

@@ -10,14 +10,14 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from featviz import provenance
 from featviz.devices import Device
 from featviz.errors import FeatvizError, ImageError, InputError
 from featviz.media import images
 from featviz.media.images import EXTENSIONS, Picture, save
 from featviz.media.video import count_frames, frames
-from featviz.recipe import Recipe
-from featviz.recipes import RECIPES
+from featviz.recipes import metadata
+from featviz.recipes.recipe import Recipe
+from featviz.recipes.table import RECIPES
 from featviz.streaming import check, open_pictures, run
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -147,10 +147,10 @@ def make_all(
 def _made(recipe: Recipe, out: Path, device: Device, pictures: Mapping[str, Picture]) -> Outcome:
     try:
         if out.exists():
-            there = provenance.read(out, RECIPES)
+            there = metadata.read(out, RECIPES)
             if there.recipe != recipe:
                 raise InputError("it was made by another recipe; remove it, or choose another folder for the results.")
-            if others := provenance.changed(there, open_pictures(recipe, pictures)):
+            if others := metadata.changed(there, open_pictures(recipe, pictures)):
                 raise InputError(
                     f"it was made of another {' and another '.join(others)}; remove it, or choose another folder for the results."
                 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
-from featviz import __version__, batch, examples, provenance
+from featviz import __version__, batch
 from featviz.devices import places, unused
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.machine import estimate
@@ -25,8 +25,9 @@ from featviz.media.images import open_picture, save
 from featviz.media.video import FORMATS as VIDEO_FORMATS
 from featviz.media.video import Video
 from featviz.networks.user_network import add_network
-from featviz.recipe import Recipe, choices
-from featviz.recipes import RECIPES
+from featviz.recipes import metadata, presets
+from featviz.recipes.recipe import Recipe, choices
+from featviz.recipes.table import RECIPES
 from featviz.streaming import Preview, Previews, on_one_sheet, open_pictures, prepare, record, remarks_on, stream, try_out
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Reci
     if looks := _looks(recipe):
         meaning = f"A look to start from; options beside it go first. One of: {', '.join(looks)}."
         command.add_argument("--look", metavar="NAME", help=_escaped(meaning))
-    if examples.finishable(recipe):
+    if presets.finishable(recipe):
         meaning = f"How finely to work it out; options beside it go first. One of: {', '.join(_finishes())}."
         command.add_argument("--finish", metavar="NAME", help=_escaped(meaning))
 
@@ -196,7 +197,7 @@ def _rerun(arguments: dict[str, Any]) -> int:
     """What another file was made by, on these pictures."""
     _add_networks(arguments.get("network", []))
     made, given = arguments["made"], arguments.get("pictures", [])
-    restored = provenance.read(made, RECIPES)
+    restored = metadata.read(made, RECIPES)
     settings, recipe = restored.recipe, type(restored.recipe)
     if len(given) != len(recipe.images):
         needed = ", ".join(recipe.images) or "no picture"
@@ -251,7 +252,7 @@ def _read(recipe: type[Recipe], file: str) -> Recipe:
     Raises:
         InputError: there is none, or one of another kind, or one with a field that cannot be used.
     """
-    restored = provenance.read_json(file, RECIPES) if file.lower().endswith(".json") else provenance.read(file, RECIPES)
+    restored = metadata.read_json(file, RECIPES) if file.lower().endswith(".json") else metadata.read(file, RECIPES)
     if type(restored.recipe) is not recipe:
         raise InputError(f"'{file}' is a recipe of {restored.recipe.title}; expected one of {recipe.title}.")
     for remark in restored.remarks:
@@ -260,11 +261,11 @@ def _read(recipe: type[Recipe], file: str) -> Recipe:
 
 
 def _looks(recipe: type[Recipe]) -> dict[str, Recipe]:
-    return {look.name: look.recipe for look in examples.looks() if type(look.recipe) is recipe}
+    return {look.name: look.recipe for look in presets.looks() if type(look.recipe) is recipe}
 
 
-def _finishes() -> dict[str, examples.Finish]:
-    return {title.lower(): finish for title, finish in examples.FINISHES.items()}
+def _finishes() -> dict[str, presets.Finish]:
+    return {title.lower(): finish for title, finish in presets.FINISHES.items()}
 
 
 def _given(recipe: type[Recipe], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -276,7 +277,7 @@ def _recorded(settings: Recipe, previews: Previews, out: Path | None, pictures: 
     """The previews of a run; those of a video go into its file on the way."""
     if out is None or settings.produces != "video":
         return previews
-    return record(previews, Video(out, dict(settings)["fps"], provenance.note(settings, pictures)), every=0)
+    return record(previews, Video(out, dict(settings)["fps"], metadata.note(settings, pictures)), every=0)
 
 
 def _run(downloads: Iterator[Arriving], previews: Previews, out: Path | None, produces: str) -> int:

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from featviz.answers import ActivationMaps, correlations
 from featviz.devices import Device
 from featviz.machine import claim, resolve
 from featviz.media.images import Picture, on_white, open_picture, to_picture, to_tensor
@@ -19,7 +18,8 @@ from featviz.networks.network import Network
 from featviz.networks.table import split
 from featviz.optimise.scaling import fit, resize
 from featviz.optimise.tiles import enough_memory
-from featviz.recipe import Recipe
+from featviz.recipes.activation_maps import ActivationMaps, correlations
+from featviz.recipes.recipe import Recipe
 
 LEGIBLE = 320
 """Pixels of the longest side of an activation map that is shown by itself."""

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 
 from featviz.devices import Device, places, unused
-from featviz.dream import DeepDream
 from featviz.media import video
 from featviz.networks.cache import is_here, load, sketch, survive_forks
 from featviz.networks.network import zero_gpu
 from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.optimise.style_statistics import wasserstein_distance
 from featviz.optimise.tiles import out_of_memory
-from featviz.recipe import Demand, Recipe
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.recipe import Demand, Recipe
 from featviz.throughput import Corrections
 from featviz.turns import Claim, Turns
 

@@ -16,7 +16,7 @@ from featviz.errors import LimitError
 from featviz.machine import gigabytes, resolve
 from featviz.networks.cache import sketch
 from featviz.networks.network import zero_gpu
-from featviz.recipe import Recipe, largest_size
+from featviz.recipes.recipe import Recipe, largest_size
 
 CONTAINERS = (
     ("memory.max", "memory.current", "inactive_file"),

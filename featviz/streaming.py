@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from featviz import provenance
 from featviz.devices import Device
 from featviz.errors import DivergedError, InputError, LimitError
 from featviz.machine import claim, clock, home, record_throughput, resolve
@@ -34,7 +33,8 @@ from featviz.memory import reserved
 from featviz.networks.cache import load, loading, sketch
 from featviz.networks.table import BUNDLED
 from featviz.optimise.tiles import enough_memory
-from featviz.recipe import Frame, Recipe, differing, live
+from featviz.recipes import metadata
+from featviz.recipes.recipe import Frame, Recipe, differing, live
 
 if TYPE_CHECKING:
     from featviz.networks.hub import Arriving
@@ -156,9 +156,9 @@ def _previews(
                 computed, share = computed + clock(where) - worked, frame.work if frame.steps > 1 else 0  # One look says little.
             as_asked = as_asked and steered in (None, recipe)
             if shown:
-                made_of = provenance.fingerprints(opened, provenance.salt_of(preview.picture)) if preview.done else None
+                made_of = metadata.fingerprints(opened, metadata.salt_of(preview.picture)) if preview.done else None
                 whole = as_asked and preview.done
-                preview.picture.info[NOTE] = provenance.note(steered or recipe, opened, whole=whole, fingerprints=made_of)
+                preview.picture.info[NOTE] = metadata.note(steered or recipe, opened, whole=whole, fingerprints=made_of)
                 yield preview
                 due = time.monotonic() + every
             if busy > seconds and frame.step < frame.steps:
@@ -268,7 +268,7 @@ def film(
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
     yield from record(
         stream(recipe, device=device, every=every, **pictures),  # type: ignore[arg-type]  # As in `run`.
-        Video(path, dict(recipe)["fps"], provenance.note(recipe, pictures)),
+        Video(path, dict(recipe)["fps"], metadata.note(recipe, pictures)),
         every=every,
     )
 
@@ -313,7 +313,7 @@ def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Pre
     for variant, preview in tried:
         cells[differing(variant)] = preview.picture
         picture = contact_sheet(list(cells.items()), columns=6, width=200)
-        picture.info[NOTE] = provenance.note(recipe, whole=False)
+        picture.info[NOTE] = metadata.note(recipe, whole=False)
         yield replace(
             preview,
             step=len(cells),

@@ -13,7 +13,7 @@ from featviz.atlas import COLUMNS, FOLDER
 from featviz.media.images import to_picture
 from featviz.networks.cache import load
 from featviz.networks.table import split
-from featviz.visualize import FeatureVisualization
+from featviz.recipes.feature_visualization import FeatureVisualization
 
 RECIPES = [
     *(FeatureVisualization(layer=f"efficientnet_lite0/block{i}", size=80, steps=40) for i in (2, 4, 6, 9, 11, 13)),

@@ -4,13 +4,14 @@ import sys
 
 from PIL import Image, ImageOps
 
-from featviz import examples, run
+from featviz import run
+from featviz.recipes import presets
 
 SIZE = (240, 160)
 
 if __name__ == "__main__":
-    for look in examples.looks():
+    for look in presets.looks():
         if look.name in sys.argv[1:] or not sys.argv[1:]:
-            picture = run(look.recipe, image=examples.FOLDER / "mountain.jpg")
+            picture = run(look.recipe, image=presets.FOLDER / "mountain.jpg")
             ImageOps.fit(picture, SIZE, Image.Resampling.LANCZOS).save(look.thumbnail, quality=88)
             print(look.thumbnail.name)

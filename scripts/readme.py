@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 
 from featviz.limits import LIMITS
 from featviz.networks.table import NETWORKS
-from featviz.recipe import Recipe, choices
-from featviz.recipes import RECIPES
+from featviz.recipes.recipe import Recipe, choices
+from featviz.recipes.table import RECIPES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "parameters.md")

@@ -5,15 +5,16 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from featviz import DeepDream, ReconstructContent, ReconstructStyle, StyleTransfer, examples, run
+from featviz import DeepDream, ReconstructContent, ReconstructStyle, StyleTransfer, run
 from featviz.media.images import contact_sheet
 from featviz.networks.table import BUNDLED, NETWORKS, split
 from featviz.optimise.gradients import SHAPERS
-from featviz.recipe import differing
+from featviz.recipes import presets
+from featviz.recipes.recipe import differing
 from featviz.streaming import try_out
 
 DOCS = Path(__file__).parent.parent / "docs"
-PICTURES = [examples.FOLDER / name for name in ("mountain.jpg", "cat.jpg")]
+PICTURES = [presets.FOLDER / name for name in ("mountain.jpg", "cat.jpg")]
 
 
 def row(pictures: Sequence[Image.Image], width: int, gap: int = 6) -> Image.Image:
@@ -28,7 +29,7 @@ def row(pictures: Sequence[Image.Image], width: int, gap: int = 6) -> Image.Imag
 
 def front() -> Image.Image:
     """What both effects make of a picture with their default settings."""
-    castle, cat, wave = (Image.open(examples.FOLDER / name) for name in ("mountain.jpg", "cat.jpg", "great_wave.jpg"))
+    castle, cat, wave = (Image.open(presets.FOLDER / name) for name in ("mountain.jpg", "cat.jpg", "great_wave.jpg"))
     rows = [row([castle, run(DeepDream(), image=castle)], 1200)]
     rows += [row([cat, wave, run(StyleTransfer(), content=cat, style=wave)], 1200)]
     result = Image.new("RGB", (1200, sum(one.height for one in rows) + 6), "white")
@@ -49,7 +50,7 @@ def main() -> None:
         cells = [(split(variant.layer)[1], preview.picture) for variant, preview in try_out(recipe, image=PICTURES[0])]
         contact_sheet(cells, 6, 200).save(DOCS / f"layers_{name}.jpg", quality=85)
     for recipe, name in ((ReconstructContent(), "content"), (ReconstructStyle(), "style")):
-        source = {"image": PICTURES[1]} if name == "content" else {"style": examples.FOLDER / "great_wave.jpg"}
+        source = {"image": PICTURES[1]} if name == "content" else {"style": presets.FOLDER / "great_wave.jpg"}
         cells = [
             (
                 f"{differing(variant)} · {next(iter(preview.measures.values())):.1f}{' dB' if name == 'content' else 'x nearer'}",
@@ -58,7 +59,7 @@ def main() -> None:
             for variant, preview in try_out(recipe, **source)
         ]
         contact_sheet(cells, 5, 240).save(DOCS / f"{name}.jpg", quality=85)
-    looks = [(look.title, run(look.recipe, image=picture)) for picture in PICTURES for look in examples.looks()]
+    looks = [(look.title, run(look.recipe, image=picture)) for picture in PICTURES for look in presets.looks()]
     contact_sheet(looks, 4, 300).save(DOCS / "looks.jpg", quality=85)
 
 

@@ -20,8 +20,8 @@ from hostile import PUBLIC
 from huggingface_hub import constants
 from loopback_hub import LoopbackHub
 
-from featviz import examples
 from featviz.networks import cache, hub
+from featviz.recipes import presets
 
 QUICK = {
     "deepdream": {"size": 192},
@@ -106,7 +106,7 @@ def pytest_terminal_summary(terminalreporter) -> None:
 @pytest.fixture(scope="session")
 def quick_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples as they are, only smaller."""
-    folder = shutil.copytree(examples.FOLDER, tmp_path_factory.mktemp("app") / "examples")
+    folder = shutil.copytree(presets.FOLDER, tmp_path_factory.mktemp("app") / "examples")
     for path in folder.glob("*.json"):
         path.chmod(0o644)
         data = json.loads(path.read_text(encoding="utf-8"))

@@ -18,10 +18,11 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 import app
-from featviz import examples, recipe_of, run
-from featviz.provenance import as_json
-from featviz.recipe import bounds, choices
-from featviz.recipes import RECIPES
+from featviz import recipe_of, run
+from featviz.recipes import presets
+from featviz.recipes.metadata import as_json
+from featviz.recipes.recipe import bounds, choices
+from featviz.recipes.table import RECIPES
 
 SMALL = {
     "deepdream": {"size": 96, "steps": 2, "octaves": 2},
@@ -147,7 +148,7 @@ def test_activation_maps_are_one_labelled_sheet(client, photo):
 
 
 def test_a_picture_is_named_with_probabilities(client):
-    label = client.predict(handle_file(examples.FOLDER / "cat.jpg"), api_name="/classify")
+    label = client.predict(handle_file(presets.FOLDER / "cat.jpg"), api_name="/classify")
     assert label["label"] in ("Egyptian cat", "tabby", "tiger cat")
     names = [(entry["label"], entry["confidence"]) for entry in label["confidences"]]
     assert len(names) == 5
@@ -185,7 +186,7 @@ def test_a_file_without_a_recipe_is_answered_in_a_sentence(client, photo):
 def test_every_look_is_told(client):
     told = client.predict(api_name="/looks")
     fine = client.predict("Fine", api_name="/looks")
-    assert told == [{"name": look.name, "title": look.title, **as_json(look.recipe)} for look in examples.looks()]
+    assert told == [{"name": look.name, "title": look.title, **as_json(look.recipe)} for look in presets.looks()]
     assert {look["fields"]["size"] for look in fine} == {768}
 
 
@@ -246,7 +247,7 @@ def corner(mask: Path) -> Image.Image:
 
 
 def test_a_guide_changes_the_dream(client, photo):
-    guide = next(look.thumbnail for look in examples.looks())
+    guide = next(look.thumbnail for look in presets.looks())
     given = {**SMALL["deepdream"], "image": handle_file(photo), "api_name": "/deepdream"}
     assert Path(client.predict(**given, guide=handle_file(guide))).read_bytes() != Path(client.predict(**given)).read_bytes()
 

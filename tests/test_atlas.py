@@ -11,7 +11,7 @@ from featviz import atlas
 from featviz.media.images import to_picture
 from featviz.networks.cache import load
 from featviz.networks.table import split
-from featviz.visualize import FeatureVisualization
+from featviz.recipes.feature_visualization import FeatureVisualization
 
 SHEETS = atlas.sheets()
 

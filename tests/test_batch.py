@@ -9,14 +9,15 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from featviz import batch, cli, provenance, recipe_of, run, save
+from featviz import batch, cli, recipe_of, run, save
 from featviz.batch import Shard, make_all
-from featviz.dream import DeepDream
 from featviz.errors import ImageError, InputError
 from featviz.media.video import Video, count_frames, frames
-from featviz.recipes import RECIPES
-from featviz.style import StyleTransfer
-from featviz.zoom import DreamZoom
+from featviz.recipes import metadata
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.deepdream_zoom import DreamZoom
+from featviz.recipes.style_transfer import StyleTransfer
+from featviz.recipes.table import RECIPES
 
 RECIPE = DeepDream(layer="efficientnet_lite0/block2", size=64, octaves=1, steps=1)
 TYPED = ["--layer=efficientnet_lite0/block2", "--size=64", "--octaves=1", "--steps=1", "--device=cpu"]
@@ -283,7 +284,7 @@ def test_results_that_were_made_of_other_pictures_are_said_and_kept(source, caps
 def test_an_old_result_that_does_not_say_what_it_was_made_of_counts_as_done(source):
     Path("out").mkdir()
     picture = noise(0)
-    picture.info["featviz"] = provenance.note(RECIPE, ["image"], whole=True)
+    picture.info["featviz"] = metadata.note(RECIPE, ["image"], whole=True)
     save(picture, "out/b.png")
     outcomes = {one.out.stem: one for one in make_all(RECIPE, source, "out", shard=Shard(2, 4))}
     assert (outcomes["b"].made, outcomes["b"].error) == (False, None)

@@ -18,7 +18,7 @@ from benchmarks.measure import Row, apart, exponent, memory_of, peak_memory, put
 from benchmarks.textbook import textbook
 from featviz.networks.cache import load
 from featviz.networks.table import NETWORKS
-from featviz.recipes import RECIPES
+from featviz.recipes.table import RECIPES
 
 MODULES = sorted(path.stem for path in Path(measure.__file__).parent.glob("*.py"))
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 import featviz as api
-from featviz import examples
-from featviz.recipe import bounds, group
-from featviz.recipes import RECIPES
+from featviz.recipes import presets
+from featviz.recipes.recipe import bounds, group
+from featviz.recipes.table import RECIPES
 from featviz.ui import words
 from featviz.ui.controls import control, label
 from featviz.ui.page import inner_title
@@ -166,8 +166,8 @@ class Visit:
         return picture
 
 
-def first_example(name: str, folder: Path) -> examples.Example:
-    return next(example for example in examples.read_all(folder) if example.recipe.name == name)
+def first_example(name: str, folder: Path) -> presets.Example:
+    return next(example for example in presets.read_all(folder) if example.recipe.name == name)
 
 
 @pytest.mark.parametrize("name", ["deepdream", "style_transfer", "reconstruct_content"])
@@ -252,13 +252,13 @@ def quick(visit: Visit, folder: Path) -> Path:
 
 
 def test_a_look_and_a_finish_set_the_fields(visit, quick_examples):
-    look = next(look for look in examples.looks(quick_examples) if look.recipe.steps != RECIPES["deepdream"]().steps)
+    look = next(look for look in presets.looks(quick_examples) if look.recipe.steps != RECIPES["deepdream"]().steps)
     visit.button(look.title).click()
     expect(visit.page.get_by_label("number input for Steps").locator("visible=true")).to_have_value(str(look.recipe.steps))
     expect(visit.button(look.title)).to_have_class(re.compile("chosen"))
     visit.page.get_by_label("Draft").locator("visible=true").check()
     expect(visit.page.get_by_label("number input for Size").locator("visible=true")).to_have_value(
-        str(examples.FINISHES["Draft"].size)
+        str(presets.FINISHES["Draft"].size)
     )
 
 

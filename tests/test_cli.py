@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featviz import __version__, cli, examples
+from featviz import __version__, cli
 from featviz.errors import DivergedError, WeightsError
 from featviz.media.images import GAP, LABEL, NOTE, save
 from featviz.networks.hub import Arriving
-from featviz.recipe import Recipe, bounds, choices
-from featviz.recipes import RECIPES
+from featviz.recipes import presets
+from featviz.recipes.recipe import Recipe, bounds, choices
+from featviz.recipes.table import RECIPES
 from featviz.streaming import Preview
 
 SMALL = 64
@@ -143,7 +144,7 @@ def test_it_makes_a_picture_out_of_none(capsys):
 
 
 def test_it_prints_names_and_writes_nothing(capsys):
-    shutil.copy(examples.FOLDER / "cat.jpg", "image.png")
+    shutil.copy(presets.FOLDER / "cat.jpg", "image.png")
     before = set(Path().iterdir())
     assert cli.main(["classify", "image.png", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -419,7 +420,7 @@ def test_transparency_is_kept_in_a_png_and_left_out_of_a_jpeg(monkeypatch):
 def test_a_look_is_where_to_start_and_what_is_typed_goes_first(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (each for each in [preview(9)]))
-    look = next(look for look in examples.looks() if look.name == "eyes")
+    look = next(look for look in presets.looks() if look.name == "eyes")
     assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--steps", "3"]) == 0
     assert seen == [look.recipe.replace(steps=3)]
 
@@ -427,10 +428,10 @@ def test_a_look_is_where_to_start_and_what_is_typed_goes_first(monkeypatch):
 def test_a_finish_is_worked_out_from_the_look_and_what_is_typed_goes_first(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (preview(step) for step in [9]))
-    look = next(look for look in examples.looks() if look.name == "eyes").recipe
+    look = next(look for look in presets.looks() if look.name == "eyes").recipe
     assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--finish", "fine"]) == 0
     assert cli.main(["deepdream", "image.png", "out.png", "--finish", "draft", "--size", "128"]) == 0
-    fine = look.replace(**examples.FINISHES["Fine"].of(look))
+    fine = look.replace(**presets.FINISHES["Fine"].of(look))
     assert seen == [fine, RECIPES["deepdream"](size=128)]
     assert (fine.size, fine.steps) == (768, round(look.steps * 1.5))
 
@@ -440,7 +441,7 @@ def test_help_shows_every_look(capsys, monkeypatch):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["deepdream", "--help"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "--look" in line and "look to start from" in line]
-    assert line.endswith(f"One of: {', '.join(look.name for look in examples.looks())}.")
+    assert line.endswith(f"One of: {', '.join(look.name for look in presets.looks())}.")
 
 
 @of_every_recipe

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from snippets import ROOT, run, snippets
 
-from featviz import examples, recipe_of
-from featviz.recipes import RECIPES
+from featviz import recipe_of
+from featviz.recipes import presets
+from featviz.recipes.table import RECIPES
 
 DOCUMENT = "docs/clients.md"
 NODE = ROOT / "tests" / "node"
@@ -66,7 +67,7 @@ def test_python_makes_a_result_again(here, tmp_path):
     _, code, _ = snippets(DOCUMENT, "python")
     _, estimate, castle = run([sys.executable, "-c", here(code)], tmp_path).stdout.splitlines()
     assert estimate.startswith("About ")
-    assert recipe_of(castle) == examples.looks()[0].recipe.replace(size=128)
+    assert recipe_of(castle) == presets.looks()[0].recipe.replace(size=128)
 
 
 def test_javascript_submits_iterates_cancels_and_gets_the_result(here, gradio_client_for_node, tmp_path):

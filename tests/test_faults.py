@@ -24,8 +24,8 @@ from featviz.media.video import FORMATS
 from featviz.networks.cache import load
 from featviz.networks.network import Network
 from featviz.networks.table import NETWORKS
-from featviz.recipe import Recipe
-from featviz.recipes import RECIPES
+from featviz.recipes.recipe import Recipe
+from featviz.recipes.table import RECIPES
 from featviz.streaming import film, run, stream
 from featviz.ui import running
 from featviz.ui.leaving import RESTARTING, Runs, sweep

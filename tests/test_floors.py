@@ -102,8 +102,8 @@ def test_this_reads_imports_wherever_they_are(tmp_path):
         "import torch.nn, json\n"
         "from featviz import ui, run\n"
         "if TYPE_CHECKING:\n    import gradio\n"
-        "def inside():\n    from featviz.dream import DeepDream\n"
+        "def inside():\n    from featviz.recipes.deepdream import DeepDream\n"
     )
     found = list(imported(source))
-    assert found == ["torch.nn", "json", "featviz.ui", "featviz.run", "featviz.dream.DeepDream"]
+    assert found == ["torch.nn", "json", "featviz.ui", "featviz.run", "featviz.recipes.deepdream.DeepDream"]
     assert [own(module) for module in found] == [None, None, "ui", "__init__", "dream"]

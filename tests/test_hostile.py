@@ -24,8 +24,8 @@ from PIL import Image
 from featviz import cli, limits
 from featviz.errors import FeatvizError, FieldError, ImageError
 from featviz.media.images import open_picture
-from featviz.recipe import bounds, choices
-from featviz.recipes import RECIPES
+from featviz.recipes.recipe import bounds, choices
+from featviz.recipes.table import RECIPES
 from scripts.visitor import QUICK, Visitor, file, inline
 
 pytestmark = pytest.mark.trust

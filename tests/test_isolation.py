@@ -15,7 +15,7 @@ from PIL import Image
 
 from featviz.machine import resolve
 from featviz.networks.cache import load
-from featviz.recipes import RECIPES
+from featviz.recipes.table import RECIPES
 from featviz.streaming import run, stream
 from scripts.visitor import QUICK, Visitor, file
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featviz import examples
-from featviz.answers import ActivationMaps
 from featviz.looking import excited, gram_picture, look
 from featviz.media.images import open_picture, to_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.optimise.scaling import fit
-from featviz.reconstruct import ReconstructContent
+from featviz.recipes import presets
+from featviz.recipes.activation_maps import ActivationMaps
+from featviz.recipes.reconstruction import ReconstructContent
 from featviz.streaming import run, try_out
 
-CAT = examples.FOLDER / "cat.jpg"
+CAT = presets.FOLDER / "cat.jpg"
 
 
 def test_a_look_is_what_the_sheet_is_made_of():

@@ -9,14 +9,14 @@ from huggingface_hub import constants
 from test_streaming import PICTURE, Count
 
 from featviz import devices, machine
-from featviz.dream import DeepDream
 from featviz.machine import claim, estimate, lacks, resolve
 from featviz.media import video
 from featviz.networks import hub
 from featviz.networks.cache import sketch
 from featviz.networks.table import BUNDLED
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.style_transfer import StyleTransfer
 from featviz.streaming import run
-from featviz.style import StyleTransfer
 from featviz.throughput import Corrections
 
 

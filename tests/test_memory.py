@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from test_streaming import PICTURE, Count
 
 from featviz import memory
-from featviz.answers import ActivationMaps
-from featviz.dream import DeepDream
 from featviz.errors import LimitError
-from featviz.examples import FOLDER
 from featviz.looking import excited, gram_picture, look
 from featviz.memory import Ledger, free_memory, peak
-from featviz.recipe import Recipe, param
+from featviz.recipes.activation_maps import ActivationMaps
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.presets import FOLDER
+from featviz.recipes.recipe import Recipe, param
 from featviz.streaming import stream, try_out
 
 CPU = torch.device("cpu")
@@ -156,7 +156,7 @@ from pathlib import Path
 import torch
 from featviz import loading
 from featviz.cli import main
-from featviz.dream import DeepDream
+from featviz.recipes.deepdream import DeepDream
 from featviz.errors import LimitError
 from featviz.memory import free_memory, peak
 from featviz.streaming import run

@@ -9,7 +9,7 @@ import pytest
 
 import featviz
 from featviz import ui
-from featviz.recipes import RECIPES
+from featviz.recipes.table import RECIPES
 
 
 def public() -> Iterator[tuple[str, object]]:

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from snippets import ROOT, run, snippets
 
-from featviz import examples
 from featviz.networks.table import BUNDLED, NETWORKS
-from featviz.recipes import RECIPES
+from featviz.recipes import presets
+from featviz.recipes.table import RECIPES
 from scripts import readme
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -122,7 +122,7 @@ def test_the_command_line_runs_as_typed(tmp_path):
     dreams = [f"dreams/{path.stem}.png" for path in sorted((ROOT / "examples").glob("*.jpg"))]
     assert written == ["dream.jpg", "painted.png", "journey.mp4", "castle.png", *dreams]
     assert estimate.startswith("About ")
-    assert longest_side(tmp_path / "dream.jpg") == examples.FINISHES["Draft"].size
+    assert longest_side(tmp_path / "dream.jpg") == presets.FINISHES["Draft"].size
     assert longest_side(tmp_path / "painted.png") == 128
 
 

@@ -26,7 +26,7 @@ from PIL import Image
 from featviz import limits
 from featviz.errors import InputError, LimitError
 from featviz.media.video import Video
-from featviz.recipes import RECIPES
+from featviz.recipes.table import RECIPES
 from featviz.ui import gate, look
 from featviz.ui.running import checked, sentences
 from scripts.visitor import QUICK, Visitor

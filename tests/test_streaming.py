@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from featviz.dream import DeepDream
 from featviz.errors import DivergedError, ImageError, InputError
 from featviz.media.video import Video
-from featviz.recipe import Demand, Frame, Recipe, param
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.recipe import Demand, Frame, Recipe, param
 from featviz.streaming import film, open_pictures, record, run, stream
 
 

@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featviz import examples, provenance, recipe_of, save, ui
-from featviz.dream import DeepDream
+from featviz import recipe_of, save, ui
 from featviz.errors import FeatvizError, WeightsError
 from featviz.machine import Estimate
 from featviz.media.images import GAP, LABEL, NOTE, open_picture
 from featviz.networks.hub import Arriving
 from featviz.networks.table import NETWORKS
-from featviz.recipe import Recipe, bounds, choices, group, param
-from featviz.recipes import RECIPES
+from featviz.recipes import metadata, presets
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.recipe import Recipe, bounds, choices, group, param
+from featviz.recipes.style_transfer import StyleTransfer
+from featviz.recipes.table import RECIPES
 from featviz.streaming import Preview
-from featviz.style import StyleTransfer
 from featviz.ui import inside, running, words
 from featviz.ui.controls import caption, control, named_after, spoken
 from featviz.ui.links import query_of
@@ -83,7 +84,7 @@ def cache(tidy_gradio, tmp_path, monkeypatch):
 
 
 def tab(recipe: type[Recipe], run=fake) -> Tab:
-    looks = [look for look in examples.looks() if type(look.recipe) is recipe]
+    looks = [look for look in presets.looks() if type(look.recipe) is recipe]
     with gr.Blocks(analytics_enabled=False):
         return Tab(recipe, replace(ENGINE, run=run).lent(lambda run: run), [], looks)
 
@@ -215,7 +216,7 @@ def test_a_run_shows_its_previews_then_before_and_after(recipe, pictures):
 
 def test_an_example_fills_every_input(recipe):
     page = tab(recipe)
-    example = next(example for example in examples.read_all() if type(example.recipe) is recipe)
+    example = next(example for example in presets.read_all() if type(example.recipe) is recipe)
     update = page.filled(example)
     assert [update[picture] for picture in page.pictures] == [str(path) for path in example.pictures.values()]
     assert [update[control] for control in page.controls] == list(example.recipe.model_dump().values())
@@ -328,11 +329,11 @@ def test_a_look_sets_every_field_and_is_the_only_one_marked():
 @pytest.mark.parametrize(("finish", "size", "steps"), [("Draft", 256, 10), ("Standard", 320, 10), ("Fine", 768, 15)])
 def test_a_finish_is_relative_to_the_look(finish, size, steps):
     recipe = RECIPES["deepdream"](size=320, steps=10)
-    assert examples.FINISHES[finish].of(recipe) == {"size": size, "steps": steps}
+    assert presets.FINISHES[finish].of(recipe) == {"size": size, "steps": steps}
 
 
 def test_a_finish_stays_within_what_a_field_accepts():
-    assert examples.FINISHES["Fine"].of(RECIPES["deepdream"](steps=100))["steps"] == 100
+    assert presets.FINISHES["Fine"].of(RECIPES["deepdream"](steps=100))["steps"] == 100
 
 
 def forecast(page: Tab, picture: dict | None, **fields) -> tuple[str, int | None]:
@@ -467,7 +468,7 @@ def test_a_link_is_to_what_is_set(recipe):
 def made(recipe: Recipe, tmp_path) -> dict[str, str]:
     """A picture with a recipe in it, as the page sends it."""
     picture = Image.new("RGB", (64, 48))
-    picture.info[NOTE] = provenance.note(recipe, whole=True)
+    picture.info[NOTE] = metadata.note(recipe, whole=True)
     save(picture, tmp_path / "made.png")
     return {"path": str(tmp_path / "made.png")}
 
@@ -569,7 +570,7 @@ def sent(path) -> dict[str, str]:
     return {"path": str(path)}
 
 
-PAIR = [sent(examples.FOLDER / name) for name in ("cat.jpg", "great_wave.jpg")]
+PAIR = [sent(presets.FOLDER / name) for name in ("cat.jpg", "great_wave.jpg")]
 
 
 def steerable(recipe: Recipe, *, steer, **pictures: Image.Image) -> Iterator[Preview]:
@@ -672,7 +673,7 @@ def test_a_transparent_picture_is_shown_and_keeps_its_transparency(tmp_path):
 def test_the_page_has_words_for_every_recipe_and_an_example():
     assert set(words.RUN) == set(words.HOW_IT_WORKS) == set(RECIPES)
     needy = {recipe for recipe in RECIPES.values() if recipe.images}
-    assert {type(example.recipe) for example in examples.read_all()} == needy
+    assert {type(example.recipe) for example in presets.read_all()} == needy
 
 
 def test_what_is_public_is_meant_to_be():
@@ -694,12 +695,12 @@ def test_the_events_of_the_page_cost_the_browser_little():
 def test_every_licence_and_source_is_on_the_page():
     text = " ".join(str(block.value) for block in ui.build(ENGINE).blocks.values() if isinstance(block, gr.Markdown))
     assert all(spec.licence in text and spec.title in text for spec in NETWORKS.values())
-    assert all(path.name in text for example in examples.read_all() for path in example.pictures.values())
+    assert all(path.name in text for example in presets.read_all() for path in example.pictures.values())
 
 
 def test_the_examples_thumbnails_outlive_the_visitors_pictures():
     icons = [block for block in ui.build(ENGINE).blocks.values() if isinstance(block, gr.Button) and block.icon]
-    assert {button.value for button in icons} == {one.title for one in (*examples.read_all(), *examples.looks())}
+    assert {button.value for button in icons} == {one.title for one in (*presets.read_all(), *presets.looks())}
     assert all(button.icon["path"] in button.keep_in_cache for button in icons)
 
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from featviz import atlas
-from featviz.examples import FOLDER
 from featviz.looking import Cell, Look
 from featviz.machine import Estimate
-from featviz.recipe import Recipe
-from featviz.recipes import RECIPES
+from featviz.recipes.presets import FOLDER
+from featviz.recipes.recipe import Recipe
+from featviz.recipes.table import RECIPES
 from featviz.streaming import Preview
 from featviz.ui import inside
 from featviz.ui.running import Engine

@@ -17,13 +17,13 @@ from gradio.state_holder import SessionState
 from PIL import Image
 
 from featviz import memory, ui
-from featviz.dream import DeepDream
 from featviz.errors import FeatvizError
-from featviz.examples import FOLDER
 from featviz.looking import Cell, Look
 from featviz.machine import Estimate
 from featviz.memory import Ledger
-from featviz.recipe import Recipe
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.presets import FOLDER
+from featviz.recipes.recipe import Recipe
 from featviz.streaming import Preview
 from featviz.ui.running import Engine, Shot
 

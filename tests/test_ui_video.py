@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from featviz.errors import FeatvizError
-from featviz.recipe import Recipe
+from featviz.recipes.deepdream_zoom import DreamZoom
+from featviz.recipes.recipe import Recipe
 from featviz.streaming import Preview
 from featviz.ui.controls import named_after
 from featviz.ui.running import Engine, Turn
 from featviz.ui.video import VideoTab
-from featviz.zoom import DreamZoom
 
 GREYS = [200, 150, 100, 50]
 

@@ -8,7 +8,7 @@ import gradio as gr
 from pydantic.fields import FieldInfo
 
 from featviz.networks.table import NETWORKS
-from featviz.recipe import Recipe, Rule, bounds, choices, increment, longest
+from featviz.recipes.recipe import Recipe, Rule, bounds, choices, increment, longest
 
 MOST_STOPS = 10_000
 """A slider with more stops than this cannot be set by hand, so such a field is a box to type in."""

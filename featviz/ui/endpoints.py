@@ -5,11 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from featviz import provenance
 from featviz.errors import InputError, nearest, short
-from featviz.examples import FINISHES, STANDARD, Look
 from featviz.media.images import SMALLEST_SIDE
-from featviz.recipes import RECIPES
+from featviz.recipes import metadata
+from featviz.recipes.presets import FINISHES, STANDARD, Look
+from featviz.recipes.table import RECIPES
 from featviz.ui.forecast import Estimator
 from featviz.ui.running import file_of, sentences
 
@@ -31,7 +31,7 @@ def publish(looks: list[Look], estimator: Estimator) -> None:
                 raise InputError(f"There is no finish '{short(finish)}'; {nearest(finish, list(FINISHES))}")
         finished = (look.recipe.replace(**FINISHES[finish].of(look.recipe)) for look in looks)
         return [
-            {"name": look.name, "title": look.title, **provenance.as_json(recipe)}
+            {"name": look.name, "title": look.title, **metadata.as_json(recipe)}
             for look, recipe in zip(looks, finished, strict=True)
         ]
 
@@ -48,7 +48,7 @@ def publish(looks: list[Look], estimator: Estimator) -> None:
             The seconds it takes, the bytes of memory, and both in words: {"seconds", "bytes", "words"}.
         """
         with sentences():
-            restored = provenance.from_json({"recipe": recipe, "fields": fields}, RECIPES)
+            restored = metadata.from_json({"recipe": recipe, "fields": fields}, RECIPES)
             if restored.remarks:
                 raise InputError(restored.remarks[0])
             if restored.recipe.images and min(width, height) < SMALLEST_SIDE:
@@ -67,8 +67,8 @@ def publish(looks: list[Look], estimator: Estimator) -> None:
             {"recipe", "fields", "remarks"}.
         """
         with sentences():
-            restored = provenance.read(_uploaded(file), RECIPES)
-            return {**provenance.as_json(restored.recipe), "remarks": list(restored.remarks)}
+            restored = metadata.read(_uploaded(file), RECIPES)
+            return {**metadata.as_json(restored.recipe), "remarks": list(restored.remarks)}
 
     looks_.__name__ = "looks"
     gr.api(looks_, api_name="looks", queue=False)

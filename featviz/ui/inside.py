@@ -14,7 +14,7 @@ from featviz import atlas
 from featviz.looking import Cell, Look
 from featviz.networks.cache import sketch
 from featviz.networks.table import split
-from featviz.recipes import RECIPES
+from featviz.recipes.table import RECIPES
 from featviz.streaming import Preview
 from featviz.ui import words
 from featviz.ui.controls import enumeration, spoken

@@ -7,11 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from featviz import provenance
 from featviz.errors import FeatvizError, InputError
-from featviz.provenance import Restored
-from featviz.recipe import Recipe
-from featviz.recipes import RECIPES
+from featviz.recipes import metadata
+from featviz.recipes.metadata import Restored
+from featviz.recipes.recipe import Recipe
+from featviz.recipes.table import RECIPES
 from featviz.ui.controls import recipe_of
 from featviz.ui.running import BEHIND_THE_PAGE, file_of, sentences
 
@@ -50,13 +50,13 @@ class CopyLink:
 def query_of(recipe: type[Recipe], *values: Any) -> str:
     """The link to these values of a recipe's fields."""
     with sentences():
-        return provenance.link(recipe_of(recipe, values))
+        return metadata.link(recipe_of(recipe, values))
 
 
 def followed(request: gr.Request) -> Restored | None:
     """What the link says by which a visitor has come. What cannot be used of it is said politely."""
     try:
-        restored = provenance.follow(dict(request.query_params), RECIPES)
+        restored = metadata.follow(dict(request.query_params), RECIPES)
     except InputError as error:
         gr.Info(escape(str(error), quote=False))
         return None
@@ -87,10 +87,10 @@ class Origin:
     def found(self, recipe: type[Recipe], sent: Mapping[str, Any] | None, values: Sequence[Any]) -> tuple[dict, Recipe | None]:
         """What the line says of a picture, and the settings that come with it."""
         try:
-            note = provenance.find(file_of(sent))
+            note = metadata.find(file_of(sent))
             if not note:
                 return self.closed(), None
-            restored = provenance.restore(note, RECIPES)
+            restored = metadata.restore(note, RECIPES)
         except FeatvizError:
             return self.closed(), None  # Whatever is wrong with the picture is said when a run is asked for.
         without = [f"Its {role} is not in it." for role in restored.extras]

@@ -6,7 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from featviz import examples, limits
+from featviz import limits
+from featviz.recipes import presets
 from featviz.ui import gate, leaving
 
 THEME = gr.themes.Base(
@@ -52,7 +53,7 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
     """
     limits.check()
     leaving.attend_signals()
-    gr.set_static_paths([examples.FOLDER])  # Shown wherever the app is started from; nothing else is read outside the cache.
+    gr.set_static_paths([presets.FOLDER])  # Shown wherever the app is started from; nothing else is read outside the cache.
     demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
         theme=THEME,
         css_paths=Path(__file__).with_name("page.css"),

@@ -8,8 +8,8 @@ import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 from PIL import Image, ImageOps
 
-from featviz.examples import FINISHES, STANDARD, Example, Look, finishable
-from featviz.recipe import Recipe
+from featviz.recipes.presets import FINISHES, STANDARD, Example, Look, finishable
+from featviz.recipes.recipe import Recipe
 from featviz.ui.running import BEHIND_THE_PAGE
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import gradio as gr
 
-from featviz import examples, limits
+from featviz import limits
 from featviz.networks.table import NETWORKS
-from featviz.recipe import Recipe
-from featviz.recipes import RECIPES
+from featviz.recipes import presets
+from featviz.recipes.recipe import Recipe
+from featviz.recipes.table import RECIPES
 from featviz.ui import inside, words
 from featviz.ui.endpoints import publish
 from featviz.ui.gate import Blocks
@@ -30,7 +31,7 @@ def build(
     *,
     lend: Callable[[Runner], Runner] = lambda run: run,
     apart: bool = False,
-    folder: Path = examples.FOLDER,
+    folder: Path = presets.FOLDER,
 ) -> gr.Blocks:
     """The app, not launched yet.
 
@@ -41,7 +42,7 @@ def build(
         folder: where the examples are.
     """
     engine = (engine or Engine()).lent(lend, apart=apart)
-    shown, looks = examples.read_all(folder), examples.looks(folder)
+    shown, looks = presets.read_all(folder), presets.looks(folder)
     with Blocks(
         title=f"{words.TITLE} · {words.TAGLINE}",
         analytics_enabled=False,

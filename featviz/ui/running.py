@@ -25,7 +25,7 @@ from featviz.machine import Estimate, estimate, lacks
 from featviz.media.images import open_header, open_picture
 from featviz.memory import left
 from featviz.networks.hub import Arriving
-from featviz.recipe import Recipe
+from featviz.recipes.recipe import Recipe
 from featviz.streaming import Preview, open_pictures, prepare, remarks_on, stream, try_out
 from featviz.ui.controls import label
 from featviz.ui.gate import RATE, visitor

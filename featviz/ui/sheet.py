@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from featviz.recipe import Recipe, differing
+from featviz.recipes.recipe import Recipe, differing
 from featviz.streaming import Preview, on_one_sheet
 from featviz.ui import words
 from featviz.ui.controls import label, named_after

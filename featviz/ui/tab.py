@@ -11,9 +11,9 @@ import gradio as gr
 from PIL import Image
 
 from featviz.errors import FeatvizError
-from featviz.examples import Example, Look
-from featviz.recipe import Recipe, bounds, group, live
-from featviz.recipes import RECIPES
+from featviz.recipes.presets import Example, Look
+from featviz.recipes.recipe import Recipe, bounds, group, live
+from featviz.recipes.table import RECIPES
 from featviz.streaming import Preview
 from featviz.ui import words
 from featviz.ui.controls import caption, control, enabled_unless, enumeration, label, named_after, recipe_of

@@ -11,9 +11,9 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from featviz import provenance
 from featviz.media.video import Video
-from featviz.recipe import Recipe
+from featviz.recipes import metadata
+from featviz.recipes.recipe import Recipe
 from featviz.streaming import Preview
 from featviz.ui.running import Shot, sentences
 from featviz.ui.tab import Tab
@@ -24,7 +24,7 @@ class Film:
 
     def __init__(self, recipe: Recipe, pictures: Mapping[str, Image.Image]):
         self._folder = tempfile.TemporaryDirectory()
-        self._video = Video(Path(self._folder.name) / f"featviz_{recipe.name}.mp4", recipe.fps, provenance.note(recipe, pictures))
+        self._video = Video(Path(self._folder.name) / f"featviz_{recipe.name}.mp4", recipe.fps, metadata.note(recipe, pictures))
         self._finished: str | None = None
         self._lock = Lock()
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageFile
 
-from featviz import examples, limits
+from featviz import limits
 from featviz.errors import ImageError
 from featviz.media.images import (
     EXTENSIONS,
@@ -34,6 +34,7 @@ from featviz.media.images import (
 )
 from featviz.optimise.colours import match_colours
 from featviz.optimise.scaling import fit, fitted_size, mirrored, resize
+from featviz.recipes import presets
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
@@ -361,14 +362,14 @@ def test_frames_of_an_animation_are_counted_and_read_one_by_one(kind, tmp_path):
     assert count_frames(tmp_path / "a") == 3
     assert [frame.getpixel((9, 9))[0] for frame in frames(tmp_path / "a")] == pytest.approx([20, 120, 220], abs=6)
     assert remarks(tmp_path / "a", "content") == ["The content has 3 frames; the first one is used."]
-    assert remarks(examples.FOLDER / "cat.jpg") == []
+    assert remarks(presets.FOLDER / "cat.jpg") == []
 
 
 # Decoding no more than is needed
 
 
 def photo(path: Path, side: int = 4000) -> Path:
-    Image.open(examples.FOLDER / "mountain.jpg").resize((side, side * 3 // 4)).save(path, quality=90)
+    Image.open(presets.FOLDER / "mountain.jpg").resize((side, side * 3 // 4)).save(path, quality=90)
     return path
 
 

@@ -13,12 +13,12 @@ from loopback_hub import LoopbackHub, as_file, torchvision_model
 from torch import nn
 
 from featviz import limits, machine
-from featviz.dream import DeepDream
 from featviz.errors import FieldError, ImageError, WeightsError
 from featviz.machine import estimate, warm_up
 from featviz.networks import cache
 from featviz.networks.cache import load, sketch
 from featviz.networks.table import BUNDLED, LOGITS, NETWORKS
+from featviz.recipes.deepdream import DeepDream
 from featviz.streaming import prepare
 
 ROWS = [name for name in NETWORKS if name not in BUNDLED]

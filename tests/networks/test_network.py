@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from featviz import examples
 from featviz.errors import FieldError, InputError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import drained, load, trained
@@ -17,8 +16,9 @@ from featviz.networks.network import Network, folded, precision
 from featviz.networks.table import BUNDLED, INPUT, LOGITS, NETWORKS, NetworkSpec, class_names
 from featviz.networks.weights import Bundled
 from featviz.optimise.scaling import fit
+from featviz.recipes import presets
 
-CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
+CAT = to_tensor(open_picture(presets.FOLDER / "cat.jpg"))
 
 
 def tiny(**changes) -> Network:

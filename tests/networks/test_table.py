@@ -6,8 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from featviz import examples
-from featviz.dream import ascent
 from featviz.errors import FieldError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks import architectures
@@ -16,6 +14,8 @@ from featviz.networks.network import Network
 from featviz.networks.table import BUNDLED, INPUT, NETWORKS, addresses, class_index, class_names, split
 from featviz.optimise.objectives import energy
 from featviz.optimise.scaling import fit
+from featviz.recipes import presets
+from featviz.recipes.deepdream import ascent
 
 _VGG19 = {int(place) - 1: int(NETWORKS["vgg19"].layers[layer]) - 1 for layer, place in NETWORKS["vgg16"].layers.items()}
 """The place of each convolution of VGG-16 → that of the same convolution in VGG-19."""
@@ -71,7 +71,7 @@ def test_vgg_16_with_trained_weights_bears_bfloat16():
     """Of its architecture with the bundled weights of VGG-19, as far as both are the same: cosine with float64 over 0.99."""
     spec, trunk, state = NETWORKS["vgg16"], architectures.vgg16(), trained("vgg19").state_dict()
     trunk.load_state_dict({name: state[f"{_VGG19[int(name.split('.')[0])]}.{name.split('.')[1]}"] for name in trunk.state_dict()})
-    image = fit(to_tensor(open_picture(examples.FOLDER / "cat.jpg")), 96, 32)
+    image = fit(to_tensor(open_picture(presets.FOLDER / "cat.jpg")), 96, 32)
     for layer in ("relu1_2", "relu3_3", "relu5_3"):
         gradients = []
         for kind in (torch.float64, torch.bfloat16):

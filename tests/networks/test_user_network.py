@@ -23,7 +23,7 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.resnet import BasicBlock
 
 import featviz
-from featviz import cli, provenance
+from featviz import cli
 from featviz.errors import FieldError, InputError, WeightsError
 from featviz.machine import estimate
 from featviz.networks import table
@@ -33,9 +33,10 @@ from featviz.networks.table import INPUT, NETWORKS, ChannelsLast, NetworkSpec, T
 from featviz.networks.user_network import add_network, describe_network, remove_network
 from featviz.optimise import tiles
 from featviz.optimise.scaling import size_of
-from featviz.recipe import choices
-from featviz.recipes import RECIPES
-from featviz.style import StyleTransfer
+from featviz.recipes import metadata
+from featviz.recipes.recipe import choices
+from featviz.recipes.style_transfer import StyleTransfer
+from featviz.recipes.table import RECIPES
 from featviz.ui.controls import control
 
 CLASSES = ["cat", "dog", "hen"]
@@ -437,7 +438,7 @@ def test_a_picture_knows_its_network_and_without_it_this_is_one_sentence(tmp_pat
     tiny()
     recipe = featviz.DeepDream(layer="tiny/bottom", size=64, octaves=1, steps=1)
     featviz.save(featviz.run(recipe, image=PHOTO), tmp_path / "out.png")
-    note = json.loads(provenance.find(tmp_path / "out.png"))
+    note = json.loads(metadata.find(tmp_path / "out.png"))
     assert note["network"] == "tiny"
     assert re.fullmatch("[0-9a-f]{64}", note["weights"])
     assert note["weights"] == describe_network(seeded(UNet)).weights.expected
@@ -446,7 +447,7 @@ def test_a_picture_knows_its_network_and_without_it_this_is_one_sentence(tmp_pat
     with pytest.raises(InputError, match=r"made with the network 'tiny', which is not here; featviz\.add_network adds"):
         featviz.recipe_of(tmp_path / "out.png")
     add_network("tiny", UNet())
-    (remark,) = provenance.read(tmp_path / "out.png", RECIPES).remarks
+    (remark,) = metadata.read(tmp_path / "out.png", RECIPES).remarks
     assert remark == "It was made with other weights of tiny; the result will differ."
 
 

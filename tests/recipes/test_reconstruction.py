@@ -4,14 +4,15 @@ import pytest
 import torch
 from PIL import Image, ImageStat
 
-from featviz import examples, run
+from featviz import run
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.optimise.objectives import gram, relative_distance
 from featviz.optimise.scaling import fit
-from featviz.reconstruct import ReconstructContent, ReconstructStyle, psnr
+from featviz.recipes import presets
+from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle, psnr
 
-CAT, WAVE = (to_tensor(open_picture(examples.FOLDER / f"{name}.jpg")) for name in ("cat", "great_wave"))
+CAT, WAVE = (to_tensor(open_picture(presets.FOLDER / f"{name}.jpg")) for name in ("cat", "great_wave"))
 
 
 def rebuilt(**fields):

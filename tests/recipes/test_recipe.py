@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from featviz.errors import FieldError
-from featviz.recipe import Recipe, Rule, bounds, choices, group, increment, longest, param, parse_weights
+from featviz.recipes.recipe import Recipe, Rule, bounds, choices, group, increment, longest, param, parse_weights
 
 
 class Soup(Recipe):

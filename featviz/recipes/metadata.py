@@ -18,7 +18,7 @@ from PIL import Image
 from featviz.errors import FieldError, ImageError, InputError, nearest, short
 from featviz.media import images, video
 from featviz.networks.table import NETWORKS
-from featviz.recipe import Recipe
+from featviz.recipes.recipe import Recipe
 from featviz.version import __version__
 
 Recipes = Mapping[str, type[Recipe]]

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from featviz import examples
 from featviz.errors import FieldError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.networks.table import LOGITS, class_index
 from featviz.optimise.parameterization import Spectrum
 from featviz.optimise.scaling import fit
-from featviz.visualize import FeatureVisualization
+from featviz.recipes import presets
+from featviz.recipes.feature_visualization import FeatureVisualization
 
-CAT = fit(to_tensor(open_picture(examples.FOLDER / "cat.jpg")), 96, 32)
+CAT = fit(to_tensor(open_picture(presets.FOLDER / "cat.jpg")), 96, 32)
 QUICK = {"layer": "efficientnet_lite0/block4", "channel": 7, "size": 64, "steps": 24}
 
 

@@ -14,7 +14,7 @@ from featviz.optimise import tiles
 from featviz.optimise.objectives import Activations, Objective, channels, diversity, neurons, objective
 from featviz.optimise.parameterization import Spectrum
 from featviz.optimise.transforms import Wobble
-from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, param
+from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, param
 
 IMAGES_HELD = 8
 """Images and spectra that are held at once: two of them are what Adam remembers."""

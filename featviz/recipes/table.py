@@ -1,14 +1,15 @@
 """The recipes, one row each. Every surface is built from this table and from their fields."""
 
-from featviz import provenance
-from featviz.answers import ActivationMaps, Classify
-from featviz.dream import DeepDream
 from featviz.media.images import Picture
-from featviz.recipe import Recipe
-from featviz.reconstruct import ReconstructContent, ReconstructStyle
-from featviz.style import StyleTransfer
-from featviz.visualize import FeatureVisualization
-from featviz.zoom import DreamZoom
+from featviz.recipes import metadata
+from featviz.recipes.activation_maps import ActivationMaps
+from featviz.recipes.classification import Classify
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.deepdream_zoom import DreamZoom
+from featviz.recipes.feature_visualization import FeatureVisualization
+from featviz.recipes.recipe import Recipe
+from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle
+from featviz.recipes.style_transfer import StyleTransfer
 
 EVERY = (
     DeepDream,
@@ -31,4 +32,4 @@ def recipe_of(file: Picture) -> Recipe:
     Raises:
         InputError: there is no such file, or no recipe in it.
     """
-    return provenance.read(file, RECIPES).recipe
+    return metadata.read(file, RECIPES).recipe

@@ -19,7 +19,7 @@ from featviz.optimise.objectives import Objective, energy, guided_by_channels, g
 from featviz.optimise.parameterization import pyramid
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
 from featviz.optimise.transforms import Roll
-from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
+from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
 
 Regions = list[tuple[Objective, Tensor]]
 """What is wanted where: objectives with masks (1, 1, H, W) in [0, 1] or (1, 1, 1, 1) for everywhere."""

@@ -19,7 +19,7 @@ from featviz.optimise import tiles
 from featviz.optimise.objectives import Activations, Objective, content_distance, gram, style_distance
 from featviz.optimise.parameterization import Spectrum
 from featviz.optimise.scaling import fit, fitted_size, size_of
-from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
+from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
 
 HISTORY = 20
 """Iterations that L-BFGS remembers."""

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from featviz import examples
-from featviz.dream import DeepDream
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.optimise.transforms import Zoom
-from featviz.recipe import Frame, group
+from featviz.recipes import presets
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.deepdream_zoom import DreamZoom
+from featviz.recipes.recipe import Frame, group
 from featviz.streaming import film
-from featviz.zoom import DreamZoom
 
-FILE = examples.FOLDER / "mountain.jpg"
+FILE = presets.FOLDER / "mountain.jpg"
 MOUNTAIN = to_tensor(open_picture(FILE))
 QUICK = {"size": 96, "octaves": 2, "steps": 1, "seconds": 0.5, "fps": 8}
 

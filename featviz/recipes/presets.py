@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from featviz.recipe import Recipe, bounds
-from featviz.recipes import RECIPES
+from featviz.recipes.recipe import Recipe, bounds
+from featviz.recipes.table import RECIPES
 
-FOLDER = Path(__file__).parent.parent / "examples"
+FOLDER = Path(__file__).parents[2] / "examples"
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from benchmarks.cases import exact
-from featviz import examples
-from featviz.dream import DeepDream, ascent
 from featviz.errors import FieldError, ImageError, InputError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
@@ -20,9 +18,11 @@ from featviz.optimise.objectives import energy, guided_by_match
 from featviz.optimise.scaling import fit, resize
 from featviz.optimise.tiles import grid
 from featviz.optimise.transforms import Roll
-from featviz.zoom import DreamZoom
+from featviz.recipes import presets
+from featviz.recipes.deepdream import DeepDream, ascent
+from featviz.recipes.deepdream_zoom import DreamZoom
 
-MOUNTAIN = to_tensor(open_picture(examples.FOLDER / "mountain.jpg"))
+MOUNTAIN = to_tensor(open_picture(presets.FOLDER / "mountain.jpg"))
 QUICK = {"layer": "efficientnet_lite0/block9", "size": 128, "octaves": 2, "steps": 3}
 
 
@@ -166,7 +166,7 @@ def test_several_layers_are_balanced_by_their_norms_so_that_half_means_half():
 
 @pytest.mark.parametrize("by", ["match", "channels"])
 def test_a_guide_moves_the_layers_statistics_towards_its_own(by):
-    network, cat = load("efficientnet_lite0"), to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
+    network, cat = load("efficientnet_lite0"), to_tensor(open_picture(presets.FOLDER / "cat.jpg"))
     kinds = QUICK | {"layer": "efficientnet_lite0/block5", "steps": 10}
 
     def profile(image):
@@ -334,7 +334,9 @@ def test_tiles_leave_no_seams(seed, monkeypatch):
     image = fit(MOUNTAIN[..., :400, :400], 288, 32)
     recipe = DeepDream(layer="efficientnet_lite0/block4", size=288, octaves=1, steps=8, seed=seed)
     rolls, random = [], Roll.random
-    monkeypatch.setattr("featviz.dream.Roll.random", lambda most, generator: rolls.append(random(288, generator)) or rolls[-1])
+    monkeypatch.setattr(
+        "featviz.recipes.deepdream.Roll.random", lambda most, generator: rolls.append(random(288, generator)) or rolls[-1]
+    )
 
     def roughness(side):
         """Mean absolute difference of the change across former borders, against elsewhere."""

@@ -1,20 +1,20 @@
-"""What a network answers to a picture, in one look: a layer's activation maps, and the names of what it sees."""
+"""Activation maps: where the channels of a layer respond to a picture."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from featviz.media.images import contact_sheet, to_picture, to_tensor
 from featviz.networks.network import Network
-from featviz.networks.table import LOGITS, Address, Classifier, class_names, split
+from featviz.networks.table import Address, split
 from featviz.optimise import tiles
 from featviz.optimise.objectives import gram
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
-from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
+from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
 
 CELL = 240
 """Pixels of width of a map on the sheet."""
@@ -176,42 +176,6 @@ class ActivationMaps(Recipe):
         height, width = fitted_size(size, self.size)
         cell = CELL * CELL * height / width
         return _demanded(network, split(self.layer)[1], size, self.size, sheet=self.count * cell)
-
-
-class Classify(Recipe):
-    """Name what is in a picture: the five classes of ImageNet that a network finds most likely."""
-
-    name: ClassVar[str] = "classify"
-    title: ClassVar[str] = "Names"
-    room: ClassVar[str] = "Look Inside"
-    images: ClassVar[dict[str, str]] = {"image": "The picture to name."}
-    produces: ClassVar[Literal["picture", "video", "numbers"]] = "numbers"
-
-    network: Classifier = param("efficientnet_lite0", "Network that is asked.")
-    size: int = param(224, "Longest side at which the network looks at the picture, in pixels.", ge=64, le=1024, step=16)
-
-    @property
-    def network_name(self) -> str:
-        return self.network
-
-    @torch.no_grad()
-    def names(self, network: Network, image: Tensor) -> dict[str, Tensor]:
-        """The five likeliest classes of an image (1, 3, H, W) → their probability, (), likeliest first."""
-        every = network.logits(fit(image, self.size, network.spec.smallest)).softmax(1)[0]
-        probabilities, classes = every.topk(min(5, len(every)))
-        return {
-            class_names(self.network)[index]: probability
-            for index, probability in zip(classes.tolist(), probabilities, strict=True)
-        }
-
-    def run(self, network: Network, *, image: Tensor) -> Frames:
-        """Yields one frame, whose measures are the probabilities of the five likeliest classes, likeliest first."""
-        names = self.names(network, image)
-        likeliest = next(iter(names.values()))
-        yield Frame(step=1, steps=1, stage="", work=1.0, loss=-likeliest.log(), image=image, measures=names)
-
-    def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
-        return _demanded(network, LOGITS, size, self.size)
 
 
 def _demanded(network: Network, layer: str, size: tuple[int, int], longest: int, *, sheet: float = 0) -> Demand:

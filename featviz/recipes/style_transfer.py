@@ -25,7 +25,7 @@ from featviz.optimise.parameterization import Average, pyramid
 from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
 from featviz.optimise.style_statistics import STATISTICS, TINY, Distance, Statistic, blend, moments
 from featviz.optimise.transforms import Roll
-from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
+from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
 
 STYLE, SMOOTHNESS = 32.0, 240.0
 """What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their

@@ -5,11 +5,11 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from featviz.dream import DeepDream
 from featviz.networks.network import Network
 from featviz.networks.table import Address
 from featviz.optimise.transforms import Zoom
-from featviz.recipe import Demand, Frames, Recipe, param
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.recipe import Demand, Frames, Recipe, param
 
 
 class DreamZoom(DeepDream):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from featviz import examples, run, style
+from featviz import run
 from featviz.errors import FieldError, ImageError, InputError
 from featviz.media.images import open_picture, to_picture, to_tensor
 from featviz.networks.cache import load
@@ -16,9 +16,10 @@ from featviz.networks.table import BUNDLED, INPUT, NETWORKS
 from featviz.optimise import tiles
 from featviz.optimise.scaling import fit, resize
 from featviz.optimise.style_statistics import STATISTICS, gram, moments
-from featviz.style import OPTIMISERS, StyleTransfer
+from featviz.recipes import presets, style_transfer
+from featviz.recipes.style_transfer import OPTIMISERS, StyleTransfer
 
-CAT, WAVE, TERRACE = (to_tensor(open_picture(examples.FOLDER / f"{name}.jpg")) for name in ("cat", "great_wave", "cafe_terrace"))
+CAT, WAVE, TERRACE = (to_tensor(open_picture(presets.FOLDER / f"{name}.jpg")) for name in ("cat", "great_wave", "cafe_terrace"))
 QUICK = {"network": "efficientnet_lite0", "size": 160, "scales": 2, "steps": 10}
 SHORT = QUICK | {"size": 96, "scales": 1, "steps": 4}
 
@@ -378,8 +379,8 @@ def test_where_memory_is_short_the_same_is_painted_in_smaller_tiles_which_is_sai
         return compare(wanted, image, settings, side)
 
     recipe = StyleTransfer(network="efficientnet_lite0", size=160, scales=1, steps=2)
-    whole, compare = last(recipe), style.Wanted.compare
-    monkeypatch.setattr(style.Wanted, "compare", on_a_small_device)
+    whole, compare = last(recipe), style_transfer.Wanted.compare
+    monkeypatch.setattr(style_transfer.Wanted, "compare", on_a_small_device)
     tiled = last(recipe)
     assert whole.stage == "scale 1 of 1"
     assert tiled.stage == "scale 1 of 1, in smaller tiles, since memory is short"

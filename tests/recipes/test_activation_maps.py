@@ -4,13 +4,14 @@ import pytest
 import torch
 from test_network import tiny
 
-from featviz import examples
-from featviz.answers import HEAT, ActivationMaps, Classify, answer, coloured, correlations, heat, patches
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.optimise.scaling import fit
+from featviz.recipes import presets
+from featviz.recipes.activation_maps import HEAT, ActivationMaps, answer, coloured, correlations, heat, patches
+from featviz.recipes.classification import Classify
 
-CAT = to_tensor(open_picture(examples.FOLDER / "cat.jpg"))
+CAT = to_tensor(open_picture(presets.FOLDER / "cat.jpg"))
 
 
 def test_the_channels_that_answer_most_come_first_with_their_own_numbers():

@@ -13,13 +13,14 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel
 
 import featviz
-from featviz import cli, provenance
+from featviz import cli
 from featviz.errors import InputError, short
 from featviz.media import images, video
 from featviz.networks.table import NETWORKS, addresses, class_names, split
-from featviz.provenance import Restored
-from featviz.recipe import Recipe, bounds, choices
-from featviz.recipes import RECIPES
+from featviz.recipes import metadata
+from featviz.recipes.metadata import Restored
+from featviz.recipes.recipe import Recipe, bounds, choices
+from featviz.recipes.table import RECIPES
 
 quick = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 
@@ -39,7 +40,7 @@ def values(field) -> st.SearchStrategy:
 def recipes_of(kind: type[Recipe]) -> st.SearchStrategy[Recipe]:
     """Recipes of any fields; those that do not go together have been left out."""
     fields = st.fixed_dictionaries({}, optional={name: values(field) for name, field in kind.model_fields.items()})
-    return fields.map(lambda chosen: provenance.from_json({"recipe": kind.name, "fields": chosen}, RECIPES).recipe)
+    return fields.map(lambda chosen: metadata.from_json({"recipe": kind.name, "fields": chosen}, RECIPES).recipe)
 
 
 recipes = st.one_of([recipes_of(kind) for kind in RECIPES.values()])
@@ -62,7 +63,7 @@ def every_recipe(test):
 @given(data=st.data())
 def test_through_json(kind, data):
     recipe = data.draw(recipes_of(kind))
-    assert provenance.restore(provenance.note(recipe, whole=True), RECIPES) == Restored(recipe)
+    assert metadata.restore(metadata.note(recipe, whole=True), RECIPES) == Restored(recipe)
 
 
 @every_recipe
@@ -70,11 +71,11 @@ def test_through_json(kind, data):
 @given(data=st.data())
 def test_through_a_link(kind, data):
     recipe = data.draw(recipes_of(kind))
-    link = provenance.link(recipe)
+    link = metadata.link(recipe)
     assert set(link) <= set(string.ascii_letters + string.digits + "-._~/:,?&=%")
     query = dict(parse_qsl(link[1:], keep_blank_values=True, strict_parsing=True))
     assert set(query) == {"recipe", *recipe.changed}
-    assert provenance.follow(query, RECIPES) == Restored(recipe)
+    assert metadata.follow(query, RECIPES) == Restored(recipe)
 
 
 @every_recipe
@@ -96,7 +97,7 @@ def test_through_a_picture(extension, tmp_path_factory):
     @given(recipe=recipes)
     def check(recipe):
         picture = Image.new("RGB", (20, 16), (200, 100, 50))
-        picture.info[images.NOTE] = provenance.note(recipe)
+        picture.info[images.NOTE] = metadata.note(recipe)
         images.save(picture, file)
         assert featviz.recipe_of(file) == recipe
 
@@ -107,7 +108,7 @@ def test_through_a_picture(extension, tmp_path_factory):
 def test_through_a_video(extension, tmp_path):
     recipe = RECIPES["deepdream_zoom"](channels="1, 2", seconds=1.5)
     file = tmp_path / f"made{extension}"
-    with video.Video(file, 8, provenance.note(recipe)) as made:
+    with video.Video(file, 8, metadata.note(recipe)) as made:
         for grey in (0, 200):
             made.write(Image.new("RGB", (32, 32), (grey, grey, grey)))
     assert featviz.recipe_of(file) == recipe
@@ -122,7 +123,7 @@ def test_through_a_video(extension, tmp_path):
 
 @every_recipe
 def test_a_plain_recipe_s_link_is_its_name(kind):
-    assert provenance.link(kind()) == f"?recipe={kind.name}"
+    assert metadata.link(kind()) == f"?recipe={kind.name}"
     assert "recipe" not in kind.model_fields  # Or a link could not tell them apart.
 
 
@@ -132,7 +133,7 @@ def test_a_plain_recipe_s_link_is_its_name(kind):
 @every_recipe
 def test_a_note_names_network_weights_and_version(kind):
     recipe = kind()
-    said = json.loads(provenance.note(recipe, ["image"], whole=True))
+    said = json.loads(metadata.note(recipe, ["image"], whole=True))
     assert said == {
         "featviz": featviz.__version__,
         "recipe": kind.name,
@@ -198,12 +199,12 @@ def test_what_a_result_was_made_of_can_be_compared_and_nothing_else(private):
     picture = images.open_picture(private)
     other = picture.copy()
     other.putpixel((63, 47), (1, 2, 3))
-    restored = provenance.restore(json.dumps(notes[0]), RECIPES)
-    assert provenance.changed(restored, {"image": picture}) == []
-    assert provenance.changed(restored, {"image": other}) == ["image"]
-    assert provenance.changed(restored, {"image": picture, "mask": picture}) == ["mask"]
-    assert provenance.changed(restored, {}) == ["image"]
-    assert provenance.changed(Restored(recipe), {"image": other}) == []  # Of a version that did not record it.
+    restored = metadata.restore(json.dumps(notes[0]), RECIPES)
+    assert metadata.changed(restored, {"image": picture}) == []
+    assert metadata.changed(restored, {"image": other}) == ["image"]
+    assert metadata.changed(restored, {"image": picture, "mask": picture}) == ["mask"]
+    assert metadata.changed(restored, {}) == ["image"]
+    assert metadata.changed(Restored(recipe), {"image": other}) == []  # Of a version that did not record it.
 
 
 def recipe_with_seed_1() -> Recipe:
@@ -216,19 +217,19 @@ def test_a_single_pixel_makes_another_fingerprint(size, place):
     picture = Image.new("RGB", size, (9, 9, 9))
     other = picture.copy()
     other.putpixel((int(place * size[0]), int(place * size[1])), (9, 9, 8))
-    of_both = [provenance.fingerprints({"image": one}, "salt")["image"] for one in (picture, other)]
+    of_both = [metadata.fingerprints({"image": one}, "salt")["image"] for one in (picture, other)]
     assert of_both[0] != of_both[1]
 
 
 def test_what_others_write_as_fingerprints_does_no_harm():
     for odd in (None, 3, [], "a", {"salt": 3}, {"salt": "\ud800", "image": 3}, {"image": "a"}, {"salt": "s" * 10_000}):
-        restored = provenance.restore(json.dumps(NOTE | {"fingerprints": odd}), RECIPES)
-        assert provenance.changed(restored, {"image": Image.new("RGB", (16, 16))}) in ([], ["image"])
+        restored = metadata.restore(json.dumps(NOTE | {"fingerprints": odd}), RECIPES)
+        assert metadata.changed(restored, {"image": Image.new("RGB", (16, 16))}) in ([], ["image"])
 
 
 def test_a_picture_on_the_way_says_that_it_is_not_the_last(private):
     previews = list(featviz.stream(RECIPES["deepdream"](**QUICK), every=0, image=private))
-    said = [provenance.read(preview.picture, RECIPES).remarks for preview in previews]
+    said = [metadata.read(preview.picture, RECIPES).remarks for preview in previews]
     assert said == [("It is not what a whole run with these settings comes to.",), ()]
 
 
@@ -240,7 +241,7 @@ def test_a_picture_that_was_steered_says_how_it_ended_and_that_it_was():
     asked, wanted = (Steered(network="efficientnet_lite0", size=64, scales=1, style_strength=strength) for strength in (1, 3))
     picture = Image.effect_mandelbrot((64, 48), (-2, -1.2, 1, 1.2), 60)
     *_, last = featviz.stream(asked, steer=lambda: wanted, content=picture, style=picture)
-    restored = provenance.read(last.picture, {"style_transfer": Steered})
+    restored = metadata.read(last.picture, {"style_transfer": Steered})
     assert (restored.recipe, len(restored.remarks)) == (wanted, 1)
 
 
@@ -265,7 +266,7 @@ NOTE = {"recipe": "deepdream", "fields": {"steps": 9}}
     ],
 )
 def test_what_of_a_note_cannot_be_used_is_a_remark_and_the_rest_holds(more, remark):
-    restored = provenance.restore(json.dumps(NOTE | more), RECIPES)
+    restored = metadata.restore(json.dumps(NOTE | more), RECIPES)
     assert restored.recipe == RECIPES["deepdream"](steps=9)
     assert [said[: len(remark)] for said in restored.remarks] == [remark] if remark else restored.remarks == ()
 
@@ -286,7 +287,7 @@ def test_what_of_a_note_cannot_be_used_is_a_remark_and_the_rest_holds(more, rema
 )
 def test_what_is_no_note_is_one_sentence(text, sentence):
     with pytest.raises(InputError) as raised:
-        provenance.restore(text, RECIPES)
+        metadata.restore(text, RECIPES)
     assert str(raised.value).startswith(sentence)
 
 
@@ -302,7 +303,7 @@ def test_what_is_no_note_is_one_sentence(text, sentence):
     ],
 )
 def test_a_link_says_what_it_can(query, recipe, remarks):
-    followed = provenance.follow(query, RECIPES)
+    followed = metadata.follow(query, RECIPES)
     assert (followed and followed.recipe) == recipe
     assert len(followed.remarks if followed else ()) == remarks
 
@@ -316,7 +317,7 @@ def test_a_link_says_what_it_can(query, recipe, remarks):
 )
 def test_a_link_to_nowhere_is_one_sentence(query, sentence):
     with pytest.raises(InputError) as raised:
-        provenance.follow(query, RECIPES)
+        metadata.follow(query, RECIPES)
     assert str(raised.value) == sentence
 
 
@@ -330,8 +331,8 @@ def test_junk_of_any_amount_costs_no_more_than_a_recipe(monkeypatch):
     monkeypatch.setattr(BaseModel, "__init__", counted)
     junk = {f"f{number}": "x" for number in range(12_000)}
     for restored in (
-        provenance.from_json({"recipe": "deepdream", "fields": {**junk, "steps": 9}}, RECIPES),
-        provenance.follow({"recipe": "deepdream", **junk, "steps": "9"}, RECIPES),
+        metadata.from_json({"recipe": "deepdream", "fields": {**junk, "steps": 9}}, RECIPES),
+        metadata.follow({"recipe": "deepdream", **junk, "steps": "9"}, RECIPES),
     ):
         assert restored.recipe == RECIPES["deepdream"](steps=9)
         assert len(restored.remarks) == 1
@@ -339,7 +340,7 @@ def test_junk_of_any_amount_costs_no_more_than_a_recipe(monkeypatch):
     assert len(parsed) <= 6  # Two for each, and those of the comparison.
     parsed.clear()
     wrong = dict.fromkeys(RECIPES["deepdream"].model_fields, "wrong")
-    assert len(provenance.from_json({"recipe": "deepdream", "fields": wrong}, RECIPES).remarks) > 10
+    assert len(metadata.from_json({"recipe": "deepdream", "fields": wrong}, RECIPES).remarks) > 10
     assert len(parsed) <= len(wrong) + 2
 
 
@@ -362,7 +363,7 @@ EARLIER = {"class_name": "hummingbird", "channels": "3", "more_layers": "block5"
 )
 def test_what_had_no_effect_in_an_earlier_version_is_left_out_with_a_remark(kind, fields, pictures, restored, remarks):
     note = json.dumps({"recipe": kind, "fields": fields, "pictures": pictures})
-    found = provenance.restore(note, RECIPES)
+    found = metadata.restore(note, RECIPES)
     assert found.recipe == RECIPES[kind](**restored)
     assert len(found.remarks) == remarks
     assert all("has no effect" in remark for remark in found.remarks)
@@ -375,9 +376,9 @@ names = st.sampled_from([name for kind in RECIPES.values() for name in kind.mode
 @given(fields=st.dictionaries(names, any_json, max_size=4), name=st.sampled_from([*RECIPES]) | any_json, text=st.text())
 def test_nothing_that_is_read_does_any_harm(fields, name, text):
     for read in (
-        lambda: provenance.restore(text, RECIPES),
-        lambda: provenance.restore(json.dumps({"recipe": name, "fields": fields, "featviz": name}), RECIPES),
-        lambda: provenance.follow({"recipe": str(name), **{key: str(value) for key, value in fields.items()}}, RECIPES),
+        lambda: metadata.restore(text, RECIPES),
+        lambda: metadata.restore(json.dumps({"recipe": name, "fields": fields, "featviz": name}), RECIPES),
+        lambda: metadata.follow({"recipe": str(name), **{key: str(value) for key, value in fields.items()}}, RECIPES),
     ):
         try:
             restored = read()

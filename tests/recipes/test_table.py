@@ -1,7 +1,7 @@
 """The table of recipes."""
 
-from featviz.recipe import longest
-from featviz.recipes import RECIPES
+from featviz.recipes.recipe import longest
+from featviz.recipes.table import RECIPES
 
 
 def test_recipes_are_found_by_their_names():

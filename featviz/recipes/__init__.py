@@ -1,0 +1,1 @@
+"""Recipes: one algorithm a module, its fields and its loop."""

@@ -1,0 +1,48 @@
+"""Classification: the names that a network gives a picture."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from featviz.networks.network import Network
+from featviz.networks.table import LOGITS, Classifier, class_names
+from featviz.optimise.scaling import fit
+from featviz.recipes.activation_maps import _demanded
+from featviz.recipes.recipe import Demand, Frame, Frames, Recipe, param
+
+
+class Classify(Recipe):
+    """Name what is in a picture: the five classes of ImageNet that a network finds most likely."""
+
+    name: ClassVar[str] = "classify"
+    title: ClassVar[str] = "Names"
+    room: ClassVar[str] = "Look Inside"
+    images: ClassVar[dict[str, str]] = {"image": "The picture to name."}
+    produces: ClassVar[Literal["picture", "video", "numbers"]] = "numbers"
+
+    network: Classifier = param("efficientnet_lite0", "Network that is asked.")
+    size: int = param(224, "Longest side at which the network looks at the picture, in pixels.", ge=64, le=1024, step=16)
+
+    @property
+    def network_name(self) -> str:
+        return self.network
+
+    @torch.no_grad()
+    def names(self, network: Network, image: Tensor) -> dict[str, Tensor]:
+        """The five likeliest classes of an image (1, 3, H, W) → their probability, (), likeliest first."""
+        every = network.logits(fit(image, self.size, network.spec.smallest)).softmax(1)[0]
+        probabilities, classes = every.topk(min(5, len(every)))
+        return {
+            class_names(self.network)[index]: probability
+            for index, probability in zip(classes.tolist(), probabilities, strict=True)
+        }
+
+    def run(self, network: Network, *, image: Tensor) -> Frames:
+        """Yields one frame, whose measures are the probabilities of the five likeliest classes, likeliest first."""
+        names = self.names(network, image)
+        likeliest = next(iter(names.values()))
+        yield Frame(step=1, steps=1, stage="", work=1.0, loss=-likeliest.log(), image=image, measures=names)
+
+    def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
+        return _demanded(network, LOGITS, size, self.size)
