@@ -15,10 +15,10 @@ import ctypes
 import threading
 
 from featviz import ui
-from featviz.devices import places
 from featviz.errors import InputError
-from featviz.machine import lease, warm_up
 from featviz.networks.network import zero_gpu
+from featviz.runtime.devices import places
+from featviz.runtime.estimate import lease, warm_up
 
 parser = argparse.ArgumentParser(description="featviz in the browser, with an API and an MCP server.")
 parser.add_argument("--host", help="address to listen on; 0.0.0.0 lets others in (default: 127.0.0.1)")

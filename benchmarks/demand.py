@@ -83,9 +83,9 @@ def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float,
     from featviz.stream import run
     from PIL import Image
 
-    from featviz.machine import memory
     from featviz.networks.cache import load
     from featviz.recipes.table import RECIPES
+    from featviz.runtime.estimate import memory
 
     recipe = RECIPES[name](**fields)
     load(recipe.network_name)

@@ -1,7 +1,6 @@
 """featviz: see what a convolutional network sees."""
 
 from featviz.errors import FeatvizError
-from featviz.looking import look
 from featviz.media.images import save
 from featviz.networks.table import NETWORKS, NetworkSpec
 from featviz.networks.user_network import add_network, describe_network, remove_network
@@ -13,7 +12,9 @@ from featviz.recipes.feature_visualization import FeatureVisualization
 from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES, recipe_of
-from featviz.streaming import Preview, film, prepare, run, stream
+from featviz.runtime.film import film
+from featviz.runtime.inspection import look
+from featviz.runtime.stream import Preview, prepare, run, stream
 from featviz.version import __version__
 
 __all__ = [

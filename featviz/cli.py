@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
-from featviz import __version__, batch
-from featviz.devices import places, unused
+from featviz import __version__
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
-from featviz.machine import estimate
 from featviz.media.images import FORMATS as PICTURE_FORMATS
 from featviz.media.images import open_picture, save
 from featviz.media.video import FORMATS as VIDEO_FORMATS
@@ -28,7 +26,12 @@ from featviz.networks.user_network import add_network
 from featviz.recipes import metadata, presets
 from featviz.recipes.recipe import Recipe, choices
 from featviz.recipes.table import RECIPES
-from featviz.streaming import Preview, Previews, on_one_sheet, open_pictures, prepare, record, remarks_on, stream, try_out
+from featviz.runtime import batch
+from featviz.runtime.devices import places, unused
+from featviz.runtime.estimate import estimate
+from featviz.runtime.film import record
+from featviz.runtime.sheet import on_one_sheet, try_out
+from featviz.runtime.stream import Preview, Previews, open_pictures, prepare, remarks_on, stream
 
 if TYPE_CHECKING:
     from featviz.networks.hub import Arriving

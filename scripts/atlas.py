@@ -9,11 +9,11 @@ import sys
 import torch
 from PIL import Image
 
-from featviz.atlas import COLUMNS, FOLDER
 from featviz.media.images import to_picture
 from featviz.networks.cache import load
 from featviz.networks.table import split
 from featviz.recipes.feature_visualization import FeatureVisualization
+from featviz.runtime.atlas import COLUMNS, FOLDER
 
 RECIPES = [
     *(FeatureVisualization(layer=f"efficientnet_lite0/block{i}", size=80, steps=40) for i in (2, 4, 6, 9, 11, 13)),

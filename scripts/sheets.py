@@ -11,7 +11,7 @@ from featviz.networks.table import BUNDLED, NETWORKS, split
 from featviz.optimise.gradients import SHAPERS
 from featviz.recipes import presets
 from featviz.recipes.recipe import differing
-from featviz.streaming import try_out
+from featviz.runtime.sheet import try_out
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = [presets.FOLDER / name for name in ("mountain.jpg", "cat.jpg")]

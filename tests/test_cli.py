@@ -20,7 +20,7 @@ from featviz.networks.hub import Arriving
 from featviz.recipes import presets
 from featviz.recipes.recipe import Recipe, bounds, choices
 from featviz.recipes.table import RECIPES
-from featviz.streaming import Preview
+from featviz.runtime.stream import Preview
 
 SMALL = 64
 

@@ -19,14 +19,15 @@ from PIL import Image
 
 from featviz import limits
 from featviz.errors import DivergedError, FeatvizError, LimitError, WeightsError
-from featviz.machine import _turns, resolve
 from featviz.media.video import FORMATS
 from featviz.networks.cache import load
 from featviz.networks.network import Network
 from featviz.networks.table import NETWORKS
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
-from featviz.streaming import film, run, stream
+from featviz.runtime.devices import _turns, resolve
+from featviz.runtime.film import film
+from featviz.runtime.stream import run, stream
 from featviz.ui import running
 from featviz.ui.leaving import RESTARTING, Runs, sweep
 from featviz.ui.running import DISK_FULL, SORRY, Engine, attended, polite, sentences

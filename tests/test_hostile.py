@@ -154,7 +154,9 @@ def test_the_command_line_makes_a_picture_or_says_a_sentence(folder, capsys, mon
         wanted, _ = outcome(given)
         with monkeypatch.context() as patch:
             if wanted == SENTENCE:
-                patch.setattr(sys.modules["featviz.streaming"], "load", lambda *_: pytest.fail("a network was loaded for it"))
+                patch.setattr(
+                    sys.modules["featviz.runtime.stream"], "load", lambda *_: pytest.fail("a network was loaded for it")
+                )
             code = cli.main(["deepdream", str(given), "out.png", *(f"--{name}={value}" for name, value in QUICK.items())])
         said = capsys.readouterr().err.strip()
         if wanted == PICTURE:

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from featviz.machine import resolve
 from featviz.networks.cache import load
 from featviz.recipes.table import RECIPES
-from featviz.streaming import run, stream
+from featviz.runtime.devices import resolve
+from featviz.runtime.stream import run, stream
 from scripts.visitor import QUICK, Visitor, file
 
 pytestmark = pytest.mark.trust

@@ -17,7 +17,6 @@ from PIL import Image
 
 from featviz import recipe_of, save, ui
 from featviz.errors import FeatvizError, WeightsError
-from featviz.machine import Estimate
 from featviz.media.images import GAP, LABEL, NOTE, open_picture
 from featviz.networks.hub import Arriving
 from featviz.networks.table import NETWORKS
@@ -26,7 +25,8 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Recipe, bounds, choices, group, param
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES
-from featviz.streaming import Preview
+from featviz.runtime.estimate import Estimate
+from featviz.runtime.stream import Preview
 from featviz.ui import inside, running, words
 from featviz.ui.controls import caption, control, named_after, spoken
 from featviz.ui.links import query_of

@@ -8,13 +8,13 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from featviz import atlas
-from featviz.looking import Cell, Look
-from featviz.machine import Estimate
 from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
-from featviz.streaming import Preview
+from featviz.runtime import atlas
+from featviz.runtime.estimate import Estimate
+from featviz.runtime.inspection import Cell, Look
+from featviz.runtime.stream import Preview
 from featviz.ui import inside
 from featviz.ui.running import Engine
 from featviz.ui.sheet import Sheet

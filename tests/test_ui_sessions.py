@@ -16,15 +16,16 @@ import torch
 from gradio.state_holder import SessionState
 from PIL import Image
 
-from featviz import memory, ui
+from featviz import ui
 from featviz.errors import FeatvizError
-from featviz.looking import Cell, Look
-from featviz.machine import Estimate
-from featviz.memory import Ledger
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe
-from featviz.streaming import Preview
+from featviz.runtime import memory
+from featviz.runtime.estimate import Estimate
+from featviz.runtime.inspection import Cell, Look
+from featviz.runtime.memory import Ledger
+from featviz.runtime.stream import Preview
 from featviz.ui.running import Engine, Shot
 
 CAT = (451, 300)

@@ -11,7 +11,7 @@ from PIL import Image
 from featviz.errors import FeatvizError
 from featviz.recipes.deepdream_zoom import DreamZoom
 from featviz.recipes.recipe import Recipe
-from featviz.streaming import Preview
+from featviz.runtime.stream import Preview
 from featviz.ui.controls import named_after
 from featviz.ui.running import Engine, Turn
 from featviz.ui.video import VideoTab

@@ -11,9 +11,9 @@ from gradio.events import Dependency
 
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError
-from featviz.machine import Estimate, duration, gigabytes
 from featviz.media.images import open_header
 from featviz.recipes.recipe import Recipe, largest_size
+from featviz.runtime.estimate import Estimate, duration, gigabytes
 from featviz.ui.controls import recipe_of
 from featviz.ui.running import BEHIND_THE_PAGE, file_of
 

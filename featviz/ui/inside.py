@@ -10,12 +10,12 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from featviz import atlas
-from featviz.looking import Cell, Look
 from featviz.networks.cache import sketch
 from featviz.networks.table import split
 from featviz.recipes.table import RECIPES
-from featviz.streaming import Preview
+from featviz.runtime import atlas
+from featviz.runtime.inspection import Cell, Look
+from featviz.runtime.stream import Preview
 from featviz.ui import words
 from featviz.ui.controls import enumeration, spoken
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Shot, Turn, deleted, in_cache, line

@@ -18,15 +18,16 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from featviz import limits
-from featviz.devices import Device
 from featviz.errors import FeatvizError, ImageError
-from featviz.looking import Cell, Look, excited, gram_picture, look
-from featviz.machine import Estimate, estimate, lacks
 from featviz.media.images import open_header, open_picture
-from featviz.memory import left
 from featviz.networks.hub import Arriving
 from featviz.recipes.recipe import Recipe
-from featviz.streaming import Preview, open_pictures, prepare, remarks_on, stream, try_out
+from featviz.runtime.devices import Device, lacks
+from featviz.runtime.estimate import Estimate, estimate
+from featviz.runtime.inspection import Cell, Look, excited, gram_picture, look
+from featviz.runtime.memory import left
+from featviz.runtime.sheet import try_out
+from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
 from featviz.ui.controls import label
 from featviz.ui.gate import RATE, visitor
 from featviz.ui.leaving import RUNS

@@ -7,7 +7,8 @@ import gradio as gr
 from PIL import Image
 
 from featviz.recipes.recipe import Recipe, differing
-from featviz.streaming import Preview, on_one_sheet
+from featviz.runtime.sheet import on_one_sheet
+from featviz.runtime.stream import Preview
 from featviz.ui import words
 from featviz.ui.controls import label, named_after
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Turn, arriving, checked, in_cache, line, without_disabled

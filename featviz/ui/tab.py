@@ -14,7 +14,7 @@ from featviz.errors import FeatvizError
 from featviz.recipes.presets import Example, Look
 from featviz.recipes.recipe import Recipe, bounds, group, live
 from featviz.recipes.table import RECIPES
-from featviz.streaming import Preview
+from featviz.runtime.stream import Preview
 from featviz.ui import words
 from featviz.ui.controls import caption, control, enabled_unless, enumeration, label, named_after, recipe_of
 from featviz.ui.forecast import Forecast

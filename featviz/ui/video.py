@@ -14,7 +14,7 @@ from PIL import Image
 from featviz.media.video import Video
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe
-from featviz.streaming import Preview
+from featviz.runtime.stream import Preview
 from featviz.ui.running import Shot, sentences
 from featviz.ui.tab import Tab
 

@@ -25,7 +25,6 @@ from torchvision.models.resnet import BasicBlock
 import featviz
 from featviz import cli
 from featviz.errors import FieldError, InputError, WeightsError
-from featviz.machine import estimate
 from featviz.networks import table
 from featviz.networks.cache import load, sketch
 from featviz.networks.network import Network
@@ -37,6 +36,7 @@ from featviz.recipes import metadata
 from featviz.recipes.recipe import choices
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES
+from featviz.runtime.estimate import estimate
 from featviz.ui.controls import control
 
 CLASSES = ["cat", "dog", "hen"]

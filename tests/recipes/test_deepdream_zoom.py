@@ -14,7 +14,7 @@ from featviz.recipes import presets
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DreamZoom
 from featviz.recipes.recipe import Frame, group
-from featviz.streaming import film
+from featviz.runtime.film import film
 
 FILE = presets.FOLDER / "mountain.jpg"
 MOUNTAIN = to_tensor(open_picture(FILE))

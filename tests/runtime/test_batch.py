@@ -9,8 +9,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from featviz import batch, cli, recipe_of, run, save
-from featviz.batch import Shard, make_all
+from featviz import cli, recipe_of, run, save
 from featviz.errors import ImageError, InputError
 from featviz.media.video import Video, count_frames, frames
 from featviz.recipes import metadata
@@ -18,6 +17,8 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DreamZoom
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES
+from featviz.runtime import batch
+from featviz.runtime.batch import Shard, make_all
 
 RECIPE = DeepDream(layer="efficientnet_lite0/block2", size=64, octaves=1, steps=1)
 TYPED = ["--layer=efficientnet_lite0/block2", "--size=64", "--octaves=1", "--steps=1", "--device=cpu"]

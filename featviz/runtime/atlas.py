@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-FOLDER = Path(__file__).parent.parent / "examples" / "atlas"
+FOLDER = Path(__file__).parents[2] / "examples" / "atlas"
 
 COLUMNS = 16
 """Thumbnails in a row of a sheet."""

@@ -9,10 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from featviz.devices import Device
-from featviz.machine import claim, resolve
 from featviz.media.images import Picture, on_white, open_picture, to_picture, to_tensor
-from featviz.memory import Parts, alone, reserved
 from featviz.networks.cache import load
 from featviz.networks.network import Network
 from featviz.networks.table import split
@@ -20,6 +17,8 @@ from featviz.optimise.scaling import fit, resize
 from featviz.optimise.tiles import enough_memory
 from featviz.recipes.activation_maps import ActivationMaps, correlations
 from featviz.recipes.recipe import Recipe
+from featviz.runtime.devices import Device, claim, resolve
+from featviz.runtime.memory import Parts, alone, reserved
 
 LEGIBLE = 320
 """Pixels of the longest side of an activation map that is shown by itself."""

@@ -17,7 +17,8 @@ from featviz.errors import DivergedError, ImageError, InputError
 from featviz.media.video import Video
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Demand, Frame, Recipe, param
-from featviz.streaming import film, open_pictures, record, run, stream
+from featviz.runtime.film import film, record
+from featviz.runtime.stream import open_pictures, run, stream
 
 
 class Count(Recipe):
@@ -64,7 +65,7 @@ PICTURE = Image.new("RGB", (20, 16), (200, 100, 50))
 
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch):
-    monkeypatch.setattr(sys.modules["featviz.streaming"], "load", lambda name, device: None)
+    monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "load", lambda name, device: None)
     Count.log.clear()
 
 

@@ -1,13 +1,17 @@
 """The devices of this machine, by the names that people give them, and whether they can be used."""
 
 import re
+import time
+from collections import defaultdict
 from functools import cache
 
 import torch
 from torch.nn import functional
 
 from featviz.errors import InputError, nearest
+from featviz.media import video
 from featviz.networks.network import zero_gpu
+from featviz.runtime.scheduler import Claim, Turns
 
 Device = str
 """`auto`, `cpu`, `cuda` (whichever CUDA card has the fewest runs), `cuda:1` (one card, by its index) or `mps` (Apple's GPU)."""
@@ -82,3 +86,38 @@ def _tried(where: torch.device) -> str:
     except (RuntimeError, AssertionError) as error:  # An AssertionError where PyTorch was built without it.
         return str(error).strip().partition("\n")[0].rstrip(".")[:120]
     return ""
+
+
+_turns: dict[torch.device, Turns] = defaultdict(Turns)
+"""One step at a time on each device."""
+
+
+def resolve(device: Device) -> torch.device:
+    """The device of that name that a run had better take: of several cards, the one with the fewest. Raises as `places` does."""
+    return min(places(device), key=lambda where: _turns[where].runs)
+
+
+def lacks(device: Device = "auto") -> list[str]:
+    """What is slow or off here, in a sentence each."""
+    from featviz.networks import hub  # Here, since what it imports takes its time.
+
+    slow = "" if zero_gpu() or resolve(device).type != "cpu" else "There is no GPU, so a run takes from seconds to minutes."
+    return list(filter(None, (unused(device), slow, hub.why_off(), video.why_off())))
+
+
+def claim(where: torch.device) -> Claim:
+    """What a run takes its turns on a device by."""
+    return _turns[where].claim()
+
+
+def home(device: Device) -> torch.device:
+    """Where networks stay between two runs."""
+    return torch.device("cpu") if zero_gpu() else resolve(device)
+
+
+def clock(where: torch.device) -> float:
+    """Seconds, of which a difference says how long the calling thread has kept a device busy.
+
+    On a CPU its own processor time: what other programs and threads take of the processor is left out.
+    """
+    return time.thread_time() if where.type == "cpu" else time.monotonic()

@@ -10,7 +10,6 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from featviz.devices import Device
 from featviz.errors import FeatvizError, ImageError, InputError
 from featviz.media import images
 from featviz.media.images import EXTENSIONS, Picture, save
@@ -18,7 +17,8 @@ from featviz.media.video import count_frames, frames
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
-from featviz.streaming import check, open_pictures, run
+from featviz.runtime.devices import Device
+from featviz.runtime.stream import check, open_pictures, run
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 

@@ -1,14 +1,10 @@
-"""The machine: its devices and whose turn is next on them, their speed, and what a run will take of it."""
+"""The time and the memory that a run will take on this machine."""
 
-import time
-from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
 from PIL import Image
 
-from featviz.devices import Device, places, unused
-from featviz.media import video
 from featviz.networks.cache import is_here, load, sketch, survive_forks
 from featviz.networks.network import zero_gpu
 from featviz.networks.table import BUNDLED, NETWORKS
@@ -16,11 +12,8 @@ from featviz.optimise.style_statistics import wasserstein_distance
 from featviz.optimise.tiles import out_of_memory
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Demand, Recipe
-from featviz.throughput import Corrections
-from featviz.turns import Claim, Turns
-
-_turns: dict[torch.device, Turns] = defaultdict(Turns)
-"""One step at a time on each device."""
+from featviz.runtime.devices import Device, claim, clock, places, resolve
+from featviz.runtime.throughput import Corrections
 
 LENT_SPEED = 5e12
 """Floating point operations a second that a lent GPU is trusted with; it is faster."""
@@ -48,24 +41,6 @@ TYPICAL = {
     "reconstruct_style": 3.0,
 }
 """Recipe → its correction on a server that has run none, 1 for all others: from one core of one machine."""
-
-
-def resolve(device: Device) -> torch.device:
-    """The device of that name that a run had better take: of several cards, the one with the fewest. Raises as `places` does."""
-    return min(places(device), key=lambda where: _turns[where].runs)
-
-
-def lacks(device: Device = "auto") -> list[str]:
-    """What is slow or off here, in a sentence each."""
-    from featviz.networks import hub  # Here, since what it imports takes its time.
-
-    slow = "" if zero_gpu() or resolve(device).type != "cpu" else "There is no GPU, so a run takes from seconds to minutes."
-    return list(filter(None, (unused(device), slow, hub.why_off(), video.why_off())))
-
-
-def claim(where: torch.device) -> Claim:
-    """What a run takes its turns on a device by."""
-    return _turns[where].claim()
 
 
 @dataclass(frozen=True)
@@ -133,19 +108,6 @@ def warm_up(device: Device = "auto") -> None:
             if not out_of_memory(error):
                 raise
             return  # The first run tells the speed.
-
-
-def home(device: Device) -> torch.device:
-    """Where networks stay between two runs."""
-    return torch.device("cpu") if zero_gpu() else resolve(device)
-
-
-def clock(where: torch.device) -> float:
-    """Seconds, of which a difference says how long the calling thread has kept a device busy.
-
-    On a CPU its own processor time: what other programs and threads take of the processor is left out.
-    """
-    return time.thread_time() if where.type == "cpu" else time.monotonic()
 
 
 def record_throughput(where: torch.device, recipe: Recipe, demand: Demand, share: float, seconds: float) -> None:

@@ -8,16 +8,17 @@ import torch
 from huggingface_hub import constants
 from test_streaming import PICTURE, Count
 
-from featviz import devices, machine
-from featviz.machine import claim, estimate, lacks, resolve
 from featviz.media import video
 from featviz.networks import hub
 from featviz.networks.cache import sketch
 from featviz.networks.table import BUNDLED
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.style_transfer import StyleTransfer
-from featviz.streaming import run
-from featviz.throughput import Corrections
+from featviz.runtime import devices, estimate
+from featviz.runtime.devices import claim, lacks, resolve
+from featviz.runtime.estimate import estimate
+from featviz.runtime.stream import run
+from featviz.runtime.throughput import Corrections
 
 
 def test_of_several_cards_a_run_takes_the_one_with_the_fewest(monkeypatch):
@@ -36,9 +37,9 @@ def test_of_several_cards_a_run_takes_the_one_with_the_fewest(monkeypatch):
 @pytest.fixture
 def fresh(monkeypatch):
     """A server that has run nothing, on which every network does 1 GFLOP a second."""
-    monkeypatch.setattr(machine, "_corrections", Corrections())
-    monkeypatch.setattr(machine, "_speeds", {("cpu", name): 1e9 for name in BUNDLED})
-    monkeypatch.setattr(machine, "_eigen_speeds", {"cpu": 1e9})
+    monkeypatch.setattr(estimate, "_corrections", Corrections())
+    monkeypatch.setattr(estimate, "_speeds", {("cpu", name): 1e9 for name in BUNDLED})
+    monkeypatch.setattr(estimate, "_eigen_speeds", {"cpu": 1e9})
 
 
 def test_an_estimate_is_corrected_by_runs_of_the_same_recipe_and_network_alone(fresh):
@@ -46,23 +47,23 @@ def test_an_estimate_is_corrected_by_runs_of_the_same_recipe_and_network_alone(f
     seconds = {recipe: estimate(recipe, (96, 96), device="cpu").seconds for recipe in (style, dream)}
     demand = style.demand(sketch("vgg19", where), (96, 96))
     assert demand.eigen > 0
-    typical = machine.TYPICAL["style_transfer"]
+    typical = estimate.TYPICAL["style_transfer"]
     assert seconds[style] == pytest.approx(typical * (demand.flops + demand.eigen) / 1e9)
-    machine.record_throughput(where, style, demand, 0.5, 2 * seconds[style])
+    estimate.record_throughput(where, style, demand, 0.5, 2 * seconds[style])
     assert estimate(style, (96, 96), device="cpu").seconds == pytest.approx(4 * seconds[style])
     assert estimate(dream, (96, 96), device="cpu").seconds == seconds[dream]
 
 
 def test_what_others_take_of_a_cpu_is_not_counted(monkeypatch, fresh):
     """A step that waits is what a step looks like while other programs have the processor."""
-    monkeypatch.setattr(sys.modules["featviz.streaming"], "load", lambda name, device: None)
+    monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "load", lambda name, device: None)
     run(Count(steps=10, seconds=0.01), device="cpu", image=PICTURE)
     assert estimate(Count(steps=10), (20, 16), device="cpu").seconds < 0.1
 
 
 def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run(monkeypatch, fresh):
-    monkeypatch.setattr(sys.modules["featviz.streaming"], "clock", lambda where: time.monotonic())
-    monkeypatch.setattr(sys.modules["featviz.streaming"], "load", lambda name, device: None)
+    monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "clock", lambda where: time.monotonic())
+    monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "load", lambda name, device: None)
     run(Count(steps=10, seconds=0.01), image=PICTURE)
     expected = estimate(Count(steps=10), (20, 16))
     assert expected.bytes == 320

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from featviz.devices import Device
 from featviz.errors import LimitError
-from featviz.machine import gigabytes, resolve
 from featviz.networks.cache import sketch
 from featviz.networks.network import zero_gpu
 from featviz.recipes.recipe import Recipe, largest_size
+from featviz.runtime.devices import Device, resolve
+from featviz.runtime.estimate import gigabytes
 
 CONTAINERS = (
     ("memory.max", "memory.current", "inactive_file"),

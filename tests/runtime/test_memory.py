@@ -16,15 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_streaming import PICTURE, Count
 
-from featviz import memory
 from featviz.errors import LimitError
-from featviz.looking import excited, gram_picture, look
-from featviz.memory import Ledger, free_memory, peak
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe, param
-from featviz.streaming import stream, try_out
+from featviz.runtime import memory
+from featviz.runtime.inspection import excited, gram_picture, look
+from featviz.runtime.memory import Ledger, free_memory, peak
+from featviz.runtime.sheet import try_out
+from featviz.runtime.stream import stream
 
 CPU = torch.device("cpu")
 CAT = FOLDER / "cat.jpg"
@@ -158,8 +159,8 @@ from featviz import loading
 from featviz.cli import main
 from featviz.recipes.deepdream import DeepDream
 from featviz.errors import LimitError
-from featviz.memory import free_memory, peak
-from featviz.streaming import run
+from featviz.runtime.memory import free_memory, peak
+from featviz.runtime.stream import run
 
 CPU, said = torch.device("cpu"), {{}}
 size = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmSize" in line).split()[1]) * 1024
@@ -185,7 +186,7 @@ print(json.dumps(said))
 def test_in_a_process_with_a_limit_a_run_that_cannot_fit_is_refused_before_any_work(tmp_path):
     out = tmp_path / "dream.png"
     command = [sys.executable, "-c", LIMITED, str(out)]
-    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert 0.5e9 < said["free"] <= 1.5e9

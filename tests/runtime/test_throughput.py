@@ -1,6 +1,6 @@
 """Corrections of predicted seconds."""
 
-from featviz.throughput import KEPT, Corrections
+from featviz.runtime.throughput import KEPT, Corrections
 
 
 def test_a_correction_is_the_median_of_the_latest_runs_of_its_kind():

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from featviz import turns
-from featviz.turns import Turns
+from featviz.runtime import scheduler
+from featviz.runtime.scheduler import Turns
 
 
 class Clock:
@@ -23,7 +23,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(turns, "time", clock)
+    monkeypatch.setattr(scheduler, "time", clock)
     return clock
 
 

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featviz.looking import excited, gram_picture, look
 from featviz.media.images import open_picture, to_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.optimise.scaling import fit
 from featviz.recipes import presets
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.reconstruction import ReconstructContent
-from featviz.streaming import run, try_out
+from featviz.runtime.inspection import excited, gram_picture, look
+from featviz.runtime.sheet import try_out
+from featviz.runtime.stream import run
 
 CAT = presets.FOLDER / "cat.jpg"
 

@@ -1,25 +1,20 @@
-"""Runs: a recipe's frames become previews, paced by time, and pictures, videos and sheets. Tensors below, pictures above."""
+"""Run a recipe: its frames become previews, paced by time. Tensors go in, pictures come out."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 
-from featviz.devices import Device
 from featviz.errors import DivergedError, InputError, LimitError
-from featviz.machine import claim, clock, home, record_throughput, resolve
 from featviz.media.images import (
     NOTE,
     Picture,
-    contact_sheet,
     on_white,
     opacity_of,
     open_picture,
@@ -28,16 +23,18 @@ from featviz.media.images import (
     to_tensor,
     with_alpha,
 )
-from featviz.media.video import Video
-from featviz.memory import reserved
 from featviz.networks.cache import load, loading, sketch
 from featviz.networks.table import BUNDLED
 from featviz.optimise.tiles import enough_memory
 from featviz.recipes import metadata
-from featviz.recipes.recipe import Frame, Recipe, differing, live
+from featviz.recipes.recipe import Frame, Recipe, live
+from featviz.runtime.devices import Device, claim, clock, home, resolve
+from featviz.runtime.estimate import record_throughput
+from featviz.runtime.memory import reserved
 
 if TYPE_CHECKING:
     from featviz.networks.hub import Arriving
+
 
 LEAST_MEASURED = 0.1
 """Share of a run's work from which on it tells the speed of this machine."""
@@ -250,79 +247,6 @@ def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Imag
     for preview in stream(recipe, device=device, every=math.inf, **pictures):  # type: ignore[arg-type]
         pass
     return preview.picture
-
-
-def film(
-    recipe: Recipe, path: str | os.PathLike, *, device: Device = "auto", every: float = 0.25, **pictures: Picture
-) -> Previews:
-    """Run a recipe that produces a video, write it to `path`, and yield previews as `stream` does.
-
-    Closing the generator stops the run and finishes the file, which then has all the pictures made so far.
-
-    Raises:
-        InputError: the recipe produces no video, or `path` has no extension of one; before any work is done.
-        FeatvizError: the file cannot be written.
-        Also what `stream` raises; the file is finished then, too.
-    """
-    if recipe.produces != "video":
-        raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
-    yield from record(
-        stream(recipe, device=device, every=every, **pictures),  # type: ignore[arg-type]  # As in `run`.
-        Video(path, dict(recipe)["fps"], metadata.note(recipe, pictures)),
-        every=every,
-    )
-
-
-def record(previews: Previews, video: Video, *, every: float = 0.25) -> Previews:
-    """Write the finished pictures among the previews of a run to a video, and pass previews on, paced by time.
-
-    What `film` does to `stream`, for whoever runs recipes in a way of their own. The video is closed when this ends
-    for any reason. Encoding happens between the steps of a run, when no device is held.
-    """
-    due = 0.0
-    with video, closing(previews):
-        for preview in previews:
-            if preview.kept:
-                video.write(preview.picture)
-            if preview.done or time.monotonic() >= due:
-                yield preview
-                due = time.monotonic() + every
-
-
-def try_out(
-    recipe: Recipe, *, device: Device = "auto", every: float = math.inf, **pictures: Picture
-) -> Generator[tuple[Recipe, Preview], None, None]:
-    """Small versions of a run to choose among, such as a dream at every layer: each with its finished preview.
-
-    Where `every` is less than infinity, also with previews on the way, as `stream` yields them. Raises what `stream` raises.
-    The memory of the largest version is reserved from the first to the last.
-    """
-    opened, where = _opened(recipe, pictures), resolve(device)
-    size, others = _sizes(recipe, opened)
-    with reserved(recipe, size, where, parts=type(recipe).variants, others=others):
-        for variant in recipe.variants():
-            for preview in _previews(variant, opened, where, every):
-                if preview.done or every < math.inf:
-                    yield variant, preview
-
-
-def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Previews:
-    """What `try_out` yields for a recipe, as one picture that fills up: every variant so far, under what sets it apart."""
-    cells: dict[str, Image.Image] = {}
-    count = len(recipe.variants())
-    for variant, preview in tried:
-        cells[differing(variant)] = preview.picture
-        picture = contact_sheet(list(cells.items()), columns=6, width=200)
-        picture.info[NOTE] = metadata.note(recipe, whole=False)
-        yield replace(
-            preview,
-            step=len(cells),
-            steps=count,
-            work=len(cells) / count,
-            stage=differing(variant),
-            picture=picture,
-            kept=False,
-        )
 
 
 def _read(frame: Frame, busy: float, start: float, source: Image.Image | None) -> Preview:

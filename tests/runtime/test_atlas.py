@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from featviz import atlas
 from featviz.media.images import to_picture
 from featviz.networks.cache import load
 from featviz.networks.table import split
 from featviz.recipes.feature_visualization import FeatureVisualization
+from featviz.runtime import atlas
 
 SHEETS = atlas.sheets()
 

@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from featviz import devices
 from featviz.cli import main
-from featviz.devices import places, unused
 from featviz.errors import InputError
-from featviz.machine import lacks
+from featviz.runtime import devices
+from featviz.runtime.devices import lacks, places, unused
 
 NO_KERNEL = "CUDA error: no kernel image is available for execution on the device\nCompile with `TORCH_USE_CUDA_DSA`."
 

@@ -1,0 +1,1 @@
+"""Runtime: a recipe on a machine."""
