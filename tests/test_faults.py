@@ -29,8 +29,8 @@ from featviz.runtime.devices import _turns, resolve
 from featviz.runtime.film import film
 from featviz.runtime.stream import run, stream
 from featviz.ui import running
-from featviz.ui.leaving import RESTARTING, Runs, sweep
 from featviz.ui.running import DISK_FULL, SORRY, Engine, attended, polite, sentences
+from featviz.ui.shutdown import RESTARTING, Runs, sweep
 from featviz.ui.tab import Tab
 from featviz.ui.video import VideoTab
 from scripts.visitor import LONG, QUICK, Server, Visitor, inline, serving

@@ -27,7 +27,7 @@ from featviz import limits
 from featviz.errors import InputError, LimitError
 from featviz.media.video import Video
 from featviz.recipes.table import RECIPES
-from featviz.ui import gate, look
+from featviz.ui import request_limits, theme
 from featviz.ui.running import checked, sentences
 from scripts.visitor import QUICK, Visitor
 
@@ -269,7 +269,7 @@ def test_who_leaves_midway_is_no_crash_and_what_breaks_is_one(message):
         pytest.fail("Nothing can be said.")
 
     with nullcontext() if message == "http.disconnect" else pytest.raises(OSError, match="cut off"):
-        asyncio.run(gate.Ending(app)({"type": "http"}, receive, send))
+        asyncio.run(request_limits.Ending(app)({"type": "http"}, receive, send))
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -315,19 +315,19 @@ def test_the_limits_reach_the_server(monkeypatch):
     seen = {}
     monkeypatch.setenv(limits.QUEUE.variable, "3")
     monkeypatch.setenv(limits.MEGABYTES.variable, "5")
-    monkeypatch.setattr(look.leaving, "attend_signals", lambda: None)
+    monkeypatch.setattr(theme.leaving, "attend_signals", lambda: None)
     monkeypatch.setattr(gr.Blocks, "queue", lambda self, **said: seen.update(said) or self)
     monkeypatch.setattr(gr.Blocks, "launch", lambda self, **said: seen.update(said))
     with gr.Blocks(analytics_enabled=False) as demo:
         pass
-    look.launch(demo)
+    theme.launch(demo)
     assert (seen["max_size"], seen["max_file_size"], seen["state_session_capacity"]) == (3, 5_000_000, limits.SESSIONS.default)
-    assert (gate.Body, (), {}) in seen["app_kwargs"]["middleware"]
+    assert (request_limits.Body, (), {}) in seen["app_kwargs"]["middleware"]
 
 
 def test_a_visitor_s_runs_are_counted_for_a_minute(monkeypatch):
-    now, rate = 1000.0, gate.Rate()
-    monkeypatch.setattr(gate.time, "monotonic", lambda: now)
+    now, rate = 1000.0, request_limits.Rate()
+    monkeypatch.setattr(request_limits.time, "monotonic", lambda: now)
     monkeypatch.setenv(limits.RUNS_PER_MINUTE.variable, "3")
     for _ in range(3):
         rate.take("a")
@@ -355,8 +355,8 @@ class CountedVisitor(str):
 
 
 def test_counting_a_visitor_s_runs_costs_the_same_however_many_visitors_there_are(monkeypatch):
-    now, rate = 1000.0, gate.Rate()
-    monkeypatch.setattr(gate.time, "monotonic", lambda: now)
+    now, rate = 1000.0, request_limits.Rate()
+    monkeypatch.setattr(request_limits.time, "monotonic", lambda: now)
 
     def cost(visitors: list[str]) -> int:
         nonlocal now
@@ -412,10 +412,10 @@ def elsewhere(monkeypatch) -> Iterator[str]:
             raise ValueError(host)
         return "127.0.0.1"
 
-    monkeypatch.setattr(gate, "public_address", validated)
-    monkeypatch.setattr("gradio.processing_utils.async_transport", gate.PublicOnly())
+    monkeypatch.setattr(request_limits, "public_address", validated)
+    monkeypatch.setattr("gradio.processing_utils.async_transport", request_limits.PublicOnly())
     monkeypatch.setenv(limits.MEGABYTES.variable, "1")
-    monkeypatch.setattr(gate, "SECONDS_TO_FETCH", 1)
+    monkeypatch.setattr(request_limits, "SECONDS_TO_FETCH", 1)
     with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://{hostile.PUBLIC}:{server.server_port}"
@@ -456,7 +456,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]
         return [(socket.AF_INET6 if ":" in address else socket.AF_INET, 1, 6, "", (address, 0)) for address in left.pop(0)]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr("gradio.processing_utils.async_transport", gate.PublicOnly())
+    monkeypatch.setattr("gradio.processing_utils.async_transport", request_limits.PublicOnly())
     return asked
 
 

@@ -7,7 +7,7 @@ import gradio as gr
 from PIL import Image, ImageChops
 
 from featviz.media.images import open_picture
-from featviz.ui import words
+from featviz.ui import text
 from featviz.ui.running import BEHIND_THE_PAGE, file_of, sentences
 
 LONGEST = 800
@@ -24,7 +24,7 @@ class Painting:
 
     def __init__(self, picture: gr.Image, name: str):
         self.picture = picture
-        self.open, self.everywhere = f"Paint where to {words.PAINT[name]}", "Everywhere again"
+        self.open, self.everywhere = f"Paint where to {text.PAINT[name]}", "Everywhere again"
         self.button = gr.Button(self.open, size="sm", elem_classes="quiet")
         self.editor = gr.ImageEditor(
             label=f"{self.open}; the rest stays as it is", type="pil", visible=False, sources=(), transforms=(),

@@ -13,12 +13,12 @@ from featviz.networks.table import NETWORKS
 from featviz.recipes import presets
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
-from featviz.ui import inside, words
+from featviz.ui import look_inside, text
 from featviz.ui.endpoints import publish
-from featviz.ui.gate import Blocks
-from featviz.ui.leaving import SWEPT_EVERY
 from featviz.ui.links import followed
+from featviz.ui.request_limits import Blocks
 from featviz.ui.running import BEHIND_THE_PAGE, Engine, Runner, Shot
+from featviz.ui.shutdown import SWEPT_EVERY
 from featviz.ui.tab import Tab
 from featviz.ui.video import VideoTab
 
@@ -44,15 +44,15 @@ def build(
     engine = (engine or Engine()).lent(lend, apart=apart)
     shown, looks = presets.read_all(folder), presets.looks(folder)
     with Blocks(
-        title=f"{words.TITLE} · {words.TAGLINE}",
+        title=f"{text.TITLE} · {text.TAGLINE}",
         analytics_enabled=False,
         delete_cache=(SWEPT_EVERY, limits.HOURS_KEPT.value * 3600),
     ) as demo:
-        gr.HTML(f"<h1>{words.TITLE}</h1><p>{words.TAGLINE}</p>", elem_id="masthead")
+        gr.HTML(f"<h1>{text.TITLE}</h1><p>{text.TAGLINE}</p>", elem_id="masthead")
         doors, tabs = Doors(), []
         for recipe in doors.entered(RECIPES.values()):
             own = [[one for one in all_ if type(one.recipe) is recipe] for all_ in (shown, looks)]
-            kind = inside.KINDS.get(recipe.name) or KINDS[recipe.produces]
+            kind = look_inside.KINDS.get(recipe.name) or KINDS[recipe.produces]
             tabs.append(kind(recipe, engine, *own))
         for tab in tabs:
             for other in tabs:
@@ -60,7 +60,7 @@ def build(
                     sent = partial(_sent, doors, other)
                     changed = [*doors.outputs, other.pictures[0], *other.origin.outputs]
                     button.click(sent, tab.latest, changed, queue=False, **BEHIND_THE_PAGE)
-        inside.connect({tab.recipe.name: tab for tab in tabs}, doors)
+        look_inside.connect({tab.recipe.name: tab for tab in tabs}, doors)
         _let_in(demo, doors, tabs)
         publish(looks, engine.estimate)
         _footer(folder, engine.lacks())
@@ -131,6 +131,6 @@ def _footer(folder: Path, lacks: Sequence[str]) -> None:
         gr.HTML(f"<p>On this server: {escape(' '.join(lacks), quote=False)}</p>", elem_id="lacks")
     networks = "\n".join(f"- **{spec.title}**: {spec.good_for} Weights: {spec.licence}." for spec in NETWORKS.values())
     with gr.Accordion("Networks, licences and your privacy", open=False, elem_classes="prose-block"):
-        gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{words.PRIVACY.format(hours=limits.HOURS_KEPT.value)}")
+        gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{text.PRIVACY.format(hours=limits.HOURS_KEPT.value)}")
         _, _, sources = (folder / "SOURCES.md").read_text(encoding="utf-8").partition("\n")
         gr.Markdown(f"#### The example pictures\n{sources}")

@@ -29,8 +29,8 @@ from featviz.runtime.memory import left
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
 from featviz.ui.controls import label
-from featviz.ui.gate import RATE, visitor
-from featviz.ui.leaving import RUNS
+from featviz.ui.request_limits import RATE, visitor
+from featviz.ui.shutdown import RUNS
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or what stands in for it."""

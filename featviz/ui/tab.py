@@ -15,13 +15,13 @@ from featviz.recipes.presets import Example, Look
 from featviz.recipes.recipe import Recipe, bounds, group, live
 from featviz.recipes.table import RECIPES
 from featviz.runtime.stream import Preview
-from featviz.ui import words
+from featviz.ui import text
 from featviz.ui.controls import caption, control, enabled_unless, enumeration, label, named_after, recipe_of
 from featviz.ui.forecast import Forecast
 from featviz.ui.links import CopyLink, Origin
-from featviz.ui.looks import Looks, example_cards
 from featviz.ui.masks import Painting, mention_stretching, painted
 from featviz.ui.measures import bars
+from featviz.ui.presets import Looks, example_cards
 from featviz.ui.running import (
     BEHIND_THE_PAGE,
     RUNS_AT_ONCE,
@@ -67,7 +67,7 @@ class Tab:
             with gr.Column(scale=6, min_width=320):
                 self._result()
                 with gr.Accordion("How it works", elem_classes="prose-block"):
-                    gr.Markdown(words.HOW_IT_WORKS[recipe.name])
+                    gr.Markdown(text.HOW_IT_WORKS[recipe.name])
         self._events(buttons)
         self._passed_on()
         self._endpoint()
@@ -95,7 +95,7 @@ class Tab:
         self.named = {name: self.named[name] for name in recipe.model_fields}  # In the order of the fields, wherever they are.
         self.controls = list(self.named.values())
         self.extras = [self.extras[role] for role in recipe.extras]
-        self.go = gr.Button(words.RUN[recipe.name], variant="primary")
+        self.go = gr.Button(text.RUN[recipe.name], variant="primary")
         self.forecast = Forecast(recipe, self.engine.estimate, self.engine.memory_left)
         self.link = CopyLink()
 
@@ -109,7 +109,7 @@ class Tab:
                 if group(field) == title:
                     made[name] = control(name, field)
                     if (name,) == self.recipe.picks[:1]:
-                        self.which = gr.Button(words.TRY_OUT[self.recipe.name], size="sm", elem_classes="quiet")
+                        self.which = gr.Button(text.TRY_OUT[self.recipe.name], size="sm", elem_classes="quiet")
             for role in self.recipe.extras:
                 if BESIDE.get(role) == title:
                     self.extras[role] = self._picture(role, self.recipe.extras[role], height=180)
@@ -124,7 +124,7 @@ class Tab:
 
     def _result(self) -> None:
         with gr.Column(elem_id=f"{self.recipe.name}_result", elem_classes="result"):
-            self.status = gr.HTML(line(words.READY if self.recipe.images else words.READY_WITHOUT), elem_classes="status")
+            self.status = gr.HTML(line(text.READY if self.recipe.images else text.READY_WITHOUT), elem_classes="status")
             shared = {"height": 480, "interactive": False, "elem_classes": "view"}
             self.view = gr.Image(label="Result", format="jpeg", buttons=[], alt_text="The picture so far.", **shared)
             self.compare = self._final(shared)

@@ -27,7 +27,7 @@ from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES
 from featviz.runtime.estimate import Estimate
 from featviz.runtime.stream import Preview
-from featviz.ui import inside, running, words
+from featviz.ui import look_inside, running, text
 from featviz.ui.controls import caption, control, named_after, spoken
 from featviz.ui.links import query_of
 from featviz.ui.masks import OPACITY, mention_stretching, painted
@@ -60,7 +60,7 @@ def fake_estimate(recipe: Recipe, size: tuple[int, int]) -> Estimate:
 ENGINE = Engine(fake, fake_try_out, fake_estimate)
 
 
-FROM_PICTURES = {name: recipe for name, recipe in RECIPES.items() if name not in inside.KINDS}
+FROM_PICTURES = {name: recipe for name, recipe in RECIPES.items() if name not in look_inside.KINDS}
 """Whose tab has pictures on the left and the result on the right; the others have tests of their own."""
 
 
@@ -671,7 +671,7 @@ def test_a_transparent_picture_is_shown_and_keeps_its_transparency(tmp_path):
 
 
 def test_the_page_has_words_for_every_recipe_and_an_example():
-    assert set(words.RUN) == set(words.HOW_IT_WORKS) == set(RECIPES)
+    assert set(text.RUN) == set(text.HOW_IT_WORKS) == set(RECIPES)
     needy = {recipe for recipe in RECIPES.values() if recipe.images}
     assert {type(example.recipe) for example in presets.read_all()} == needy
 

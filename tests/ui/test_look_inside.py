@@ -15,7 +15,7 @@ from featviz.runtime import atlas
 from featviz.runtime.estimate import Estimate
 from featviz.runtime.inspection import Cell, Look
 from featviz.runtime.stream import Preview
-from featviz.ui import inside
+from featviz.ui import look_inside
 from featviz.ui.running import Engine
 from featviz.ui.sheet import Sheet
 from featviz.ui.tab import Tab
@@ -58,7 +58,7 @@ def cache(tidy_gradio, tmp_path, monkeypatch):
 
 def tab(name: str):
     with gr.Blocks(analytics_enabled=False):
-        return inside.KINDS[name](RECIPES[name], ENGINE.lent(lambda run: run), [])
+        return look_inside.KINDS[name](RECIPES[name], ENGINE.lent(lambda run: run), [])
 
 
 def values(name: str, **fields) -> list:
@@ -76,11 +76,13 @@ def test_maps_come_first_and_then_what_the_whole_network_answers():
 def test_a_click_on_a_map_shows_its_channel_and_what_it_looks_for():
     maps = tab("activation_maps")
     event = gr.SelectData(None, {"index": 1, "value": None})
-    shown = maps.opened([inside.Channel.of(cell) for cell in fake_look(RECIPES["activation_maps"](layer=LAYER)).cells], event)
+    shown = maps.opened(
+        [look_inside.Channel.of(cell) for cell in fake_look(RECIPES["activation_maps"](layer=LAYER)).cells], event
+    )
     assert "channel 2" in shown[maps.title]
     assert shown[maps.chosen].channel == 2
-    assert shown[maps.wish]["value"].size == (inside.LEGIBLE, inside.LEGIBLE)
-    of_no_atlas = [shown[maps.chosen], inside.Channel.of(Cell("vgg19/relu1_2", 0, 1.0))]
+    assert shown[maps.wish]["value"].size == (look_inside.LEGIBLE, look_inside.LEGIBLE)
+    of_no_atlas = [shown[maps.chosen], look_inside.Channel.of(Cell("vgg19/relu1_2", 0, 1.0))]
     assert not maps.opened(of_no_atlas, event)[maps.wish]["visible"]
     Path(shown[maps.chosen].activation_map).unlink()
     with pytest.raises(gr.Error, match="This result was deleted from the server after 2 h; please run it again"):
@@ -121,7 +123,7 @@ def test_the_channels_that_can_be_chosen_are_those_of_the_layer():
 def test_dreaming_a_channel_clears_what_would_keep_it_from_having_an_effect():
     with gr.Blocks(analytics_enabled=False):
         dream, doors = Tab(RECIPES["deepdream"], ENGINE, []), SimpleNamespace(opened=lambda recipe: {})
-    changes = inside._with_channel(dream, doors, "channels", Cell(LAYER, 7, 1.0), CAT)
+    changes = look_inside._with_channel(dream, doors, "channels", Cell(LAYER, 7, 1.0), CAT)
     assert changes[dream.named["channels"]] == "7"
     assert changes[dream.named["class_name"]] == ""
     assert changes[dream.parts["guide"]] is None

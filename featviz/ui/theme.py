@@ -8,7 +8,7 @@ import gradio as gr
 
 from featviz import limits
 from featviz.recipes import presets
-from featviz.ui import gate, leaving
+from featviz.ui import request_limits, shutdown
 
 THEME = gr.themes.Base(
     primary_hue="violet",
@@ -52,7 +52,7 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
         InputError: a limit in the environment is no number.
     """
     limits.check()
-    leaving.attend_signals()
+    shutdown.attend_signals()
     gr.set_static_paths([presets.FOLDER])  # Shown wherever the app is started from; nothing else is read outside the cache.
     demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
         theme=THEME,
@@ -66,11 +66,11 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
         ssr_mode=False,
         state_session_capacity=limits.SESSIONS.value,  # Gradio's 10 000 would be as many megabytes, each API call being one.
         max_file_size=limits.MEGABYTES.value * 10**6,
-        app_kwargs=gate.closed() | leaving.tidied(demo),
+        app_kwargs=request_limits.closed() | shutdown.tidied(demo),
         prevent_thread_lock=True,
         **options,
     )
     if then:
         then()
     demo.block_thread()
-    leaving.gone()  # Where a signal has ended it.
+    shutdown.gone()  # Where a signal has ended it.

@@ -16,7 +16,7 @@ from featviz.recipes.table import RECIPES
 from featviz.runtime import atlas
 from featviz.runtime.inspection import Cell, Look
 from featviz.runtime.stream import Preview
-from featviz.ui import words
+from featviz.ui import text
 from featviz.ui.controls import enumeration, spoken
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Shot, Turn, deleted, in_cache, line
 from featviz.ui.tab import SHOW_RESULT, Tab
@@ -35,7 +35,7 @@ class RebuiltTab(Tab):
     """A tab whose measures are no distances: they are said in words."""
 
     def measured(self, run: Preview | Shot, hint: str = "") -> dict:
-        said = " ".join(words.MEASURED[name].format(value) for name, value in run.measures.items())
+        said = " ".join(text.MEASURED[name].format(value) for name, value in run.measures.items())
         return {self.measures: gr.update(value=f"<p>{said}</p>", visible=True)} if said else {}
 
 
@@ -117,7 +117,7 @@ class NamesTab(Tab):
 
     def _result(self) -> None:
         with gr.Column(elem_id=f"{self.recipe.name}_result", elem_classes="result"):
-            self.status = gr.HTML(line(words.READY), elem_classes="status")
+            self.status = gr.HTML(line(text.READY), elem_classes="status")
             with gr.Row():
                 self.now = gr.Label(label="This picture", min_width=240)
                 self.before = gr.Label(label="The one before", min_width=240, visible=False)
@@ -140,7 +140,7 @@ class NamesTab(Tab):
         """The names of the picture; those of the one before stay beside them."""
         *sent, latest = values
         if sent[0] is None:
-            return {self.status: line(words.READY)}
+            return {self.status: line(text.READY)}
         *_, names = self._answers(sent)
         return {
             self.status: line(f"Most likely: {next(iter(names))}."),
@@ -182,7 +182,7 @@ class MapsTab(Tab):
 
     def _result(self) -> None:
         with gr.Column(elem_id=f"{self.recipe.name}_result", elem_classes="result"):
-            self.status = gr.HTML(line(words.READY), elem_classes="status")
+            self.status = gr.HTML(line(text.READY), elem_classes="status")
             self.maps = gr.Gallery(
                 label="The channels that answer most: click one", columns=4, height=420, allow_preview=False, interactive=False,
                 buttons=[], elem_classes="sheet",
