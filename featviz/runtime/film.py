@@ -8,7 +8,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from featviz.errors import InputError
-from featviz.media.images import Picture
+from featviz.media.images import (
+    Picture,
+)
 from featviz.media.video import Video
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe

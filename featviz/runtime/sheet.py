@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from featviz.media.images import NOTE, Picture, contact_sheet
+from featviz.media.images import (
+    NOTE,
+    Picture,
+    contact_sheet,
+)
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe, differing
 from featviz.runtime.devices import Device, resolve

@@ -12,7 +12,17 @@ import torch
 from PIL import Image
 
 from featviz.errors import DivergedError, InputError, LimitError
-from featviz.media.images import NOTE, Picture, on_white, opacity_of, open_picture, remarks, to_picture, to_tensor, with_alpha
+from featviz.media.images import (
+    NOTE,
+    Picture,
+    on_white,
+    opacity_of,
+    open_picture,
+    remarks,
+    to_picture,
+    to_tensor,
+    with_alpha,
+)
 from featviz.networks.cache import load, loading, sketch
 from featviz.networks.table import BUNDLED
 from featviz.optimise.tiles import enough_memory

@@ -18,7 +18,6 @@ from featviz.networks import cache
 from featviz.networks.cache import load, sketch
 from featviz.networks.table import BUNDLED, LOGITS, NETWORKS
 from featviz.recipes.deepdream import DeepDream
-from featviz.runtime import estimate
 from featviz.runtime.estimate import estimate, warm_up
 from featviz.runtime.stream import prepare
 
@@ -186,8 +185,8 @@ def test_the_networks_used_last_stay_within_the_budget_and_runs_keep_theirs(monk
 
 def test_neither_warming_up_nor_an_estimate_asks_the_hub(hub_on_loopback, monkeypatch):
     measured = []
-    monkeypatch.setattr(estimate, "_measure", lambda name, where: measured.append(name))
-    monkeypatch.setattr(estimate, "_speeds", {("cpu", name): 1e9 for name in BUNDLED})
+    monkeypatch.setattr("featviz.runtime.estimate._measure", lambda name, where: measured.append(name))
+    monkeypatch.setattr("featviz.runtime.estimate._speeds", {("cpu", name): 1e9 for name in BUNDLED})
     warm_up("cpu")
     assert measured == list(BUNDLED)
     assert {name for name, _ in cache._loaded} == set(BUNDLED)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from standins import tiny
 from torch import nn
 from torch.nn import functional
 
@@ -13,32 +14,12 @@ from featviz.errors import FieldError, InputError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import drained, load, trained
 from featviz.networks.network import Network, folded, precision
-from featviz.networks.table import BUNDLED, INPUT, LOGITS, NETWORKS, NetworkSpec, class_names
+from featviz.networks.table import BUNDLED, INPUT, LOGITS, NETWORKS, class_names
 from featviz.networks.weights import Bundled
 from featviz.optimise.scaling import fit
 from featviz.recipes import presets
 
 CAT = to_tensor(open_picture(presets.FOLDER / "cat.jpg"))
-
-
-def tiny(**changes) -> Network:
-    """A seeded network of three convolutions, to stand in where no trained one is needed."""
-    torch.manual_seed(0)
-    trunk = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2), nn.ReLU(), nn.Conv2d(5, 6, 3))
-    spec = NetworkSpec(
-        title="Tiny",
-        build=lambda: trunk,
-        weights=Bundled("none", "none", ""),
-        licence="",
-        mean=(0.1, 0.2, 0.3),
-        std=(0.5, 0.6, 0.7),
-        layers={"relu1": "1", "relu2": "3", "conv3": "4"},
-        content_layer="relu2",
-        style_layers=("relu1", "relu2"),
-        smallest=8,
-        good_for="",
-    )
-    return Network(spec, trunk)
 
 
 def test_the_cat_is_a_tabby_or_an_egyptian_cat():

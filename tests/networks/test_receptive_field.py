@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from test_network import tiny
+from standins import tiny
 from torch import nn
 from torch.nn import functional
 

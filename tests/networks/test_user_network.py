@@ -533,12 +533,12 @@ def test_a_package_brings_a_network_and_a_broken_one_takes_nothing_down(installe
     installed("featviz-gabor", points, (example / "featviz_gabor.py").read_text(encoding="utf-8"))
     installed("featviz-broken", "broken = some_broken:network", "import no_such_module\n")
     installed("featviz-odd", "odd = some_odd:network", "network = 3\n")
-    table = table.Table(table.SHIPPED)
+    networks = table.Table(table.SHIPPED)
     assert "featviz_gabor" not in sys.modules
-    assert table["vgg19"]  # What is shipped is there without a look at packages.
+    assert networks["vgg19"]  # What is shipped is there without a look at packages.
     assert "featviz_gabor" not in sys.modules
-    assert list(table) == [*table.SHIPPED, "gabor"]
-    assert list(table["gabor"].layers) == ["fine", "middle", "coarse"]
+    assert list(networks) == [*table.SHIPPED, "gabor"]
+    assert list(networks["gabor"].layers) == ["fine", "middle", "coarse"]
     assert sorted(caplog.messages) == [
         "The network 'broken' of the package 'featviz-broken' cannot be used: No module named 'no_such_module'.",
         "The network 'odd' of the package 'featviz-odd' cannot be used: 'some_odd:network' gives int; expected a NetworkSpec, "

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_network import tiny
+from standins import tiny
 
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 from huggingface_hub import constants
-from test_streaming import PICTURE, Count
+from standins import PICTURE, Count
 
 from featviz.media import video
 from featviz.networks import hub
@@ -14,9 +14,9 @@ from featviz.networks.cache import sketch
 from featviz.networks.table import BUNDLED
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.style_transfer import StyleTransfer
-from featviz.runtime import devices, estimate
+from featviz.runtime import devices
 from featviz.runtime.devices import claim, lacks, resolve
-from featviz.runtime.estimate import estimate
+from featviz.runtime.estimate import TYPICAL, estimate, record_throughput
 from featviz.runtime.stream import run
 from featviz.runtime.throughput import Corrections
 
@@ -37,9 +37,9 @@ def test_of_several_cards_a_run_takes_the_one_with_the_fewest(monkeypatch):
 @pytest.fixture
 def fresh(monkeypatch):
     """A server that has run nothing, on which every network does 1 GFLOP a second."""
-    monkeypatch.setattr(estimate, "_corrections", Corrections())
-    monkeypatch.setattr(estimate, "_speeds", {("cpu", name): 1e9 for name in BUNDLED})
-    monkeypatch.setattr(estimate, "_eigen_speeds", {"cpu": 1e9})
+    monkeypatch.setattr("featviz.runtime.estimate._corrections", Corrections())
+    monkeypatch.setattr("featviz.runtime.estimate._speeds", {("cpu", name): 1e9 for name in BUNDLED})
+    monkeypatch.setattr("featviz.runtime.estimate._eigen_speeds", {"cpu": 1e9})
 
 
 def test_an_estimate_is_corrected_by_runs_of_the_same_recipe_and_network_alone(fresh):
@@ -47,9 +47,9 @@ def test_an_estimate_is_corrected_by_runs_of_the_same_recipe_and_network_alone(f
     seconds = {recipe: estimate(recipe, (96, 96), device="cpu").seconds for recipe in (style, dream)}
     demand = style.demand(sketch("vgg19", where), (96, 96))
     assert demand.eigen > 0
-    typical = estimate.TYPICAL["style_transfer"]
+    typical = TYPICAL["style_transfer"]
     assert seconds[style] == pytest.approx(typical * (demand.flops + demand.eigen) / 1e9)
-    estimate.record_throughput(where, style, demand, 0.5, 2 * seconds[style])
+    record_throughput(where, style, demand, 0.5, 2 * seconds[style])
     assert estimate(style, (96, 96), device="cpu").seconds == pytest.approx(4 * seconds[style])
     assert estimate(dream, (96, 96), device="cpu").seconds == seconds[dream]
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_streaming import PICTURE, Count
+from standins import PICTURE, Count
 
 from featviz.errors import LimitError
 from featviz.recipes.activation_maps import ActivationMaps

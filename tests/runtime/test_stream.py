@@ -1,10 +1,8 @@
 """Device, lock, pacing and stopping, with a recipe that only counts."""
 
 import dataclasses
-import math
 import sys
 import threading
-import time
 from typing import ClassVar, Literal
 
 import av
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
+from standins import PICTURE, Count
 
 from featviz.errors import DivergedError, ImageError, InputError
 from featviz.media.video import Video
@@ -19,48 +18,6 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Demand, Frame, Recipe, param
 from featviz.runtime.film import film, record
 from featviz.runtime.stream import open_pictures, run, stream
-
-
-class Count(Recipe):
-    """Fades the picture out, one step at a time."""
-
-    name: ClassVar[str] = "count"
-    title: ClassVar[str] = "Count"
-    room: ClassVar[str] = "Count"
-    images: ClassVar[dict[str, str]] = {"image": "What fades."}
-    running: ClassVar[set] = set()
-    log: ClassVar[list] = []
-
-    steps: int = param(5, "Steps.", ge=1)
-    seconds: float = param(0.0, "Seconds a step takes.", ge=0)
-    breaks: int = param(0, "The step whose numbers run out of range.", ge=0)
-    network_name: ClassVar[str] = "vgg19"
-
-    def demand(self, network, size):
-        return Demand(flops=self.steps * 1e6, bytes=size[0] * size[1])
-
-    def run(self, network, *, image):
-        try:
-            for step in range(1, self.steps + 1):
-                assert not Count.running, "two steps at the same time"
-                assert torch.is_grad_enabled()
-                Count.running.add(self)
-                time.sleep(self.seconds)
-                Count.running.clear()
-                Count.log.append(step)
-                yield Frame(
-                    step,
-                    self.steps,
-                    "counting",
-                    step / self.steps,
-                    torch.tensor(math.nan if step == self.breaks else float(step)),
-                    image * (1 - step / self.steps),
-                )
-        finally:
-            Count.log.append("closed")
-
-
-PICTURE = Image.new("RGB", (20, 16), (200, 100, 50))
 
 
 @pytest.fixture(autouse=True)
