@@ -27,10 +27,11 @@ soak: $(STAMP) ## Visit a server of one's own for ten minutes in every way; ARGS
 bench: $(STAMP) ## Measure speed and memory, and write benchmarks/RESULTS.md; ARGS="users" measures only that.
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lint: $(STAMP) ## Check style, format and types.
+lint: $(STAMP) ## Check style, format, types, and the walls between the rooms.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(STAMP) ## Bring the code into the format that lint expects.
 	$(BIN)/ruff check --fix .
