@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test trust soak bench lint format readme atlas clean
+.PHONY: help run test trust soak bench lint format readme wheel atlas clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -37,8 +37,11 @@ format: $(STAMP) ## Bring the code into the format that lint expects.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-readme: $(STAMP) ## Write the tables of README.md and docs/ anew from the recipes and the networks.
+readme: $(STAMP) ## Write the tables of README.md and docs/, and the reference of the Python API, anew from the source.
 	$(BIN)/python -m scripts.readme
+
+wheel: $(STAMP) ## Build the sdist and the wheel in dist/.
+	$(BIN)/python -m build --no-isolation
 
 atlas: $(STAMP) ## Compute anew what every channel of some layers looks for; about seven minutes of one core.
 	$(BIN)/python -m scripts.atlas

@@ -5,6 +5,7 @@
     │   ├── ImageError      a picture that cannot be used
     │   └── FieldError      a recipe's field outside what it accepts
     ├── WeightsError        a network's weights that cannot be had
+    ├── MissingExtraError   an optional package that is not installed; the message has the command that installs it
     ├── DivergedError       a run that met NaN or infinity
     └── LimitError          what a server grants is used up; the message says how much that is
 
@@ -33,6 +34,10 @@ class FieldError(InputError):
 
 class WeightsError(FeatvizError):
     """The weights of a network cannot be had, or are not the ones expected."""
+
+
+class MissingExtraError(FeatvizError, ImportError):
+    """An optional package is not installed."""
 
 
 class DivergedError(FeatvizError):

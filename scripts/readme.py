@@ -1,4 +1,4 @@
-"""Write the tables of our documents anew from the recipes and the networks: `make readme`.
+"""Write the tables of our documents, and the whole of docs/python.md, anew from the source: `make readme`.
 
 A table stands between `<!-- table: name -->` and `<!-- end -->`. A test fails when one is stale.
 """
@@ -12,6 +12,7 @@ from featviz.limits import LIMITS
 from featviz.networks.table import NETWORKS
 from featviz.recipes.recipe import Recipe, choices
 from featviz.recipes.table import RECIPES
+from scripts import reference
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "parameters.md")
@@ -91,3 +92,4 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 if __name__ == "__main__":
     for document in DOCUMENTS:
         document.write_text(fresh(document.read_text(encoding="utf-8")), encoding="utf-8")
+    reference.DOCUMENT.write_text(reference.reference(), encoding="utf-8")

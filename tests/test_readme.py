@@ -107,13 +107,10 @@ def test_links_lead_to_headings(anchor):
 
 
 def test_python_runs_as_typed(tmp_path):
-    done = run([sys.executable, "-W", "error", "-c", snippet("python", "import")], tmp_path)
-    assert "100% done" in done.stdout
+    """The part that makes pictures is run by `test_package.py`."""
+    done = run([sys.executable, "-W", "error", "-c", snippet("python", "film")], tmp_path)
     assert done.stdout.splitlines()[-1] == "frame 6 of 6"
     assert (tmp_path / "journey.mp4").stat().st_size > 1000
-    assert longest_side(tmp_path / "dream.png") == 256
-    assert longest_side(tmp_path / "castle.png") == 256
-    assert longest_side(tmp_path / "painted.png") == 128
 
 
 def test_the_command_line_runs_as_typed(tmp_path):

@@ -1,18 +1,25 @@
-"""requirements.txt names everything that is used, pinned and with its reason, and nothing else."""
+"""requirements.txt pins everything that is used, with its reason, and nothing else; pyproject.toml gives the range for each pin."""
 
 import ast
 import re
 import sys
 from collections import defaultdict
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from build.util import project_wheel_metadata
+from packaging.requirements import Requirement
 
+from featviz.extras import EXTRAS
 from featviz.networks.table import BUNDLED, NETWORKS
 
 ROOT = Path(__file__).parent.parent
 LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+REQUIRED = [Requirement(line) for line in project_wheel_metadata(ROOT, isolated=False).get_all("Requires-Dist")]
+"""What the package requires, with and without extras."""
+
 PIN = re.compile(r'(?P<name>[\w.-]+)(\[\w+\])?==(?P<version>[\w.]+)(; python_version [<>]=? "[\d.]+")? +# (?P<reason>.+)')
 
 
@@ -44,24 +51,37 @@ def imported() -> dict[str, Path]:
     }
     found = {}
     for path in [*files, ROOT / "app.py"]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) else []
-            found |= {root: path for name in names if (root := name.partition(".")[0]) not in own | sys.stdlib_module_names}
+        found |= dict.fromkeys(imports(ast.parse(path.read_text(encoding="utf-8"))) - own, path)
+    return found
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """The packages that are imported anywhere in some code, those of the standard library left out."""
+    names = set()
+    for node in ast.walk(tree):
+        names |= {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+        names |= {node.module} if isinstance(node, ast.ImportFrom) else set()
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+
+
+@cache
+def owners() -> dict[str, set[str]]:
+    """Package as it is imported → the distributions that install it."""
+    found = defaultdict(set)  # `packages_distributions` of Python 3.10 does not know packages that only list their files.
+    for distribution in metadata.distributions():
+        name = normal(distribution.metadata["Name"])
+        for file in distribution.files or ():
+            found[file.parts[0].removesuffix(".py")].add(name)
     return found
 
 
 def used() -> set[str]:
     """What is imported, what carries weights, and the tools that the Makefile calls."""
-    owners = defaultdict(set)  # `packages_distributions` of Python 3.10 does not know packages that only list their files.
-    for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
-        for file in distribution.files or ():
-            owners[file.parts[0].removesuffix(".py")].add(name)
-    packages = {normal(name) for package in imported() for name in owners[package]}
+    packages = {name for package in imported() for name in owners()[package]}
     weights = {normal(NETWORKS[name].weights.distribution) for name in BUNDLED}
-    tools = set(re.findall(r"\b(?:ruff|pytest|mypy)\b", (ROOT / "Makefile").read_text(encoding="utf-8")))
-    return packages | weights | tools
+    optional = {name for module in EXTRAS for name in owners()[module]}  # Imported by name, through `featviz.extras`.
+    tools = {"hatchling"} | set(re.findall(r"\b(?:ruff|pytest|mypy)\b", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    return packages | weights | optional | tools
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line and not line.startswith("#")])
@@ -82,3 +102,47 @@ def test_the_space_runs_the_gradio_that_is_pinned():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (version,) = re.findall(r"^sdk_version: (\S+)$", readme, re.MULTILINE)
     assert {version} == pins()["gradio"]
+
+
+def required(extra: str = "") -> set[str]:
+    """What the package requires with an extra, by default with none."""
+    return {normal(it.name) for it in REQUIRED if it.marker is None or it.marker.evaluate({"extra": extra})}
+
+
+def imported_when_run(path: Path) -> set[str]:
+    """The third-party packages that a file imports, except for its annotations."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    return imports(tree) - {"featviz"}
+
+
+@pytest.mark.parametrize("requirement", REQUIRED, ids=str)
+def test_every_requirement_of_the_package_is_pinned_within_its_range(requirement):
+    versions = pins().get(normal(requirement.name), set())
+    assert versions
+    assert [version for version in versions if not requirement.specifier.contains(version)] == []
+
+
+def test_every_pin_is_required_by_the_package_or_by_the_space():
+    assert set(pins()) - required("dev") == {"spaces"}
+
+
+def test_weights_are_required_exactly_since_they_are_read_by_their_hash():
+    weights = {normal(NETWORKS[name].weights.distribution) for name in BUNDLED}
+    assert {normal(it.name) for it in REQUIRED if str(it.specifier).startswith("==")} == weights
+
+
+@pytest.mark.parametrize("module", EXTRAS)
+def test_a_missing_module_is_blamed_on_the_extra_that_installs_it(module):
+    packages = owners()[module]
+    assert packages <= required(EXTRAS[module]) - required()
+
+
+def test_without_extras_everything_but_the_page_has_what_it_imports():
+    package = ROOT / "featviz"
+    for path in package.rglob("*.py"):
+        extra = "app" if path.is_relative_to(package / "ui") else ""
+        found = {name for module in imported_when_run(path) for name in owners()[module]}
+        assert found <= required(extra), path

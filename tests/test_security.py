@@ -103,8 +103,9 @@ def test_this_finds_a_forbidden_name_however_it_is_imported(source):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_unpickled_evaluated_or_started(path):
     names = used(path.read_text(encoding="utf-8"))
-    assert not {name for name in names if STARTS_OR_UNPICKLES.fullmatch(name)}
-    if path.name not in ("app.py", "memory.py"):  # The C library's heaps.
+    allowed = {"importlib.import_module"} if path.name == "extras.py" else set()  # Of the names in its table.
+    assert not {name for name in names if STARTS_OR_UNPICKLES.fullmatch(name)} - allowed
+    if path.name not in ("server.py", "memory.py"):  # The C library's heaps.
         assert not {name for name in names if name.partition(".")[0] in ("ctypes", "cffi")}
     for name, call in calls(path):
         if name.rpartition(".")[2] == "load_state_dict_from_url" or name == "torch.load":

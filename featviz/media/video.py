@@ -1,5 +1,7 @@
 """Pictures to a video file and back, one at a time: the only file that knows codecs and containers."""
 
+from __future__ import annotations
+
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -7,24 +9,33 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideData
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from PIL import Image
 
-from featviz.errors import FeatvizError, InputError
+from featviz import extras
+from featviz.errors import FeatvizError, InputError, MissingExtraError
 from featviz.media import hdr
 from featviz.media.images import exif_of
+
+if TYPE_CHECKING:
+    import av
+else:
+    av = extras.Lazy("av")
+
+BT709, BT601, BT2020, UNSPECIFIED = 1, 5, 9, 2
+"""Colour matrices and primaries, numbered as in ITU-T H.273, and by FFmpeg."""
+
+LIMITED_RANGE, SRGB_TRANSFER = 1, 13
+"""A range, and a transfer function, numbered likewise."""
 
 
 def _bt709(picture: Image.Image) -> av.VideoFrame:
     """What every browser plays: H.264 with colour at half the resolution, so an odd last row or column is left out."""
     picture = picture.crop((0, 0, picture.width // 2 * 2, picture.height // 2 * 2))
     return av.VideoFrame.from_image(picture).reformat(
-        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, interpolation="LANCZOS"
+        format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED_RANGE, interpolation="LANCZOS"
     )
 
 
@@ -76,10 +87,10 @@ class Format:
 
 
 _SRGB = {  # Or a player guesses, and small videos come out in other colours than large ones.
-    "colorspace": Colorspace.ITU709,
-    "color_primaries": ColorPrimaries.BT709,
-    "color_trc": ColorTrc.IEC61966_2_1,
-    "color_range": ColorRange.MPEG,
+    "colorspace": BT709,
+    "color_primaries": BT709,
+    "color_trc": SRGB_TRANSFER,
+    "color_range": LIMITED_RANGE,
 }
 
 FORMATS: dict[str, Format] = {
@@ -97,9 +108,6 @@ ACCURATE_BICUBIC = 0x4 | 0x2000 | 0x40000
 WHITE = np.float32(255 << 8)
 """What FFmpeg turns the white of Y'CbCr into, in RGB of 16 bits: 65280, not 65535."""
 
-UNSPECIFIED, BT2020 = 2, 9
-"""Colour matrices that PyAV has no name for, numbered as in ITU-T H.273."""
-
 MOST_STRETCHED = 4
 """The most by which pixels may differ from squares. Video has 64:33 at most; what is beyond is a damaged header."""
 
@@ -116,8 +124,12 @@ TRANSPOSITIONS = {
 
 
 def why_off() -> str:
-    """Which videos this machine's FFmpeg cannot write, "" where it writes them all."""
-    lacking = [extension for extension, one in FORMATS.items() if one.codec not in av.codecs_available]
+    """Which videos cannot be written here, "" where all can."""
+    try:
+        codecs = av.codecs_available
+    except MissingExtraError as error:
+        return str(error)
+    lacking = [extension for extension, format_ in FORMATS.items() if format_.codec not in codecs]
     return f"Videos cannot be written as {', '.join(lacking)}: FFmpeg lacks their codec." if lacking else ""
 
 
@@ -129,11 +141,13 @@ class Video:
 
     Raises:
         InputError: the extension of `path` is not one of `FORMATS`.
+        MissingExtraError: PyAV is not installed.
     """
 
     def __init__(self, path: str | os.PathLike, fps: int, note: str = ""):
         self.path = Path(path)
         self._format = format_of(self.path)
+        extras.load("av")  # Fail before any work is done.
         self._fps = fps
         self._note = note
         self.count = 0
@@ -172,7 +186,7 @@ class Video:
                 if self._note and self._format.annotated:
                     self.path.write_bytes(self._format.annotated(self.path.read_bytes(), self._note))
 
-    def __enter__(self) -> "Video":
+    def __enter__(self) -> Video:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -208,6 +222,7 @@ def frames(path: str | os.PathLike) -> Iterator[Image.Image]:
 
     Raises:
         InputError: it is no video, or is damaged from there on.
+        MissingExtraError: PyAV is not installed.
     """
     try:
         with av.open(path, "r") as file:
@@ -221,10 +236,10 @@ def frames(path: str | os.PathLike) -> Iterator[Image.Image]:
 def _square_srgb(frame: av.VideoFrame, ratio: Fraction) -> Image.Image:
     """A decoded frame in sRGB. `ratio` is the width of a pixel over its height; the shorter side is enlarged by it."""
     stretch = float(ratio) if 1 / MOST_STRETCHED <= ratio <= MOST_STRETCHED else 1.0
-    wide = frame.color_trc in (hdr.PQ, hdr.HLG) or frame.color_primaries == ColorPrimaries.BT2020
+    wide = frame.color_trc in (hdr.PQ, hdr.HLG) or frame.color_primaries == BT2020
     if frame.colorspace == UNSPECIFIED and not frame.format.is_rgb:  # Players guess likewise.
         large = frame.height >= 720 or frame.width >= 1280
-        frame.colorspace = BT2020 if wide else Colorspace.ITU709 if large else Colorspace.ITU601
+        frame.colorspace = BT2020 if wide else BT709 if large else BT601
     options: dict[str, Any] = {
         "width": round(frame.width * max(stretch, 1)),
         "height": round(frame.height * max(1 / stretch, 1)),
@@ -239,8 +254,10 @@ def _square_srgb(frame: av.VideoFrame, ratio: Fraction) -> Image.Image:
 
 def _upright(picture: Image.Image, frame: av.VideoFrame) -> Image.Image:
     """Turn and mirror a picture by its frame's display matrix, as far as that moves whole pixels."""
+    from av.sidedata.sidedata import Type  # Here, since PyAV is optional.
+
     side_data: Any = frame.side_data  # PyAV's stubs lack the way by type.
-    matrix = side_data.get(SideData.DISPLAYMATRIX)
+    matrix = side_data.get(Type.DISPLAYMATRIX)
     if matrix is None:
         return picture
     a, b, _, c, d, *_ = np.frombuffer(matrix, "i4") / (1 << 16)
@@ -249,7 +266,7 @@ def _upright(picture: Image.Image, frame: av.VideoFrame) -> Image.Image:
 
 
 def count_frames(path: str | os.PathLike) -> int:
-    """How many pictures a video says that it has; 0 where it does not say."""
+    """How many pictures a video says that it has; 0 where it does not say. Raises MissingExtraError as `frames` does."""
     try:
         with av.open(path, "r") as file:
             return file.streams.video[0].frames
@@ -258,7 +275,7 @@ def count_frames(path: str | os.PathLike) -> int:
 
 
 def read_note(path: str | os.PathLike) -> str:
-    """The note in a video, "" where there is none, or no video."""
+    """The note in a video, "" where there is none, or no video. Raises MissingExtraError as `frames` does."""
     try:
         # As MP4 or not at all: whoever sent it does not choose among FFmpeg's formats, some of which open other files.
         with av.open(path, format="mp4", metadata_errors="replace") as file:

@@ -8,7 +8,15 @@ from pathlib import Path
 from featviz.recipes.recipe import Recipe, bounds
 from featviz.recipes.table import RECIPES
 
-FOLDER = Path(__file__).parents[2] / "examples"
+
+def _examples() -> Path:
+    """The folder of examples: inside an installed package, or beside the package in the repository."""
+    package = Path(__file__).parents[1]
+    installed = package / "examples"
+    return installed if installed.is_dir() else package.parent / "examples"
+
+
+FOLDER = _examples()
 
 
 @dataclass(frozen=True)

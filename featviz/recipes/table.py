@@ -24,6 +24,7 @@ EVERY = (
 """In the order of the page."""
 
 RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in EVERY}
+"""Name → recipe, as the command line and the API call it."""
 
 
 def recipe_of(file: Picture) -> Recipe:

@@ -13,7 +13,9 @@ from typing import Any
 
 from PIL import Image
 
-FOLDER = Path(__file__).parents[2] / "examples" / "atlas"
+from featviz.recipes import presets
+
+FOLDER = presets.FOLDER / "atlas"
 
 COLUMNS = 16
 """Thumbnails in a row of a sheet."""

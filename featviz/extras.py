@@ -1,0 +1,41 @@
+"""Optional packages. Each belongs to an extra of `pyproject.toml` and is imported when it is first needed."""
+
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from featviz.errors import MissingExtraError
+
+EXTRAS = {"gradio": "app", "httpx": "app", "av": "video", "pillow_heif": "heif"}
+"""Module → the extra that installs it."""
+
+PURPOSES = {"app": "The page needs Gradio", "video": "Videos need PyAV", "heif": "HEIC pictures need pillow-heif"}
+"""Extra → what needs it, as a message begins."""
+
+
+def missing(extra: str) -> MissingExtraError:
+    """The error for an extra that is not installed. Its message has the command that installs it."""
+    return MissingExtraError(f'{PURPOSES[extra]}, which is not installed: pip install "featviz[{extra}]"')
+
+
+def load(name: str) -> ModuleType:
+    """Import a module of `EXTRAS`, or a module of this package that imports such modules.
+
+    Raises:
+        MissingExtraError: a module of `EXTRAS` is not installed.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        raise missing(EXTRAS[error.name]) from error
+
+
+class Lazy(ModuleType):
+    """Stands for a module of `EXTRAS`, and imports it when an attribute is first read, which raises as `load` does."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(load(self.__name__), name)
+        setattr(self, name, value)
+        return value

@@ -1,0 +1,68 @@
+"""The page as a program: its options, and what it does before it is served. Gradio is not imported here."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import ctypes
+import os
+import tempfile
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from featviz import ui
+from featviz.errors import InputError
+from featviz.runtime.devices import places
+from featviz.runtime.estimate import warm_up
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, from `sys.argv` by default."""
+    parser = argparse.ArgumentParser(description="featviz in the browser, with an API and an MCP server.")
+    parser.add_argument("--host", help="address to listen on; 0.0.0.0 lets others in (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: 7860, or the next one that is free)")
+    parser.add_argument("--share", action="store_true", help="make a public link through Gradio's servers")
+    parser.add_argument("--device", default="auto", help="where to compute: auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
+    args = parser.parse_args(argv)
+    try:
+        places(args.device)
+    except InputError as error:
+        parser.error(str(error))
+    return args
+
+
+def build(args: argparse.Namespace, **lent: Any) -> gr.Blocks:
+    """The app. Uploads and results are kept in a folder that is deleted at exit. `lent` goes to `ui.build`."""
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        files = tempfile.TemporaryDirectory(prefix="featviz_")
+        atexit.register(files.cleanup)
+        os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = files.name
+    return ui.build(ui.Engine.on(args.device), **lent)
+
+
+def serve(demo: gr.Blocks, args: argparse.Namespace, *, zero_gpu: bool = False) -> None:
+    """Load the bundled networks, so that the first click need not, and serve the app until it is interrupted.
+
+    On ZeroGPU each run is a fork of this process, so the networks are loaded first, and no thread may run meanwhile.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # Another C library than glibc, which keeps a heap for each thread:
+        ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX. Runs come from many threads, and each heap keeps its largest.
+    loading = threading.Thread(target=warm_up, args=(args.device,), daemon=True)
+    if zero_gpu:
+        warm_up(args.device)
+    ui.launch(demo, None if zero_gpu else loading.start, server_name=args.host, server_port=args.port, share=args.share)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve the page on this machine.
+
+    Raises:
+        MissingExtraError: Gradio is not installed.
+    """
+    args = parse(argv)
+    serve(build(args), args)

@@ -1,0 +1,207 @@
+"""Write docs/python.md, the reference of the Python API, from the signatures and docstrings in the source. `make readme` calls it.
+
+Signatures and docstrings are parsed and not taken from live objects, so the page does not depend on the version of Python, and
+annotations and defaults stand there as written. A test fails when the page is stale.
+"""
+
+import ast
+import inspect
+import math
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import featviz
+from featviz import errors
+from featviz.recipes.recipe import Recipe
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "python.md"
+PARAMETERS = DOCUMENT.with_name("parameters.md")
+
+HEAD = """# Python
+
+Everything that `import featviz` offers. `make readme` writes this page from the source.
+
+A *recipe* is an algorithm with its parameters. A *picture* is a PIL image or a path. Functions take the pictures of a recipe by
+name, as in `run(StyleTransfer(), content="cat.jpg", style="wave.jpg")`.
+"""
+
+WIDTH = 100
+"""Characters in a line of code; longer signatures have a parameter on each line."""
+
+SECTION = re.compile(r"(Args|Returns|Yields|Raises):")
+
+ARTICLES = {"picture": "a picture", "video": "a video", "numbers": "numbers"}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def reference() -> str:
+    """The whole page."""
+    names = [name for name in featviz.__all__ if name != "__version__"]
+    things = {name: getattr(featviz, name) for name in names}
+    recipes = [
+        name for name, thing in things.items() if inspect.isclass(thing) and issubclass(thing, Recipe) and thing is not Recipe
+    ]
+    mistakes = [name for name, thing in things.items() if inspect.isclass(thing) and issubclass(thing, Exception)]
+    functions = [name for name, thing in things.items() if inspect.isfunction(thing)]
+    rest = [name for name in names if name not in {*recipes, *mistakes, *functions, "Recipe"}]
+    parts = [
+        HEAD,
+        "## Functions\n",
+        *(_function(name, things[name]) for name in functions),
+        "## Recipes\n",
+        _class("Recipe", Recipe),
+        *(_recipe(name, things[name]) for name in recipes),
+        "## Other classes and tables\n",
+        *(_class(name, things[name]) if inspect.isclass(things[name]) else _value(name) for name in rest),
+        "## Errors\n",
+        _docstring(inspect.getdoc(errors)),
+    ]
+    return "\n".join(parts)
+
+
+# A name each
+
+
+def _function(name: str, function: object) -> str:
+    node = _definition(sys.modules[function.__module__], name)
+    return f"### {name}\n\n{_code(_signature(node))}\n{_docstring(ast.get_docstring(node))}"
+
+
+def _class(name: str, kind: type) -> str:
+    """A class with its fields, properties and methods."""
+    node = _definition(sys.modules[kind.__module__], name)
+    methods = [member for member in node.body if isinstance(member, Function) and not member.name.startswith("_")]
+    members = [*_fields(node), *map(_member, methods)]
+    listed = "".join(f"- `{member}`{f': {meaning}' if meaning else ''}\n" for member, meaning in members)
+    return f"### {name}\n\n{_docstring(ast.get_docstring(node))}\nAttributes and methods:\n\n{listed}"
+
+
+def _recipe(name: str, recipe: type[Recipe]) -> str:
+    """A recipe: what it does, where its fields are explained, what it produces, and the pictures that it takes."""
+    node = _definition(sys.modules[recipe.__module__], name)
+    pictures = [f"- `{role}`: {meaning}\n" for role, meaning in recipe.images.items()]
+    pictures += [f"- `{role}`, optional: {meaning}\n" for role, meaning in recipe.extras.items()]
+    takes = f"Pictures:\n\n{''.join(pictures)}" if pictures else "It takes no picture.\n"
+    facts = f"[Parameters]({PARAMETERS.name}#{_anchor(recipe)}). It produces {ARTICLES[recipe.produces]}. {takes}"
+    return f"### {name}\n\n{_docstring(ast.get_docstring(node))}\n{facts}"
+
+
+def _value(name: str) -> str:
+    """A table or a type, by its assignment: in the module that `featviz` imports it from."""
+    module, original = _origin(name)
+    for target, annotation, meaning in _assignments(_tree(module).body):
+        if target == original:
+            return f"### {name}\n\n{_code(f'{name}: {annotation}' if annotation else name)}\n{_docstring(meaning)}"
+    raise LookupError(f"{name} has no assignment in {module.__name__}.")
+
+
+def _member(node: Function) -> tuple[str, str]:
+    """(signature, first paragraph of the docstring) of a method; a property is shown as a field is."""
+    meaning = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
+    if {"property", "cached_property"} & {ast.unparse(decorator) for decorator in node.decorator_list}:
+        return f"{node.name}: {ast.unparse(node.returns)}" if node.returns else node.name, meaning
+    return _signature(node, math.inf).removeprefix("def "), meaning
+
+
+# Out of the source
+
+
+@cache
+def _tree(module: ModuleType) -> ast.Module:
+    return ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
+
+
+def _definition(module: ModuleType, name: str) -> ast.ClassDef | Function:
+    (found,) = [node for node in _tree(module).body if isinstance(node, (ast.ClassDef, Function)) and node.name == name]
+    return found
+
+
+def _origin(name: str) -> tuple[ModuleType, str]:
+    """The module that `featviz/__init__.py` imports a name from, and what it is called there."""
+    for node in _tree(featviz).body:
+        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+            if name == (alias.asname or alias.name):
+                return sys.modules[node.module or ""], alias.name
+    raise LookupError(f"featviz does not import {name}.")
+
+
+def _assignments(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str, str]]:
+    """(name, annotation, docstring) of each assignment; the docstring is the text on its own below, "" without one."""
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(target, ast.Name):
+            text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+            yield target.id, ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else "", inspect.cleandoc(text)
+
+
+def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """(name with type, meaning in one line) of the annotated attributes of a class."""
+    for name, annotation, meaning in _assignments(node.body):
+        if annotation and not name.startswith("_"):
+            inner = annotation.removeprefix("ClassVar[").removesuffix("]") if annotation.startswith("ClassVar[") else annotation
+            yield f"{name}: {inner}", " ".join(meaning.split())
+
+
+def _signature(node: Function, width: float = WIDTH) -> str:
+    """`def name(…) -> …`, on one line if that is no longer than `width`."""
+    given = node.args
+    plain = [*given.posonlyargs, *given.args]
+    defaults = [None] * (len(plain) - len(given.defaults)) + given.defaults
+    parts = [_parameter(*pair) for pair in zip(plain, defaults, strict=True)]
+    if given.posonlyargs:
+        parts.insert(len(given.posonlyargs), "/")
+    if given.vararg or given.kwonlyargs:
+        parts.append(f"*{_parameter(given.vararg) if given.vararg else ''}")
+    parts += [_parameter(*pair) for pair in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    if given.kwarg:
+        parts.append(f"**{_parameter(given.kwarg)}")
+    parts = parts[1:] if plain and plain[0].arg in ("self", "cls") else parts
+    returned = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    line = f"def {node.name}({', '.join(parts)}){returned}"
+    if len(line) <= width:
+        return line
+    return f"def {node.name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){returned}"
+
+
+def _parameter(argument: ast.arg, default: ast.expr | None = None) -> str:
+    typed = f"{argument.arg}: {ast.unparse(argument.annotation)}" if argument.annotation else argument.arg
+    return typed if default is None else f"{typed}{' = ' if argument.annotation else '='}{ast.unparse(default)}"
+
+
+# As Markdown
+
+
+def _docstring(text: str | None) -> str:
+    """A docstring: its sections become lists, what is indented on its own stays as it is."""
+    if not text:
+        raise ValueError("A public name has no docstring.")
+    return "\n\n".join(map(_paragraph, text.split("\n\n"))) + "\n"
+
+
+def _paragraph(text: str) -> str:
+    head, _, items = text.partition("\n")
+    if SECTION.fullmatch(head):
+        return f"{head[:-1]}:\n\n" + "\n".join(_items(items))
+    return f"```text\n{inspect.cleandoc(text)}\n```" if text.startswith("    ") else text
+
+
+def _items(text: str) -> Iterator[str]:
+    """The items of a section, each of which begins at the least indentation."""
+    for item in re.split(r"\n(?! )", inspect.cleandoc(text)):
+        name, colon, meaning = " ".join(item.split()).partition(": ")
+        yield f"- `{name}`: {meaning}" if colon and " " not in name else f"- {name}{colon}{meaning}"
+
+
+def _code(text: str) -> str:
+    return f"```python\n{text}\n```\n"
+
+
+def _anchor(recipe: type[Recipe]) -> str:
+    """The link to the heading above a recipe's table of parameters."""
+    before, _, _ = PARAMETERS.read_text(encoding="utf-8").partition(f"<!-- table: {recipe.name} -->")
+    return re.findall(r"^## (.+)$", before, re.MULTILINE)[-1].lower().replace(" ", "-")

@@ -1,0 +1,43 @@
+"""docs/python.md is what the source says."""
+
+import ast
+import re
+
+import pytest
+
+import featviz
+from scripts import reference
+
+PAGE = reference.DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_the_page_is_fresh():
+    assert reference.reference() == PAGE, "run `make readme`"
+
+
+def test_every_public_name_is_explained_once():
+    headings = re.findall(r"^### (\w+)$", PAGE, re.MULTILINE)
+    assert sorted([*headings, "__version__", "FeatvizError"]) == sorted({*featviz.__all__, "Recipe"})
+    assert "FeatvizError" in PAGE.partition("\n## Errors\n")[2]
+
+
+def test_signatures_sections_and_defaults_are_there():
+    assert "def run(recipe: Recipe, *, device: Device = 'auto', **pictures: Picture) -> Image.Image" in PAGE
+    assert "\nRaises:\n\n- `InputError`: a picture is missing" in PAGE
+    assert "- `done: bool`: Whether this is the run's last one.\n" in PAGE
+
+
+def test_links_lead_to_headings_of_the_parameters():
+    headings = re.findall(r"^## (.+)$", reference.PARAMETERS.read_text(encoding="utf-8"), re.MULTILINE)
+    links = re.findall(r"\(parameters\.md#([^)]+)\)", PAGE)
+    assert len(set(links)) == len(featviz.RECIPES)
+    assert set(links) <= {heading.lower().replace(" ", "-") for heading in headings}
+
+
+def test_a_name_without_a_docstring_is_refused(monkeypatch):
+    def undocumented(): ...
+
+    monkeypatch.setattr(featviz, "run", undocumented)
+    monkeypatch.setattr(reference, "_definition", lambda module, name: ast.parse("def run(): ...").body[0])
+    with pytest.raises(ValueError, match="docstring"):
+        reference.reference()
