@@ -78,7 +78,8 @@ def _shown(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of everything. Values stay text: the recipe reads and checks them, so that it alone words its errors."""
-    root = _Parser(prog="python -m featviz", description="See what a convolutional network sees.")
+    program = "featviz" if Path(sys.argv[0]).stem == "featviz" else "python -m featviz"  # So that what is shown can be typed.
+    root = _Parser(prog=program, description="See what a convolutional network sees.")
     root.add_argument("--version", action="version", version=f"featviz {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
     for recipe in RECIPES.values():

@@ -214,6 +214,15 @@ def test_a_download_is_shown_and_its_failure_said(tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
+    ("started", "program"), [("/usr/bin/featviz", "featviz"), ("/lib/featviz/__main__.py", "python -m featviz")]
+)
+def test_help_and_errors_call_the_program_as_it_was_started(started, program, monkeypatch, capsys):
+    monkeypatch.setattr(cli.sys, "argv", [started])
+    assert cli.main(["deepdream", "--sead"]) == 2
+    assert f"'{program} deepdream --help' shows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ("deepdream image.png out.png --layer vgg19/relu4_9", "There is no layer 'vgg19/relu4_9'; did you mean 'vgg19/relu4_"),
