@@ -6,7 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-from featviz import extras
+from featviz import FeatvizError, extras, recipe_of, save, ui
 from featviz.errors import InputError, MissingExtraError
 from featviz.media import video
 
@@ -63,19 +63,22 @@ def test_without_pyav_a_wrong_extension_comes_first_and_the_limitation_is_told(w
 
 
 def test_pictures_do_not_need_pyav(without_av, tmp_path):
-    from featviz import FeatvizError, recipe_of, save
-
     save(Image.new("RGB", (32, 32)), tmp_path / "a.png")
     with pytest.raises(FeatvizError, match="There is no recipe in this file"):
         recipe_of(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("name", ["Engine", "build", "launch"])
+@pytest.mark.parametrize("name", ui.__all__)
 def test_the_page_without_gradio(name, monkeypatch):
-    from featviz import ui
+    def without_gradio(module):
+        raise ModuleNotFoundError(f"No module named 'gradio' in {module}", name="gradio")
 
-    for module in [module for module in sys.modules if module.startswith("featviz.ui.")]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(MissingExtraError, match=re.escape('pip install "featviz[app]"')):
+    monkeypatch.setattr(extras, "import_module", without_gradio)
+    with pytest.raises(MissingExtraError) as caught:
         getattr(ui, name)
+    assert str(caught.value) == 'The page needs Gradio, which is not installed: pip install "featviz[app]"'
+
+
+def test_the_page_has_no_other_names():
+    with pytest.raises(AttributeError, match="has no attribute 'biuld'"):
+        ui.biuld  # noqa: B018
