@@ -22,8 +22,8 @@ from PIL import ExifTags, Image, ImageChops, ImageCms, ImageDraw, ImageFilter, I
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from featviz import limits
-from featviz.errors import FeatvizError, ImageError, InputError, short
+from featviz import extras, limits
+from featviz.errors import FeatvizError, ImageError, InputError, MissingExtraError, short
 
 SMALLEST_SIDE = 16
 """Pixels. Below this there is nothing for a convolutional network to look at."""
@@ -227,22 +227,30 @@ def _open(file: Path | io.BytesIO, role: str) -> Image.Image:
             return _open_heif(file)
     except Image.DecompressionBombError:
         raise ImageError(f"The {role} claims too many megapixels; at most {_most_pixels()}.") from None
-    except MemoryError:
+    except (MemoryError, MissingExtraError):
         raise
     except Exception:
         raise _not_a_picture(role) from None
 
 
 def _open_heif(file: Path | io.BytesIO) -> Image.Image:
-    """Open HEIC or HEIF. Pillow's table of formats stays as it is, since it belongs to the whole process."""
-    from pillow_heif import is_supported  # Here, since most files need no libheif.
-    from pillow_heif.as_plugin import HeifImageFile
+    """Open HEIC or HEIF. Pillow's table of formats stays as it is, since it belongs to the whole process.
 
+    Raises:
+        UnidentifiedImageError: it is another kind of file.
+        MissingExtraError: pillow-heif is not installed.
+    """
     if isinstance(file, io.BytesIO):
         file.seek(0)  # Pillow has read its beginning.
-    if not is_supported(file):
+        start = bytes(file.getbuffer()[:12])
+    else:
+        with file.open("rb") as opened:
+            start = opened.read(12)
+    if start[4:8] != b"ftyp":  # Not of the family of HEIF, so that pillow-heif need not be there to tell.
         raise UnidentifiedImageError
-    return HeifImageFile(file)
+    if not extras.load("pillow_heif").is_supported(file):
+        raise UnidentifiedImageError
+    return extras.load("pillow_heif.as_plugin").HeifImageFile(file)
 
 
 def _not_a_picture(role: str) -> ImageError:
