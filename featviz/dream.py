@@ -16,7 +16,7 @@ from featviz.gradients import SHAPERS, Shape, luminance, soften
 from featviz.images import fit, fitted_size, resize, size_of
 from featviz.network import Network
 from featviz.networks import LOGITS, NETWORKS, Address, AddressOrNone, check_knows, class_index, split
-from featviz.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
+from featviz.objectives import CHUNK, Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.parameterization import pyramid
 from featviz.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param, parse_weights
 from featviz.transforms import Roll
@@ -217,7 +217,7 @@ class DeepDream(Recipe):
             if self.guide_by == "match":
                 products = sum(positions[layer] * 2 * values[layer] for layer in positions)
                 flops += sum(pixels) * self.steps * products
-                held += features
+                held += features + 2 * 4 * CHUNK**2
             step = max(step, extraction)
         return Demand(flops=flops, bytes=max(held + step, handed_in(size, *others.values())))
 

@@ -53,7 +53,8 @@ def test_sixteen_visitors_of_a_server_with_two_gigabytes_get_a_result_or_a_sente
         with ThreadPoolExecutor(16) as visitors:
             answers = list(visitors.map(visit, range(16)))
         assert server.process.poll() is None
-        assert "Traceback" not in server.log.read_text(encoding="utf-8")
+        log = server.log.read_text(encoding="utf-8")
+    assert "Traceback" not in log, log
     refused = [answer.sentence for answer in answers if answer.event != "complete"]
     assert all(hostile.is_a_sentence(sentence) and sentence != SORRY for sentence in refused), refused
     assert len(answers) - len(refused) >= 8

@@ -1,7 +1,6 @@
 """The end of a server: whoever has a run is told, and nothing of anybody stays on its disk longer than it is said to."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from featviz import limits
+from featviz.tiles import give_back
 
 RESTARTING = "The server is being restarted; please start again in a minute."
 
@@ -65,12 +65,6 @@ class Runs:
 
 
 RUNS = Runs()
-
-
-def give_back() -> None:
-    """Return to the system what the C library keeps of the memory of past runs, where it is glibc."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def gone() -> None:
