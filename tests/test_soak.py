@@ -39,6 +39,7 @@ def test_visitors_of_every_kind_are_answered_or_refused_politely(record_property
     record_property("of which went wrong", figures["wrong"])
 
 
+@pytest.mark.whole
 def test_sixteen_visitors_of_a_server_with_two_gigabytes_get_a_result_or_a_sentence(record_property):
     """The limit is one of data: of address space torch's libraries alone map several times more than they use."""
     photo = hostile.written(hostile.gradient((640, 480)), "png")
@@ -53,8 +54,9 @@ def test_sixteen_visitors_of_a_server_with_two_gigabytes_get_a_result_or_a_sente
         with ThreadPoolExecutor(16) as visitors:
             answers = list(visitors.map(visit, range(16)))
         assert server.process.poll() is None
-        assert "Traceback" not in server.log.read_text(encoding="utf-8")
+        log = server.log.read_text(encoding="utf-8")
+    assert "Traceback" not in log, log
     refused = [answer.sentence for answer in answers if answer.event != "complete"]
-    assert all(hostile.is_a_sentence(sentence) and sentence != SORRY for sentence in refused), refused
+    assert all(sentence.endswith(".") and len(sentence) < 300 and sentence != SORRY for sentence in refused), set(refused)
     assert len(answers) - len(refused) >= 8
     record_property("visitors of a server short of memory", len(answers))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, TypeVar
@@ -51,6 +53,7 @@ Slices = tuple[slice, slice]
 
 OUT_OF_MEMORY = (
     "can't allocate memory",  # torch's CPU allocator
+    "annot allocate memory",  # the system, as torch passes it on
     "out of memory",  # CUDA and MPS
     "bad_alloc",  # C++
     "could not create a memory object",  # oneDNN, as the next two
@@ -62,9 +65,15 @@ OUT_OF_MEMORY = (
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the device has run out of memory. Only CUDA has a class of its own for that."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     return isinstance(error, RuntimeError) and any(part in str(error) for part in OUT_OF_MEMORY)
+
+
+def give_back() -> None:
+    """Return to the system what the C library keeps of memory that is free, where it is glibc."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @contextmanager
@@ -76,7 +85,7 @@ def enough_memory() -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not out_of_memory(error):
             raise
         error.__traceback__ = None  # It would keep the tensors of the step alive as long as the new error.
@@ -158,6 +167,7 @@ class Allowance:
                 if side in (SMALLEST, WHOLE) or not out_of_memory(error):
                     raise
             # Not in the handler: as long as that lasts, the error holds on to what the step had.
+            give_back()
             self.memory, self.word = self.memory / 2, ", in smaller tiles, since memory is short"
 
 

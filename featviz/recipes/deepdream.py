@@ -15,7 +15,7 @@ from featviz.networks.network import Network
 from featviz.networks.table import LOGITS, NETWORKS, Address, AddressOrNone, check_knows, class_index, split
 from featviz.optimise import tiles
 from featviz.optimise.gradients import SHAPERS, Shape, luminance, soften
-from featviz.optimise.objectives import Objective, energy, guided_by_channels, guided_by_match, unit
+from featviz.optimise.objectives import CHUNK, Objective, energy, guided_by_channels, guided_by_match, unit
 from featviz.optimise.parameterization import pyramid
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
 from featviz.optimise.transforms import Roll
@@ -240,7 +240,7 @@ class DeepDream(Recipe):
             if self.guide_by == "match":
                 products = sum(positions[layer] * 2 * values[layer] for layer in positions)
                 flops += sum(pixels) * self.steps * products
-                held += features
+                held += features + 2 * 4 * CHUNK**2
             step = max(step, extraction)
         return Demand(flops=flops, bytes=max(held + step, handed_in(size, *others.values())))
 

@@ -27,6 +27,9 @@ HISTORY = 20
 IMAGES_HELD = 8
 """Images and spectra that are held at once, beside those that L-BFGS remembers."""
 
+HEAP_SHARE = 1.0
+"""As in `tiles`; measured larger here, where each step is five iterations."""
+
 ROUND = 5
 """Iterations of L-BFGS in a step."""
 
@@ -182,5 +185,5 @@ def demanded(network: Network, layers: set[str], size: tuple[int, int], longest:
     cost, pixels = network.cost(layers), math.prod(fitted_size(size, longest))
     # The optimiser remembers two spectra an iteration, which are as large as the image.
     held = IMAGE_BYTES * pixels * (IMAGES_HELD + 2 * min(HISTORY, ROUND * steps))
-    peak = tiles.resident(pixels * cost.bytes + held)
+    peak = tiles.resident(pixels * cost.bytes + held, HEAP_SHARE)
     return Demand(flops=pixels * steps * ROUND * EVALUATIONS * cost.flops, bytes=max(peak, handed_in(size)))
