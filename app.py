@@ -14,7 +14,7 @@ from featviz.runtime.estimate import lease
 from featviz.ui import server
 
 args = server.parse(None if __name__ == "__main__" else [])
-demo = server.build(args, lend=spaces.GPU(duration=lease), apart=zero_gpu())
+demo = server.build(args, lend=spaces.GPU(duration=lease), zero_gpu=zero_gpu())
 
 if __name__ == "__main__":
     server.serve(demo, args, zero_gpu=zero_gpu())

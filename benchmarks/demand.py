@@ -79,12 +79,12 @@ GRID: tuple[Case, ...] = (
 
 def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float, float]:
     """Bytes at the peak of a run, and those of its estimate."""
-    from featviz.stream import run
     from PIL import Image
 
     from featviz.networks.cache import load
     from featviz.recipes.table import RECIPES
     from featviz.runtime.estimate import memory
+    from featviz.runtime.stream import run
 
     recipe = RECIPES[name](**fields)
     load(recipe.network_name)

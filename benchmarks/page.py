@@ -45,7 +45,7 @@ WATCH = """result => {
 def clicked(page: Page, address: str, kind: type[Recipe], title: str) -> dict:
     """A visit with one click on an example: the times of the click, of every preview, of the end, in milliseconds."""
     page.goto(address)
-    page.get_by_role("tab", name=kind.room).first.click()
+    page.get_by_role("tab", name=kind.tab_group).first.click()
     button = page.get_by_role("button", name=title).locator("visible=true").first
     button.wait_for()
     page.locator(f"#{kind.name}_result").evaluate(WATCH)
@@ -60,7 +60,7 @@ def rows() -> Iterator[Row]:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(LONG)
         for kind in PICTURES:
-            example = next(one for one in presets.read_all() if type(one.recipe) is kind)
+            example = next(one for one in presets.read_examples() if type(one.recipe) is kind)
             opened = {role: to_tensor(open_picture(path)) for role, path in example.pictures.items()}
             network = load(example.recipe.network_name)
             ways = {

@@ -13,7 +13,7 @@ from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES, recipe_of
 from featviz.runtime.film import film
-from featviz.runtime.inspection import look
+from featviz.runtime.inspection import inspect_layer
 from featviz.runtime.stream import Preview, prepare, run, stream
 from featviz.version import __version__
 
@@ -35,7 +35,7 @@ __all__ = [
     "add_network",
     "describe_network",
     "film",
-    "look",
+    "inspect_layer",
     "prepare",
     "recipe_of",
     "remove_network",

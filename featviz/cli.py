@@ -27,14 +27,14 @@ from featviz.recipes import metadata, presets
 from featviz.recipes.recipe import Recipe, choices
 from featviz.recipes.table import RECIPES
 from featviz.runtime import batch
-from featviz.runtime.devices import places, unused
+from featviz.runtime.devices import find_devices, unused
 from featviz.runtime.estimate import estimate
 from featviz.runtime.film import record
 from featviz.runtime.sheet import on_one_sheet, try_out
 from featviz.runtime.stream import Preview, Previews, open_pictures, prepare, remarks_on, stream
 
 if TYPE_CHECKING:
-    from featviz.networks.hub import Arriving
+    from featviz.networks.hub import DownloadProgress
 
 FINE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes, as shells know them: 2 for a command that cannot be run as typed, 128 + SIGINT for Ctrl-C."""
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 for bad input, 1 for what else can fail, 130 after Ctrl-C."""
     try:
         arguments = vars(parser().parse_args(argv))
-        places(arguments["device"])  # Before any work: a device that is not there.
+        find_devices(arguments["device"])  # Before any work: a device that is not there.
         if remark := unused(arguments["device"]):
             print(remark, file=sys.stderr)
         with warnings.catch_warnings():
@@ -89,8 +89,8 @@ def parser() -> argparse.ArgumentParser:
         if recipe.images and recipe.produces == "picture":
             command.add_argument("--shard", metavar="I/N", help=_escaped(SHARD))
         command.add_argument("--estimate", action="store_true", help="Say what it would take on this machine, and do nothing.")
-        if recipe.picks:
-            differ = " and ".join(_option(name) for name in recipe.picks)
+        if recipe.sweep_fields:
+            differ = " and ".join(_option(name) for name in recipe.sweep_fields)
             command.add_argument(
                 "--sheet", action="store_true", help=f"Write small versions that differ in {differ}, on one picture."
             )
@@ -265,7 +265,7 @@ def _read(recipe: type[Recipe], file: str) -> Recipe:
 
 
 def _looks(recipe: type[Recipe]) -> dict[str, Recipe]:
-    return {look.name: look.recipe for look in presets.looks() if type(look.recipe) is recipe}
+    return {look.name: look.recipe for look in presets.read_presets() if type(look.recipe) is recipe}
 
 
 def _finishes() -> dict[str, presets.Finish]:
@@ -284,7 +284,7 @@ def _recorded(settings: Recipe, previews: Previews, out: Path | None, pictures: 
     return record(previews, Video(out, dict(settings)["fps"], metadata.note(settings, pictures)), every=0)
 
 
-def _run(downloads: Iterator[Arriving], previews: Previews, out: Path | None, produces: str) -> int:
+def _run(downloads: Iterator[DownloadProgress], previews: Previews, out: Path | None, produces: str) -> int:
     """Everything is checked; get what is needed, and work. Ctrl-C keeps the latest picture, or a video of all there are.
     Numbers are printed."""
     moving = produces == "video"
@@ -298,7 +298,7 @@ def _run(downloads: Iterator[Arriving], previews: Previews, out: Path | None, pr
                 bar.n = download.share
                 bar.set_postfix_str(str(download))
             for preview in previews:
-                latest = preview if preview.kept or not moving else latest
+                latest = preview if preview.is_video_frame or not moving else latest
                 bar.n = preview.work
                 bar.set_postfix_str(f"{preview.stage}, loss {preview.loss:.4g}")
     except DivergedError:
@@ -348,7 +348,7 @@ def _output(path: str, pictures: dict[str, str], extensions: Collection[str]) ->
 
 
 def _save(preview: Preview, out: Path) -> None:
-    if not preview.kept:  # A video's pictures are in its file already.
+    if not preview.is_video_frame:  # A video's pictures are in its file already.
         save(preview.picture, out)
 
 

@@ -10,7 +10,7 @@ from featviz.recipes import presets
 SIZE = (240, 160)
 
 if __name__ == "__main__":
-    for look in presets.looks():
+    for look in presets.read_presets():
         if look.name in sys.argv[1:] or not sys.argv[1:]:
             picture = run(look.recipe, image=presets.FOLDER / "mountain.jpg")
             ImageOps.fit(picture, SIZE, Image.Resampling.LANCZOS).save(look.thumbnail, quality=88)

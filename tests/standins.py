@@ -19,7 +19,7 @@ class Count(Recipe):
 
     name: ClassVar[str] = "count"
     title: ClassVar[str] = "Count"
-    room: ClassVar[str] = "Count"
+    tab_group: ClassVar[str] = "Count"
     images: ClassVar[dict[str, str]] = {"image": "What fades."}
     running: ClassVar[set] = set()
     log: ClassVar[list] = []

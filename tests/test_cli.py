@@ -16,7 +16,7 @@ from PIL import Image
 from featviz import __version__, cli
 from featviz.errors import DivergedError, WeightsError
 from featviz.media.images import GAP, LABEL, NOTE, save
-from featviz.networks.hub import Arriving
+from featviz.networks.hub import DownloadProgress
 from featviz.recipes import presets
 from featviz.recipes.recipe import Recipe, bounds, choices
 from featviz.recipes.table import RECIPES
@@ -175,7 +175,7 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
 
     def stream(*args, **kwargs):
         seen.append((*args, kwargs))
-        yield replace(preview(9), kept=recipe.produces == "video")
+        yield replace(preview(9), is_video_frame=recipe.produces == "video")
 
     def another(field):
         if field.annotation is bool:
@@ -201,7 +201,7 @@ def test_a_download_is_shown_and_its_failure_said(tmp_path, monkeypatch, capsys)
 
     def arriving(recipe, **given):
         shown.append((recipe.layer, given["device"], given["image"]))
-        yield Arriving("org/model", 25_000_000, 50_000_000, 12.4)
+        yield DownloadProgress("org/model", 25_000_000, 50_000_000, 12.4)
         raise WeightsError("It broke off.")
 
     monkeypatch.setattr(cli, "prepare", arriving)
@@ -317,7 +317,7 @@ def test_ctrl_c_before_the_first_step_writes_nothing(capsys, monkeypatch):
 def test_ctrl_c_keeps_a_video_of_the_pictures_so_far(capsys, monkeypatch):
     def stream(*args, **kwargs):
         for step in (1, 2, 3):
-            yield replace(preview(step), kept=step < 3)
+            yield replace(preview(step), is_video_frame=step < 3)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "stream", stream)
@@ -429,7 +429,7 @@ def test_transparency_is_kept_in_a_png_and_left_out_of_a_jpeg(monkeypatch):
 def test_a_look_is_where_to_start_and_what_is_typed_goes_first(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (each for each in [preview(9)]))
-    look = next(look for look in presets.looks() if look.name == "eyes")
+    look = next(look for look in presets.read_presets() if look.name == "eyes")
     assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--steps", "3"]) == 0
     assert seen == [look.recipe.replace(steps=3)]
 
@@ -437,7 +437,7 @@ def test_a_look_is_where_to_start_and_what_is_typed_goes_first(monkeypatch):
 def test_a_finish_is_worked_out_from_the_look_and_what_is_typed_goes_first(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (preview(step) for step in [9]))
-    look = next(look for look in presets.looks() if look.name == "eyes").recipe
+    look = next(look for look in presets.read_presets() if look.name == "eyes").recipe
     assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--finish", "fine"]) == 0
     assert cli.main(["deepdream", "image.png", "out.png", "--finish", "draft", "--size", "128"]) == 0
     fine = look.replace(**presets.FINISHES["Fine"].of(look))
@@ -450,7 +450,7 @@ def test_help_shows_every_look(capsys, monkeypatch):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["deepdream", "--help"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "--look" in line and "look to start from" in line]
-    assert line.endswith(f"One of: {', '.join(look.name for look in presets.looks())}.")
+    assert line.endswith(f"One of: {', '.join(look.name for look in presets.read_presets())}.")
 
 
 @of_every_recipe
@@ -460,7 +460,7 @@ def test_an_estimate_is_one_line_and_nothing_is_made(recipe, capsys, no_work):
     assert not output(recipe) or not Path(output(recipe)).exists()
 
 
-@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES.values() if recipe.picks])
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES.values() if recipe.sweep_fields])
 def test_a_sheet_is_one_picture_of_all_variants(recipe, monkeypatch):
     seen, variants = [], recipe().variants()
 

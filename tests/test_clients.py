@@ -67,7 +67,7 @@ def test_python_makes_a_result_again(here, tmp_path):
     _, code, _ = snippets(DOCUMENT, "python")
     _, estimate, castle = run([sys.executable, "-c", here(code)], tmp_path).stdout.splitlines()
     assert estimate.startswith("About ")
-    assert recipe_of(castle) == presets.looks()[0].recipe.replace(size=128)
+    assert recipe_of(castle) == presets.read_presets()[0].recipe.replace(size=128)
 
 
 def test_javascript_submits_iterates_cancels_and_gets_the_result(here, gradio_client_for_node, tmp_path):

@@ -59,7 +59,7 @@ def test_videos_without_pyav(use, without_av, tmp_path):
 def test_without_pyav_a_wrong_extension_comes_first_and_the_limitation_is_told(without_av):
     with pytest.raises(InputError, match=r"accepted: \.mp4, \.webp, \.gif"):
         video.Video("a.avi", 12)
-    assert video.why_off() == SENTENCE
+    assert video.limitation() == SENTENCE
 
 
 def test_pictures_do_not_need_pyav(without_av, tmp_path):

@@ -25,7 +25,7 @@ from featviz.networks.network import Network
 from featviz.networks.table import NETWORKS
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
-from featviz.runtime.devices import _turns, resolve
+from featviz.runtime.devices import _schedulers, resolve
 from featviz.runtime.film import film
 from featviz.runtime.stream import run, stream
 from featviz.ui import running
@@ -61,7 +61,7 @@ def survives(record_property) -> Iterator[None]:
     load("efficientnet_lite0", resolve("cpu"))
     expected, before = run(DREAM, device="cpu", image=PHOTO).tobytes(), set(threading.enumerate())
     yield
-    assert not any(turns._busy or turns._waiting for turns in _turns.values())
+    assert not any(turns._busy or turns._waiting for turns in _schedulers.values())
     assert run(DREAM, device="cpu", image=PHOTO).tobytes() == expected
     assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
     record_property("faults survived", 1)

@@ -136,7 +136,7 @@ from featviz.recipes import presets
 from featviz.runtime import atlas
 print(featviz.__version__, featviz.__file__)
 print([name for name in {OPTIONAL} if importlib.util.find_spec(name)])
-print(len(presets.read_all()), len(presets.looks()), len(atlas.sheets()))
+print(len(presets.read_examples()), len(presets.read_presets()), len(atlas.sheets()))
 print(cli.main(["deepdream-zoom", "cat.jpg", "journey.mp4"]))
 runpy.run_module("featviz.ui", run_name="__main__")  # As `python -m featviz.ui`.
 """

@@ -123,7 +123,7 @@ TRANSPOSITIONS = {
 """The display matrix (a, b, c, d), by which x and y become ax + cy and bx + dy → the same in Pillow."""
 
 
-def why_off() -> str:
+def limitation() -> str:
     """Which videos cannot be written here, "" where all can."""
     try:
         codecs = av.codecs_available

@@ -21,7 +21,7 @@ from featviz.networks.network import Network, precision, zero_gpu
 from featviz.networks.table import BUNDLED, NETWORKS, NetworkSpec
 
 if TYPE_CHECKING:
-    from featviz.networks.hub import Arriving
+    from featviz.networks.hub import DownloadProgress
 
 T = TypeVar("T")
 
@@ -45,10 +45,10 @@ def survive_forks() -> None:
 
 def load(name: str, device: torch.device | str = "cpu") -> Network:
     """The network of that name with its weights, loaded once for each device. Raises what `loading` raises."""
-    return drained(loading(name, device))
+    return result_of(load_with_progress(name, device))
 
 
-def loading(name: str, device: torch.device | str = "cpu") -> Generator[Arriving, None, Network]:
+def load_with_progress(name: str, device: torch.device | str = "cpu") -> Generator[DownloadProgress, None, Network]:
     """Yield how far the download of the weights is, if there has to be one; return the network.
 
     Whoever else asks for the same network meanwhile waits for the same download.
@@ -72,7 +72,7 @@ def loading(name: str, device: torch.device | str = "cpu") -> Generator[Arriving
     return network
 
 
-def drained(steps: Generator[Any, None, T]) -> T:
+def result_of(steps: Generator[Any, None, T]) -> T:
     """Run a generator to its end, for what it returns."""
     while True:
         try:
@@ -83,7 +83,7 @@ def drained(steps: Generator[Any, None, T]) -> T:
 
 def trained(name: str) -> nn.Module:
     """The architecture of that name with its weights, as it was trained, on the CPU. Raises what `loading` raises."""
-    return _trained(NETWORKS[name], drained(NETWORKS[name].weights.fetch()))
+    return _trained(NETWORKS[name], result_of(NETWORKS[name].weights.fetch()))
 
 
 def _trained(spec: NetworkSpec, path: Path) -> nn.Module:
@@ -136,7 +136,7 @@ def is_here(name: str) -> bool:
 
 
 @cache
-def sketch(name: str, device: torch.device | str = "cpu") -> Network:
+def load_untrained(name: str, device: torch.device | str = "cpu") -> Network:
     """The network of that name for what it costs on a device: without weights and without numbers, told by shapes alone.
 
     A module of the user's keeps the weights that it came with, since its forward pass may depend on numbers.
@@ -156,7 +156,7 @@ def forget(name: str) -> None:
     with _shelf:
         for key in [key for key in _loaded if key[0] == name]:
             del _loaded[key]
-    sketch.cache_clear()
+    load_untrained.cache_clear()
     scales.cache_clear()
 
 
@@ -165,6 +165,6 @@ def scales(name: str) -> tuple[str, ...]:
     """The first layer at each resolution of a network, shallow to deep: for VGG-19 relu1_1, relu2_1, … relu5_1."""
     spec, side = NETWORKS[name], 256
     with torch.no_grad():
-        found = sketch(name).activations(torch.zeros(1, 3, side, side, device=sketch(name).device), spec.layers)
+        found = load_untrained(name).activations(torch.zeros(1, 3, side, side, device=load_untrained(name).device), spec.layers)
     halvings = {layer: round(math.log2(side / found[layer].shape[-2])) for layer in spec.layers}  # Whatever it pads.
     return tuple(next(layer for layer in halvings if halvings[layer] == count) for count in dict.fromkeys(halvings.values()))

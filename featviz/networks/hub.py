@@ -38,7 +38,7 @@ CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
-class Arriving:
+class DownloadProgress:
     """How far a download is."""
 
     repo: str
@@ -74,7 +74,7 @@ class HubFile:
         return f"'{self.name}' of {self.repo}"
 
 
-def why_off() -> str:
+def limitation() -> str:
     """What keeps downloads from this machine, as far as can be told without asking anybody; "" where nothing does."""
     cache = Path(constants.HF_HUB_CACHE)
     if constants.HF_HUB_OFFLINE:
@@ -103,7 +103,7 @@ def cached(file: HubFile) -> Path | None:
     return None
 
 
-def fetch(file: HubFile) -> Generator[Arriving, None, Path]:
+def fetch(file: HubFile) -> Generator[DownloadProgress, None, Path]:
     """Yield how far the download is until the file is here; return its path. Yields nothing if it is in the cache.
 
     All who ask for one file wait for one download. One that stalls is begun anew, once and without Xet; a plain download that
@@ -237,7 +237,7 @@ class _Download(threading.Thread):
         elif self.silence > 5 * PATIENCE:
             raise WeightsError(f"{self.file} breaks off again and again, {self.how_far()}; try again later.")
 
-    def look(self) -> Arriving:
+    def look(self) -> DownloadProgress:
         """How far it is. Another process may be the one that downloads, which is seen by how its file grows."""
         for path in self._incomplete():
             with suppress(OSError):  # Complete by now, and renamed.
@@ -247,7 +247,7 @@ class _Download(threading.Thread):
         if self._began and self.total and self.done > self._began[1]:
             since, first = self._began
             left = (self.total - self.done) * (time.monotonic() - since) / (self.done - first)
-        return Arriving(self.file.repo, self.done, self.total, left)
+        return DownloadProgress(self.file.repo, self.done, self.total, left)
 
     def how_far(self) -> str:
         return f"after {self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB" if self.total else "before the first byte"

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from featviz.errors import FieldError, InputError, nearest
-from featviz.networks.receptive_field import Sight, sights
+from featviz.networks.receptive_field import ReceptiveField, receptive_fields
 from featviz.networks.table import INPUT, LOGITS, NetworkSpec
 
 
@@ -57,7 +57,7 @@ class Network:
         self._first: nn.Module | None = None
         self._costs: dict[frozenset[str], Cost] = {}
         self._channels: dict[str, int] = {}
-        self._sights: dict[str, Sight] = {}
+        self._receptive_fields: dict[str, ReceptiveField] = {}
         device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
         self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
@@ -226,19 +226,19 @@ class Network:
             if channel >= count:
                 raise FieldError(f"{self.spec.title} {layer} has no channel {channel}; it has 0 to {count - 1}.")
 
-    def sight(self, layer: str) -> Sight:
+    def receptive_field(self, layer: str) -> ReceptiveField:
         """What the units of a layer see of an image, and how far they are apart. A matter of shapes alone, but for layers
         whose row says what was measured.
 
         Raises:
             FieldError: the network has no such layer.
         """
-        if layer in self.spec.sights:
-            return self.spec.sights[layer]
-        if layer not in self._sights:
+        if layer in self.spec.receptive_fields:
+            return self.spec.receptive_fields[layer]
+        if layer not in self._receptive_fields:
             image = torch.empty(1, 3, self.spec.smallest, self.spec.smallest, device=self.device)
-            self._sights |= sights(lambda image: self.activations(image, [layer]), image)
-        return self._sights[layer]
+            self._receptive_fields |= receptive_fields(lambda image: self.activations(image, [layer]), image)
+        return self._receptive_fields[layer]
 
     def tiled(self, layers: Iterable[str]) -> bool:
         """Whether an image may be seen by tiles: not where a unit of these layers sees all of it.
@@ -246,7 +246,7 @@ class Network:
         A class may be asked of each tile, if the maps that the classifier averages may.
         """
         maps = {list(self.spec.layers)[-1] if layer == LOGITS else layer for layer in layers} - {INPUT}
-        return not any(math.isinf(side) for layer in maps for side in self.sight(layer).field)
+        return not any(math.isinf(side) for layer in maps for side in self.receptive_field(layer).field)
 
     def cost(self, layers: Iterable[str]) -> "Cost":
         """What a forward pass to these layers and the way back to the image take, per pixel. Counted on a small image."""

@@ -33,14 +33,14 @@ EVERYWHERE = {aten._adaptive_avg_pool2d.default, aten.mean.dim}
 
 
 @dataclass(frozen=True)
-class Sight:
+class ReceptiveField:
     """What a unit sees of the picture, in pixels, as (height, width)."""
 
     first: tuple[float, float] = (0, 0)
     """Where the sight of the first unit begins: before the picture, where there is padding."""
     last: tuple[float, float] = (0, 0)
     """Where it ends."""
-    apart: tuple[int, int] = (1, 1)
+    spacing: tuple[int, int] = (1, 1)
     """How far its neighbour's sight is shifted."""
 
     @property
@@ -52,7 +52,7 @@ class Sight:
     @property
     def stride(self) -> int:
         """Pixels from one unit to the next."""
-        return max(self.apart)
+        return max(self.spacing)
 
     @property
     def reach(self) -> float:
@@ -60,18 +60,20 @@ class Sight:
 
         With a step to spare at its beginning: sides that do not divide by their stride are padded by more there, in some networks.
         """
-        return max(*(last + 1 for last in self.last), *(step - first for first, step in zip(self.first, self.apart, strict=True)))
+        return max(
+            *(last + 1 for last in self.last), *(step - first for first, step in zip(self.first, self.spacing, strict=True))
+        )
 
-    def through(self, *window: Sequence[int]) -> Sight:
+    def through(self, *window: Sequence[int]) -> ReceptiveField:
         """What a window of such units sees (Araujo et al., Distill, 2019, eqs. 2 to 4)."""
-        sides = zip(self.first, self.last, self.apart, *map(_both, window), strict=True)
+        sides = zip(self.first, self.last, self.spacing, *map(_both, window), strict=True)
         firsts, lasts, steps = zip(
             *((first - p * j, last + ((k - 1) * d - p) * j, s * j) for first, last, j, k, s, p, d in sides), strict=True
         )
-        return Sight(firsts, lasts, steps)
+        return ReceptiveField(firsts, lasts, steps)
 
 
-def sights(function: Callable[[Tensor], Mapping[str, Tensor]], image: Tensor) -> dict[str, Sight]:
+def receptive_fields(function: Callable[[Tensor], Mapping[str, Tensor]], image: Tensor) -> dict[str, ReceptiveField]:
     """What a unit of each layer of `function`'s answer {layer: (B, C, h, w)} to an image (B, 3, H, W) sees of it.
 
     Computed from the operations that are made of the image, whatever modules make them; where paths meet, as in a residual
@@ -79,7 +81,7 @@ def sights(function: Callable[[Tensor], Mapping[str, Tensor]], image: Tensor) ->
     """
     with torch.no_grad(), _Follow(image) as follow:
         answers = function(image)
-    return {layer: follow.sights[id(answer)][0] for layer, answer in answers.items()}
+    return {layer: follow.receptive_fields[id(answer)][0] for layer, answer in answers.items()}
 
 
 class _Follow(TorchDispatchMode):
@@ -87,24 +89,26 @@ class _Follow(TorchDispatchMode):
 
     def __init__(self, image: Tensor):
         super().__init__()
-        self.sights: dict[int, tuple[Sight, Tensor]] = {id(image): (Sight(), image)}  # With the tensor, which keeps its id.
+        self.receptive_fields: dict[int, tuple[ReceptiveField, Tensor]] = {
+            id(image): (ReceptiveField(), image)
+        }  # With the tensor, which keeps its id.
 
     def __torch_dispatch__(
         self, func: Callable, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         results = func(*args, **(kwargs or {}))
-        met = [self.sights[id(tensor)][0] for tensor in _tensors(args) if id(tensor) in self.sights]
+        met = [self.receptive_fields[id(tensor)][0] for tensor in _tensors(args) if id(tensor) in self.receptive_fields]
         if met:
-            widest = Sight(
+            widest = ReceptiveField(
                 tuple(map(min, zip(*(one.first for one in met), strict=True))),
                 tuple(map(max, zip(*(one.last for one in met), strict=True))),
-                tuple(map(max, zip(*(one.apart for one in met), strict=True))),
+                tuple(map(max, zip(*(one.spacing for one in met), strict=True))),
             )
             if func in WINDOWS:
                 widest = widest.through(*WINDOWS[func](*args))
             if func in EVERYWHERE:
-                widest = Sight((-math.inf,) * 2, (math.inf,) * 2, widest.apart)
-            self.sights |= {id(result): (widest, result) for result in _tensors([results])}
+                widest = ReceptiveField((-math.inf,) * 2, (math.inf,) * 2, widest.spacing)
+            self.receptive_fields |= {id(result): (widest, result) for result in _tensors([results])}
         return results
 
 

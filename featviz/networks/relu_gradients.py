@@ -17,7 +17,7 @@ TOPS: Mapping[Callable, float] = {
 """The functions that are replaced, and where each of them ends."""
 
 
-class Redirected(TorchFunctionMode):
+class RedirectedReLU(TorchFunctionMode):
     """A context in which a ReLU that is off, or at its top, passes on a gradient that would bring it back (Olah et al., 2017).
 
     A channel that answers nothing at all to noise has no gradient, and its visualisation would stay grey. The forward pass

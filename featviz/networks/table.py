@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from featviz.errors import FieldError, nearest, short
 from featviz.networks import architectures
 from featviz.networks.efficientnet_lite import efficientnet_lite0, from_pytorch_model
-from featviz.networks.receptive_field import Sight
+from featviz.networks.receptive_field import ReceptiveField
 from featviz.networks.weights import Bundled, File, Given, Hub, from_codebooks
 
 INPUT = "input"
@@ -93,7 +93,7 @@ class NetworkSpec:
     """The only side that the module takes; images are resized to a square of it. None where it takes any."""
     multiple: int = 1
     """What the sides of its input must divide by; images are padded to that."""
-    sights: Mapping[str, Sight] = field(default_factory=dict)
+    receptive_fields: Mapping[str, ReceptiveField] = field(default_factory=dict)
     """The receptive fields of layers for which they do not follow from the operations alone."""
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from featviz.errors import FieldError, InputError, nearest, short
 from featviz.networks.cache import forget
 from featviz.networks.network import Network
-from featviz.networks.receptive_field import Sight, sights
+from featviz.networks.receptive_field import ReceptiveField, receptive_fields
 from featviz.networks.table import IMAGENET, INPUT, NETWORKS, ChannelsLast, NetworkSpec, Tokens
 from featviz.networks.weights import Bundled, File, Given, Hub, sha256_of, shape_there
 
@@ -159,7 +159,7 @@ def describe_network(
         content_layer=content,
         style_layers=styles,
         smallest=max(row.smallest, min(coarsest, *base)),  # So that a unit does not see more padding than image.
-        sights=_measured(network, sizes, base, growth),
+        receptive_fields=_measured(network, sizes, base, growth),
     )
 
 
@@ -311,7 +311,7 @@ Units = dict[str, tuple[list[tuple[int, int]], int]]
 """Layer → for each of some columns the first and the last position that see it, and how many positions there are."""
 
 
-def _measured(network: Network, sizes: Mapping[str, Size], base: Size, growth: int) -> dict[str, Sight]:
+def _measured(network: Network, sizes: Mapping[str, Size], base: Size, growth: int) -> dict[str, ReceptiveField]:
     """The receptive fields of those layers for which the operations alone do not tell them.
 
     A column of NaN in a long image makes exactly those units NaN that see it. Where the operations do not explain all of these,
@@ -325,7 +325,7 @@ def _measured(network: Network, sizes: Mapping[str, Size], base: Size, growth: i
     steps = {layer: [growth / max(1, b - a) for a, b in zip(sizes[layer], grown[layer], strict=True)] for layer in sizes}
     found = {layer: _everywhere(sizes[layer], base) for layer in sizes if any(ALIGNED % step for step in steps[layer])}
     side = math.ceil(spec.smallest / spec.multiple) * spec.multiple
-    expected = sights(lambda image: network.activations(image, spec.layers), torch.rand(1, 3, side, side))
+    expected = receptive_fields(lambda image: network.activations(image, spec.layers), torch.rand(1, 3, side, side))
     units = [_units_that_see(network, side, axis, PHASES[:1]) for axis in (0, 1)]
     unexplained = [
         layer for layer in sizes if layer not in found
@@ -338,10 +338,10 @@ def _measured(network: Network, sizes: Mapping[str, Size], base: Size, growth: i
     return found
 
 
-def _everywhere(size: Size, base: Size) -> Sight:
+def _everywhere(size: Size, base: Size) -> ReceptiveField:
     """The receptive field of units that see the whole image, of which there are `size` for an image of `base`."""
     height, width = (max(1, round(whole / part)) for whole, part in zip(base, size, strict=True))
-    return Sight((-math.inf,) * 2, (math.inf,) * 2, (height, width))
+    return ReceptiveField((-math.inf,) * 2, (math.inf,) * 2, (height, width))
 
 
 def _units_that_see(network: Network, side: int, axis: int, phases: Sequence[int]) -> Units:
@@ -364,18 +364,22 @@ def _units_that_see(network: Network, side: int, axis: int, phases: Sequence[int
     return units
 
 
-def _explains(sight: Sight, steps: Sequence[float], seeing: Sequence[tuple[list[tuple[int, int]], int]]) -> bool:
+def _explains(
+    receptive_field: ReceptiveField, steps: Sequence[float], seeing: Sequence[tuple[list[tuple[int, int]], int]]
+) -> bool:
     """Whether units with this receptive field are all that see the middle of a strip."""
-    if math.isinf(sight.field[0]):
+    if math.isinf(receptive_field.field[0]):
         return True
     middle = STRIP // 2
-    return list(sight.apart) == list(steps) and all(
+    return list(receptive_field.spacing) == list(steps) and all(
         math.ceil((middle - last) / step) <= low and high <= math.floor((middle - first) / step)
-        for first, last, step, (((low, high), *_), _) in zip(sight.first, sight.last, steps, seeing, strict=True)
+        for first, last, step, (((low, high), *_), _) in zip(
+            receptive_field.first, receptive_field.last, steps, seeing, strict=True
+        )
     )
 
 
-def _seen(steps: Sequence[float], seeing: Sequence[tuple[list[tuple[int, int]], int]]) -> Sight | None:
+def _seen(steps: Sequence[float], seeing: Sequence[tuple[list[tuple[int, int]], int]]) -> ReceptiveField | None:
     """The receptive field of units, from which of them see some columns of a strip; None if it is large, or differs by place."""
     firsts, lasts = [], []
     for step, (units, count) in zip(steps, seeing, strict=True):
@@ -387,7 +391,7 @@ def _seen(steps: Sequence[float], seeing: Sequence[tuple[list[tuple[int, int]], 
         places = [STRIP // 2 + phase for phase in PHASES]
         firsts.append(min(place + 1 - (high + 1) * step for place, (_, high) in zip(places, units, strict=True)))
         lasts.append(max(place - 1 - (low - 1) * step for place, (low, _) in zip(places, units, strict=True)))
-    return Sight((firsts[0], firsts[1]), (lasts[0], lasts[1]), (int(steps[0]), int(steps[1])))
+    return ReceptiveField((firsts[0], firsts[1]), (lasts[0], lasts[1]), (int(steps[0]), int(steps[1])))
 
 
 def _retrained(

@@ -53,7 +53,7 @@ class Bundled:
         """As people read it."""
         return f"`{self.distribution}`"
 
-    def fetch(self) -> Generator[hub.Arriving, None, Path]:
+    def fetch(self) -> Generator[hub.DownloadProgress, None, Path]:
         """Where the file is. It is there already, so nothing is yielded.
 
         Raises:
@@ -122,7 +122,7 @@ class Hub:
         """As people read it."""
         return f"`{self.repo}` on the Hub"
 
-    def fetch(self) -> Generator[hub.Arriving, None, Path]:
+    def fetch(self) -> Generator[hub.DownloadProgress, None, Path]:
         """Yield how far the download is, if there has to be one; return where the file is. Raises what `hub.fetch` raises."""
         from featviz.networks import hub
 
@@ -173,7 +173,7 @@ class File:
         """As people read it."""
         return f"`{self.path.name}`"
 
-    def fetch(self) -> Generator[hub.Arriving, None, Path]:
+    def fetch(self) -> Generator[hub.DownloadProgress, None, Path]:
         """Where the file is. Nothing is yielded."""
         return self.path
         yield
@@ -212,7 +212,7 @@ class Given:
             digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def fetch(self) -> Generator[hub.Arriving, None, Path]:
+    def fetch(self) -> Generator[hub.DownloadProgress, None, Path]:
         """There is no file; nothing is yielded."""
         return Path()
         yield

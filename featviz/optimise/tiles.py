@@ -215,7 +215,7 @@ def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) ->
 def reach(network: Network, layers: Iterable[str]) -> float:
     """Pixels around a tile that the units of these layers in it look at."""
     layers = [*layers]
-    return max((network.sight(layer).reach for layer in layers), default=0) if network.tiled(layers) else 0
+    return max((network.receptive_field(layer).reach for layer in layers), default=0) if network.tiled(layers) else 0
 
 
 def inside(
@@ -224,7 +224,7 @@ def inside(
     """Layer → where the tile itself is among the activations of the whole image, and its activations (1, C, h, w)."""
     found = {}
     for layer, values in network.activations(part, layers, continued=continued).items():
-        place, here = tile.within(network.sight(layer).stride)
+        place, here = tile.within(network.receptive_field(layer).stride)
         found[layer] = (place, values[(..., *here)])
     return found
 

@@ -79,7 +79,7 @@ def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
         image=image,
         mean=activations.mean(),
         shape=(len(activations), *size_of(activations)),
-        field=network.sight(layer).field,
+        field=network.receptive_field(layer).field,
     )
 
 
@@ -134,7 +134,7 @@ class ActivationMaps(Recipe):
 
     name: ClassVar[str] = "activation_maps"
     title: ClassVar[str] = "Layers"
-    room: ClassVar[str] = "Look Inside"
+    tab_group: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"image": "The picture to look at."}
     keeps_alpha: ClassVar[bool] = False
 
@@ -148,13 +148,13 @@ class ActivationMaps(Recipe):
     def network_name(self) -> str:
         return split(self.layer)[0]
 
-    def look(self, network: Network, image: Tensor) -> Answer:
+    def inspect_layer(self, network: Network, image: Tensor) -> Answer:
         """The layer's answer to an image (1, 3, H, W). Raises InputError where it is too small for the network."""
         return answer(network, fit(image, self.size, network.spec.smallest), split(self.layer)[1], self.count)
 
     def run(self, network: Network, *, image: Tensor) -> Frames:
         """Yields one frame: a sheet of maps, each labelled with its channel and its strength."""
-        found = self.look(network, image)
+        found = self.inspect_layer(network, image)
         labels = (
             f"channel {channel} · {strength:.0f}" if strength > 100 else f"channel {channel} · {strength:.3g}"
             for channel, strength in zip(found.channels, found.strengths, strict=True)

@@ -17,7 +17,7 @@ class Classify(Recipe):
 
     name: ClassVar[str] = "classify"
     title: ClassVar[str] = "Names"
-    room: ClassVar[str] = "Look Inside"
+    tab_group: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"image": "The picture to name."}
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "numbers"
 

@@ -36,13 +36,13 @@ class DeepDream(Recipe):
 
     name: ClassVar[str] = "deepdream"
     title: ClassVar[str] = "DeepDream"
-    room: ClassVar[str] = "DeepDream"
+    tab_group: ClassVar[str] = "DeepDream"
     images: ClassVar[dict[str, str]] = {"image": "The picture to dream on."}
     extras: ClassVar[dict[str, str]] = {
         "guide": "A picture whose features the dream shall grow, instead of its own.",
         "mask": "Where to dream: white for here, black or transparent for not here, grey for in between.",
     }
-    picks: ClassVar[tuple[str, ...]] = ("layer",)
+    sweep_fields: ClassVar[tuple[str, ...]] = ("layer",)
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(("more_layers", "channels", "guide"), "the class is amplified and no layer", beside="class_name"),
         Rule(("guide_by",), "the class is amplified and no layer", beside="class_name", refused=False),
@@ -231,7 +231,7 @@ class DeepDream(Recipe):
         held: float = IMAGES_HELD * IMAGE_BYTES * pixels[-1]
         if "guide" in others and not self.class_name:
             guide = fitted_size(others["guide"], self.guide_side(network, size, others["guide"]))
-            positions = {layer: 1 / network.sight(layer).stride ** 2 for layer in self.weights}  # For each pixel.
+            positions = {layer: 1 / network.receptive_field(layer).stride ** 2 for layer in self.weights}  # For each pixel.
             values = {layer: math.prod(guide) * share * network.channels(layer) for layer, share in positions.items()}
             forward = network.cost(self.weights).forward_bytes
             features = 4 * sum(values.values())

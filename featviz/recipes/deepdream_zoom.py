@@ -17,7 +17,7 @@ class DreamZoom(DeepDream):
 
     name: ClassVar[str] = "deepdream_zoom"
     title: ClassVar[str] = "Zoom"
-    picks: ClassVar[tuple[str, ...]] = ()
+    sweep_fields: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[Literal["picture", "video"]] = "video"
 
     layer: Address = param(
@@ -69,7 +69,7 @@ class DreamZoom(DeepDream):
                     stage=f"frame {number + 1} of {self.frames}",
                     work=(number + frame.work) / self.frames,
                     image=frame.image if done or finished is None else finished,
-                    kept=done,
+                    is_video_frame=done,
                 )
             finished = frame.image
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz.networks.network import Network
-from featviz.networks.relu_gradients import Redirected
+from featviz.networks.relu_gradients import RedirectedReLU
 from featviz.networks.table import LOGITS, Address, check_knows, class_index, split
 from featviz.optimise import tiles
 from featviz.optimise.objectives import Activations, Objective, channels, diversity, neurons, objective
@@ -28,7 +28,7 @@ class FeatureVisualization(Recipe):
 
     name: ClassVar[str] = "feature_visualization"
     title: ClassVar[str] = "Channels"
-    room: ClassVar[str] = "Look Inside"
+    tab_group: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {}
     rules: ClassVar[tuple[Rule, ...]] = (Rule(("channel",), "the class is shown and no channel", beside="class_name"),)
 
@@ -112,7 +112,7 @@ class FeatureVisualization(Recipe):
 
             loss, gradient = climb()
             if not (heard := gradient.flatten(1).any(1)).all():  # A channel that is silent has no gradient, and stays so.
-                with Redirected():
+                with RedirectedReLU():
                     gradient = torch.where(heard.view(-1, 1, 1, 1, 1), gradient, climb()[1])
             # Of length 1, since Adam would remember the first gradients of a channel that was silent for too long.
             spectrum.waves.grad = functional.normalize(gradient, dim=(1, 2, 3, 4))  # type: ignore[arg-type]  # Several are fine.

@@ -29,7 +29,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Look:
+class Preset:
     """A recipe for any picture, and what it makes of the example picture."""
 
     title: str
@@ -68,20 +68,20 @@ def read(path: Path) -> Example:
     return Example(data["title"], RECIPES[data["recipe"]](**data["fields"]), pictures)
 
 
-def read_look(path: Path) -> Look:
+def read_preset(path: Path) -> Preset:
     """A look out of its JSON: {"title", "recipe": name, "fields": {name: value}}; its thumbnail stands beside it."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    return Look(data["title"], RECIPES[data["recipe"]](**data["fields"]), path.with_suffix(".jpg"))
+    return Preset(data["title"], RECIPES[data["recipe"]](**data["fields"]), path.with_suffix(".jpg"))
 
 
-def read_all(folder: Path = FOLDER) -> list[Example]:
+def read_examples(folder: Path = FOLDER) -> list[Example]:
     """Every example of a folder, in the order of their file names."""
     return [read(path) for path in sorted(folder.glob("*.json"))]
 
 
-def looks(folder: Path = FOLDER) -> list[Look]:
+def read_presets(folder: Path = FOLDER) -> list[Preset]:
     """Every look in the subfolder `looks`, in the order of their file names."""
-    return [read_look(path) for path in sorted((folder / "looks").glob("*.json"))]
+    return [read_preset(path) for path in sorted((folder / "looks").glob("*.json"))]
 
 
 def finishable(recipe: type[Recipe]) -> bool:

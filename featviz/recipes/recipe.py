@@ -67,7 +67,7 @@ class Frame:
     """(), what goes down: minus the objective."""
     image: Tensor
     """(1, 3, H, W) in [0, 1], detached."""
-    kept: bool = False
+    is_video_frame: bool = False
     """Whether this is a finished picture of a video, which goes into its file even if nobody is shown it."""
     measures: Mapping[str, Tensor] = field(default_factory=dict)
     """What else is worth watching, () each, by name, e.g. the distance that each layer still sees."""
@@ -145,19 +145,19 @@ class Recipe(BaseModel):
     """As in the API's address and on the command line."""
     title: ClassVar[str]
     """As people read it."""
-    room: ClassVar[str]
+    tab_group: ClassVar[str]
     """The part of the page where people find it; recipes of one room stand side by side there."""
     images: ClassVar[dict[str, str]]
     """The pictures it needs: name → meaning, in order; none for a recipe that starts from noise."""
     extras: ClassVar[dict[str, str]] = {}
     """The pictures it can do without: name → meaning, in order."""
-    picks: ClassVar[tuple[str, ...]] = ()
+    sweep_fields: ClassVar[tuple[str, ...]] = ()
     """The fields in which `variants` differ, none where there is nothing to choose among."""
     rules: ClassVar[tuple[Rule, ...]] = ()
     """What has no effect beside what; of two rules that hold for a name, the first one counts."""
     keeps_alpha: ClassVar[bool] = True
     """Whether the result is the first picture changed, which keeps its transparency."""
-    weighed: ClassVar[tuple[str, ...]] = ()
+    opacity_roles: ClassVar[tuple[str, ...]] = ()
     """The pictures whose opacity `run` takes as well, so that transparent pixels enter no statistics."""
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "picture"
     """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`; numbers are the last
@@ -307,7 +307,7 @@ def parse_weights(text: str) -> dict[str, float]:
 
 def differing(variant: Recipe) -> str:
     """What sets a variant apart from the others, in few words: a layer without its network, `style_scale` as "scale"."""
-    values = {name: getattr(variant, name) for name in variant.picks}
+    values = {name: getattr(variant, name) for name in variant.sweep_fields}
     return ", ".join(
         value.rpartition("/")[2] if isinstance(value, str) else f"{name.rpartition('_')[2]} {value:g}"
         for name, value in values.items()

@@ -45,9 +45,9 @@ class ReconstructContent(Recipe):
 
     name: ClassVar[str] = "reconstruct_content"
     title: ClassVar[str] = "Content"
-    room: ClassVar[str] = "Look Inside"
+    tab_group: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"image": "The picture to rebuild."}
-    picks: ClassVar[tuple[str, ...]] = ("layer",)
+    sweep_fields: ClassVar[tuple[str, ...]] = ("layer",)
 
     layer: Address = param("vgg19/relu4_1", "Network and layer whose activations are all that is left of the picture.")
     size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
@@ -83,11 +83,11 @@ class ReconstructStyle(Recipe):
 
     name: ClassVar[str] = "reconstruct_style"
     title: ClassVar[str] = "Texture"
-    room: ClassVar[str] = "Look Inside"
+    tab_group: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"style": "The picture whose style is rebuilt."}
     keeps_alpha: ClassVar[bool] = False
-    weighed: ClassVar[tuple[str, ...]] = ("style",)
-    picks: ClassVar[tuple[str, ...]] = ("layers",)
+    opacity_roles: ClassVar[tuple[str, ...]] = ("style",)
+    sweep_fields: ClassVar[tuple[str, ...]] = ("layers",)
 
     layers: int = param(
         4, "How many layers take part, one at each resolution, from the first on: more keep larger structures.", ge=1, le=5

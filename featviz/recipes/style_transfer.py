@@ -52,7 +52,7 @@ class StyleTransfer(Recipe):
 
     name: ClassVar[str] = "style_transfer"
     title: ClassVar[str] = "Style Transfer"
-    room: ClassVar[str] = "Style Transfer"
+    tab_group: ClassVar[str] = "Style Transfer"
     images: ClassVar[dict[str, str]] = {
         "content": "The picture whose objects and arrangement are kept.",
         "style": "The picture whose textures and colours are taken.",
@@ -63,13 +63,13 @@ class StyleTransfer(Recipe):
         "start": "A result to go on from; the scales that it has passed already are left out.",
     }
 
-    picks: ClassVar[tuple[str, ...]] = ("style_strength", "style_scale")
+    sweep_fields: ClassVar[tuple[str, ...]] = ("style_strength", "style_scale")
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(("style_blend",), "there is one style", without="style2", refused=False),
         Rule(("style_blend",), "each style has its own region", beside="mask", refused=False),
         Rule(("feather",), "there is no edge", without="mask", refused=False),
     )
-    weighed: ClassVar[tuple[str, ...]] = ("content", "style", "style2")
+    opacity_roles: ClassVar[tuple[str, ...]] = ("content", "style", "style2")
 
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
@@ -295,7 +295,7 @@ class StyleTransfer(Recipe):
 
     def maps(self, network: Network, name: str) -> float:
         """Values for each pixel in the feature maps of the layers of a field."""
-        return sum(network.channels(layer) / network.sight(layer).stride ** 2 for layer in self.weights(network, name))
+        return sum(network.channels(layer) / network.receptive_field(layer).stride ** 2 for layer in self.weights(network, name))
 
     def weights(self, network: Network, name: str) -> dict[str, float]:
         """The layers of a field and their weights, which add up to 1.
@@ -305,7 +305,7 @@ class StyleTransfer(Recipe):
         """
         own = {"style_layers": network.spec.style_layers, "content_layers": (network.spec.content_layer,)}[name]
         chosen = {layer: weight for layer, weight in parse_weights(getattr(self, name)).items() if weight}
-        chosen = chosen or {layer: network.sight(layer).stride ** -FALL for layer in own}
+        chosen = chosen or {layer: network.receptive_field(layer).stride ** -FALL for layer in own}
         return {layer: weight / sum(chosen.values()) for layer, weight in chosen.items()}
 
     def sized(self, style: Tensor, longest: int, smallest: int = 1) -> Tensor:
@@ -474,7 +474,7 @@ def moments_of(
 def counts_of(network: Network, where: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
     """Layer → how much each of its positions counts, (1, 1, h, w), for weights of pixels (1, 1, H, W)."""
     entered = network.fitted(where)
-    return {layer: pooled(where if layer == INPUT else entered, network.sight(layer).stride) for layer in layers}
+    return {layer: pooled(where if layer == INPUT else entered, network.receptive_field(layer).stride) for layer in layers}
 
 
 def at(counts: Mapping[str, Tensor], layer: str, place: tiles.Slices, activations: Tensor) -> Tensor | None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from featviz.errors import InputError, nearest
 from featviz.media import video
 from featviz.networks.network import zero_gpu
-from featviz.runtime.scheduler import Claim, Turns
+from featviz.runtime.scheduler import Scheduler, Slot
 
 Device = str
 """`auto`, `cpu`, `cuda` (whichever CUDA card has the fewest runs), `cuda:1` (one card, by its index) or `mps` (Apple's GPU)."""
@@ -22,7 +22,7 @@ NAMES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 TITLES = {"cuda": "CUDA card", "mps": "Apple GPU"}
 
 
-def places(device: Device) -> list[torch.device]:
+def find_devices(device: Device) -> list[torch.device]:
     """The usable devices of that name; `auto` stands for the CUDA cards, else Apple's GPU, else the CPU.
 
     Raises:
@@ -50,9 +50,7 @@ def unused(device: Device) -> str:
     """Why `auto` leaves out a GPU of this machine, in a sentence; "" where it does not."""
     for where in (*_present("cuda"), *_present("mps")) if device == "auto" else ():
         if reason := failure(where):
-            return (
-                f"The {TITLES[where.type]} {where} cannot be used ({reason}), so runs take {', '.join(map(str, places(device)))}."
-            )
+            return f"The {TITLES[where.type]} {where} cannot be used ({reason}), so runs take {', '.join(map(str, find_devices(device)))}."
     return ""
 
 
@@ -88,29 +86,29 @@ def _tried(where: torch.device) -> str:
     return ""
 
 
-_turns: dict[torch.device, Turns] = defaultdict(Turns)
+_schedulers: dict[torch.device, Scheduler] = defaultdict(Scheduler)
 """One step at a time on each device."""
 
 
 def resolve(device: Device) -> torch.device:
     """The device of that name that a run had better take: of several cards, the one with the fewest. Raises as `places` does."""
-    return min(places(device), key=lambda where: _turns[where].runs)
+    return min(find_devices(device), key=lambda where: _schedulers[where].runs)
 
 
-def lacks(device: Device = "auto") -> list[str]:
+def limitations(device: Device = "auto") -> list[str]:
     """What is slow or off here, in a sentence each."""
     from featviz.networks import hub  # Here, since what it imports takes its time.
 
     slow = "" if zero_gpu() or resolve(device).type != "cpu" else "There is no GPU, so a run takes from seconds to minutes."
-    return list(filter(None, (unused(device), slow, hub.why_off(), video.why_off())))
+    return list(filter(None, (unused(device), slow, hub.limitation(), video.limitation())))
 
 
-def claim(where: torch.device) -> Claim:
+def slot(where: torch.device) -> Slot:
     """What a run takes its turns on a device by."""
-    return _turns[where].claim()
+    return _schedulers[where].slot()
 
 
-def home(device: Device) -> torch.device:
+def storage_device(device: Device) -> torch.device:
     """Where networks stay between two runs."""
     return torch.device("cpu") if zero_gpu() else resolve(device)
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
-from featviz.networks.cache import is_here, load, sketch, survive_forks
+from featviz.networks.cache import is_here, load, load_untrained, survive_forks
 from featviz.networks.network import zero_gpu
 from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.optimise.style_statistics import wasserstein_distance
 from featviz.optimise.tiles import out_of_memory
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Demand, Recipe
-from featviz.runtime.devices import Device, claim, clock, places, resolve
+from featviz.runtime.devices import Device, clock, find_devices, resolve, slot
 from featviz.runtime.throughput import Corrections
 
 LENT_SPEED = 5e12
@@ -79,7 +79,7 @@ def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Dev
         FieldError: the network has no such channel.
     """
     name, where = recipe.network_name, resolve(device)
-    network = sketch(name, where)
+    network = load_untrained(name, where)
     recipe.check_network(network)
     demand = recipe.demand(network, size and size[::-1])
     correction = _corrections.of((where.type, name, recipe.name), TYPICAL.get(recipe.name, 1.0))
@@ -97,7 +97,7 @@ def warm_up(device: Device = "auto") -> None:
     """Load every bundled network ahead of the first run and measure its speed, so that nobody waits for it."""
     if zero_gpu():
         survive_forks()
-    at = [torch.device("cpu")] if zero_gpu() else places(device)
+    at = [torch.device("cpu")] if zero_gpu() else find_devices(device)
     for name in BUNDLED:  # All of them first: what cannot be measured is at least loaded.
         for where in at:
             load(name, where)
@@ -138,7 +138,7 @@ def _measure(name: str, where: torch.device) -> None:
     spec = NETWORKS[name]
     recipe = DeepDream(layer=f"{name}/{list(spec.layers)[-1]}", octaves=1, steps=3, size=192)
     network, image = load(name, where), torch.rand(1, 3, 192, 192, device=where)
-    with claim(where):
+    with slot(where):
         frames = recipe.run(network, image=image)
         next(frames).loss.item()
         start = clock(where)
@@ -155,7 +155,7 @@ def _eigen_speed(where: torch.device) -> float:
     if where.type not in _eigen_speeds:
         # As wide as the deep layers of VGG-19, which take most of the time.
         sums = torch.rand(513, 2000, device=where).requires_grad_()
-        with claim(where):
+        with slot(where):
             distance = wasserstein_distance((sums @ sums.T).detach())
             for _ in range(2):  # The first prepares the kernels.
                 start = clock(where)

@@ -52,7 +52,7 @@ def record(previews: Previews, video: Video, *, every: float = 0.25) -> Previews
     due = 0.0
     with video, closing(previews):
         for preview in previews:
-            if preview.kept:
+            if preview.is_video_frame:
                 video.write(preview.picture)
             if preview.done or time.monotonic() >= due:
                 yield preview

@@ -17,7 +17,7 @@ from featviz.optimise.scaling import fit, resize
 from featviz.optimise.tiles import enough_memory
 from featviz.recipes.activation_maps import ActivationMaps, correlations
 from featviz.recipes.recipe import Recipe
-from featviz.runtime.devices import Device, claim, resolve
+from featviz.runtime.devices import Device, resolve, slot
 from featviz.runtime.memory import Parts, alone, reserved
 
 LEGIBLE = 320
@@ -28,7 +28,7 @@ PATCH = 192
 
 
 @dataclass(frozen=True)
-class Cell:
+class ChannelResponse:
     """A channel and what it answers to a picture."""
 
     layer: str
@@ -42,11 +42,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Look:
+class LayerInspection:
     """What a layer answers to a picture."""
 
     layer: str
-    cells: tuple[Cell, ...]
+    cells: tuple[ChannelResponse, ...]
     """The channels that answer most, the strongest first; the strength is the mean over positions, positive part."""
     mean: float
     """The same, mean over all channels."""
@@ -56,22 +56,24 @@ class Look:
     """(height, width) in pixels of what each unit sees; `inf` where it is the whole picture."""
 
 
-def look(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> Look:
+def inspect_layer(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> LayerInspection:
     """The activation maps that `recipe` draws on one sheet, each by itself. Raises what `stream` raises."""
     with _ready(recipe, device, image) as (network, tensor):
-        found = recipe.look(network, tensor)
+        found = recipe.inspect_layer(network, tensor)
         drawn = zip(found.pictures(LEGIBLE), found.patches(), strict=True)
         numbers = zip(found.channels.tolist(), found.strengths.tolist(), drawn, strict=True)
         cells = tuple(
-            Cell(recipe.layer, channel, strength, to_picture(map_), tuple(to_picture(_shrunk(patch)) for patch in patches))
+            ChannelResponse(
+                recipe.layer, channel, strength, to_picture(map_), tuple(to_picture(_shrunk(patch)) for patch in patches)
+            )
             for channel, strength, (map_, patches) in numbers
         )
-        return Look(recipe.layer, cells, found.mean.item(), found.shape, found.field)
+        return LayerInspection(recipe.layer, cells, found.mean.item(), found.shape, found.field)
 
 
-def excited(
+def strongest_channels(
     recipe: ActivationMaps, peaks: Mapping[str, Sequence[float]], *, device: Device = "auto", image: Picture
-) -> tuple[Cell, ...]:
+) -> tuple[ChannelResponse, ...]:
     """The channels of the whole network that a picture excites most, at most three of a layer.
 
     `peaks` says for some layers, by address, what each channel answers where it is answered for most: the atlas knows. The
@@ -87,7 +89,7 @@ def excited(
             shares = answers[layer][0].amax((1, 2)).cpu() / most.clamp_min(1e-6)
             best = shares.where(most > 0, 0).topk(min(3, len(most)))
             numbers = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            cells += [Cell(f"{recipe.network_name}/{layer}", channel, share) for channel, share in numbers]
+            cells += [ChannelResponse(f"{recipe.network_name}/{layer}", channel, share) for channel, share in numbers]
     return tuple(sorted(cells, key=lambda cell: -cell.strength)[: recipe.count])
 
 
@@ -121,5 +123,5 @@ def _ready(recipe: ActivationMaps, device: Device, image: Picture, parts: Parts 
         opened = on_white(open_picture(image, "image", recipe.needed("image")))
         with reserved(recipe, opened.size, where, parts):
             network, tensor = load(recipe.network_name, where), to_tensor(opened, where)
-            with claim(where):
+            with slot(where):
                 yield network, tensor

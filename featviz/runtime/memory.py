@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from featviz.errors import LimitError
-from featviz.networks.cache import sketch
+from featviz.networks.cache import load_untrained
 from featviz.networks.network import zero_gpu
 from featviz.recipes.recipe import Recipe, largest_size
 from featviz.runtime.devices import Device, resolve
@@ -155,7 +155,9 @@ def peak(recipe: Recipe, size: tuple[int, int] | None, device: torch.device, par
     as (width, height).
     """
     heights_first = {role: other[::-1] for role, other in others.items()}
-    demands = (part.demand(sketch(part.network_name, device), size and size[::-1], **heights_first) for part in parts(recipe))
+    demands = (
+        part.demand(load_untrained(part.network_name, device), size and size[::-1], **heights_first) for part in parts(recipe)
+    )
     return math.ceil(max((demand.bytes for demand in demands), default=0))
 
 

@@ -7,7 +7,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 
 
-class Turns:
+class Scheduler:
     """One step at a time, and to each run an equal share of the device's time, however long its steps are.
 
     Start-time fair queuing (Goyal, Vin, Cheng, 1996): of the runs that wait, the one is let in that has had the least.
@@ -22,13 +22,13 @@ class Turns:
         self._arrivals = count()
         self._busy = False
         self._now = 0.0  # Seconds that the one in turn had had before.
-        self._claims: weakref.WeakSet[Claim] = weakref.WeakSet()
+        self._claims: weakref.WeakSet[Slot] = weakref.WeakSet()
 
-    def claim(self) -> "Claim":
+    def slot(self) -> "Slot":
         """What a run takes its turns by, for as long as it holds on to it."""
-        claim = Claim(self)
-        self._claims.add(claim)
-        return claim
+        slot = Slot(self)
+        self._claims.add(slot)
+        return slot
 
     @property
     def runs(self) -> int:
@@ -70,17 +70,17 @@ class Turns:
             self._leave()
 
 
-class Claim:
+class Slot:
     """One run's turns: `with claim:` is one of them. Any thread may take it, one at a time."""
 
-    def __init__(self, turns: Turns):
-        self._turns = turns
+    def __init__(self, turns: Scheduler):
+        self._schedulers = turns
         self._had = 0.0
 
     def __enter__(self) -> None:
-        self._start = self._turns._enter(self._had)
+        self._start = self._schedulers._enter(self._had)
         self._since = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
         self._had = self._start + time.monotonic() - self._since
-        self._turns._leave()
+        self._schedulers._leave()

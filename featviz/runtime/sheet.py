@@ -57,5 +57,5 @@ def on_one_sheet(recipe: Recipe, tried: Iterator[tuple[Recipe, Preview]]) -> Pre
             work=len(cells) / count,
             stage=differing(variant),
             picture=picture,
-            kept=False,
+            is_video_frame=False,
         )

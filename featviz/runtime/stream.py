@@ -23,17 +23,17 @@ from featviz.media.images import (
     to_tensor,
     with_alpha,
 )
-from featviz.networks.cache import load, loading, sketch
+from featviz.networks.cache import load, load_untrained, load_with_progress
 from featviz.networks.table import BUNDLED
 from featviz.optimise.tiles import enough_memory
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Frame, Recipe, live
-from featviz.runtime.devices import Device, claim, clock, home, resolve
+from featviz.runtime.devices import Device, clock, resolve, slot, storage_device
 from featviz.runtime.estimate import record_throughput
 from featviz.runtime.memory import reserved
 
 if TYPE_CHECKING:
-    from featviz.networks.hub import Arriving
+    from featviz.networks.hub import DownloadProgress
 
 
 LEAST_MEASURED = 0.1
@@ -54,7 +54,7 @@ class Preview:
     """At the speed of the run so far, waiting for others not counted."""
     loss: float
     picture: Image.Image
-    kept: bool = False
+    is_video_frame: bool = False
     """Whether this is a finished picture of a video, which goes into its file."""
     measures: Mapping[str, float] = field(default_factory=dict)
     """What else is worth watching, by name, e.g. the distance that each layer still sees."""
@@ -123,7 +123,7 @@ def _previews(
     steer: Callable[[], Recipe] | None = None,
 ) -> Previews:
     """`stream` on a device, of pictures that are open, in memory that is reserved."""
-    turn = claim(where)
+    turn = slot(where)
     with enough_memory():
         network = load(recipe.network_name, where)
         frames = recipe.run(network, **tensors(recipe, opened, where))
@@ -146,7 +146,7 @@ def _previews(
                         frame = frames.send(steered)
                     except StopIteration:
                         return
-                    shown = start >= due or frame.kept or frame.step == frame.steps
+                    shown = start >= due or frame.is_video_frame or frame.step == frame.steps
                     if shown:
                         preview = _read(frame, busy, start, source)
                 busy += time.monotonic() - start
@@ -170,7 +170,7 @@ def _previews(
             record_throughput(where, recipe, demand, share, computed)
 
 
-def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[Arriving]:
+def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[DownloadProgress]:
     """Have the weights that a recipe needs here, and yield how far their download is; nothing where none is needed.
 
     `stream` does it by itself, but keeps quiet meanwhile. Closing the generator gives up waiting, not the download.
@@ -181,7 +181,7 @@ def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> 
     """
     open_pictures(recipe, pictures)
     if recipe.network_name not in BUNDLED:
-        yield from loading(recipe.network_name, home(device))
+        yield from load_with_progress(recipe.network_name, storage_device(device))
 
 
 def _steered(recipe: Recipe, wanted: Recipe) -> Recipe:
@@ -214,11 +214,11 @@ def tensors(recipe: Recipe, opened: Mapping[str, Image.Image], where: torch.devi
     The first picture of a recipe that drops its transparency is laid on white, since its background will be seen.
     """
     taken: dict[str, Any] = {role: to_tensor(picture, where) for role, picture in opened.items()}
-    opacity = {role: opacity_of(opened[role], where) for role in recipe.weighed if role in opened}
+    opacity = {role: opacity_of(opened[role], where) for role in recipe.opacity_roles if role in opened}
     if opacity := {role: alpha for role, alpha in opacity.items() if alpha is not None}:
         taken["opacity"] = opacity
     for role in list(recipe.images)[:1]:
-        if not keeps_alpha(recipe) and role not in recipe.weighed:
+        if not keeps_alpha(recipe) and role not in recipe.opacity_roles:
             taken[role] = to_tensor(on_white(opened[role]), where)
     return taken
 
@@ -235,7 +235,7 @@ def check(recipe: Recipe, pictures: Collection[str]) -> None:
         FieldError: a field or a picture has no effect beside what else is given, or the network has no such channel.
     """
     recipe.check_unused(pictures)
-    recipe.check_network(sketch(recipe.network_name))
+    recipe.check_network(load_untrained(recipe.network_name))
 
 
 def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Image.Image:
@@ -267,6 +267,6 @@ def _read(frame: Frame, busy: float, start: float, source: Image.Image | None) -
         seconds_left=spent * (1 - frame.work) / frame.work,
         loss=loss,
         picture=with_alpha(picture, source) if source else picture,
-        kept=frame.kept,
+        is_video_frame=frame.is_video_frame,
         measures=measures,
     )

@@ -8,13 +8,13 @@ import gradio as gr
 from featviz.errors import InputError, nearest, short
 from featviz.media.images import SMALLEST_SIDE
 from featviz.recipes import metadata
-from featviz.recipes.presets import FINISHES, STANDARD, Look
+from featviz.recipes.presets import FINISHES, STANDARD, Preset
 from featviz.recipes.table import RECIPES
 from featviz.ui.forecast import Estimator
 from featviz.ui.running import file_of, sentences
 
 
-def publish(looks: list[Look], estimator: Estimator) -> None:
+def publish(looks: list[Preset], estimator: Estimator) -> None:
     """The endpoints, which are MCP tools as well: the functions' names, annotations and docstrings are what is published."""
 
     def looks_(finish: str = STANDARD) -> list[dict]:

@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from featviz.networks.cache import sketch
+from featviz.networks.cache import load_untrained
 from featviz.networks.table import split
 from featviz.recipes.table import RECIPES
 from featviz.runtime import atlas
-from featviz.runtime.inspection import Cell, Look
+from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.stream import Preview
 from featviz.ui import text
 from featviz.ui.controls import enumeration, spoken
@@ -91,7 +91,7 @@ class NoiseTab(Tab):
         """As for every tab; the channels that can be chosen are those of the layer."""
         network, layer = split(dict(zip(self.deciding, values, strict=True))["layer"])
         changes = super().disabled(*values)
-        changes[self.named["channel"]] |= {"maximum": sketch(network).channels(layer) - 1}
+        changes[self.named["channel"]] |= {"maximum": load_untrained(network).channels(layer) - 1}
         return changes
 
     def picked(self, event: gr.SelectData) -> dict:
@@ -172,7 +172,7 @@ class Channel:
     patches: tuple[str, ...]
 
     @classmethod
-    def of(cls, cell: Cell) -> "Channel":
+    def of(cls, cell: ChannelResponse) -> "Channel":
         activation_map = cell.picture and in_cache(cell.picture)
         return cls(cell.layer, cell.channel, cell.strength, activation_map, tuple(map(in_cache, cell.patches)))
 
@@ -204,13 +204,13 @@ class MapsTab(Tab):
                 label="In the whole network: what your picture excites most", columns=4, height=230, allow_preview=False,
                 interactive=False, buttons=[], visible=False, elem_classes="sheet",
             )  # fmt: skip
-        self.shown, self.excited, self.chosen = gr.State(()), gr.State(()), gr.State()
+        self.shown, self.strongest_channels, self.chosen = gr.State(()), gr.State(()), gr.State()
         self.turn, self.latest = gr.State(Turn()), gr.State()
         self.ways, self.sheet = {}, None
 
     def _events(self, buttons: Sequence[tuple[gr.Button, Any]]) -> None:
         at_once = {"queue": False, **BEHIND_THE_PAGE}
-        outputs = [self.status, self.maps, self.shown, self.box, self.most, self.excited]
+        outputs = [self.status, self.maps, self.shown, self.box, self.most, self.strongest_channels]
         run = {
             "fn": self.seen, "inputs": [*self.pictures, *self.controls], "outputs": outputs, "preprocess": False,
         } | RUNS_AT_ONCE | BEHIND_THE_PAGE  # fmt: skip
@@ -222,23 +222,23 @@ class MapsTab(Tab):
         self.forecast.events(self.pictures, self.named, runs)
         channel = [self.box, self.title, self.map, self.wish, self.patches, self.chosen]
         self.maps.select(self.opened, self.shown, channel, **at_once)
-        self.most.select(self.opened, self.excited, channel, **at_once)
+        self.most.select(self.opened, self.strongest_channels, channel, **at_once)
         self.looks.events(self.named)
 
     def seen(self, *sent: Any) -> Iterator[dict]:
         """The gallery, then what the whole network answers."""
         recipe, pictures = self._checked(sent)
-        found = self.engine.look(recipe, **pictures)
+        found = self.engine.inspect_layer(recipe, **pictures)
         channels = tuple(map(Channel.of, found.cells))
         tiles = [(channel.activation_map, f"channel {channel.channel} · {number(channel.strength)}") for channel in channels]
         yield {self.status: line(described(found)), self.maps: tiles, self.shown: channels, self.box: gr.update(visible=False)}
         peaks = {layer: sheet.peaks for layer, sheet in atlas.sheets().items() if layer.startswith(f"{recipe.network_name}/")}
         if not peaks:
-            yield {self.most: gr.update(visible=False), self.excited: ()}
+            yield {self.most: gr.update(visible=False), self.strongest_channels: ()}
             return
-        most = self.engine.excited(recipe, peaks, **pictures)
+        most = self.engine.strongest_channels(recipe, peaks, **pictures)
         tiles = [(in_cache(thumbnail(cell.layer, cell.channel)), said(cell)) for cell in most]
-        yield {self.most: gr.update(value=tiles, visible=True), self.excited: tuple(map(Channel.of, most))}
+        yield {self.most: gr.update(value=tiles, visible=True), self.strongest_channels: tuple(map(Channel.of, most))}
 
     def opened(self, channels: Sequence[Channel], event: gr.SelectData) -> dict:
         """The channel that was clicked, large."""
@@ -259,7 +259,7 @@ class MapsTab(Tab):
         return {self.status: line("Getting ready…", 0)}
 
 
-def described(found: Look) -> str:
+def described(found: LayerInspection) -> str:
     """A layer's answer in a sentence."""
     channels, height, width = found.shape
     sees = "the whole picture" if found.field[0] == float("inf") else f"{found.field[1]:.0f}×{found.field[0]:.0f} pixels"
@@ -271,7 +271,7 @@ def number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def said(cell: Cell) -> str:
+def said(cell: ChannelResponse) -> str:
     """A channel of the atlas, under its thumbnail."""
     return f"{cell.layer.rpartition('/')[2]} · {cell.channel} · {cell.strength:.0%}"
 

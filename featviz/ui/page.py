@@ -30,7 +30,7 @@ def build(
     engine: Engine | None = None,
     *,
     lend: Callable[[Runner], Runner] = lambda run: run,
-    apart: bool = False,
+    zero_gpu: bool = False,
     folder: Path = presets.FOLDER,
 ) -> gr.Blocks:
     """The app, not launched yet.
@@ -41,8 +41,8 @@ def build(
         apart: whether what is lent runs in a process of its own, out of the page's reach, as on ZeroGPU.
         folder: where the examples are.
     """
-    engine = (engine or Engine()).lent(lend, apart=apart)
-    shown, looks = presets.read_all(folder), presets.looks(folder)
+    engine = (engine or Engine()).lent(lend, zero_gpu=zero_gpu)
+    shown, looks = presets.read_examples(folder), presets.read_presets(folder)
     with Blocks(
         title=f"{text.TITLE} · {text.TAGLINE}",
         analytics_enabled=False,
@@ -63,7 +63,7 @@ def build(
         look_inside.connect({tab.recipe.name: tab for tab in tabs}, doors)
         _let_in(demo, doors, tabs)
         publish(looks, engine.estimate)
-        _footer(folder, engine.lacks())
+        _footer(folder, engine.limitations())
     return demo
 
 
@@ -81,26 +81,26 @@ class Doors:
     def entered(self, recipes: Iterable[type[Recipe]]) -> Iterator[type[Recipe]]:
         """Every recipe in turn, inside its tab."""
         with self.outer:
-            for room, side_by_side in groupby(recipes, lambda recipe: recipe.room):
+            for tab_group, side_by_side in groupby(recipes, lambda recipe: recipe.tab_group):
                 side_by_side = list(side_by_side)
-                with gr.Tab(room, id=room):
+                with gr.Tab(tab_group, id=tab_group):
                     if len(side_by_side) == 1:
                         yield side_by_side[0]
                         continue
-                    with gr.Tabs() as self.inner[room]:
+                    with gr.Tabs() as self.inner[tab_group]:
                         for recipe in side_by_side:
                             with gr.Tab(inner_title(recipe), id=recipe.name):
                                 yield recipe
 
     def opened(self, recipe: type[Recipe]) -> dict:
         """The tabs, with a recipe in sight."""
-        inner = self.inner.get(recipe.room)
-        return {self.outer: gr.Tabs(selected=recipe.room)} | ({inner: gr.Tabs(selected=recipe.name)} if inner else {})
+        inner = self.inner.get(recipe.tab_group)
+        return {self.outer: gr.Tabs(selected=recipe.tab_group)} | ({inner: gr.Tabs(selected=recipe.name)} if inner else {})
 
 
 def inner_title(recipe: type[Recipe]) -> str:
     """A recipe among others of its room: the one that the room is named after goes by what it makes."""
-    return recipe.title if recipe.title != recipe.room else recipe.produces.capitalize()
+    return recipe.title if recipe.title != recipe.tab_group else recipe.produces.capitalize()
 
 
 def _sent(doors: Doors, tab: Tab, shot: Shot) -> dict:
@@ -126,9 +126,9 @@ def _let_in(demo: gr.Blocks, doors: Doors, tabs: Sequence[Tab]) -> None:
         tab.origin.there.click(opened, tab.origin.recipe, outputs, queue=False, **BEHIND_THE_PAGE)
 
 
-def _footer(folder: Path, lacks: Sequence[str]) -> None:
-    if lacks:
-        gr.HTML(f"<p>On this server: {escape(' '.join(lacks), quote=False)}</p>", elem_id="lacks")
+def _footer(folder: Path, limitations: Sequence[str]) -> None:
+    if limitations:
+        gr.HTML(f"<p>On this server: {escape(' '.join(limitations), quote=False)}</p>", elem_id="lacks")
     networks = "\n".join(f"- **{spec.title}**: {spec.good_for} Weights: {spec.licence}." for spec in NETWORKS.values())
     with gr.Accordion("Networks, licences and your privacy", open=False, elem_classes="prose-block"):
         gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{text.PRIVACY.format(hours=limits.HOURS_KEPT.value)}")

@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 from PIL import Image, ImageOps
 
-from featviz.recipes.presets import FINISHES, STANDARD, Example, Look, finishable
+from featviz.recipes.presets import FINISHES, STANDARD, Example, Preset, finishable
 from featviz.recipes.recipe import Recipe
 from featviz.ui.running import BEHIND_THE_PAGE
 
@@ -16,7 +16,7 @@ from featviz.ui.running import BEHIND_THE_PAGE
 class Looks:
     """A row of looks to click on, of which the chosen one is marked, and the choice of a finish. They set controls."""
 
-    def __init__(self, recipe: type[Recipe], looks: Sequence[Look]):
+    def __init__(self, recipe: type[Recipe], looks: Sequence[Preset]):
         self.looks = looks
         self.buttons = []
         if looks:
@@ -37,7 +37,7 @@ class Looks:
         if "steps" in controls:
             self.finish.input(self.finished, [self.base, self.finish], [controls["size"], controls["steps"]], **at_once)
 
-    def chosen(self, look: Look, finish: str) -> dict:
+    def chosen(self, look: Preset, finish: str) -> dict:
         """A look in the controls, marked as the one that is set."""
         values = look.recipe.model_dump() | FINISHES[finish].of(look.recipe)
         marks = {button: _mark(one is look) for button, one in zip(self.buttons, self.looks, strict=True)}

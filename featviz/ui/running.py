@@ -20,11 +20,11 @@ from PIL import Image
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.media.images import open_header, open_picture
-from featviz.networks.hub import Arriving
+from featviz.networks.hub import DownloadProgress
 from featviz.recipes.recipe import Recipe
-from featviz.runtime.devices import Device, lacks
+from featviz.runtime.devices import Device, limitations
 from featviz.runtime.estimate import Estimate, estimate
-from featviz.runtime.inspection import Cell, Look, excited, gram_picture, look
+from featviz.runtime.inspection import ChannelResponse, LayerInspection, gram_picture, inspect_layer, strongest_channels
 from featviz.runtime.memory import left
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
@@ -102,13 +102,13 @@ def attended(run: Runner) -> Runner:
     return attended_run
 
 
-def polite_look(look: Callable[..., Any]) -> Callable[..., Any]:
+def polite_look(inspect_layer: Callable[..., Any]) -> Callable[..., Any]:
     """The same for what answers at once."""
 
-    @wraps(look)
+    @wraps(inspect_layer)
     def politely(*asked: Any, **pictures: Image.Image) -> Any:
         with sentences():
-            return look(*asked, **pictures)
+            return inspect_layer(*asked, **pictures)
 
     return politely
 
@@ -120,41 +120,44 @@ class Engine:
     run: Runner = stream
     try_out: Callable[..., Iterator[tuple[Recipe, Preview]]] = TRY_OUT
     estimate: Callable[[Recipe, tuple[int, int]], Estimate] = estimate
-    look: Callable[..., Look] = look
-    excited: Callable[..., tuple[Cell, ...]] = excited
+    inspect_layer: Callable[..., LayerInspection] = inspect_layer
+    strongest_channels: Callable[..., tuple[ChannelResponse, ...]] = strongest_channels
     gram_picture: Callable[..., Image.Image] = gram_picture
     within_reach: bool = True
     """Whether runs live in this process, so that something can be told to them while they go on."""
-    prepare: Callable[..., Iterator[Arriving]] = prepare
+    prepare: Callable[..., Iterator[DownloadProgress]] = prepare
     """Comes before a run and before trying out, and never on a device that is borrowed: it may take minutes."""
-    lacks: Callable[[], list[str]] = lacks
+    limitations: Callable[[], list[str]] = limitations
     memory_left: Callable[[], float] = left
     """Bytes that another run can have now."""
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
         granted = partial(stream, seconds=limits.RUN_SECONDS.value)
-        asked = (granted, TRY_OUT, estimate, look, excited, gram_picture)
+        asked = (granted, TRY_OUT, estimate, inspect_layer, strongest_channels, gram_picture)
         return cls(
             *(partial(ask, device=device) for ask in asked),
             prepare=partial(prepare, device=device),
-            lacks=partial(lacks, device),
+            limitations=partial(limitations, device),
             memory_left=partial(left, device),
         )
 
-    def lent(self, lend: Callable[[Runner], Runner], *, apart: bool = False) -> "Engine":
+    def lent(self, lend: Callable[[Runner], Runner], *, zero_gpu: bool = False) -> "Engine":
         """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
         runs = {name: attended(lend(polite(getattr(self, name)))) for name in ("run", "try_out")}
-        looks = {name: self._ready_for(lend(polite_look(getattr(self, name)))) for name in ("look", "excited", "gram_picture")}
-        return replace(self, **runs, **looks, prepare=polite(self.prepare), within_reach=not apart)
+        looks = {
+            name: self._ready_for(lend(polite_look(getattr(self, name))))
+            for name in ("inspect_layer", "strongest_channels", "gram_picture")
+        }
+        return replace(self, **runs, **looks, prepare=polite(self.prepare), within_reach=not zero_gpu)
 
-    def _ready_for(self, look: Callable[..., Any]) -> Callable[..., Any]:
+    def _ready_for(self, inspect_layer: Callable[..., Any]) -> Callable[..., Any]:
         """What answers at once, after what it needs is there: where it is borrowed from, nothing may be waited for."""
 
         def looked(recipe: Recipe, *asked: Any, **pictures: Image.Image) -> Any:
             for _ in polite(self.prepare)(recipe, **pictures):
                 pass
-            return look(recipe, *asked, **pictures)
+            return inspect_layer(recipe, *asked, **pictures)
 
         return looked
 
@@ -316,7 +319,7 @@ def progress(preview: Preview) -> str:
     return line(f"{stage} · step {preview.step} of {preview.steps} · {left}", preview.work)
 
 
-def arriving(download: Arriving) -> str:
+def arriving(download: DownloadProgress) -> str:
     return line(str(download), download.share)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from featviz import ui
 from featviz.errors import InputError
-from featviz.runtime.devices import places
+from featviz.runtime.devices import find_devices
 from featviz.runtime.estimate import warm_up
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="where to compute: auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
     args = parser.parse_args(argv)
     try:
-        places(args.device)
+        find_devices(args.device)
     except InputError as error:
         parser.error(str(error))
     return args

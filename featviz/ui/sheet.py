@@ -30,7 +30,7 @@ class Sheet:
         with gr.Column(visible=False, elem_id=f"{recipe.name}_sheet") as self.box:
             self.status = gr.HTML(elem_classes="status")
             self.gallery = gr.Gallery(
-                label=f"Click one to choose its {' and '.join(label(name).lower() for name in recipe.picks)}", columns=5 if len(recipe.picks) == 1 else 3, height=400, allow_preview=False, interactive=False, buttons=[],
+                label=f"Click one to choose its {' and '.join(label(name).lower() for name in recipe.picks)}", columns=5 if len(recipe.sweep_fields) == 1 else 3, height=400, allow_preview=False, interactive=False, buttons=[],
                 elem_classes="sheet",
             )  # fmt: skip
             self.stop = gr.Button("Stop", variant="stop", size="sm")
@@ -47,7 +47,7 @@ class Sheet:
     ) -> None:
         """`controls`: the recipe's, by the names of their fields. `paint`: the event that brings `extras` up to date."""
         at_once = {"queue": False, **BEHIND_THE_PAGE}
-        self.picks = {name: controls[name] for name in self.recipe.picks}
+        self.sweep_fields = {name: controls[name] for name in self.recipe.sweep_fields}
         outputs = [self.box, self.status, self.gallery, self.shown, self.stop, self.close]
         run = self.button.click(
             self.opened, outputs=outputs, js=SCROLL.format(self.recipe.name), **at_once
@@ -57,7 +57,7 @@ class Sheet:
         )  # fmt: skip
         self.stop.click(None, cancels=[run]).then(self.stopped, self.turn, outputs, **at_once)
         self.close.click(lambda: gr.update(visible=False), None, self.box, **at_once)
-        self.gallery.select(self.chosen, self.shown, list(self.picks.values()), **at_once)
+        self.gallery.select(self.chosen, self.shown, list(self.sweep_fields.values()), **at_once)
         gr.Button(visible=False).click(
             named_after(self.recipe, self.answers, f"{self.recipe.name}_sheet", MEANING),
             [*pictures, *controls.values(), *extras], gr.Image(label="Result", format="png", visible=False),
@@ -118,4 +118,4 @@ class Sheet:
 
     def chosen(self, shown: list[Recipe], event: gr.SelectData) -> dict:
         """The fields of the picture that was clicked."""
-        return {control: getattr(shown[event.index], name) for name, control in self.picks.items()}
+        return {control: getattr(shown[event.index], name) for name, control in self.sweep_fields.items()}

@@ -11,7 +11,7 @@ import gradio as gr
 from PIL import Image
 
 from featviz.errors import FeatvizError
-from featviz.recipes.presets import Example, Look
+from featviz.recipes.presets import Example, Preset
 from featviz.recipes.recipe import Recipe, bounds, group, live
 from featviz.recipes.table import RECIPES
 from featviz.runtime.stream import Preview
@@ -56,7 +56,7 @@ class Tab:
 
     FILE = "PNG"
 
-    def __init__(self, recipe: type[Recipe], engine: Engine, shown: Sequence[Example], looks: Sequence[Look] = ()):
+    def __init__(self, recipe: type[Recipe], engine: Engine, shown: Sequence[Example], looks: Sequence[Preset] = ()):
         self.recipe = recipe
         self.engine = engine
         gr.Markdown(recipe.__doc__.splitlines()[0], elem_classes="lead")
@@ -77,7 +77,7 @@ class Tab:
         with gr.Row(elem_classes="examples"):
             return list(zip(example_cards(shown), shown, strict=True))
 
-    def _inputs(self, looks: Sequence[Look]) -> None:
+    def _inputs(self, looks: Sequence[Preset]) -> None:
         recipe = self.recipe
         with gr.Row():
             height = 240 if len(recipe.images) > 1 else 280
@@ -108,7 +108,7 @@ class Tab:
             for name, field in self.recipe.model_fields.items():
                 if group(field) == title:
                     made[name] = control(name, field)
-                    if (name,) == self.recipe.picks[:1]:
+                    if (name,) == self.recipe.sweep_fields[:1]:
                         self.which = gr.Button(text.TRY_OUT[self.recipe.name], size="sm", elem_classes="quiet")
             for role in self.recipe.extras:
                 if BESIDE.get(role) == title:
@@ -136,7 +136,7 @@ class Tab:
             label="Earlier results", columns=4, height=180, fit_columns=False, interactive=False, visible=False,
             allow_preview=False, buttons=[], elem_id=f"{self.recipe.name}_earlier",
         )  # fmt: skip
-        self.sheet = Sheet(self.recipe, self.engine, self.which) if self.recipe.picks else None
+        self.sheet = Sheet(self.recipe, self.engine, self.which) if self.recipe.sweep_fields else None
         self.latest = gr.State()
         self.kept = gr.State([])
         self.turn = gr.State(Turn())

@@ -29,7 +29,7 @@ class Film:
         self._lock = Lock()
 
     def write(self, preview: Preview) -> None:
-        if preview.kept:
+        if preview.is_video_frame:
             with sentences():
                 self._video.write(preview.picture)
 

@@ -5,7 +5,7 @@ import torch
 from torchvision import models
 
 from featviz.networks import architectures
-from featviz.networks.cache import sketch
+from featviz.networks.cache import load_untrained
 from featviz.networks.table import NETWORKS
 
 
@@ -18,4 +18,4 @@ def test_vgg_is_torchvision_s(name):
 
 
 def test_no_relu_works_in_place():
-    assert not any(getattr(module, "inplace", False) for name in NETWORKS for module in sketch(name).trunk.modules())
+    assert not any(getattr(module, "inplace", False) for name in NETWORKS for module in load_untrained(name).trunk.modules())

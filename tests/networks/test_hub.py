@@ -19,7 +19,7 @@ from loopback_hub import COMMIT, LoopbackHub, as_file
 
 from featviz.errors import WeightsError
 from featviz.networks import hub
-from featviz.networks.cache import drained
+from featviz.networks.cache import result_of
 from featviz.networks.hub import HubFile, fetch, is_here
 
 CONTENT = as_file("tiny", torch.nn.Conv2d(8, 512, 3)) * 20
@@ -40,11 +40,11 @@ def kept(folder: Path) -> list[Path]:
 
 def test_a_file_is_downloaded_once_and_then_read_without_any_request(loopback, tmp_path):
     assert not is_here(FILE)
-    assert drained(fetch(FILE)).read_bytes() == CONTENT
+    assert result_of(fetch(FILE)).read_bytes() == CONTENT
     assert is_here(FILE)
     loopback.log.clear()
     assert list(fetch(FILE)) == []
-    assert drained(fetch(FILE)).read_bytes() == CONTENT
+    assert result_of(fetch(FILE)).read_bytes() == CONTENT
     assert loopback.log == []
 
 
@@ -62,7 +62,7 @@ def test_a_download_says_how_far_it_is(loopback):
 def test_whoever_comes_second_waits_for_the_same_download(loopback):
     loopback.trouble = "slow"
     found = []
-    threads = [threading.Thread(target=lambda: found.append(drained(fetch(FILE)))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: found.append(result_of(fetch(FILE)))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -77,7 +77,7 @@ def test_whoever_leaves_does_not_take_the_download_with_him(loopback):
     waiting = fetch(FILE)
     next(waiting)
     waiting.close()
-    assert drained(fetch(FILE)).read_bytes() == CONTENT
+    assert result_of(fetch(FILE)).read_bytes() == CONTENT
     assert loopback.downloads == 1
 
 
@@ -85,7 +85,7 @@ def test_a_revision_can_be_pinned_and_a_file_preloaded_by_others(loopback):
     pinned = HubFile(FILE.repo, FILE.name, COMMIT, FILE.sha256)
     hf_hub_download(FILE.repo, FILE.name, revision=COMMIT)
     loopback.log.clear()
-    assert drained(fetch(pinned)).read_bytes() == CONTENT
+    assert result_of(fetch(pinned)).read_bytes() == CONTENT
     assert loopback.log == []
 
 
@@ -108,13 +108,13 @@ def test_every_trouble_is_one_sentence_and_leaves_nothing_behind(trouble, said, 
     if trouble in ("truncated", "stalled"):  # What is waited for.
         monkeypatch.setattr(hub, "PATIENCE", 1.5)
     with pytest.raises(WeightsError, match=said):
-        drained(fetch(FILE))
+        result_of(fetch(FILE))
     loopback.trouble = None
     loopback.go_on.set()
     for download in unfinished():  # It may have gone on meanwhile.
         download.join()
     assert all(path.read_bytes() == CONTENT for path in kept(tmp_path))
-    assert drained(fetch(FILE)).read_bytes() == CONTENT
+    assert result_of(fetch(FILE)).read_bytes() == CONTENT
 
 
 def test_what_is_not_there_is_named(loopback):
@@ -124,20 +124,20 @@ def test_what_is_not_there_is_named(loopback):
         (HubFile(FILE.repo, "other.bin", "main", None), r"org/model has no file 'other\.bin' any more"),
     ):
         with pytest.raises(WeightsError, match=said):
-            drained(fetch(wanted))
+            result_of(fetch(wanted))
 
 
 def test_a_hub_that_refuses_or_must_not_be_asked_is_named(loopback, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
         with pytest.raises(WeightsError, match="is not on this machine, and HF_HUB_OFFLINE forbids to download it; unset it"):
-            drained(fetch(FILE))
+            result_of(fetch(FILE))
     assert loopback.log == []
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     with pytest.raises(WeightsError, match=r"http://127\.0\.0\.1:9 cannot be reached for .*; check the network connection"):
-        drained(fetch(FILE))
+        result_of(fetch(FILE))
 
 
 def test_a_folder_without_room_is_named(loopback, monkeypatch):
@@ -148,12 +148,12 @@ def test_a_folder_without_room_is_named(loopback, monkeypatch):
     with pytest.raises(
         WeightsError, match=r"could not be kept in .* \(No space left on device\); make room there, or set HF_HOME"
     ):
-        drained(fetch(FILE))
+        result_of(fetch(FILE))
 
 
 def test_a_download_that_breaks_off_once_is_taken_up_where_it_was(loopback):
     loopback.trouble = "resumable"
-    assert drained(fetch(FILE)).read_bytes() == CONTENT
+    assert result_of(fetch(FILE)).read_bytes() == CONTENT
     first, second = (entry.partition("bytes=")[2] for entry in loopback.log if entry.startswith("GET"))
     assert first == ""
     assert len(CONTENT) / 2 - constants.DOWNLOAD_CHUNK_SIZE < int(second[:-1]) <= len(CONTENT) / 2
@@ -161,16 +161,16 @@ def test_a_download_that_breaks_off_once_is_taken_up_where_it_was(loopback):
 
 def test_another_file_than_the_one_known_is_refused_before_it_is_downloaded(loopback):
     with pytest.raises(WeightsError, match=f"has sha256 {FILE.sha256[:12]}… on the Hub instead of {'0' * 12}…, so it is not"):
-        drained(fetch(HubFile(FILE.repo, FILE.name, "main", "0" * 64)))
+        result_of(fetch(HubFile(FILE.repo, FILE.name, "main", "0" * 64)))
     assert loopback.downloads == 0
 
 
 @pytest.mark.parametrize("sha256", [FILE.sha256, None])
 def test_a_file_that_was_damaged_in_the_cache_is_downloaded_again(sha256, loopback):
     wanted = HubFile(FILE.repo, FILE.name, "main", sha256)
-    path = drained(fetch(wanted))
+    path = result_of(fetch(wanted))
     path.resolve().write_bytes(CONTENT[:-5])
-    assert drained(fetch(wanted)).read_bytes() == CONTENT
+    assert result_of(fetch(wanted)).read_bytes() == CONTENT
     assert loopback.downloads == 2
 
 
@@ -233,7 +233,7 @@ def hanging(monkeypatch) -> Iterator[list[str]]:
 
 def test_a_download_that_never_returns_is_begun_anew_for_all_who_wait(loopback, hanging):
     found = []
-    threads = [threading.Thread(target=lambda: found.append(drained(fetch(FILE)).read_bytes())) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: found.append(result_of(fetch(FILE)).read_bytes())) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -246,10 +246,10 @@ def test_a_download_that_hangs_twice_is_said_and_the_next_caller_begins_anew(loo
     monkeypatch.setattr(hub, "PATIENCE", 0.5)
     loopback.trouble = "held"
     with pytest.raises(WeightsError, match=r"stopped arriving from .*, after 0 of 3 MB; check the connection"):
-        drained(fetch(FILE))
+        result_of(fetch(FILE))
     assert loopback.downloads == 2
     loopback.trouble = None
-    assert drained(fetch(FILE)).read_bytes() == CONTENT
+    assert result_of(fetch(FILE)).read_bytes() == CONTENT
     assert loopback.downloads == 3
 
 
@@ -257,7 +257,7 @@ def test_where_xet_hangs_the_file_comes_without_it(loopback, monkeypatch):
     """The real hf_xet, of which a server asks for patience without end."""
     monkeypatch.setattr(hub, "PATIENCE", 1.5)
     loopback.trouble = "xet"
-    assert drained(fetch(FILE)).read_bytes() == CONTENT
+    assert result_of(fetch(FILE)).read_bytes() == CONTENT
     assert [entry for entry in loopback.log if "/xet/" in entry], "Xet was not asked"
     assert constants.HF_HUB_DISABLE_XET
     for download in unfinished():  # Its thread has ended, though the server never answered.

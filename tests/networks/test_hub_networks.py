@@ -15,7 +15,7 @@ from torch import nn
 from featviz import limits
 from featviz.errors import FieldError, ImageError, WeightsError
 from featviz.networks import cache
-from featviz.networks.cache import load, sketch
+from featviz.networks.cache import load, load_untrained
 from featviz.networks.table import BUNDLED, LOGITS, NETWORKS
 from featviz.recipes.deepdream import DeepDream
 from featviz.runtime.estimate import estimate, warm_up
@@ -107,7 +107,7 @@ def test_an_image_of_the_smallest_size_reaches_the_deepest_layer(name):
     spec = NETWORKS[name]
     deepest = list(spec.layers)[-1]
     image = torch.rand(1, 3, spec.smallest, spec.smallest, device="meta")
-    assert min(sketch(name).activations(image, [deepest])[deepest].shape) >= 1
+    assert min(load_untrained(name).activations(image, [deepest])[deepest].shape) >= 1
 
 
 def test_files_of_which_a_hash_is_known_are_held_to_it():

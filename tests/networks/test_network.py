@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from featviz.errors import FieldError, InputError
 from featviz.media.images import open_picture, to_tensor
-from featviz.networks.cache import drained, load, trained
+from featviz.networks.cache import load, result_of, trained
 from featviz.networks.network import Network, folded, precision
 from featviz.networks.table import BUNDLED, INPUT, LOGITS, NETWORKS, class_names
 from featviz.networks.weights import Bundled
@@ -157,7 +157,7 @@ def test_beyond_the_border_the_image_goes_on_where_asked(name):
 def test_a_layer_sees_as_far_as_it_is_said_to_and_no_further(name):
     network = load(name)
     for layer in NETWORKS[name].style_layers:
-        stride, reach = network.sight(layer).stride, network.sight(layer).reach
+        stride, reach = network.receptive_field(layer).stride, network.receptive_field(layer).reach
         image = torch.rand(1, 3, 96, 512)
         changed = image.clone()
         changed[..., 256 + reach :] = torch.rand(1, 3, 96, 256 - reach)
@@ -173,7 +173,7 @@ def test_vgg19_equals_a_slow_computation_on_bgr_255_minus_the_caffe_means():
     """Convolutions as explicit sums over the dequantised filters, in the order the network was trained in."""
     row = NETWORKS["vgg19"].weights
     plain = Bundled(row.distribution, row.file, row.sha256)
-    entries = plain.load(drained(plain.fetch()), {})
+    entries = plain.load(result_of(plain.fetch()), {})
     rgb = fit(CAT, 48, 32)
     bgr = rgb[0].flip(0).double().numpy() * 255 - np.array([103.939, 116.779, 123.68]).reshape(3, 1, 1)
 

@@ -47,11 +47,11 @@ def support(network: Network, layer: str, side: int) -> tuple[int, int]:
 def test_the_field_of_a_layer_is_what_has_a_gradient(name, depth, side):
     network = load(name)
     layer = list(network.spec.layers)[depth]
-    assert network.sight(layer).field == support(network, layer, side)
+    assert network.receptive_field(layer).field == support(network, layer, side)
 
 
 def test_strides_and_padding_add_up_as_in_the_recurrence():
-    fields = [tiny().sight(layer).field for layer in ("relu1", "relu2", "conv3")]
+    fields = [tiny().receptive_field(layer).field for layer in ("relu1", "relu2", "conv3")]
     assert fields == [(3, 3), (5, 5), (9, 9)]  # 3, then + 2, then + 2 · 2 after the stride of 2.
 
 
@@ -71,15 +71,15 @@ class Paths(nn.Module):
 def test_where_paths_meet_the_farthest_sight_counts_whatever_makes_them():
     base = tiny()
     network = Network(base.spec, nn.Sequential(nn.Identity(), Paths()))
-    assert network.sight("relu1").field == (5 + 1 + 2 * 2, 3 + 1 + 2 * 2)
+    assert network.receptive_field("relu1").field == (5 + 1 + 2 * 2, 3 + 1 + 2 * 2)
 
 
 def test_a_classifier_sees_the_whole_picture():
     for name in BUNDLED:
         if NETWORKS[name].classifier:
-            assert load(name).sight(LOGITS).field == (math.inf, math.inf)
+            assert load(name).receptive_field(LOGITS).field == (math.inf, math.inf)
 
 
 def test_vgg19_sees_what_the_literature_says():
-    fields = [load("vgg19").sight(f"relu{block}_1").field[0] for block in range(1, 6)]
+    fields = [load("vgg19").receptive_field(f"relu{block}_1").field[0] for block in range(1, 6)]
     assert fields == [3, 10, 24, 68, 156]

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from featviz.networks.relu_gradients import Redirected
+from featviz.networks.relu_gradients import RedirectedReLU
 
 VALUES = [-2.0, -1.0, 3.0, 5.0, 7.0, 9.0]
 
@@ -12,7 +12,7 @@ def gradients(module: nn.Module, wanted: list[float], redirected: bool) -> tuple
     """What the module answers, and the gradient that reaches its input."""
     values = torch.tensor(VALUES, requires_grad=True)
     if redirected:
-        with Redirected():
+        with RedirectedReLU():
             answer = module(values)
             (gradient,) = torch.autograd.grad(answer, values, torch.tensor(wanted))
     else:
@@ -38,6 +38,6 @@ def test_a_relu6_at_its_top_passes_on_what_would_bring_it_back():
 
 
 def test_it_ends_with_its_block():
-    with Redirected():
+    with RedirectedReLU():
         pass
     assert gradients(nn.ReLU(), [-1.0] * 6, False)[1] == [0, 0, -1, -1, -1, -1]

@@ -26,7 +26,7 @@ import featviz
 from featviz import cli
 from featviz.errors import FieldError, InputError, WeightsError
 from featviz.networks import table
-from featviz.networks.cache import load, sketch
+from featviz.networks.cache import load, load_untrained
 from featviz.networks.network import Network
 from featviz.networks.table import INPUT, NETWORKS, ChannelsLast, NetworkSpec, Tokens
 from featviz.networks.user_network import add_network, describe_network, remove_network
@@ -282,14 +282,16 @@ def test_a_unit_sees_no_further_than_was_measured_and_nearly_as_far(family):
     with torch.no_grad():
         maps = network.activations(image, layers)
     for layer in layers:
-        sight, seeing = network.sight(layer), maps[layer].isnan().any(1).any(1)  # (pixel column, unit column)
-        assert math.isfinite(sight.field[1])
+        receptive_field, seeing = network.receptive_field(layer), maps[layer].isnan().any(1).any(1)  # (pixel column, unit column)
+        assert math.isfinite(receptive_field.field[1])
         for unit in range(seeing.shape[1]):
             columns = seeing[:, unit].nonzero().flatten()
-            assert sight.first[1] + unit * sight.stride <= columns.min()
-            assert columns.max() <= sight.last[1] + unit * sight.stride
+            assert receptive_field.first[1] + unit * receptive_field.stride <= columns.min()
+            assert columns.max() <= receptive_field.last[1] + unit * receptive_field.stride
         widest = (seeing.sum(0)).max().item()
-        assert sight.field[1] <= widest + 8 + 2 * sight.stride or widest > width // 2  # 8: what two poolings shift.
+        assert (
+            receptive_field.field[1] <= widest + 8 + 2 * receptive_field.stride or widest > width // 2
+        )  # 8: what two poolings shift.
 
 
 def test_tiles_give_what_the_whole_picture_gives_through_a_u_net():
@@ -366,7 +368,7 @@ def test_a_module_that_refuses_nan_is_not_tiled():
 def test_cost_and_channels_are_those_of_the_layer():
     tiny(layers={"stem": "down1.0"})
     assert load("tiny").channels("stem") == 6
-    assert sketch("tiny").cost(["stem"]).flops == 2 * 2 * 3 * 3 * 3 * 6
+    assert load_untrained("tiny").cost(["stem"]).flops == 2 * 2 * 3 * 3 * 3 * 6
 
 
 # The table
@@ -576,6 +578,6 @@ def test_the_document_s_python_runs_as_typed(tmp_path):
 def test_a_copy_of_a_module_shares_its_memory():
     module = seeded(UNet)
     row = add_network("mine", copy.deepcopy(module))
-    parameters = [dict(network.trunk.named_parameters())["down1.0.weight"] for network in (load("mine"), sketch("mine"))]
+    parameters = [dict(network.trunk.named_parameters())["down1.0.weight"] for network in (load("mine"), load_untrained("mine"))]
     assert parameters[0].data_ptr() == parameters[1].data_ptr() == row.weights.module.down1[0].weight.data_ptr()
     assert functional.mse_loss(parameters[0], module.down1[0].weight) == 0

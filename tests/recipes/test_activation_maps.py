@@ -26,7 +26,7 @@ def test_the_channels_that_answer_most_come_first_with_their_own_numbers():
     assert found.peaks.tolist() == pytest.approx([activations[channel].max().item() for channel in expected])
     assert found.mean.item() == pytest.approx(sum(means.values()) / 5)
     assert found.shape == (5, *activations.shape[1:])
-    assert found.field == network.sight("relu2").field
+    assert found.field == network.receptive_field("relu2").field
 
 
 def test_more_channels_than_there_are_is_all_of_them():

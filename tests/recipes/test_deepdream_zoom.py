@@ -26,7 +26,7 @@ def frames(recipe: DreamZoom, **images: torch.Tensor) -> list[Frame]:
 
 
 def pictures(recipe: DreamZoom) -> list[torch.Tensor]:
-    return [frame.image for frame in frames(recipe) if frame.kept]
+    return [frame.image for frame in frames(recipe) if frame.is_video_frame]
 
 
 def likeness(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -70,7 +70,7 @@ def test_frames_count_steps_and_work_and_show_a_finished_picture_from_the_second
     assert [frame.step for frame in seen] == list(range(1, 9))
     assert {frame.steps for frame in seen} == {8}
     assert [frame.stage for frame in seen] == [f"frame {number} of 4" for number in (1, 1, 2, 2, 3, 3, 4, 4)]
-    assert [frame.kept for frame in seen] == [False, True] * 4
+    assert [frame.is_video_frame for frame in seen] == [False, True] * 4
     assert [frame.work for frame in seen] == sorted(frame.work for frame in seen)
     assert seen[-1].work == 1
     assert seen[0].image.shape != seen[1].image.shape == (1, 3, 64, 96)  # The first dream is shown as it grows.
@@ -95,12 +95,12 @@ def test_the_greatest_seed_works():
 
 def test_a_guide_leads_every_picture_and_a_mask_stays_where_it_is():
     recipe = DreamZoom(**QUICK | {"seconds": 0.25}, zoom=1, turn=0)
-    free = [frame.image for frame in frames(recipe) if frame.kept]
-    guided = [frame.image for frame in frames(recipe, guide=MOUNTAIN.flip(-1)) if frame.kept]
+    free = [frame.image for frame in frames(recipe) if frame.is_video_frame]
+    guided = [frame.image for frame in frames(recipe, guide=MOUNTAIN.flip(-1)) if frame.is_video_frame]
     assert not any(torch.equal(one, other) for one, other in zip(free, guided, strict=True))
     mask = torch.zeros(1, 3, 64, 96)
     mask[..., :48] = 1
-    masked = [frame.image for frame in frames(recipe.replace(feather=0), mask=mask) if frame.kept]
+    masked = [frame.image for frame in frames(recipe.replace(feather=0), mask=mask) if frame.is_video_frame]
     assert torch.allclose(masked[0][..., 60:], masked[1][..., 60:], atol=1e-5)
     assert not torch.allclose(masked[0][..., :40], masked[1][..., :40], atol=1e-2)
 

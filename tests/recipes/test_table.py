@@ -20,4 +20,6 @@ def test_every_text_has_a_greatest_length_and_every_rule_names_what_there_is():
 
 
 def test_there_are_no_variants_where_there_is_nothing_to_choose():
-    assert [bool(recipe().variants()) for recipe in RECIPES.values()] == [bool(recipe.picks) for recipe in RECIPES.values()]
+    assert [bool(recipe().variants()) for recipe in RECIPES.values()] == [
+        bool(recipe.sweep_fields) for recipe in RECIPES.values()
+    ]

@@ -7,7 +7,7 @@ from torch import nn
 from featviz.cli import main
 from featviz.errors import InputError
 from featviz.runtime import devices
-from featviz.runtime.devices import lacks, places, unused
+from featviz.runtime.devices import find_devices, limitations, unused
 
 NO_KERNEL = "CUDA error: no kernel image is available for execution on the device\nCompile with `TORCH_USE_CUDA_DSA`."
 
@@ -42,7 +42,7 @@ def machine(monkeypatch):
 
 
 def named(device: str) -> list[str]:
-    return [str(where) for where in places(device)]
+    return [str(where) for where in find_devices(device)]
 
 
 def test_auto_is_the_best_usable_device(machine):
@@ -77,7 +77,7 @@ def test_a_device_is_named_by_kind_or_index(machine):
 def test_what_is_not_there_is_one_sentence(device, said, machine, capsys):
     machine(cards=2)
     with pytest.raises(InputError) as caught:
-        places(device)
+        find_devices(device)
     assert str(caught.value).startswith(said)
     assert main(["deepdream", "no_such.jpg", "out.png", f"--device={device}"]) == 2
     assert capsys.readouterr().err.startswith(said)
@@ -87,7 +87,7 @@ def test_what_is_not_there_is_one_sentence(device, said, machine, capsys):
 def test_an_unusable_card_is_refused_where_it_is_asked_for(device, machine):
     machine(cards=1, broken=("cuda:0",))
     with pytest.raises(InputError) as caught:
-        places(device)
+        find_devices(device)
     reason = NO_KERNEL.partition("\n")[0]
     assert str(caught.value) == f"The CUDA card here cannot be used ({reason}); 'cpu' and 'auto' work."
 
@@ -97,7 +97,7 @@ def test_an_unusable_card_leaves_auto_on_the_cpu_with_a_sentence(machine, capsys
     assert named("auto") == ["cpu"]
     sentence = f"The CUDA card cuda:0 cannot be used ({NO_KERNEL.partition(chr(10))[0]}), so runs take cpu."
     assert (unused("auto"), unused("cpu")) == (sentence, "")
-    assert lacks("auto")[:2] == [sentence, "There is no GPU, so a run takes from seconds to minutes."]
+    assert limitations("auto")[:2] == [sentence, "There is no GPU, so a run takes from seconds to minutes."]
     assert main(["deepdream", "no_such.jpg", "out.png"]) == 2
     assert capsys.readouterr().err.startswith(sentence)
     assert set(tried) == {"cuda:0"}

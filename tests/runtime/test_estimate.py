@@ -10,12 +10,12 @@ from standins import PICTURE, Count
 
 from featviz.media import video
 from featviz.networks import hub
-from featviz.networks.cache import sketch
+from featviz.networks.cache import load_untrained
 from featviz.networks.table import BUNDLED
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.runtime import devices
-from featviz.runtime.devices import claim, lacks, resolve
+from featviz.runtime.devices import limitations, resolve, slot
 from featviz.runtime.estimate import TYPICAL, estimate, record_throughput
 from featviz.runtime.stream import run
 from featviz.runtime.throughput import Corrections
@@ -28,7 +28,7 @@ def test_of_several_cards_a_run_takes_the_one_with_the_fewest(monkeypatch):
     runs, taken = [], []
     for _ in range(6):
         taken.append(resolve("auto").index)
-        runs.append(claim(torch.device("cuda", taken[-1])))
+        runs.append(slot(torch.device("cuda", taken[-1])))
     assert taken == [0, 1, 2, 0, 1, 2]
     del runs[1]  # Over, and card 1 is the one with the fewest now.
     assert resolve("cuda").index == 1
@@ -45,7 +45,7 @@ def fresh(monkeypatch):
 def test_an_estimate_is_corrected_by_runs_of_the_same_recipe_and_network_alone(fresh):
     where, style, dream = torch.device("cpu"), StyleTransfer(size=128), DeepDream(layer="vgg19/relu3_3", size=128)
     seconds = {recipe: estimate(recipe, (96, 96), device="cpu").seconds for recipe in (style, dream)}
-    demand = style.demand(sketch("vgg19", where), (96, 96))
+    demand = style.demand(load_untrained("vgg19", where), (96, 96))
     assert demand.eigen > 0
     typical = TYPICAL["style_transfer"]
     assert seconds[style] == pytest.approx(typical * (demand.flops + demand.eigen) / 1e9)
@@ -72,14 +72,14 @@ def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run(monkeypatch, 
 
 
 def test_what_is_slow_or_off_is_said(monkeypatch, tmp_path):
-    slow, offline = lacks("cpu")
+    slow, offline = limitations("cpu")
     assert slow == "There is no GPU, so a run takes from seconds to minutes."
     assert offline.startswith("Downloads are off (HF_HUB_OFFLINE)")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "not" / "yet"))
-    assert lacks("cpu") == [slow]
+    assert limitations("cpu") == [slow]
     monkeypatch.setattr(hub.os, "access", lambda path, mode: path != tmp_path)
     monkeypatch.setattr(video.av, "codecs_available", {"gif"})
-    _, unwritable, codecs = lacks("cpu")
+    _, unwritable, codecs = limitations("cpu")
     assert unwritable.startswith(f"Downloads cannot be kept in {tmp_path}/not/yet")
     assert codecs == "Videos cannot be written as .mp4, .webp: FFmpeg lacks their codec."

@@ -10,7 +10,7 @@ from featviz.optimise.scaling import fit
 from featviz.recipes import presets
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.reconstruction import ReconstructContent
-from featviz.runtime.inspection import excited, gram_picture, look
+from featviz.runtime.inspection import gram_picture, inspect_layer, strongest_channels
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import run
 
@@ -19,8 +19,8 @@ CAT = presets.FOLDER / "cat.jpg"
 
 def test_a_look_is_what_the_sheet_is_made_of():
     recipe = ActivationMaps(layer="efficientnet_lite0/block2", count=3, size=96)
-    seen, network = look(recipe, image=CAT), load("efficientnet_lite0")
-    found = recipe.look(network, to_tensor(open_picture(CAT)))
+    seen, network = inspect_layer(recipe, image=CAT), load("efficientnet_lite0")
+    found = recipe.inspect_layer(network, to_tensor(open_picture(CAT)))
     assert [cell.channel for cell in seen.cells] == found.channels.tolist()
     assert [cell.strength for cell in seen.cells] == found.strengths.tolist()
     drawn = map(to_picture, found.pictures(320))
@@ -29,7 +29,7 @@ def test_a_look_is_what_the_sheet_is_made_of():
 
 
 def test_a_map_and_a_patch_are_no_larger_than_they_are_shown():
-    seen = look(ActivationMaps(layer="efficientnet_lite0/block9", count=2, size=640), image=CAT)
+    seen = inspect_layer(ActivationMaps(layer="efficientnet_lite0/block9", count=2, size=640), image=CAT)
     assert {max(cell.picture.size) for cell in seen.cells} == {320}
     assert {patch.size for cell in seen.cells for patch in cell.patches} == {(192, 192)}
 
@@ -42,7 +42,7 @@ def test_what_excites_a_network_most_is_a_share_of_its_greatest_answer():
     peaks = {f"efficientnet_lite0/{layer}": [2 * peak for peak in values.tolist()] for layer, values in most.items()}
     peaks["efficientnet_lite0/block4"][7] /= 4  # Answered twice as loudly as by the picture that was made for it.
     peaks["vgg19/relu1_1"] = [1.0] * 64
-    cells = excited(recipe, peaks, image=CAT)
+    cells = strongest_channels(recipe, peaks, image=CAT)
     assert (cells[0].layer, cells[0].channel) == ("efficientnet_lite0/block4", 7)
     assert [cell.strength for cell in cells] == pytest.approx([2, 0.5, 0.5, 0.5])
 

@@ -22,7 +22,7 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe, param
 from featviz.runtime import memory
-from featviz.runtime.inspection import excited, gram_picture, look
+from featviz.runtime.inspection import gram_picture, inspect_layer, strongest_channels
 from featviz.runtime.memory import Ledger, free_memory, peak
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import stream
@@ -210,7 +210,7 @@ def test_of_a_card_what_pytorch_keeps_for_itself_is_free_as_well(monkeypatch):
 class Grow(Count):
     """Takes as much as it says; the versions to try take more."""
 
-    picks: ClassVar[tuple[str, ...]] = ("bytes",)
+    sweep_fields: ClassVar[tuple[str, ...]] = ("bytes",)
     size: int = param(100, "Size.", ge=10, le=1000, step=10)
     bytes: int = param(0, "Bytes for each of its size.", ge=0)
 
@@ -309,9 +309,9 @@ def test_trying_out_reserves_the_largest_version_from_the_first_on(free, counted
 
 SHALLOW, DEEP = "efficientnet_lite0/stem", "efficientnet_lite0/block14"
 INSPECTIONS = {
-    "look": look,
+    "look": inspect_layer,
     "gram_picture": gram_picture,
-    "excited": lambda recipe, **given: excited(recipe, {recipe.layer: [1.0] * 32}, **given),
+    "excited": lambda recipe, **given: strongest_channels(recipe, {recipe.layer: [1.0] * 32}, **given),
 }
 
 
@@ -332,7 +332,7 @@ def test_what_excites_a_network_is_counted_to_its_deepest_layer(free):
     shallow, deep = (ActivationMaps(layer=layer, size=256) for layer in (SHALLOW, DEEP))
     free(peak(shallow, SIZE, CPU))
     with pytest.raises(LimitError):
-        excited(shallow, {SHALLOW: [1.0] * 32, DEEP: [1.0] * 320}, device="cpu", image=CAT)
+        strongest_channels(shallow, {SHALLOW: [1.0] * 32, DEEP: [1.0] * 320}, device="cpu", image=CAT)
     assert peak(deep, SIZE, CPU) > peak(shallow, SIZE, CPU)
 
 

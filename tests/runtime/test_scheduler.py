@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from featviz.runtime import scheduler
-from featviz.runtime.scheduler import Turns
+from featviz.runtime.scheduler import Scheduler
 
 
 class Clock:
@@ -27,7 +27,7 @@ def clock(monkeypatch) -> Clock:
     return clock
 
 
-def arrived(device: Turns, number: int) -> None:
+def arrived(device: Scheduler, number: int) -> None:
     """Wait until that many are waiting."""
     deadline = time.monotonic() + 10
     while len(device._waiting) < number:
@@ -35,14 +35,14 @@ def arrived(device: Turns, number: int) -> None:
         time.sleep(0.001)
 
 
-def contend(device: Turns, clock: Clock, steps: dict[str, float], rounds: int) -> list[str]:
+def contend(device: Scheduler, clock: Clock, steps: dict[str, float], rounds: int) -> list[str]:
     """Runs with steps of so many seconds, all waiting again before the next is let in; who was let in, in order."""
     order, lock, stop = [], threading.Lock(), threading.Event()
 
     def work(name: str, seconds: float) -> None:
-        claim = device.claim()
+        slot = device.slot()
         while not stop.is_set():
-            with claim:
+            with slot:
                 if stop.is_set():
                     return
                 arrived(device, len(steps) - 1)
@@ -53,7 +53,7 @@ def contend(device: Turns, clock: Clock, steps: dict[str, float], rounds: int) -
                         stop.set()
 
     threads = [threading.Thread(target=work, args=item) for item in steps.items()]
-    gate = device.claim()
+    gate = device.slot()
     with gate:  # So that they begin in a known order.
         for number, thread in enumerate(threads, start=1):
             thread.start()
@@ -65,18 +65,18 @@ def contend(device: Turns, clock: Clock, steps: dict[str, float], rounds: int) -
 
 
 def test_runs_with_equal_steps_take_turns_in_the_order_they_came(clock):
-    assert contend(Turns(), clock, dict.fromkeys("abcd", 1.0), 12) == list("abcd" * 3)
+    assert contend(Scheduler(), clock, dict.fromkeys("abcd", 1.0), 12) == list("abcd" * 3)
 
 
 def test_a_run_with_long_steps_gets_as_much_time_as_one_with_short_ones(clock):
-    order = Counter(contend(Turns(), clock, {"long": 5.0, "short": 1.0, "short too": 1.0}, 77))
+    order = Counter(contend(Scheduler(), clock, {"long": 5.0, "short": 1.0, "short too": 1.0}, 77))
     assert order["long"] == pytest.approx(7, abs=1)
     assert order["short"] == pytest.approx(35, abs=2)
 
 
 def test_who_comes_late_is_let_in_next_and_owes_nothing_and_is_owed_nothing(clock):
-    device = Turns()
-    old, new = device.claim(), device.claim()
+    device = Scheduler()
+    old, new = device.slot(), device.slot()
     for _ in range(100):
         with old:
             clock.now += 1
@@ -87,13 +87,13 @@ def test_who_comes_late_is_let_in_next_and_owes_nothing_and_is_owed_nothing(cloc
 
 
 def test_sixteen_threads_never_overlap_and_all_are_let_in_equally_often():
-    device, inside, seen, start = Turns(), [], Counter(), threading.Barrier(16)
+    device, inside, seen, start = Scheduler(), [], Counter(), threading.Barrier(16)
 
     def work(name: int) -> None:
-        claim = device.claim()
+        slot = device.slot()
         start.wait()
         for _ in range(20):
-            with claim:
+            with slot:
                 inside.append(name)
                 assert inside == [name]
                 time.sleep(0.0002)
@@ -110,36 +110,36 @@ def test_sixteen_threads_never_overlap_and_all_are_let_in_equally_often():
 
 
 def test_a_failing_step_leaves_the_device_to_the_next():
-    device = Turns()
-    claim = device.claim()
-    with pytest.raises(RuntimeError, match="broken"), claim:
+    device = Scheduler()
+    slot = device.slot()
+    with pytest.raises(RuntimeError, match="broken"), slot:
         raise RuntimeError("broken")
-    with claim:
+    with slot:
         pass
 
 
 def test_who_gives_up_waiting_is_forgotten():
-    device, outcome = Turns(), []
+    device, outcome = Scheduler(), []
 
     def wait() -> None:
         try:
-            with device.claim():
+            with device.slot():
                 outcome.append("entered")
         except KeyboardInterrupt:
             outcome.append("gave up")
 
     thread = threading.Thread(target=wait)
-    with device.claim():
+    with device.slot():
         thread.start()
         arrived(device, 1)
         # Raised once the thread runs Python again, which is when its turn has come: the turn goes on to the next.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
     thread.join(timeout=10)
     assert outcome == ["gave up"]
-    with device.claim():
+    with device.slot():
         pass
     entry = (0.0, 1, threading.Lock())
-    with device.claim():
+    with device.slot():
         device._waiting.append(entry)
         device._give_up(entry)  # Its turn had not come yet.
         assert device._busy

@@ -46,7 +46,7 @@ class Fade(Recipe):
 
     name: ClassVar[str] = "fade"
     title: ClassVar[str] = "Fade"
-    room: ClassVar[str] = "Fade"
+    tab_group: ClassVar[str] = "Fade"
     images: ClassVar[dict[str, str]] = {}
     network_name: ClassVar[str] = "vgg19"
 
@@ -190,7 +190,7 @@ class Flicker(Count):
 
     def run(self, network, *, image):
         for frame in super().run(network, image=image):
-            yield dataclasses.replace(frame, kept=frame.step % 2 == 0)
+            yield dataclasses.replace(frame, is_video_frame=frame.step % 2 == 0)
 
 
 def reds(path) -> list[int]:
@@ -200,7 +200,13 @@ def reds(path) -> list[int]:
 
 def test_finished_pictures_of_a_video_are_yielded_however_fast_they_come():
     previews = list(stream(Flicker(steps=8), every=1e9, image=PICTURE))
-    assert [(preview.step, preview.kept) for preview in previews] == [(1, False), (2, True), (4, True), (6, True), (8, True)]
+    assert [(preview.step, preview.is_video_frame) for preview in previews] == [
+        (1, False),
+        (2, True),
+        (4, True),
+        (6, True),
+        (8, True),
+    ]
 
 
 @pytest.mark.parametrize("every", [0, 1e9])

@@ -37,7 +37,7 @@ RETURNED = {"picture": ("Result", "Image"), "video": ("Result", "Video"), "numbe
 """What an endpoint returns, by what its recipe produces."""
 
 
-BESIDE = {"looks", "estimate", "recipe", *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.picks)}
+BESIDE = {"looks", "estimate", "recipe", *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.sweep_fields)}
 """Endpoints beside the recipes' own."""
 
 
@@ -186,7 +186,7 @@ def test_a_file_without_a_recipe_is_answered_in_a_sentence(client, photo):
 def test_every_look_is_told(client):
     told = client.predict(api_name="/looks")
     fine = client.predict("Fine", api_name="/looks")
-    assert told == [{"name": look.name, "title": look.title, **as_json(look.recipe)} for look in presets.looks()]
+    assert told == [{"name": look.name, "title": look.title, **as_json(look.recipe)} for look in presets.read_presets()]
     assert {look["fields"]["size"] for look in fine} == {768}
 
 
@@ -247,7 +247,7 @@ def corner(mask: Path) -> Image.Image:
 
 
 def test_a_guide_changes_the_dream(client, photo):
-    guide = next(look.thumbnail for look in presets.looks())
+    guide = next(look.thumbnail for look in presets.read_presets())
     given = {**SMALL["deepdream"], "image": handle_file(photo), "api_name": "/deepdream"}
     assert Path(client.predict(**given, guide=handle_file(guide))).read_bytes() != Path(client.predict(**given)).read_bytes()
 

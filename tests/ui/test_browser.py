@@ -81,8 +81,8 @@ class Visit:
     def tab(self, name: str) -> None:
         self.name = name
         recipe = RECIPES[name]
-        self.page.get_by_role("tab", name=recipe.room).click()
-        if [other.room for other in RECIPES.values()].count(recipe.room) > 1:
+        self.page.get_by_role("tab", name=recipe.tab_group).click()
+        if [other.tab_group for other in RECIPES.values()].count(recipe.tab_group) > 1:
             self.page.get_by_role("tab", name=inner_title(recipe)).click()
         expect(self.run).to_be_visible(timeout=LONG)
 
@@ -167,7 +167,7 @@ class Visit:
 
 
 def first_example(name: str, folder: Path) -> presets.Example:
-    return next(example for example in presets.read_all(folder) if example.recipe.name == name)
+    return next(example for example in presets.read_examples(folder) if example.recipe.name == name)
 
 
 @pytest.mark.parametrize("name", ["deepdream", "style_transfer", "reconstruct_content"])
@@ -252,7 +252,7 @@ def quick(visit: Visit, folder: Path) -> Path:
 
 
 def test_a_look_and_a_finish_set_the_fields(visit, quick_examples):
-    look = next(look for look in presets.looks(quick_examples) if look.recipe.steps != RECIPES["deepdream"]().steps)
+    look = next(look for look in presets.read_presets(quick_examples) if look.recipe.steps != RECIPES["deepdream"]().steps)
     visit.button(look.title).click()
     expect(visit.page.get_by_label("number input for Steps").locator("visible=true")).to_have_value(str(look.recipe.steps))
     expect(visit.button(look.title)).to_have_class(re.compile("chosen"))

@@ -13,7 +13,7 @@ from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime import atlas
 from featviz.runtime.estimate import Estimate
-from featviz.runtime.inspection import Cell, Look
+from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.stream import Preview
 from featviz.ui import look_inside
 from featviz.ui.running import Engine
@@ -38,14 +38,14 @@ def fake_try_out(recipe: Recipe, **pictures: Image.Image) -> Iterator[tuple[Reci
             yield variant, Preview(step, 2, "", step / 2, 0.0, 0.0, picture, measures={"psnr": 10.0 * step})
 
 
-def fake_look(recipe: Recipe, **pictures: Image.Image) -> Look:
-    cells = tuple(Cell(recipe.layer, channel, 1500.0, Image.new("RGB", (64, 48))) for channel in (7, 2))
-    return Look(recipe.layer, cells, mean=0.123456, shape=(40, 12, 16), field=(67, 67))
+def fake_look(recipe: Recipe, **pictures: Image.Image) -> LayerInspection:
+    cells = tuple(ChannelResponse(recipe.layer, channel, 1500.0, Image.new("RGB", (64, 48))) for channel in (7, 2))
+    return LayerInspection(recipe.layer, cells, mean=0.123456, shape=(40, 12, 16), field=(67, 67))
 
 
-def fake_excited(recipe: Recipe, peaks: dict, **pictures: Image.Image) -> tuple[Cell, ...]:
+def fake_excited(recipe: Recipe, peaks: dict, **pictures: Image.Image) -> tuple[ChannelResponse, ...]:
     assert set(peaks) == {layer for layer in atlas.sheets() if layer.startswith(f"{recipe.network_name}/")}
-    return (Cell(LAYER, 3, 0.72),)
+    return (ChannelResponse(LAYER, 3, 0.72),)
 
 
 ENGINE = Engine(fake, fake_try_out, lambda recipe, size: Estimate(1, 1), fake_look, fake_excited)
@@ -82,7 +82,7 @@ def test_a_click_on_a_map_shows_its_channel_and_what_it_looks_for():
     assert "channel 2" in shown[maps.title]
     assert shown[maps.chosen].channel == 2
     assert shown[maps.wish]["value"].size == (look_inside.LEGIBLE, look_inside.LEGIBLE)
-    of_no_atlas = [shown[maps.chosen], look_inside.Channel.of(Cell("vgg19/relu1_2", 0, 1.0))]
+    of_no_atlas = [shown[maps.chosen], look_inside.Channel.of(ChannelResponse("vgg19/relu1_2", 0, 1.0))]
     assert not maps.opened(of_no_atlas, event)[maps.wish]["visible"]
     Path(shown[maps.chosen].activation_map).unlink()
     with pytest.raises(gr.Error, match="This result was deleted from the server after 2 h; please run it again"):
@@ -123,7 +123,7 @@ def test_the_channels_that_can_be_chosen_are_those_of_the_layer():
 def test_dreaming_a_channel_clears_what_would_keep_it_from_having_an_effect():
     with gr.Blocks(analytics_enabled=False):
         dream, doors = Tab(RECIPES["deepdream"], ENGINE, []), SimpleNamespace(opened=lambda recipe: {})
-    changes = look_inside._with_channel(dream, doors, "channels", Cell(LAYER, 7, 1.0), CAT)
+    changes = look_inside._with_channel(dream, doors, "channels", ChannelResponse(LAYER, 7, 1.0), CAT)
     assert changes[dream.named["channels"]] == "7"
     assert changes[dream.named["class_name"]] == ""
     assert changes[dream.parts["guide"]] is None

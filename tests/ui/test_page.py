@@ -18,7 +18,7 @@ from PIL import Image
 from featviz import recipe_of, save, ui
 from featviz.errors import FeatvizError, WeightsError
 from featviz.media.images import GAP, LABEL, NOTE, open_picture
-from featviz.networks.hub import Arriving
+from featviz.networks.hub import DownloadProgress
 from featviz.networks.table import NETWORKS
 from featviz.recipes import metadata, presets
 from featviz.recipes.deepdream import DeepDream
@@ -84,14 +84,14 @@ def cache(tidy_gradio, tmp_path, monkeypatch):
 
 
 def tab(recipe: type[Recipe], run=fake) -> Tab:
-    looks = [look for look in presets.looks() if type(look.recipe) is recipe]
+    looks = [look for look in presets.read_presets() if type(look.recipe) is recipe]
     with gr.Blocks(analytics_enabled=False):
         return Tab(recipe, replace(ENGINE, run=run).lent(lambda run: run), [], looks)
 
 
-def started(tab: Tab, pictures: list, latest=None, kept=(), turn=None, **fields) -> Iterator[dict]:
+def started(tab: Tab, pictures: list, latest=None, is_video_frame=(), turn=None, **fields) -> Iterator[dict]:
     values = {name: field.default for name, field in tab.recipe.model_fields.items()} | fields
-    return tab.start(*pictures, *values.values(), *[None] * len(tab.recipe.extras), latest, list(kept), turn or Turn())
+    return tab.start(*pictures, *values.values(), *[None] * len(tab.recipe.extras), latest, list(is_video_frame), turn or Turn())
 
 
 def fails(run: Iterator[dict]) -> tuple[list[dict], str]:
@@ -103,28 +103,28 @@ def fails(run: Iterator[dict]) -> tuple[list[dict], str]:
     return updates, caught.value.message
 
 
-def arriving(recipe: Recipe, **_: Image.Image) -> Iterator[Arriving]:
+def arriving(recipe: Recipe, **_: Image.Image) -> Iterator[DownloadProgress]:
     """A download that is half way, and then fails."""
-    yield Arriving("org/model", 25_000_000, 50_000_000, 12.4)
+    yield DownloadProgress("org/model", 25_000_000, 50_000_000, 12.4)
     raise WeightsError("It broke off.")
 
 
 def test_a_download_is_seen_to_arrive_and_its_failure_said_and_no_gpu_asked_for(recipe, pictures):
-    room = tab(recipe)
-    room.engine = replace(room.engine, prepare=arriving, run=None).lent(lambda run: run)
-    updates, said = fails(started(room, pictures))
-    lines = [update[room.status] for update in updates if room.status in update]
+    tab_group = tab(recipe)
+    tab_group.engine = replace(tab_group.engine, prepare=arriving, run=None).lent(lambda run: run)
+    updates, said = fails(started(tab_group, pictures))
+    lines = [update[tab_group.status] for update in updates if tab_group.status in update]
     assert "Downloading org/model · 25 of 50 MB · about 12 s left" in lines[1]
     assert 'value="0.500"' in lines[1]
     assert said == "It broke off."
-    assert updates[-1][room.go] == gr.update(interactive=True)
+    assert updates[-1][tab_group.go] == gr.update(interactive=True)
 
 
 def test_a_call_whose_network_is_downloaded_can_be_cancelled_meanwhile(recipe, pictures):
-    room = tab(recipe)
-    room.engine = replace(room.engine, prepare=lambda *_, **__: iter([Arriving("org/model", 1, 2, None)]))
+    tab_group = tab(recipe)
+    tab_group.engine = replace(tab_group.engine, prepare=lambda *_, **__: iter([DownloadProgress("org/model", 1, 2, None)]))
     defaults = [field.default for field in recipe.model_fields.values()]
-    answers = list(room._answers([*pictures, *defaults, *[None] * len(recipe.extras)]))
+    answers = list(tab_group._answers([*pictures, *defaults, *[None] * len(recipe.extras)]))
     assert answers[0] is None
     assert answers[-1] is not None
 
@@ -216,7 +216,7 @@ def test_a_run_shows_its_previews_then_before_and_after(recipe, pictures):
 
 def test_an_example_fills_every_input(recipe):
     page = tab(recipe)
-    example = next(example for example in presets.read_all() if type(example.recipe) is recipe)
+    example = next(example for example in presets.read_examples() if type(example.recipe) is recipe)
     update = page.filled(example)
     assert [update[picture] for picture in page.pictures] == [str(path) for path in example.pictures.values()]
     assert [update[control] for control in page.controls] == list(example.recipe.model_dump().values())
@@ -229,10 +229,10 @@ def test_another_run_keeps_the_result_before_it(recipe, pictures):
     latest = preview[page.latest]
     _, first, *_ = started(page, pictures, latest=latest)
     ((file, words_below),) = first[page.earlier]["value"]
-    assert first[page.kept] == [latest]
+    assert first[page.is_video_frame] == [latest]
     assert words_below == "size 128"
-    with Image.open(file) as kept:
-        assert kept.getpixel((0, 0)) == (50, 25, 12)
+    with Image.open(file) as is_video_frame:
+        assert is_video_frame.getpixel((0, 0)) == (50, 25, 12)
 
 
 def test_stopping_keeps_the_latest_picture_and_shows_no_later_one(recipe, pictures):
@@ -521,7 +521,7 @@ def test_the_sheet_fills_layer_by_layer_and_a_click_sets_the_layer(pictures):
     assert [caption for _, caption in tiles[-1]] == ["relu1_1", "relu1_2"]
     assert last[sheet.stop]["visible"] is False
     click = gr.SelectData(None, {"index": 1, "value": None})
-    assert sheet.chosen(updates[-1][sheet.shown], click) == {sheet.picks["layer"]: "vgg19/relu1_2"}
+    assert sheet.chosen(updates[-1][sheet.shown], click) == {sheet.sweep_fields["layer"]: "vgg19/relu1_2"}
 
 
 def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, tmp_path, monkeypatch):
@@ -579,31 +579,31 @@ def steerable(recipe: Recipe, *, steer, **pictures: Image.Image) -> Iterator[Pre
         yield replace(preview, measures={"strength": steer().style_strength})
 
 
-def moved(room: Tab, turn: Turn, **fields) -> None:
-    room.steered(*(StyleTransfer().model_dump() | fields).values(), turn)
+def moved(tab_group: Tab, turn: Turn, **fields) -> None:
+    tab_group.steered(*(StyleTransfer().model_dump() | fields).values(), turn)
 
 
 def test_a_run_under_way_follows_the_controls_and_keeps_on_while_a_number_is_half_typed():
-    room, turn = tab(StyleTransfer, steerable), Turn()
-    run = started(room, PAIR, turn=turn)
+    tab_group, turn = tab(StyleTransfer, steerable), Turn()
+    run = started(tab_group, PAIR, turn=turn)
     next(run)
-    assert "<span>1</span>" in next(run)[room.measures]["value"]
-    moved(room, turn, style_strength=3)
-    assert "<span>3</span>" in (shown := next(run)[room.measures]["value"])
+    assert "<span>1</span>" in next(run)[tab_group.measures]["value"]
+    moved(tab_group, turn, style_strength=3)
+    assert "<span>3</span>" in (shown := next(run)[tab_group.measures]["value"])
     assert "Style strength, content strength and smoothness can be changed while it works." in shown
-    moved(room, turn, style_strength=None)
-    assert "<span>3</span>" in next(run)[room.measures]["value"]
+    moved(tab_group, turn, style_strength=None)
+    assert "<span>3</span>" in next(run)[tab_group.measures]["value"]
 
 
 def test_a_run_out_of_reach_is_not_steered_and_the_page_says_so(monkeypatch):
     said = []
     monkeypatch.setattr(gr, "Info", said.append)
     with gr.Blocks(analytics_enabled=False):
-        room = Tab(StyleTransfer, ENGINE.lent(lambda run: run, apart=True), [])
+        tab_group = Tab(StyleTransfer, ENGINE.lent(lambda run: run, zero_gpu=True), [])
     turn = Turn()
-    run = started(room, PAIR, turn=turn)
+    run = started(tab_group, PAIR, turn=turn)
     next(run), next(run)
-    moved(room, turn)
+    moved(tab_group, turn)
     assert said == ["This takes effect in the next run."]
     assert turn.wanted is None
 
@@ -620,25 +620,25 @@ def test_bars_are_half_for_a_distance_of_one_and_names_are_escaped():
 
 
 def test_a_result_is_refined_at_double_its_size_and_only_once():
-    room = tab(StyleTransfer)
+    tab_group = tab(StyleTransfer)
     shot = Shot(StyleTransfer(size=3000), next(fake(StyleTransfer(), image=Image.new("RGB", (32, 32)))))
-    start = room.extras[list(StyleTransfer.extras).index("start")]
-    asked = room.refined(shot)
+    start = tab_group.extras[list(StyleTransfer.extras).index("start")]
+    asked = tab_group.refined(shot)
     assert asked[start] == shot.file()
-    assert asked[room.named["size"]] == 4096
-    assert room.asked()[start] is None
+    assert asked[tab_group.named["size"]] == 4096
+    assert tab_group.asked()[start] is None
 
 
 def test_going_back_shows_an_earlier_result_and_loses_none(recipe, pictures):
     page = tab(recipe)
     shots = []
     for size in (80, 96):
-        *_, preview, _ = started(page, pictures, latest=shots[-1] if shots else None, kept=[], size=size)
+        *_, preview, _ = started(page, pictures, latest=shots[-1] if shots else None, is_video_frame=[], size=size)
         shots.append(preview[page.latest])
     first, second = shots
     update = page.back(second, [first], Turn(), gr.SelectData(None, {"index": 0, "value": None}))
     assert update[page.latest] is first
-    assert update[page.kept] == [second, first]
+    assert update[page.is_video_frame] == [second, first]
     assert update[page.compare]["value"] is not None
     assert page.keeping(first, [second, first]) == {}  # It is there already.
 
@@ -673,13 +673,19 @@ def test_a_transparent_picture_is_shown_and_keeps_its_transparency(tmp_path):
 def test_the_page_has_words_for_every_recipe_and_an_example():
     assert set(text.RUN) == set(text.HOW_IT_WORKS) == set(RECIPES)
     needy = {recipe for recipe in RECIPES.values() if recipe.images}
-    assert {type(example.recipe) for example in presets.read_all()} == needy
+    assert {type(example.recipe) for example in presets.read_examples()} == needy
 
 
 def test_what_is_public_is_meant_to_be():
     demo = ui.build(ENGINE)
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility != "private"}
-    assert public == {*RECIPES, *(f"{name}_sheet" for name in RECIPES if RECIPES[name].picks), "looks", "estimate", "recipe"}
+    assert public == {
+        *RECIPES,
+        *(f"{name}_sheet" for name in RECIPES if RECIPES[name].sweep_fields),
+        "looks",
+        "estimate",
+        "recipe",
+    }
 
 
 def test_the_events_of_the_page_cost_the_browser_little():
@@ -695,12 +701,12 @@ def test_the_events_of_the_page_cost_the_browser_little():
 def test_every_licence_and_source_is_on_the_page():
     text = " ".join(str(block.value) for block in ui.build(ENGINE).blocks.values() if isinstance(block, gr.Markdown))
     assert all(spec.licence in text and spec.title in text for spec in NETWORKS.values())
-    assert all(path.name in text for example in presets.read_all() for path in example.pictures.values())
+    assert all(path.name in text for example in presets.read_examples() for path in example.pictures.values())
 
 
 def test_the_examples_thumbnails_outlive_the_visitors_pictures():
     icons = [block for block in ui.build(ENGINE).blocks.values() if isinstance(block, gr.Button) and block.icon]
-    assert {button.value for button in icons} == {one.title for one in (*presets.read_all(), *presets.looks())}
+    assert {button.value for button in icons} == {one.title for one in (*presets.read_examples(), *presets.read_presets())}
     assert all(button.icon["path"] in button.keep_in_cache for button in icons)
 
 
@@ -766,7 +772,7 @@ def test_earlier_results_that_were_deleted_leave_the_strip():
     page = tab(recipe)
     shots = [Shot(recipe(size=size), next(fake(recipe(), image=Image.new("RGB", (size, 32))))) for size in (80, 96, 112)]
     Path(shots[1].file()).unlink()
-    assert page.keeping(shots[0], shots[1:])[page.kept] == [shots[0], shots[2]]
+    assert page.keeping(shots[0], shots[1:])[page.is_video_frame] == [shots[0], shots[2]]
 
 
 def test_earlier_results_are_kept_up_to_so_many_pixels_and_always_the_latest():
@@ -797,7 +803,7 @@ def shown(tab: Tab, **given) -> dict[str, bool]:
 
 
 def test_what_has_no_effect_is_disabled_with_the_reason():
-    room = tab(DeepDream)
+    tab_group = tab(DeepDream)
     plain = {
         "more_layers": True,
         "channels": True,
@@ -807,18 +813,18 @@ def test_what_has_no_effect_is_disabled_with_the_reason():
         "feather": False,
         "size": True,
     }
-    assert shown(room) == plain
-    assert shown(room, guide={"path": "x"}) == plain | {"guide_by": True, "channels": False}
-    assert shown(room, mask="x") == plain | {"outside": True, "feather": True}
-    assert shown(room, full_size=True) == plain | {"size": False}
-    assert shown(room, class_name="pizza", guide={"path": "x"}) == plain | dict.fromkeys(
+    assert shown(tab_group) == plain
+    assert shown(tab_group, guide={"path": "x"}) == plain | {"guide_by": True, "channels": False}
+    assert shown(tab_group, mask="x") == plain | {"outside": True, "feather": True}
+    assert shown(tab_group, full_size=True) == plain | {"size": False}
+    assert shown(tab_group, class_name="pizza", guide={"path": "x"}) == plain | dict.fromkeys(
         ["more_layers", "channels", "guide"], False
     )
-    values = dict.fromkeys(room.deciding) | {"class_name": "pizza", "full_size": False}
-    changes = room.disabled(*values.values())
+    values = dict.fromkeys(tab_group.deciding) | {"class_name": "pizza", "full_size": False}
+    changes = tab_group.disabled(*values.values())
     reason = " No effect beside class name: the class is amplified and no layer."
-    assert changes[room.named["channels"]]["info"] == DeepDream.model_fields["channels"].description + reason
-    assert changes[room.parts["guide"]]["label"] == "Guide." + reason
+    assert changes[tab_group.named["channels"]]["info"] == DeepDream.model_fields["channels"].description + reason
+    assert changes[tab_group.parts["guide"]]["label"] == "Guide." + reason
 
 
 def test_what_a_disabled_control_holds_is_left_out_of_a_run_with_a_word(photo, capsys):
@@ -828,14 +834,14 @@ def test_what_a_disabled_control_holds_is_left_out_of_a_run_with_a_word(photo, c
         ran.append((recipe, set(given)))
         yield from fake(recipe, **given)
 
-    room = tab(DeepDream, run)
+    tab_group = tab(DeepDream, run)
     fields = {
         "layer": "efficientnet_lite0/block9",
         "class_name": "pizza",
         "channels": "3",
         "outside": "efficientnet_lite0/block1",
     }
-    list(started(room, [photo], **fields))
+    list(started(tab_group, [photo], **fields))
     assert ran == [(DeepDream(layer=fields["layer"], class_name="pizza"), {"image"})]
     said = capsys.readouterr().out
     assert "Left out: Channels. It has no effect beside class name" in said
@@ -852,11 +858,11 @@ def test_a_page_s_estimate_and_link_leave_it_out_too(photo):
 
 
 def test_programs_are_refused_what_has_no_effect(photo):
-    room = tab(DeepDream)
+    tab_group = tab(DeepDream)
     values = {name: field.default for name, field in DeepDream.model_fields.items()}
-    _, said = fails(room._answers([photo, *(values | {"outside": "vgg19/relu2_1"}).values(), None, None]))
+    _, said = fails(tab_group._answers([photo, *(values | {"outside": "vgg19/relu2_1"}).values(), None, None]))
     assert said == "outside has no effect without mask: nothing is outside; leave outside out."
-    _, said = fails(room._answers([photo, *(values | {"channels": "3"}).values(), photo, None]))
+    _, said = fails(tab_group._answers([photo, *(values | {"channels": "3"}).values(), photo, None]))
     assert said == "channels has no effect beside guide: the guide tells what is amplified; leave channels out."
-    _, said = fails(room._answers([photo, *(values | {"channels": "9999"}).values(), None, None]))
+    _, said = fails(tab_group._answers([photo, *(values | {"channels": "9999"}).values(), None, None]))
     assert said == "VGG-19 relu4_4 has no channel 9999; it has 0 to 511."

@@ -23,7 +23,7 @@ from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe
 from featviz.runtime import memory
 from featviz.runtime.estimate import Estimate
-from featviz.runtime.inspection import Cell, Look
+from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.memory import Ledger
 from featviz.runtime.stream import Preview
 from featviz.ui.running import Engine, Shot
@@ -36,7 +36,7 @@ SHARED = (type, ModuleType, FunctionType, BuiltinFunctionType, gr.blocks.Block, 
 
 def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
     for step in (1, 2):
-        yield Preview(step, 2, "", step / 2, 0.0, 0.0, PICTURE.copy(), kept=step == 2, measures={"psnr": 30.0})
+        yield Preview(step, 2, "", step / 2, 0.0, 0.0, PICTURE.copy(), is_video_frame=step == 2, measures={"psnr": 30.0})
     if getattr(recipe, "seed", 0) == 13:
         raise FeatvizError("The lamp went out.")
 
@@ -45,9 +45,9 @@ def fake_try_out(recipe: Recipe, **pictures: Image.Image) -> Iterator[tuple[Reci
     yield from ((variant, next(fake(variant))) for variant in recipe.variants()[:2])
 
 
-def fake_look(recipe: Recipe, **pictures: Image.Image) -> Look:
-    cell = Cell(recipe.layer, 7, 1.0, PICTURE.copy(), (PICTURE.copy(), PICTURE.copy()))
-    return Look(recipe.layer, (cell,), mean=0.1, shape=(40, 12, 16), field=(67, 67))
+def fake_look(recipe: Recipe, **pictures: Image.Image) -> LayerInspection:
+    cell = ChannelResponse(recipe.layer, 7, 1.0, PICTURE.copy(), (PICTURE.copy(), PICTURE.copy()))
+    return LayerInspection(recipe.layer, (cell,), mean=0.1, shape=(40, 12, 16), field=(67, 67))
 
 
 ENGINE = Engine(

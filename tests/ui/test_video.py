@@ -36,7 +36,7 @@ def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
     for number, grey in enumerate(GREYS, 1):
         on_the_way = Preview(2 * number - 1, steps, f"frame {number} of 4", 0.1, 1.0, 0.0, Image.new("RGB", (64, 48), (9, 9, 9)))
         yield on_the_way
-        yield replace(on_the_way, step=2 * number, picture=Image.new("RGB", (64, 48), (grey, grey, grey)), kept=True)
+        yield replace(on_the_way, step=2 * number, picture=Image.new("RGB", (64, 48), (grey, grey, grey)), is_video_frame=True)
 
 
 def tab(run=fake) -> VideoTab:
