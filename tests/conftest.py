@@ -28,7 +28,7 @@ QUICK = {
     "deepdream_zoom": {"size": 96, "seconds": 1.0},
     "style_transfer": {"size": 128, "steps": 10},
     "activation_maps": {"layer": "efficientnet_lite0/block4", "size": 96, "count": 4},
-    "classify": {},
+    "classification": {},
     "reconstruct_content": {"layer": "vgg19/relu2_1", "size": 96, "steps": 10},
     "reconstruct_style": {"layers": 1, "size": 96, "steps": 4},
 }

@@ -148,7 +148,7 @@ def test_activation_maps_are_one_labelled_sheet(client, photo):
 
 
 def test_a_picture_is_named_with_probabilities(client):
-    label = client.predict(handle_file(presets.FOLDER / "cat.jpg"), api_name="/classify")
+    label = client.predict(handle_file(presets.FOLDER / "cat.jpg"), api_name="/classification")
     assert label["label"] in ("Egyptian cat", "tabby", "tiger cat")
     names = [(entry["label"], entry["confidence"]) for entry in label["confidences"]]
     assert len(names) == 5
