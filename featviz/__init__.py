@@ -1,5 +1,8 @@
 """featviz: see what a convolutional network sees."""
 
+from typing import Any
+
+from featviz import aliases
 from featviz.errors import FeatvizError
 from featviz.media.images import save
 from featviz.networks.table import NETWORKS, NetworkSpec
@@ -43,3 +46,10 @@ __all__ = [
     "save",
     "stream",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return what an earlier public name stands for."""
+    if name not in aliases.PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[aliases.PUBLIC[name]]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
-from featviz import __version__
+from featviz import __version__, aliases
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.media.images import FORMATS as PICTURE_FORMATS
 from featviz.media.images import open_picture, save
@@ -107,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
 def _command(commands: Any, name: str, meaning: str, do: Callable[[dict[str, Any]], int]) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name.replace("_", "-"),
+        aliases=[alias.replace("_", "-") for alias in aliases.earlier(name, aliases.RECIPES)],
         help=_escaped(meaning),
         description=_escaped(meaning),
         argument_default=argparse.SUPPRESS,  # What is not typed is left to the recipe's defaults.
@@ -138,9 +139,11 @@ def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Reci
     chosen = recipe.model_fields.get("network")
     meaning = ADDING if chosen is None else _help(chosen, f" {ADDING}")
     command.add_argument("--network", action="append", metavar="NAME" if chosen else ADDED, help=_escaped(meaning))
-    if looks := _looks(recipe):
-        meaning = f"A look to start from; options beside it go first. One of: {', '.join(looks)}."
-        command.add_argument("--look", metavar="NAME", help=_escaped(meaning))
+    if named := _presets(recipe):
+        meaning = f"A preset to start from; options beside it go first. One of: {', '.join(named)}."
+        command.add_argument("--preset", metavar="NAME", help=_escaped(meaning))
+        for alias in aliases.earlier("preset", aliases.OPTIONS):
+            command.add_argument(_option(alias), dest="preset", help=argparse.SUPPRESS)
     if presets.finishable(recipe):
         meaning = f"How finely to work it out; options beside it go first. One of: {', '.join(_finishes())}."
         command.add_argument("--finish", metavar="NAME", help=_escaped(meaning))
@@ -236,13 +239,14 @@ def _add_networks(typed: Sequence[str], *, choosing: bool = False) -> dict[str, 
 
 
 def _settings(recipe: type[Recipe], arguments: dict[str, Any]) -> Recipe:
-    """The recipe that was typed, on top of a look and a finish where those were named; networks that were typed are added."""
+    """The recipe that was typed, on top of a preset and a finish where those were named; networks that were typed are added."""
     arguments = arguments | _add_networks(arguments.get("network", []), choosing="network" in recipe.model_fields)
-    base, looks = _read(recipe, arguments["recipe"]).changed if "recipe" in arguments else {}, _looks(recipe)
-    if name := arguments.get("look"):
-        if name not in looks:
-            raise InputError(f"There is no look '{name}'; {nearest(name, list(looks))}")
-        base = base | looks[name].changed
+    base = _read(recipe, arguments["recipe"]).changed if "recipe" in arguments else {}
+    if name := arguments.get("preset"):
+        named = _presets(recipe)
+        if name not in named:
+            raise InputError(f"There is no preset '{name}'; {nearest(name, list(named))}")
+        base = base | named[name].changed
     if name := arguments.get("finish"):
         if name not in _finishes():
             raise InputError(f"There is no finish '{name}'; {nearest(name, list(_finishes()))}")
@@ -264,8 +268,8 @@ def _read(recipe: type[Recipe], file: str) -> Recipe:
     return restored.recipe
 
 
-def _looks(recipe: type[Recipe]) -> dict[str, Recipe]:
-    return {look.name: look.recipe for look in presets.read_presets() if type(look.recipe) is recipe}
+def _presets(recipe: type[Recipe]) -> dict[str, Recipe]:
+    return {preset.name: preset.recipe for preset in presets.read_presets() if type(preset.recipe) is recipe}
 
 
 def _finishes() -> dict[str, presets.Finish]:

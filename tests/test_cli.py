@@ -81,7 +81,7 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = re.sub(r"\n {24}", " ", capsys.readouterr().out)  # Argparse gives a long option a line of its own.
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device", "estimate", "finish", "look", "network", "recipe", "shard", "sheet"} == {
+    assert lines.keys() - {"device", "estimate", "finish", "preset", "network", "recipe", "shard", "sheet"} == {
         name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras) if name != "network"
     }
     assert "NAME=ARCHITECTURE:FILE" in lines["network"]
@@ -423,34 +423,34 @@ def test_transparency_is_kept_in_a_png_and_left_out_of_a_jpeg(monkeypatch):
             assert written.mode == mode
 
 
-# Looks, estimates, the sheet, and making a thing again
+# Presets, estimates, the sheet, and making a thing again
 
 
-def test_a_look_is_where_to_start_and_what_is_typed_goes_first(monkeypatch):
+def test_a_preset_is_where_to_start_and_what_is_typed_goes_first(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (each for each in [preview(9)]))
-    look = next(look for look in presets.read_presets() if look.name == "eyes")
-    assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--steps", "3"]) == 0
-    assert seen == [look.recipe.replace(steps=3)]
+    preset = next(preset for preset in presets.read_presets() if preset.name == "eyes")
+    assert cli.main(["deepdream", "image.png", "out.png", "--preset", "eyes", "--steps", "3"]) == 0
+    assert seen == [preset.recipe.replace(steps=3)]
 
 
-def test_a_finish_is_worked_out_from_the_look_and_what_is_typed_goes_first(monkeypatch):
+def test_a_finish_is_worked_out_from_the_preset_and_what_is_typed_goes_first(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (preview(step) for step in [9]))
-    look = next(look for look in presets.read_presets() if look.name == "eyes").recipe
-    assert cli.main(["deepdream", "image.png", "out.png", "--look", "eyes", "--finish", "fine"]) == 0
+    preset = next(preset for preset in presets.read_presets() if preset.name == "eyes").recipe
+    assert cli.main(["deepdream", "image.png", "out.png", "--preset", "eyes", "--finish", "fine"]) == 0
     assert cli.main(["deepdream", "image.png", "out.png", "--finish", "draft", "--size", "128"]) == 0
-    fine = look.replace(**presets.FINISHES["Fine"].of(look))
+    fine = preset.replace(**presets.FINISHES["Fine"].of(preset))
     assert seen == [fine, RECIPES["deepdream"](size=128)]
-    assert (fine.size, fine.steps) == (768, round(look.steps * 1.5))
+    assert (fine.size, fine.steps) == (768, round(preset.steps * 1.5))
 
 
-def test_help_shows_every_look(capsys, monkeypatch):
+def test_help_shows_every_preset(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "9999")
     with pytest.raises(SystemExit, match="0"):
         cli.main(["deepdream", "--help"])
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "--look" in line and "look to start from" in line]
-    assert line.endswith(f"One of: {', '.join(look.name for look in presets.read_presets())}.")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "--preset" in line and "preset to start from" in line]
+    assert line.endswith(f"One of: {', '.join(preset.name for preset in presets.read_presets())}.")
 
 
 @of_every_recipe
@@ -513,7 +513,7 @@ def test_a_rerun_says_what_cannot_be_as_it_was(capsys, monkeypatch):
         ("rerun made.png image.png style.png out.png", "'made.png' was made by DeepDream, which takes image; 2 given."),
         ("rerun made.png image.png made.png", "The output 'made.png' is the picture itself; choose another name."),
         ("rerun made.png image.png out.mp4", "The output 'out.mp4' has no extension that can be written; "),
-        ("deepdream image.png out.png --look eye", "There is no look 'eye'; did you mean 'eyes'?"),
+        ("deepdream image.png out.png --preset eye", "There is no preset 'eye'; did you mean 'eyes'?"),
         ("deepdream image.png out.png --finish fin", "There is no finish 'fin'; did you mean 'fine'?"),
     ],
 )
