@@ -40,7 +40,7 @@ SMALL: tuple[Case, ...] = (
     ("deepdream_zoom", {"layer": f"{LITE}/block9", "size": 256, "octaves": 2, "steps": 1, "seconds": 0.1}, {"image": PHOTO}),
     style(LITE, size=320, style2=PHOTO, mask=PHOTO),
     ("activation_maps", {"layer": f"{VGG}/relu1_1", "size": 384, "count": 64}, {"image": PHOTO}),
-    ("classify", {"size": 512}, {"image": PHOTO}),
+    ("classification", {"size": 512}, {"image": PHOTO}),
     ("reconstruct_content", {"layer": f"{VGG}/relu4_1", "size": 160, "steps": 1}, {"image": PHOTO}),
     ("reconstruct_style", {"network": LITE, "size": 192, "steps": 1}, {"style": PHOTO}),
     ("feature_visualization", {"layer": f"{LITE}/block9", "pictures": 2, "size": 224, "steps": 2}, {}),
@@ -68,7 +68,7 @@ GRID: tuple[Case, ...] = (
     style(LITE, size=512, optimiser="adam", colours="matched", statistic="gram"),
     *(("activation_maps", {"layer": layer, "size": size}, {"image": PHOTO}) for layer in (f"{VGG}/relu3_1", f"{LITE}/block9")
       for size in (320, 1024)),
-    ("classify", {"size": 224}, {"image": PHOTO}),
+    ("classification", {"size": 224}, {"image": PHOTO}),
     ("reconstruct_content", {"layer": f"{LITE}/block9", "size": 512, "steps": 5}, {"image": PHOTO}),
     ("reconstruct_style", {"network": VGG, "size": 160, "steps": 2}, {"style": PHOTO}),
     ("reconstruct_style", {"network": VGG, "size": 400, "steps": 1, "layers": 5}, {"style": PHOTO}),

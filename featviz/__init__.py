@@ -1,13 +1,16 @@
 """featviz: see what a convolutional network sees."""
 
+from typing import Any
+
+from featviz import aliases
 from featviz.errors import FeatvizError
 from featviz.media.images import save
 from featviz.networks.table import NETWORKS, NetworkSpec
 from featviz.networks.user_network import add_network, describe_network, remove_network
 from featviz.recipes.activation_maps import ActivationMaps
-from featviz.recipes.classification import Classify
+from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
-from featviz.recipes.deepdream_zoom import DreamZoom
+from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.feature_visualization import FeatureVisualization
 from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle
 from featviz.recipes.style_transfer import StyleTransfer
@@ -21,9 +24,9 @@ __all__ = [
     "NETWORKS",
     "RECIPES",
     "ActivationMaps",
-    "Classify",
+    "Classification",
     "DeepDream",
-    "DreamZoom",
+    "DeepDreamZoom",
     "FeatureVisualization",
     "FeatvizError",
     "NetworkSpec",
@@ -43,3 +46,10 @@ __all__ = [
     "save",
     "stream",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return what an earlier public name stands for."""
+    if name not in aliases.PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[aliases.PUBLIC[name]]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
-from featviz import __version__
+from featviz import __version__, aliases
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
 from featviz.media.images import FORMATS as PICTURE_FORMATS
 from featviz.media.images import open_picture, save
@@ -127,6 +127,7 @@ def _add_rerun(commands: Any) -> None:
 def _add_command(commands: Any, name: str, meaning: str, function: Callable[[Arguments], int]) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name.replace("_", "-"),
+        aliases=[alias.replace("_", "-") for alias in aliases.earlier(name, aliases.RECIPES)],
         help=_escape(meaning),
         description=_escape(meaning),
         argument_default=argparse.SUPPRESS,  # Options that are not typed keep the recipe's defaults.
@@ -164,7 +165,8 @@ def _add_fields(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
     if names := _presets(recipe):
         meaning = f"A preset to start from; options beside it go first. One of: {', '.join(names)}."
         command.add_argument("--preset", metavar="NAME", help=_escape(meaning))
-        command.add_argument("--look", dest="preset", help=argparse.SUPPRESS)  # Its name in earlier versions.
+        for alias in aliases.earlier("preset", aliases.OPTIONS):
+            command.add_argument(_option(alias), dest="preset", help=argparse.SUPPRESS)
     if presets.finishable(recipe):
         meaning = f"How finely to work it out; options beside it go first. One of: {', '.join(_finishes())}."
         command.add_argument("--finish", metavar="NAME", help=_escape(meaning))

@@ -59,8 +59,8 @@ def main() -> None:
             for variant, preview in try_out(recipe, **source)
         ]
         contact_sheet(cells, 5, 240).save(DOCS / f"{name}.jpg", quality=85)
-    looks = [(look.title, run(look.recipe, image=picture)) for picture in PICTURES for look in presets.read_presets()]
-    contact_sheet(looks, 4, 300).save(DOCS / "looks.jpg", quality=85)
+    named = [(preset.title, run(preset.recipe, image=picture)) for picture in PICTURES for preset in presets.read_presets()]
+    contact_sheet(named, 4, 300).save(DOCS / "presets.jpg", quality=85)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def test_it_makes_a_picture_out_of_none(capsys):
 def test_it_prints_names_and_writes_nothing(capsys):
     shutil.copy(presets.FOLDER / "cat.jpg", "image.png")
     before = set(Path().iterdir())
-    assert cli.main(["classify", "image.png", "--device", "cpu"]) == 0
+    assert cli.main(["classification", "image.png", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert re.fullmatch(r"0\.\d{3}  (Egyptian cat|tabby|tiger cat)", lines[0])

@@ -99,11 +99,11 @@ def test_an_objective_and_a_recipe(copy, typed):
     assert {"forget", "deepdream"} <= set(offered)
 
 
-def test_a_look(copy, typed):
-    assert perform("A look", copy) == 1
-    (command,) = re.findall(r"^```bash\npython (.*)\n```", chapter("A look"), re.MULTILINE)
+def test_a_preset(copy, typed):
+    assert perform("A preset", copy) == 1
+    (command,) = re.findall(r"^```bash\npython (.*)\n```", chapter("A preset"), re.MULTILINE)
     assert typed(*command.split()) == "9_scales.jpg\n"
-    with Image.open(copy / "examples" / "looks" / "9_scales.jpg") as thumbnail:
+    with Image.open(copy / "examples" / "presets" / "9_scales.jpg") as thumbnail:
         assert thumbnail.size == (240, 160)
         assert sum(thumbnail.convert("L").histogram()[:5]) < thumbnail.width * thumbnail.height / 2
     assert "scales" in typed("-m", "featviz", "deepdream", "--help")

@@ -102,7 +102,7 @@ def test_the_wheel_has_presets_examples_atlas_style_sheet_types_and_command(buil
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "featviz").rglob("*.py")}
     information = {name for name in names if ".dist-info/" in name}
     assert names - information == code | data_files("featviz/examples") | {"featviz/py.typed", "featviz/ui/page.css"}
-    assert {"featviz/examples/looks/5_eyes.json", "featviz/examples/atlas/vgg19_relu3_1.webp"} <= names
+    assert {"featviz/examples/presets/5_eyes.json", "featviz/examples/atlas/vgg19_relu3_1.webp"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in information)
     assert "featviz = featviz.cli:main" in scripts
 
@@ -115,7 +115,7 @@ def test_the_sdist_has_what_the_wheel_is_built_from(built):
 
 
 def test_the_command_runs_in_an_empty_environment(typed, tmp_path):
-    done = typed("featviz", "deepdream", "cat.jpg", "dream.png", "--look", "eyes", "--size", "64", "--steps", "1")
+    done = typed("featviz", "deepdream", "cat.jpg", "dream.png", "--preset", "eyes", "--size", "64", "--steps", "1")
     assert (done.returncode, done.stdout) == (0, "dream.png\n"), done.stderr
     assert longest_side(tmp_path / "dream.png") == 64
 
@@ -146,8 +146,8 @@ runpy.run_module("featviz.ui", run_name="__main__")  # As `python -m featviz.ui`
     assert version == featviz.__version__
     assert not Path(file).is_relative_to(ROOT)
     assert optional == "[]"
-    examples, looks, sheets = (len(list((ROOT / "examples").glob(one))) for one in ("*.json", "looks/*.json", "atlas/*.json"))
-    assert counts == f"{examples} {looks} {sheets}"
+    examples, presets, sheets = (len(list((ROOT / "examples").glob(one))) for one in ("*.json", "presets/*.json", "atlas/*.json"))
+    assert counts == f"{examples} {presets} {sheets}"
     assert (code, done.returncode) == ("1", 1)
     assert done.stderr.splitlines() == [
         'Videos need PyAV, which is not installed: pip install "featviz[video]"',

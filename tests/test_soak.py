@@ -23,7 +23,7 @@ MIXED = (
     ("style_transfer", ["content", "style"], {"network": "vgg19", "size": 4096, "steps": 1, "scales": 1}),
     ("activation_maps", ["image"], {"layer": f"{LITE}/block4", "size": 96, "count": 4}),
     ("activation_maps", ["image"], {"layer": "vgg19/relu1_1", "size": 1024, "count": 64}),
-    ("classify", ["image"], {"size": 224}),
+    ("classification", ["image"], {"size": 224}),
     ("feature_visualization", [], {"layer": f"{LITE}/block9", "size": 512, "pictures": 6, "steps": 1}),
 )
 """Recipe, pictures, fields; every second one is too large for what the server may take."""

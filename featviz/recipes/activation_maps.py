@@ -133,7 +133,7 @@ class ActivationMaps(Recipe):
     """Show where a layer's channels answer to a picture: the activation maps of those that answer most."""
 
     name: ClassVar[str] = "activation_maps"
-    title: ClassVar[str] = "Layers"
+    title: ClassVar[str] = "Activation Maps"
     tab_group: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"image": "The picture to look at."}
     keeps_alpha: ClassVar[bool] = False

@@ -12,11 +12,11 @@ from featviz.recipes.activation_maps import _demanded
 from featviz.recipes.recipe import Demand, Frame, Frames, Recipe, param
 
 
-class Classify(Recipe):
+class Classification(Recipe):
     """Name what is in a picture: the five classes of ImageNet that a network finds most likely."""
 
-    name: ClassVar[str] = "classify"
-    title: ClassVar[str] = "Names"
+    name: ClassVar[str] = "classification"
+    title: ClassVar[str] = "Classification"
     tab_group: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"image": "The picture to name."}
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "numbers"

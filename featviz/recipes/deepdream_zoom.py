@@ -12,11 +12,11 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Demand, Frames, Recipe, param
 
 
-class DreamZoom(DeepDream):
+class DeepDreamZoom(DeepDream):
     """Fly into a dream: each frame of the video dreams on the one before, zoomed in a little (Mordvintsev et al., 2015)."""
 
     name: ClassVar[str] = "deepdream_zoom"
-    title: ClassVar[str] = "Zoom"
+    title: ClassVar[str] = "DeepDream Zoom"
     sweep_fields: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[Literal["picture", "video"]] = "video"
 

@@ -27,7 +27,7 @@ class FeatureVisualization(Recipe):
     """Show what a channel of a trained network looks for, as a picture made from noise (Olah et al., 2017)."""
 
     name: ClassVar[str] = "feature_visualization"
-    title: ClassVar[str] = "Channels"
+    title: ClassVar[str] = "Feature Visualization"
     tab_group: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {}
     rules: ClassVar[tuple[Rule, ...]] = (Rule(("channel",), "the class is shown and no channel", beside="class_name"),)

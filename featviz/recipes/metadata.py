@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from PIL import Image
 
+from featviz import aliases
 from featviz.errors import FieldError, ImageError, InputError, nearest, short
 from featviz.media import images, video
 from featviz.networks.table import NETWORKS
@@ -213,9 +214,11 @@ def follow(query: Mapping[str, str], recipes: Recipes) -> Restored | None:
 
 
 def _kind(name: object, recipes: Recipes) -> type[Recipe]:
-    if not isinstance(name, str) or name not in recipes:
+    """Return the recipe class of a current or earlier name. Raises InputError where there is none."""
+    current = aliases.RECIPES.get(name, name) if isinstance(name, str) else None
+    if current not in recipes:
         raise InputError(f"There is no recipe '{short(name)}'; {nearest(name, list(recipes))}")
-    return recipes[name]
+    return recipes[current]
 
 
 def _accepted(kind: type[Recipe], fields: Mapping[str, Any], pictures: Collection[Any] | None = None) -> Restored:

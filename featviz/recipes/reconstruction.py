@@ -44,7 +44,7 @@ class ReconstructContent(Recipe):
     """Rebuild a picture from noise out of one layer's activations alone: what the layer has kept of it (Gatys et al., 2016)."""
 
     name: ClassVar[str] = "reconstruct_content"
-    title: ClassVar[str] = "Content"
+    title: ClassVar[str] = "Reconstruct Content"
     tab_group: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"image": "The picture to rebuild."}
     sweep_fields: ClassVar[tuple[str, ...]] = ("layer",)
@@ -82,7 +82,7 @@ class ReconstructStyle(Recipe):
     """Rebuild a style from noise out of the correlations between feature maps alone: texture without arrangement (Gatys et al., 2016)."""
 
     name: ClassVar[str] = "reconstruct_style"
-    title: ClassVar[str] = "Texture"
+    title: ClassVar[str] = "Reconstruct Style"
     tab_group: ClassVar[str] = "Look Inside"
     images: ClassVar[dict[str, str]] = {"style": "The picture whose style is rebuilt."}
     keeps_alpha: ClassVar[bool] = False

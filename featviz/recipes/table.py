@@ -3,9 +3,9 @@
 from featviz.media.images import Picture
 from featviz.recipes import metadata
 from featviz.recipes.activation_maps import ActivationMaps
-from featviz.recipes.classification import Classify
+from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
-from featviz.recipes.deepdream_zoom import DreamZoom
+from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.feature_visualization import FeatureVisualization
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle
@@ -13,10 +13,10 @@ from featviz.recipes.style_transfer import StyleTransfer
 
 EVERY = (
     DeepDream,
-    DreamZoom,
+    DeepDreamZoom,
     StyleTransfer,
     ActivationMaps,
-    Classify,
+    Classification,
     FeatureVisualization,
     ReconstructContent,
     ReconstructStyle,

@@ -1,10 +1,11 @@
-"""What programs can ask for beside a run: the looks, an estimate, and the recipe in a file. All speak of a recipe alike."""
+"""What programs can ask for beside a run: the presets, an estimate, and the recipe in a file. All speak of a recipe alike."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
+from featviz import aliases
 from featviz.errors import InputError, nearest, short
 from featviz.media.images import SMALLEST_SIDE
 from featviz.recipes import metadata
@@ -14,25 +15,25 @@ from featviz.ui.forecast import Estimator
 from featviz.ui.running import file_of, sentences
 
 
-def publish(looks: list[Preset], estimator: Estimator) -> None:
+def publish(presets: list[Preset], estimator: Estimator) -> None:
     """The endpoints, which are MCP tools as well: the functions' names, annotations and docstrings are what is published."""
 
-    def looks_(finish: str = STANDARD) -> list[dict]:
-        """Named looks to start from, each a recipe to call with its fields.
+    def presets_(finish: str = STANDARD) -> list[dict]:
+        """Named presets to start from, each a recipe to call with its fields.
 
         Args:
             finish: How finely they are worked out: 'Draft', 'Standard' or 'Fine'.
 
         Returns:
-            For each look its name and title, and its recipe: {"name", "title", "recipe", "fields"}.
+            For each preset its name and title, and its recipe: {"name", "title", "recipe", "fields"}.
         """
         with sentences():
             if finish not in FINISHES:
                 raise InputError(f"There is no finish '{short(finish)}'; {nearest(finish, list(FINISHES))}")
-        finished = (look.recipe.replace(**FINISHES[finish].of(look.recipe)) for look in looks)
+        finished = (preset.recipe.replace(**FINISHES[finish].of(preset.recipe)) for preset in presets)
         return [
-            {"name": look.name, "title": look.title, **metadata.as_json(recipe)}
-            for look, recipe in zip(looks, finished, strict=True)
+            {"name": preset.name, "title": preset.title, **metadata.as_json(recipe)}
+            for preset, recipe in zip(presets, finished, strict=True)
         ]
 
     def estimate(recipe: str, fields: dict, width: int = 0, height: int = 0) -> dict:
@@ -70,12 +71,21 @@ def publish(looks: list[Preset], estimator: Estimator) -> None:
             restored = metadata.read(_uploaded(file), RECIPES)
             return {**metadata.as_json(restored.recipe), "remarks": list(restored.remarks)}
 
-    looks_.__name__ = "looks"
-    gr.api(looks_, api_name="looks", queue=False)
+    presets_.__name__ = "presets"
+    for address in addresses("presets"):
+        gr.api(presets_, **address, queue=False)
     gr.api(estimate, api_name="estimate")
     gr.Button(visible=False).click(
         recipe, gr.File(label="File", visible=False), gr.JSON(label="Recipe", visible=False), api_name="recipe", preprocess=False,
     )  # fmt: skip
+
+
+def addresses(name: str) -> list[dict[str, str]]:
+    """The options by which Gradio publishes an endpoint: under its name, and undocumented under each earlier one."""
+    return [
+        {"api_name": name},
+        *({"api_name": alias, "api_visibility": "undocumented"} for alias in aliases.earlier(name, aliases.ENDPOINTS)),
+    ]
 
 
 def _uploaded(sent: Mapping[str, Any] | None) -> str:

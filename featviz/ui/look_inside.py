@@ -278,7 +278,7 @@ def said(cell: ChannelResponse) -> str:
 
 KINDS: dict[str, type[Tab]] = {
     "activation_maps": MapsTab,
-    "classify": NamesTab,
+    "classification": NamesTab,
     "feature_visualization": NoiseTab,
     "reconstruct_content": RebuiltTab,
     "reconstruct_style": StyleTab,

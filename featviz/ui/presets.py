@@ -1,4 +1,4 @@
-"""Where to start from: looks, each with what it makes of one picture, and how finely they are worked out."""
+"""Where to start from: presets, each with what it makes of one picture, and how finely they are worked out."""
 
 import tempfile
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Looks:
         self.looks = looks
         self.buttons = []
         if looks:
-            gr.Markdown("Choose a look:", elem_classes="hint")
+            gr.Markdown("Choose a preset:", elem_classes="hint")
             with gr.Row(elem_classes="looks"):
                 self.buttons = [card(look.title, [look.thumbnail], (144, 144), "look") for look in looks]
         self.finish = gr.Radio(

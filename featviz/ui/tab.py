@@ -17,6 +17,7 @@ from featviz.recipes.table import RECIPES
 from featviz.runtime.stream import Preview
 from featviz.ui import text
 from featviz.ui.controls import caption, control, enabled_unless, enumeration, label, named_after, recipe_of
+from featviz.ui.endpoints import addresses
 from featviz.ui.forecast import Forecast
 from featviz.ui.links import CopyLink, Origin
 from featviz.ui.masks import Painting, mention_stretching, painted
@@ -262,10 +263,9 @@ class Tab:
 
     def _endpoint(self) -> None:
         """For programs: the recipe's own name and parameters, one result out."""
-        gr.Button(visible=False).click(
-            named_after(self.recipe, self._answers),
-            [*self.pictures, *self.controls, *self.extras], self._answer(), api_name=self.recipe.name, preprocess=False, **RUNS_AT_ONCE,
-        )  # fmt: skip
+        endpoint, inputs = named_after(self.recipe, self._answers), [*self.pictures, *self.controls, *self.extras]
+        for address in addresses(self.recipe.name):
+            gr.Button(visible=False).click(endpoint, inputs, self._answer(), preprocess=False, **address, **RUNS_AT_ONCE)
 
     def _answer(self) -> gr.components.Component:
         """What programs get: lossless."""

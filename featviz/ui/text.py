@@ -10,7 +10,7 @@ RUN = {
     "deepdream_zoom": "Start the journey",
     "style_transfer": "Start painting",
     "activation_maps": "Look at this layer",
-    "classify": "What is it?",
+    "classification": "What is it?",
     "feature_visualization": "See what it looks for",
     "reconstruct_content": "Rebuild from one layer",
     "reconstruct_style": "Rebuild from correlations",
@@ -104,7 +104,7 @@ its **activation map** shows where it found what it looks for: bright where it a
 
 *Try it: a picture with eyes and an early, then a deeper layer. Edges light up first, then eyes, then faces.*
 """,
-    "classify": """
+    "classification": """
 This is what the network was trained for: a thousand names of animals and things, and for each the probability that the
 picture shows it. It knows nothing else, so a face becomes a wig or a bow tie.
 

@@ -116,7 +116,7 @@ SMALL = {
     "deepdream_zoom": {"size": 64, "octaves": 1, "steps": 1, "seconds": 0.1, "fps": 10},
     "style_transfer": {"size": 64, "scales": 1, "steps": 1},
     "activation_maps": {"size": 64, "count": 2},
-    "classify": {"size": 64},
+    "classification": {"size": 64},
     "feature_visualization": {"size": 64, "steps": 2, "channel": 1},
     "reconstruct_content": {"size": 64, "steps": 1},
     "reconstruct_style": {"size": 64, "steps": 1, "layers": 1},
@@ -150,7 +150,7 @@ def test_every_recipe_runs_and_gradients_are_those_of_plain_autograd(family):
         assert torch.allclose(ours, plain, rtol=1e-3, atol=1e-4 * plain.abs().max().item()), layer
     assert network.tiled([layers[-1]]) == (family not in SEE_EVERYTHING)
     for name, kind in RECIPES.items():
-        if family == "unet" and name == "classify":
+        if family == "unet" and name == "classification":
             continue
         given = {field: f"mine/{row.content_layer}" for field in ("layer",) if field in kind.model_fields}
         given |= {field: "mine" for field in ("network",) if field in kind.model_fields}
@@ -387,7 +387,7 @@ def test_surfaces_made_afterwards_have_the_new_network():
     assert choices(field) == (*before, "tiny/down1")
     assert ("tiny · down1", "tiny/down1") in control("layer", field).choices
     assert "tiny" in choices(featviz.StyleTransfer.model_fields["network"])
-    assert "tiny" not in choices(RECIPES["classify"].model_fields["network"])  # It has no classes.
+    assert "tiny" not in choices(RECIPES["classification"].model_fields["network"])  # It has no classes.
     remove_network("tiny")
     assert choices(field) == before
     with pytest.raises(FieldError, match="There is no layer 'tiny/down1'; "):
@@ -471,7 +471,7 @@ def test_weights_of_a_file_for_a_known_architecture(weights):
     assert names
     assert (row.layers, row.mean) == (NETWORKS["googlenet"].layers, NETWORKS["googlenet"].mean)
     assert load("mine").logits(torch.rand(1, 3, 64, 64)).shape == (1, 3)
-    assert list(RECIPES["classify"](network="mine", size=64).names(load("mine"), torch.rand(1, 3, 64, 64))) != []
+    assert list(RECIPES["classification"](network="mine", size=64).names(load("mine"), torch.rand(1, 3, 64, 64))) != []
     with pytest.raises(FieldError, match="There is no class 'hummingbird'; accepted: 'cat', 'dog', 'hen'"):
         featviz.DeepDream(layer="mine/conv1", class_name="hummingbird")
     with pytest.raises(FieldError, match=r"The classifier in 'my.safetensors' tells 3 classes apart; 2 are named\."):

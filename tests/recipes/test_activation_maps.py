@@ -9,7 +9,7 @@ from featviz.networks.cache import load
 from featviz.optimise.scaling import fit
 from featviz.recipes import presets
 from featviz.recipes.activation_maps import HEAT, ActivationMaps, answer, coloured, correlations, heat, patches
-from featviz.recipes.classification import Classify
+from featviz.recipes.classification import Classification
 
 CAT = to_tensor(open_picture(presets.FOLDER / "cat.jpg"))
 
@@ -61,7 +61,7 @@ def test_the_sheet_shows_every_map_with_its_label():
 
 
 def test_a_classifier_names_the_cat_with_probabilities_that_fall():
-    (frame,) = Classify().run(load("efficientnet_lite0"), image=CAT)
+    (frame,) = Classification().run(load("efficientnet_lite0"), image=CAT)
     names, probabilities = zip(*((name, value.item()) for name, value in frame.measures.items()), strict=True)
     assert names[0] in ("Egyptian cat", "tabby", "tiger cat")
     assert list(probabilities) == sorted(probabilities, reverse=True)

@@ -20,7 +20,7 @@ from featviz.optimise.tiles import grid
 from featviz.optimise.transforms import Roll
 from featviz.recipes import presets
 from featviz.recipes.deepdream import DeepDream, ascent
-from featviz.recipes.deepdream_zoom import DreamZoom
+from featviz.recipes.deepdream_zoom import DeepDreamZoom
 
 MOUNTAIN = to_tensor(open_picture(presets.FOLDER / "mountain.jpg"))
 QUICK = {"layer": "efficientnet_lite0/block9", "size": 128, "octaves": 2, "steps": 3}
@@ -193,7 +193,7 @@ def test_a_guide_s_features_are_the_same_by_tiles(layer, monkeypatch):
     assert torch.allclose(*gradients, atol=1e-4 * gradients[0].abs().max())
 
 
-@pytest.mark.parametrize("kind", [DeepDream, DreamZoom])
+@pytest.mark.parametrize("kind", [DeepDream, DeepDreamZoom])
 def test_a_guide_s_features_are_computed_once_a_run(kind, monkeypatch):
     sides, activations = [], Network.activations
 
@@ -202,10 +202,10 @@ def test_a_guide_s_features_are_computed_once_a_run(kind, monkeypatch):
         return activations(self, image, *arguments, **options)
 
     monkeypatch.setattr(Network, "activations", seen)
-    fields = {"seconds": 0.2, "fps": 10} if kind is DreamZoom else {}
+    fields = {"seconds": 0.2, "fps": 10} if kind is DeepDreamZoom else {}
     recipe = kind(**QUICK | {"steps": 1, "octaves": 2, "size": 96} | fields)
     frames = list(recipe.run(load("efficientnet_lite0"), image=MOUNTAIN, guide=MOUNTAIN[..., :80, :80]))
-    assert len(frames) == (4 if kind is DreamZoom else 2)
+    assert len(frames) == (4 if kind is DeepDreamZoom else 2)
     assert sides.count(80) == 1
 
 

@@ -12,7 +12,7 @@ from featviz.networks.cache import load
 from featviz.optimise.transforms import Zoom
 from featviz.recipes import presets
 from featviz.recipes.deepdream import DeepDream
-from featviz.recipes.deepdream_zoom import DreamZoom
+from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.recipe import Frame, group
 from featviz.runtime.film import film
 
@@ -21,11 +21,11 @@ MOUNTAIN = to_tensor(open_picture(FILE))
 QUICK = {"size": 96, "octaves": 2, "steps": 1, "seconds": 0.5, "fps": 8}
 
 
-def frames(recipe: DreamZoom, **images: torch.Tensor) -> list[Frame]:
+def frames(recipe: DeepDreamZoom, **images: torch.Tensor) -> list[Frame]:
     return list(recipe.run(load(recipe.network_name), **{"image": MOUNTAIN, **images}))
 
 
-def pictures(recipe: DreamZoom) -> list[torch.Tensor]:
+def pictures(recipe: DeepDreamZoom) -> list[torch.Tensor]:
     return [frame.image for frame in frames(recipe) if frame.is_video_frame]
 
 
@@ -39,7 +39,7 @@ def likeness(one: torch.Tensor, other: torch.Tensor) -> float:
 def test_every_picture_is_the_dream_of_the_one_before_to_the_bit():
     """Against the slow way, by DeepDream itself: nothing is rounded on the way, and each has its own seed."""
     fields = {"layer": "efficientnet_lite0/block5", "size": 96, "octaves": 2, "steps": 2, "strength": 2.0}
-    made = pictures(DreamZoom(**fields, seconds=0.5, fps=6, zoom=2.0, turn=30, seed=5))
+    made = pictures(DeepDreamZoom(**fields, seconds=0.5, fps=6, zoom=2.0, turn=30, seed=5))
     assert len(made) == 3
     image = MOUNTAIN
     for number, picture in enumerate(made):
@@ -49,7 +49,7 @@ def test_every_picture_is_the_dream_of_the_one_before_to_the_bit():
 
 
 def test_each_picture_resembles_the_one_before_more_when_that_is_moved():
-    recipe = DreamZoom(**QUICK, zoom=3, turn=60)
+    recipe = DeepDreamZoom(**QUICK, zoom=3, turn=60)
     made = pictures(recipe)
     for before, after in pairwise(made):
         assert not torch.equal(before, after)
@@ -58,7 +58,7 @@ def test_each_picture_resembles_the_one_before_more_when_that_is_moved():
 
 @pytest.mark.parametrize("fps", [4, 8])
 def test_a_second_moves_as_far_at_any_number_of_frames(fps):
-    made = pictures(DreamZoom(**QUICK | {"fps": fps, "seconds": 1.3, "strength": 0.1}, zoom=1.6, turn=24))
+    made = pictures(DeepDreamZoom(**QUICK | {"fps": fps, "seconds": 1.3, "strength": 0.1}, zoom=1.6, turn=24))
     same = likeness(Zoom(1.6, 24)(made[0]), made[fps])
     assert same > 0.9
     for zoom, turn in ((1.6**0.5, 24), (1.6**2, 24), (1.6, 12), (1.6, 48), (1.6, -24)):
@@ -66,7 +66,7 @@ def test_a_second_moves_as_far_at_any_number_of_frames(fps):
 
 
 def test_frames_count_steps_and_work_and_show_a_finished_picture_from_the_second_on():
-    seen = frames(DreamZoom(**QUICK))
+    seen = frames(DeepDreamZoom(**QUICK))
     assert [frame.step for frame in seen] == list(range(1, 9))
     assert {frame.steps for frame in seen} == {8}
     assert [frame.stage for frame in seen] == [f"frame {number} of 4" for number in (1, 1, 2, 2, 3, 3, 4, 4)]
@@ -80,21 +80,21 @@ def test_frames_count_steps_and_work_and_show_a_finished_picture_from_the_second
 
 @pytest.mark.parametrize(("seconds", "fps", "count"), [(0.1, 1, 1), (0.5, 12, 6), (1.1, 7, 8), (2.0, 50, 100)])
 def test_the_length_is_the_seconds_to_the_nearest_frame(seconds, fps, count):
-    assert DreamZoom(seconds=seconds, fps=fps).frames == count
+    assert DeepDreamZoom(seconds=seconds, fps=fps).frames == count
 
 
 def test_the_same_seed_gives_the_same_film_and_another_another():
-    one, two, other = (pictures(DreamZoom(**QUICK, seed=seed))[-1] for seed in (3, 3, 4))
+    one, two, other = (pictures(DeepDreamZoom(**QUICK, seed=seed))[-1] for seed in (3, 3, 4))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
 
 
 def test_the_greatest_seed_works():
-    assert len(pictures(DreamZoom(**QUICK | {"seconds": 0.25}, seed=2**31 - 1))) == 2
+    assert len(pictures(DeepDreamZoom(**QUICK | {"seconds": 0.25}, seed=2**31 - 1))) == 2
 
 
 def test_a_guide_leads_every_picture_and_a_mask_stays_where_it_is():
-    recipe = DreamZoom(**QUICK | {"seconds": 0.25}, zoom=1, turn=0)
+    recipe = DeepDreamZoom(**QUICK | {"seconds": 0.25}, zoom=1, turn=0)
     free = [frame.image for frame in frames(recipe) if frame.is_video_frame]
     guided = [frame.image for frame in frames(recipe, guide=MOUNTAIN.flip(-1)) if frame.is_video_frame]
     assert not any(torch.equal(one, other) for one, other in zip(free, guided, strict=True))
@@ -107,19 +107,19 @@ def test_a_guide_leads_every_picture_and_a_mask_stays_where_it_is():
 
 def test_the_demand_is_that_of_all_its_dreams():
     network = load("efficientnet_lite0")
-    recipe = DreamZoom(**QUICK)
+    recipe = DeepDreamZoom(**QUICK)
     one = DeepDream(**{name: getattr(recipe, name) for name in DeepDream.model_fields}).demand(network, (100, 150))
     assert recipe.demand(network, (100, 150)).flops == pytest.approx(4 * one.flops)
     assert recipe.demand(network, (100, 150)).bytes == one.bytes
 
 
 def test_a_beginner_meets_four_controls():
-    in_sight = [name for name, field in DreamZoom.model_fields.items() if not group(field)]
+    in_sight = [name for name, field in DeepDreamZoom.model_fields.items() if not group(field)]
     assert in_sight == ["layer", "strength", "seconds", "zoom"]
 
 
 def test_a_film_is_as_long_as_fast_and_as_large_as_asked_and_moves(tmp_path):
-    for _ in film(DreamZoom(**QUICK), tmp_path / "a.mp4", image=FILE):
+    for _ in film(DeepDreamZoom(**QUICK), tmp_path / "a.mp4", image=FILE):
         pass
     with av.open(tmp_path / "a.mp4") as file:
         (stream,) = file.streams
@@ -131,7 +131,7 @@ def test_a_film_is_as_long_as_fast_and_as_large_as_asked_and_moves(tmp_path):
 
 
 def test_a_film_shows_the_recipe_s_pictures(tmp_path):
-    recipe = DreamZoom(**QUICK)
+    recipe = DeepDreamZoom(**QUICK)
     for _ in film(recipe, tmp_path / "a.mp4", image=FILE):
         pass
     with av.open(tmp_path / "a.mp4") as file:

@@ -14,7 +14,7 @@ from featviz.errors import ImageError, InputError
 from featviz.media.video import Video, count_frames, frames
 from featviz.recipes import metadata
 from featviz.recipes.deepdream import DeepDream
-from featviz.recipes.deepdream_zoom import DreamZoom
+from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES
 from featviz.runtime import batch
@@ -164,7 +164,7 @@ def test_an_impossible_batch_is_refused_before_any_work(source, no_work):
         ((RECIPE, source, source), "is where the pictures are"),
         ((RECIPE, source, source / "notes.txt"), "cannot be made"),
         ((RECIPE, source, source / "a.png"), "is the name of a file"),
-        ((DreamZoom(), source, "out"), "cannot be run on many pictures"),
+        ((DeepDreamZoom(), source, "out"), "cannot be run on many pictures"),
         ((RECIPE.replace(outside=RECIPE.layer), source, "out"), "outside has no effect without mask"),
         ((RECIPE.replace(channels="9999"), source, "out"), "has no channel 9999"),
     ):

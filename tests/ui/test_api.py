@@ -37,7 +37,7 @@ RETURNED = {"picture": ("Result", "Image"), "video": ("Result", "Video"), "numbe
 """What an endpoint returns, by what its recipe produces."""
 
 
-BESIDE = {"looks", "estimate", "recipe", *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.sweep_fields)}
+BESIDE = {"presets", "estimate", "recipe", *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.sweep_fields)}
 """Endpoints beside the recipes' own."""
 
 
@@ -148,7 +148,7 @@ def test_activation_maps_are_one_labelled_sheet(client, photo):
 
 
 def test_a_picture_is_named_with_probabilities(client):
-    label = client.predict(handle_file(presets.FOLDER / "cat.jpg"), api_name="/classify")
+    label = client.predict(handle_file(presets.FOLDER / "cat.jpg"), api_name="/classification")
     assert label["label"] in ("Egyptian cat", "tabby", "tiger cat")
     names = [(entry["label"], entry["confidence"]) for entry in label["confidences"]]
     assert len(names) == 5
@@ -183,11 +183,17 @@ def test_a_file_without_a_recipe_is_answered_in_a_sentence(client, photo):
             client.predict(file, api_name="/recipe")
 
 
-def test_every_look_is_told(client):
-    told = client.predict(api_name="/looks")
-    fine = client.predict("Fine", api_name="/looks")
+def test_every_preset_is_listed(client):
+    told = client.predict(api_name="/presets")
+    fine = client.predict("Fine", api_name="/presets")
     assert told == [{"name": look.name, "title": look.title, **as_json(look.recipe)} for look in presets.read_presets()]
     assert {look["fields"]["size"] for look in fine} == {768}
+
+
+def test_earlier_addresses_answer_as_the_current_ones(client):
+    cat = handle_file(presets.FOLDER / "cat.jpg")
+    assert client.predict(api_name="/looks") == client.predict(api_name="/presets")
+    assert client.predict(cat, api_name="/classify") == client.predict(cat, api_name="/classification")
 
 
 def test_an_estimate_grows_with_the_work(client, recipe):

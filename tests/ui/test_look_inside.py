@@ -95,11 +95,11 @@ def test_a_missing_picture_is_one_sentence():
 
 
 def test_names_stand_beside_those_of_the_picture_before():
-    names = tab("classify")
-    first = names.named_(CAT, *values("classify"), None)
+    names = tab("classification")
+    first = names.named_(CAT, *values("classification"), None)
     assert first[names.now]["tabby"] == 0.8
     assert not first[names.before]["visible"]
-    then = names.named_(CAT, *values("classify"), first[names.latest])
+    then = names.named_(CAT, *values("classification"), first[names.latest])
     assert then[names.before] == gr.update(value=first[names.now], visible=True)
 
 

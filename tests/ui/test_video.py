@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from featviz.errors import FeatvizError
-from featviz.recipes.deepdream_zoom import DreamZoom
+from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.recipe import Recipe
 from featviz.runtime.stream import Preview
 from featviz.ui.controls import named_after
@@ -41,11 +41,11 @@ def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
 
 def tab(run=fake) -> VideoTab:
     with gr.Blocks(analytics_enabled=False):
-        return VideoTab(DreamZoom, Engine(run).lent(lambda run: run), [])
+        return VideoTab(DeepDreamZoom, Engine(run).lent(lambda run: run), [])
 
 
 def started(page: VideoTab, picture: dict, latest=None, turn=None) -> Iterator[dict]:
-    return page.start(picture, *DreamZoom().model_dump().values(), None, None, latest, [], turn or Turn())
+    return page.start(picture, *DeepDreamZoom().model_dump().values(), None, None, latest, [], turn or Turn())
 
 
 def greys(path: str) -> list[int]:
@@ -108,8 +108,8 @@ def test_a_run_that_fails_half_way_keeps_a_video_of_what_there_is(picture):
 
 
 def test_programs_get_the_video_at_the_end_and_can_cancel_on_the_way(picture):
-    endpoint = named_after(DreamZoom, tab()._answers)
-    *before, path = endpoint(picture, *DreamZoom().model_dump().values(), None, None)
+    endpoint = named_after(DeepDreamZoom, tab()._answers)
+    *before, path = endpoint(picture, *DeepDreamZoom().model_dump().values(), None, None)
     assert before == [None] * 8
     assert greys(path) == pytest.approx(GREYS, abs=3)
     assert "The video as an MP4" in endpoint.__doc__

@@ -1,0 +1,23 @@
+"""Earlier names that still work: earlier name → current name, one table a surface.
+
+No surface warns: an earlier name means the same as the current one and stays, so there is nothing for a user to do.
+"""
+
+from collections.abc import Mapping
+
+PUBLIC = {"Classify": "Classification", "DreamZoom": "DeepDreamZoom", "look": "inspect_layer"}
+"""Names that `featviz` exports."""
+
+RECIPES = {"classify": "classification"}
+"""Names of recipes: in files, in links, in the API and on the command line."""
+
+ENDPOINTS = {**RECIPES, "looks": "presets"}
+"""Endpoints of the API."""
+
+OPTIONS = {"look": "preset"}
+"""Options of the command line, without their dashes."""
+
+
+def earlier(name: str, table: Mapping[str, str]) -> list[str]:
+    """Return the earlier names of a current name."""
+    return [alias for alias, current in table.items() if current == name]

@@ -1,0 +1,61 @@
+"""Earlier names still work on every surface, and each stands for a current name."""
+
+import warnings
+
+import pytest
+
+import featviz
+from featviz import aliases, cli, ui
+from featviz.recipes import metadata, presets
+from featviz.recipes.table import RECIPES
+
+
+@pytest.mark.parametrize(("earlier", "current"), aliases.PUBLIC.items())
+def test_an_earlier_public_name_is_the_current_one_without_a_warning(earlier, current):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert getattr(featviz, earlier) is getattr(featviz, current)
+    assert current in featviz.__all__
+    assert earlier not in featviz.__all__
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'featviz' has no attribute 'Clasify'"):
+        featviz.Clasify  # noqa: B018
+
+
+@pytest.mark.parametrize(("earlier", "current"), aliases.RECIPES.items())
+def test_an_earlier_recipe_name_is_read_from_files_and_links(earlier, current):
+    kind = RECIPES[current]
+    fields = {"size": 128}
+    for restored in (
+        metadata.from_json({"recipe": earlier, "fields": fields}, RECIPES),
+        metadata.follow({"recipe": earlier, "size": "128"}, RECIPES),
+    ):
+        assert restored == metadata.Restored(kind(**fields))
+    assert metadata.as_json(restored.recipe)["recipe"] == current
+    assert metadata.link(restored.recipe) == f"?recipe={current}&size=128"
+
+
+@pytest.mark.parametrize(("earlier", "current"), aliases.RECIPES.items())
+def test_an_earlier_recipe_name_is_a_command(earlier, current):
+    kind = RECIPES[current]
+    arguments = vars(cli.parser().parse_args([earlier.replace("_", "-"), *kind.images, "--size", "128"]))
+    assert arguments["do"].args == (kind,)
+    assert cli._settings(kind, arguments) == kind(size=128)
+
+
+def test_the_earlier_option_sets_the_preset_and_is_not_in_the_help(capsys):
+    preset = next(preset for preset in presets.read_presets() if preset.name == "eyes")
+    arguments = vars(cli.parser().parse_args(["deepdream", "image.png", "out.png", "--look", "eyes"]))
+    assert cli._settings(RECIPES["deepdream"], arguments) == preset.recipe
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["deepdream", "--help"])
+    assert "--look" not in capsys.readouterr().out
+    assert aliases.OPTIONS == {"look": "preset"}
+
+
+def test_earlier_endpoints_are_callable_and_undocumented():
+    visibility = {fn.api_name: fn.api_visibility for fn in ui.build().fns.values()}
+    for earlier, current in aliases.ENDPOINTS.items():
+        assert (visibility[earlier], visibility[current]) == ("undocumented", "public")
