@@ -226,8 +226,9 @@ class DeepDream(Recipe):
         pixels = [height * width for height, width in octaves]
         costs = [network.cost(layers) for layers in self.layers()]
         tiled = network.tiled(frozenset().union(*self.layers()))
-        step = max(tiles.peak(octaves[-1], cost.bytes, tiles.largest(cost.bytes, tiled=tiled)) for cost in costs)
-        flops: float = sum(pixels) * self.steps * sum(cost.flops for cost in costs)
+        sides = {cost: tiles.largest(cost.bytes, tiled=tiled) for cost in costs}
+        step = max(tiles.peak(octaves[-1], cost.bytes, side) for cost, side in sides.items())
+        flops = self.steps * sum(cost.flops * tiles.seen_pixels(octave, sides[cost]) for cost in costs for octave in octaves)
         held: float = IMAGES_HELD * IMAGE_BYTES * pixels[-1]
         if "guide" in others and not self.class_name:
             guide = fitted_size(others["guide"], self.guide_side(network, size, others["guide"]))

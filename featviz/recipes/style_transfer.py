@@ -263,10 +263,25 @@ class StyleTransfer(Recipe):
         held = IMAGE_BYTES * sum(map(math.prod, [*styles, *sized])) + self.kept(network) * pixels
         held += (IMAGES_HELD + 2 * remembered(image)) * image
         return Demand(
-            flops=sum(h * w * count for (h, w), count in schedule) * network.cost(layers).flops,
+            flops=sum(self._flops(network, size, count, styles, side, around) for size, count in schedule),
             bytes=max(held + step, handed_in(size, *others.values())),
             eigen=sum(count for _, count in schedule) * self.eigen(network),
         )
+
+    def _flops(
+        self, network: Network, size: tuple[int, int], steps: int, styles: list[tuple[int, int]], side: int, around: float
+    ) -> float:
+        """Return the operations at one scale, for styles of (height, width): their statistics, then the steps.
+
+        Beyond one tile, a step has another forward pass: the statistics of all tiles come before the gradient of any.
+        """
+        sized = [self.style_size(style, max(size)) for style in styles]
+        forward = network.cost(self.weights(network, "style_layers")).flops / 2
+        seen = tiles.seen_pixels(size, side, around)
+        passes = 1 if tiles.fits(size, side) else 1.5
+        statistics = forward * sum(tiles.seen_pixels(style, side, around) for style in sized)
+        content = network.cost(self.weights(network, "content_layers")).flops / 2 * seen
+        return statistics + content + steps * passes * network.cost(self.layers(network)).flops * seen
 
     def eigen(self, network: Network) -> float:
         """What the eigenvalues of one step take, as `Demand` counts them."""
