@@ -1,6 +1,6 @@
 """What programs can ask for beside a run: the presets, an estimate, and the recipe in a file. All speak of a recipe alike."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -17,24 +17,6 @@ from featviz.ui.running import file_of, sentences
 
 def publish(presets: list[Preset], estimator: Estimator) -> None:
     """The endpoints, which are MCP tools as well: the functions' names, annotations and docstrings are what is published."""
-
-    def presets_(finish: str = STANDARD) -> list[dict]:
-        """Named presets to start from, each a recipe to call with its fields.
-
-        Args:
-            finish: How finely they are worked out: 'Draft', 'Standard' or 'Fine'.
-
-        Returns:
-            For each preset its name and title, and its recipe: {"name", "title", "recipe", "fields"}.
-        """
-        with sentences():
-            if finish not in FINISHES:
-                raise InputError(f"There is no finish '{short(finish)}'; {nearest(finish, list(FINISHES))}")
-        finished = (preset.recipe.replace(**FINISHES[finish].of(preset.recipe)) for preset in presets)
-        return [
-            {"name": preset.name, "title": preset.title, **metadata.as_json(recipe)}
-            for preset, recipe in zip(presets, finished, strict=True)
-        ]
 
     def estimate(recipe: str, fields: dict, width: int = 0, height: int = 0) -> dict:
         """What a run would take on this machine, without running it.
@@ -71,17 +53,41 @@ def publish(presets: list[Preset], estimator: Estimator) -> None:
             restored = metadata.read(_uploaded(file), RECIPES)
             return {**metadata.as_json(restored.recipe), "remarks": list(restored.remarks)}
 
-    presets_.__name__ = "presets"
     for address in addresses("presets"):
-        gr.api(presets_, **address, queue=False)
+        gr.api(_presets_endpoint(presets, address["api_name"]), **address, queue=False)
     gr.api(estimate, api_name="estimate")
     gr.Button(visible=False).click(
         recipe, gr.File(label="File", visible=False), gr.JSON(label="Recipe", visible=False), api_name="recipe", preprocess=False,
     )  # fmt: skip
 
 
+def _presets_endpoint(presets: list[Preset], name: str) -> Callable[..., list[dict]]:
+    """The endpoint of the presets as a function of this name, which is the name of the tool."""
+
+    def endpoint(finish: str = STANDARD) -> list[dict]:
+        """Named presets to start from, each a recipe to call with its fields.
+
+        Args:
+            finish: How finely they are worked out: 'Draft', 'Standard' or 'Fine'.
+
+        Returns:
+            For each preset its name and title, and its recipe: {"name", "title", "recipe", "fields"}.
+        """
+        with sentences():
+            if finish not in FINISHES:
+                raise InputError(f"There is no finish '{short(finish)}'; {nearest(finish, list(FINISHES))}")
+        finished = (preset.recipe.replace(**FINISHES[finish].of(preset.recipe)) for preset in presets)
+        return [
+            {"name": preset.name, "title": preset.title, **metadata.as_json(recipe)}
+            for preset, recipe in zip(presets, finished, strict=True)
+        ]
+
+    endpoint.__name__ = name
+    return endpoint
+
+
 def addresses(name: str) -> list[dict[str, str]]:
-    """The options by which Gradio publishes an endpoint: under its name, and undocumented under each earlier one."""
+    """Return options of `gr.api`, one set an address: the endpoint's name, then its earlier names, which the page does not list."""
     return [
         {"api_name": name},
         *({"api_name": alias, "api_visibility": "undocumented"} for alias in aliases.earlier(name, aliases.ENDPOINTS)),

@@ -125,6 +125,10 @@ class Ending:
 class Blocks(gr.Blocks):
     """Gradio's, but what was sent and cannot be taken is said in a sentence, and leaves no trace of itself in the log."""
 
+    def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
+        """Describe undocumented endpoints as well, since clients read the names and defaults of parameters here."""
+        return super().get_api_info(all_endpoints=True, page=page)
+
     async def preprocess_data(self, *arguments: Any, **options: Any) -> Any:
         try:
             return await super().preprocess_data(*arguments, **options)

@@ -262,9 +262,10 @@ class Tab:
         return [*inputs, *self.painting.outputs] if self.painting else inputs
 
     def _endpoint(self) -> None:
-        """For programs: the recipe's own name and parameters, one result out."""
-        endpoint, inputs = named_after(self.recipe, self._answers), [*self.pictures, *self.controls, *self.extras]
+        """For programs: the recipe's own name (and earlier ones) and parameters, one result out."""
+        inputs = [*self.pictures, *self.controls, *self.extras]
         for address in addresses(self.recipe.name):
+            endpoint = named_after(self.recipe, self._answers, address["api_name"])
             gr.Button(visible=False).click(endpoint, inputs, self._answer(), preprocess=False, **address, **RUNS_AT_ONCE)
 
     def _answer(self) -> gr.components.Component:

@@ -18,7 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 import app
-from featviz import recipe_of, run
+from featviz import aliases, recipe_of, run
 from featviz.recipes import presets
 from featviz.recipes.metadata import as_json
 from featviz.recipes.recipe import bounds, choices
@@ -37,7 +37,13 @@ RETURNED = {"picture": ("Result", "Image"), "video": ("Result", "Video"), "numbe
 """What an endpoint returns, by what its recipe produces."""
 
 
-BESIDE = {"presets", "estimate", "recipe", *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.sweep_fields)}
+BESIDE = {
+    "presets",
+    "estimate",
+    "recipe",
+    *aliases.ENDPOINTS,
+    *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.sweep_fields),
+}
 """Endpoints beside the recipes' own."""
 
 
@@ -193,7 +199,8 @@ def test_every_preset_is_listed(client):
 def test_earlier_addresses_answer_as_the_current_ones(client):
     cat = handle_file(presets.FOLDER / "cat.jpg")
     assert client.predict(api_name="/looks") == client.predict(api_name="/presets")
-    assert client.predict(cat, api_name="/classify") == client.predict(cat, api_name="/classification")
+    for given in ({}, {"size": 128}):
+        assert client.predict(cat, **given, api_name="/classify") == client.predict(cat, **given, api_name="/classification")
 
 
 def test_an_estimate_grows_with_the_work(client, recipe):
