@@ -38,14 +38,14 @@ QUICK = {
 SERVE = f"""
 import sys, pathlib
 from featviz import ui
-from featviz.ui import gate
+from featviz.ui import request_limits
 
-look_up = gate.public_address
+resolve = request_limits.public_address
 
-async def looked_up(host):
-    return "127.0.0.1" if host == {PUBLIC!r} else await look_up(host)
+async def resolve_test_host(host):
+    return "127.0.0.1" if host == {PUBLIC!r} else await resolve(host)
 
-gate.public_address = looked_up
+request_limits.public_address = resolve_test_host
 ui.launch(ui.build(folder=pathlib.Path(sys.argv[1])), server_name="127.0.0.1", server_port=int(sys.argv[2]))
 """
 

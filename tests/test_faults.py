@@ -314,11 +314,11 @@ def test_sigterm_tells_whoever_has_a_run_and_ends_within_ten_seconds(own):
 
 LEFT = """
 import threading
-from featviz.ui import leaving
+from featviz.ui import shutdown
 
-leaving.SECONDS_TO_LEAVE, leaving.SECONDS_TO_TELL = 0.2, 60
-leaving.RUNS.count = 1  # A run in the middle of a long step.
-leaving.RUNS.leave()
+shutdown.SECONDS_TO_LEAVE, leaving.SECONDS_TO_TELL = 0.2, 60
+shutdown.RUNS.count = 1  # A run in the middle of a long step.
+shutdown.RUNS.leave()
 """
 
 

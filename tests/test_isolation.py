@@ -104,7 +104,7 @@ def test_a_run_leaves_the_world_s_random_numbers_alone():
         "..",
         "/etc/passwd",
         "/proc/self/environ",
-        "featviz/streaming.py",
+        "featviz/runtime/stream.py",
         "app.py",
         "requirements.txt",
         ".git/config",

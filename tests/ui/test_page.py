@@ -89,9 +89,9 @@ def tab(recipe: type[Recipe], run=fake) -> Tab:
         return Tab(recipe, replace(ENGINE, run=run).lent(lambda run: run), [], looks)
 
 
-def started(tab: Tab, pictures: list, latest=None, is_video_frame=(), turn=None, **fields) -> Iterator[dict]:
+def started(tab: Tab, pictures: list, latest=None, kept=(), turn=None, **fields) -> Iterator[dict]:
     values = {name: field.default for name, field in tab.recipe.model_fields.items()} | fields
-    return tab.start(*pictures, *values.values(), *[None] * len(tab.recipe.extras), latest, list(is_video_frame), turn or Turn())
+    return tab.start(*pictures, *values.values(), *[None] * len(tab.recipe.extras), latest, list(kept), turn or Turn())
 
 
 def fails(run: Iterator[dict]) -> tuple[list[dict], str]:
@@ -110,21 +110,21 @@ def arriving(recipe: Recipe, **_: Image.Image) -> Iterator[DownloadProgress]:
 
 
 def test_a_download_is_seen_to_arrive_and_its_failure_said_and_no_gpu_asked_for(recipe, pictures):
-    tab_group = tab(recipe)
-    tab_group.engine = replace(tab_group.engine, prepare=arriving, run=None).lent(lambda run: run)
-    updates, said = fails(started(tab_group, pictures))
-    lines = [update[tab_group.status] for update in updates if tab_group.status in update]
+    page = tab(recipe)
+    page.engine = replace(page.engine, prepare=arriving, run=None).lent(lambda run: run)
+    updates, said = fails(started(page, pictures))
+    lines = [update[page.status] for update in updates if page.status in update]
     assert "Downloading org/model · 25 of 50 MB · about 12 s left" in lines[1]
     assert 'value="0.500"' in lines[1]
     assert said == "It broke off."
-    assert updates[-1][tab_group.go] == gr.update(interactive=True)
+    assert updates[-1][page.go] == gr.update(interactive=True)
 
 
 def test_a_call_whose_network_is_downloaded_can_be_cancelled_meanwhile(recipe, pictures):
-    tab_group = tab(recipe)
-    tab_group.engine = replace(tab_group.engine, prepare=lambda *_, **__: iter([DownloadProgress("org/model", 1, 2, None)]))
+    page = tab(recipe)
+    page.engine = replace(page.engine, prepare=lambda *_, **__: iter([DownloadProgress("org/model", 1, 2, None)]))
     defaults = [field.default for field in recipe.model_fields.values()]
-    answers = list(tab_group._answers([*pictures, *defaults, *[None] * len(recipe.extras)]))
+    answers = list(page._answers([*pictures, *defaults, *[None] * len(recipe.extras)]))
     assert answers[0] is None
     assert answers[-1] is not None
 
@@ -229,10 +229,10 @@ def test_another_run_keeps_the_result_before_it(recipe, pictures):
     latest = preview[page.latest]
     _, first, *_ = started(page, pictures, latest=latest)
     ((file, words_below),) = first[page.earlier]["value"]
-    assert first[page.is_video_frame] == [latest]
+    assert first[page.kept] == [latest]
     assert words_below == "size 128"
-    with Image.open(file) as is_video_frame:
-        assert is_video_frame.getpixel((0, 0)) == (50, 25, 12)
+    with Image.open(file) as earlier:
+        assert earlier.getpixel((0, 0)) == (50, 25, 12)
 
 
 def test_stopping_keeps_the_latest_picture_and_shows_no_later_one(recipe, pictures):
@@ -579,31 +579,31 @@ def steerable(recipe: Recipe, *, steer, **pictures: Image.Image) -> Iterator[Pre
         yield replace(preview, measures={"strength": steer().style_strength})
 
 
-def moved(tab_group: Tab, turn: Turn, **fields) -> None:
-    tab_group.steered(*(StyleTransfer().model_dump() | fields).values(), turn)
+def moved(page: Tab, turn: Turn, **fields) -> None:
+    page.steered(*(StyleTransfer().model_dump() | fields).values(), turn)
 
 
 def test_a_run_under_way_follows_the_controls_and_keeps_on_while_a_number_is_half_typed():
-    tab_group, turn = tab(StyleTransfer, steerable), Turn()
-    run = started(tab_group, PAIR, turn=turn)
+    page, turn = tab(StyleTransfer, steerable), Turn()
+    run = started(page, PAIR, turn=turn)
     next(run)
-    assert "<span>1</span>" in next(run)[tab_group.measures]["value"]
-    moved(tab_group, turn, style_strength=3)
-    assert "<span>3</span>" in (shown := next(run)[tab_group.measures]["value"])
+    assert "<span>1</span>" in next(run)[page.measures]["value"]
+    moved(page, turn, style_strength=3)
+    assert "<span>3</span>" in (shown := next(run)[page.measures]["value"])
     assert "Style strength, content strength and smoothness can be changed while it works." in shown
-    moved(tab_group, turn, style_strength=None)
-    assert "<span>3</span>" in next(run)[tab_group.measures]["value"]
+    moved(page, turn, style_strength=None)
+    assert "<span>3</span>" in next(run)[page.measures]["value"]
 
 
 def test_a_run_out_of_reach_is_not_steered_and_the_page_says_so(monkeypatch):
     said = []
     monkeypatch.setattr(gr, "Info", said.append)
     with gr.Blocks(analytics_enabled=False):
-        tab_group = Tab(StyleTransfer, ENGINE.lent(lambda run: run, zero_gpu=True), [])
+        page = Tab(StyleTransfer, ENGINE.lent(lambda run: run, zero_gpu=True), [])
     turn = Turn()
-    run = started(tab_group, PAIR, turn=turn)
+    run = started(page, PAIR, turn=turn)
     next(run), next(run)
-    moved(tab_group, turn)
+    moved(page, turn)
     assert said == ["This takes effect in the next run."]
     assert turn.wanted is None
 
@@ -620,25 +620,25 @@ def test_bars_are_half_for_a_distance_of_one_and_names_are_escaped():
 
 
 def test_a_result_is_refined_at_double_its_size_and_only_once():
-    tab_group = tab(StyleTransfer)
+    page = tab(StyleTransfer)
     shot = Shot(StyleTransfer(size=3000), next(fake(StyleTransfer(), image=Image.new("RGB", (32, 32)))))
-    start = tab_group.extras[list(StyleTransfer.extras).index("start")]
-    asked = tab_group.refined(shot)
+    start = page.extras[list(StyleTransfer.extras).index("start")]
+    asked = page.refined(shot)
     assert asked[start] == shot.file()
-    assert asked[tab_group.named["size"]] == 4096
-    assert tab_group.asked()[start] is None
+    assert asked[page.named["size"]] == 4096
+    assert page.asked()[start] is None
 
 
 def test_going_back_shows_an_earlier_result_and_loses_none(recipe, pictures):
     page = tab(recipe)
     shots = []
     for size in (80, 96):
-        *_, preview, _ = started(page, pictures, latest=shots[-1] if shots else None, is_video_frame=[], size=size)
+        *_, preview, _ = started(page, pictures, latest=shots[-1] if shots else None, kept=[], size=size)
         shots.append(preview[page.latest])
     first, second = shots
     update = page.back(second, [first], Turn(), gr.SelectData(None, {"index": 0, "value": None}))
     assert update[page.latest] is first
-    assert update[page.is_video_frame] == [second, first]
+    assert update[page.kept] == [second, first]
     assert update[page.compare]["value"] is not None
     assert page.keeping(first, [second, first]) == {}  # It is there already.
 
@@ -772,7 +772,7 @@ def test_earlier_results_that_were_deleted_leave_the_strip():
     page = tab(recipe)
     shots = [Shot(recipe(size=size), next(fake(recipe(), image=Image.new("RGB", (size, 32))))) for size in (80, 96, 112)]
     Path(shots[1].file()).unlink()
-    assert page.keeping(shots[0], shots[1:])[page.is_video_frame] == [shots[0], shots[2]]
+    assert page.keeping(shots[0], shots[1:])[page.kept] == [shots[0], shots[2]]
 
 
 def test_earlier_results_are_kept_up_to_so_many_pixels_and_always_the_latest():
@@ -803,7 +803,7 @@ def shown(tab: Tab, **given) -> dict[str, bool]:
 
 
 def test_what_has_no_effect_is_disabled_with_the_reason():
-    tab_group = tab(DeepDream)
+    page = tab(DeepDream)
     plain = {
         "more_layers": True,
         "channels": True,
@@ -813,18 +813,18 @@ def test_what_has_no_effect_is_disabled_with_the_reason():
         "feather": False,
         "size": True,
     }
-    assert shown(tab_group) == plain
-    assert shown(tab_group, guide={"path": "x"}) == plain | {"guide_by": True, "channels": False}
-    assert shown(tab_group, mask="x") == plain | {"outside": True, "feather": True}
-    assert shown(tab_group, full_size=True) == plain | {"size": False}
-    assert shown(tab_group, class_name="pizza", guide={"path": "x"}) == plain | dict.fromkeys(
+    assert shown(page) == plain
+    assert shown(page, guide={"path": "x"}) == plain | {"guide_by": True, "channels": False}
+    assert shown(page, mask="x") == plain | {"outside": True, "feather": True}
+    assert shown(page, full_size=True) == plain | {"size": False}
+    assert shown(page, class_name="pizza", guide={"path": "x"}) == plain | dict.fromkeys(
         ["more_layers", "channels", "guide"], False
     )
-    values = dict.fromkeys(tab_group.deciding) | {"class_name": "pizza", "full_size": False}
-    changes = tab_group.disabled(*values.values())
+    values = dict.fromkeys(page.deciding) | {"class_name": "pizza", "full_size": False}
+    changes = page.disabled(*values.values())
     reason = " No effect beside class name: the class is amplified and no layer."
-    assert changes[tab_group.named["channels"]]["info"] == DeepDream.model_fields["channels"].description + reason
-    assert changes[tab_group.parts["guide"]]["label"] == "Guide." + reason
+    assert changes[page.named["channels"]]["info"] == DeepDream.model_fields["channels"].description + reason
+    assert changes[page.parts["guide"]]["label"] == "Guide." + reason
 
 
 def test_what_a_disabled_control_holds_is_left_out_of_a_run_with_a_word(photo, capsys):
@@ -834,14 +834,14 @@ def test_what_a_disabled_control_holds_is_left_out_of_a_run_with_a_word(photo, c
         ran.append((recipe, set(given)))
         yield from fake(recipe, **given)
 
-    tab_group = tab(DeepDream, run)
+    page = tab(DeepDream, run)
     fields = {
         "layer": "efficientnet_lite0/block9",
         "class_name": "pizza",
         "channels": "3",
         "outside": "efficientnet_lite0/block1",
     }
-    list(started(tab_group, [photo], **fields))
+    list(started(page, [photo], **fields))
     assert ran == [(DeepDream(layer=fields["layer"], class_name="pizza"), {"image"})]
     said = capsys.readouterr().out
     assert "Left out: Channels. It has no effect beside class name" in said
@@ -858,11 +858,11 @@ def test_a_page_s_estimate_and_link_leave_it_out_too(photo):
 
 
 def test_programs_are_refused_what_has_no_effect(photo):
-    tab_group = tab(DeepDream)
+    page = tab(DeepDream)
     values = {name: field.default for name, field in DeepDream.model_fields.items()}
-    _, said = fails(tab_group._answers([photo, *(values | {"outside": "vgg19/relu2_1"}).values(), None, None]))
+    _, said = fails(page._answers([photo, *(values | {"outside": "vgg19/relu2_1"}).values(), None, None]))
     assert said == "outside has no effect without mask: nothing is outside; leave outside out."
-    _, said = fails(tab_group._answers([photo, *(values | {"channels": "3"}).values(), photo, None]))
+    _, said = fails(page._answers([photo, *(values | {"channels": "3"}).values(), photo, None]))
     assert said == "channels has no effect beside guide: the guide tells what is amplified; leave channels out."
-    _, said = fails(tab_group._answers([photo, *(values | {"channels": "9999"}).values(), None, None]))
+    _, said = fails(page._answers([photo, *(values | {"channels": "9999"}).values(), None, None]))
     assert said == "VGG-19 relu4_4 has no channel 9999; it has 0 to 511."
