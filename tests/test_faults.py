@@ -316,7 +316,7 @@ LEFT = """
 import threading
 from featviz.ui import shutdown
 
-shutdown.SECONDS_TO_LEAVE, leaving.SECONDS_TO_TELL = 0.2, 60
+shutdown.SECONDS_TO_LEAVE, shutdown.SECONDS_TO_TELL = 0.2, 60
 shutdown.RUNS.count = 1  # A run in the middle of a long step.
 shutdown.RUNS.leave()
 """
