@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import hostile
 import pytest
 
-from featviz.ui.running import SORRY
+from featviz.ui.running import INTERNAL_ERROR
 from scripts import soak
 from scripts.visitor import QUICK, Answer, Visitor, serving
 
@@ -57,6 +57,8 @@ def test_sixteen_visitors_of_a_server_with_two_gigabytes_get_a_result_or_a_sente
         log = server.log.read_text(encoding="utf-8")
     assert "Traceback" not in log, log
     refused = [answer.sentence for answer in answers if answer.event != "complete"]
-    assert all(sentence.endswith(".") and len(sentence) < 300 and sentence != SORRY for sentence in refused), set(refused)
+    assert all(sentence.endswith(".") and len(sentence) < 300 and sentence != INTERNAL_ERROR for sentence in refused), set(
+        refused
+    )
     assert len(answers) - len(refused) >= 8
     record_property("visitors of a server short of memory", len(answers))

@@ -144,7 +144,7 @@ class Visit:
         self.page.evaluate("window.lines.clear()")
         self.run.dispatch_event("click")
         self.page.wait_for_function(
-            "button => window.lines.has('Waiting for its turn…') && !button.disabled", arg=self.run.element_handle()
+            "button => window.lines.has('Waiting in the queue…') && !button.disabled", arg=self.run.element_handle()
         )
         for close in self.page.get_by_test_id("toast-close").all():
             close.dispatch_event("click")
@@ -264,9 +264,9 @@ def test_a_look_and_a_finish_set_the_fields(visit, quick_examples):
 
 def test_a_number_that_cannot_be_used_gives_way_to_the_one_before_with_a_word(visit):
     for name, typed, kept, said in (
-        ("Size", "", "400", "That cannot be used; expected a number from 64 to 4096. 400 is kept."),
-        ("Strength", "abc", "2.5", "That cannot be used; expected a number from 0.1 to 10. 2.5 is kept."),
-        ("Steps", "1e9", "6", "1e9 cannot be used; expected a number from 1 to 100. 6 is kept."),
+        ("Size", "", "400", "This is not accepted; expected a number from 64 to 4096. The value stays 400."),
+        ("Strength", "abc", "2.5", "This is not accepted; expected a number from 0.1 to 10. The value stays 2.5."),
+        ("Steps", "1e9", "6", "1e9 is not accepted; expected a number from 1 to 100. The value stays 6."),
         ("Steps", "9", "9", None),
     ):
         box = visit.page.get_by_label(f"number input for {name}", exact=True).locator("visible=true")
@@ -556,7 +556,7 @@ def test_a_board_fills_and_keeps_what_it_has_when_it_is_stopped(visit, quick_exa
     board = visit.page.locator("#reconstruct_content_sheet")
     expect(board.get_by_text(re.compile(r"relu2_1 · \d+\.\d dB"))).to_be_visible()
     board.get_by_role("button", name="Stop").click()
-    expect(board.get_by_text("Stopped; those so far can be chosen.")).to_be_visible()
+    expect(board.get_by_text("Stopped. You can choose one of these.")).to_be_visible()
     expect(board.get_by_text(re.compile(r"relu1_1 · \d+\.\d dB"))).to_be_visible()
     expect(visit.run).to_be_enabled()
 
