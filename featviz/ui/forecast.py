@@ -34,7 +34,10 @@ class Forecast:
     def events(
         self, pictures: Sequence[gr.Image], controls: dict[str, gr.components.Component], runs: Sequence[Dependency]
     ) -> None:
-        """Connect the events. `pictures`: the first one, if the recipe needs any. `controls`: by field name. `runs`: after each of them the estimate is renewed."""
+        """Connect the events.
+
+        `pictures`: the first one, if the recipe needs any. `controls`: by field name. After each of `runs` the line is updated.
+        """
         immediate = {"queue": False, **PAGE_EVENT}
         inputs = [*pictures, *controls.values()]
         refresh = {

@@ -102,12 +102,11 @@ class FeatureVisualizationTab(Tab):
         """Show the thumbnails of a layer, or say which layers have some."""
         sheet = atlas.sheets().get(layer)
         if sheet is None:
-            gr.Info(
-                f"There are pictures only for {enumeration(map(spoken, atlas.sheets()))}. Press '{text.RUN[self.recipe.name]}' to compute one."
-            )
+            covered, button = enumeration(map(spoken, atlas.sheets())), text.RUN[self.recipe.name]
+            gr.Info(f"There are pictures only for {covered}. Press '{button}' to compute one.")
             return gr.skip()
         tiles = [(in_cache(sheet.thumbnail(channel), "jpeg"), str(channel)) for channel in range(len(sheet.peaks))]
-        label = f"What the {len(tiles)} channels of {spoken(layer)} look for, computed earlier. Click a picture to choose its channel."
+        label = f"What the {len(tiles)} channels of {spoken(layer)} look for, computed earlier. Click one to choose it."
         return gr.update(value=tiles, visible=True, label=label, selected_index=None)
 
     def _final_view(self, shared: dict[str, Any]) -> gr.components.Component:
@@ -310,7 +309,8 @@ def connect(tabs: Mapping[str, Tab], navigation: Any) -> None:
         tab = tabs[name]
         button.click(
             partial(_open_channel, tab, navigation, field), [maps.chosen, *maps.pictures],
-            [*navigation.outputs, tab.named["layer"], tab.named[field], *tab.pictures[:1], *_clear_conflicts(tab, field)], preprocess=False, **immediate,
+            [*navigation.outputs, tab.named["layer"], tab.named[field], *tab.pictures[:1], *_clear_conflicts(tab, field)],
+            preprocess=False, **immediate,
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ HEADING = "How far each layer is from its target. A shorter bar is nearer."
 
 
 def bars(measures: Mapping[str, float], hint: str = "") -> str:
-    """Draw distances (at least 0) as bars, under a heading and a hint, in HTML. Half a bar is 1, the distance of a black picture."""
+    """Draw distances, each at least 0, as HTML bars under a heading and a hint. Half a bar is 1, the distance of black."""
     rows = "".join(
         f"<div><dt>{escape(name)}</dt>"
         f'<dd><progress value="{value / (1 + value):.3f}" max="1" aria-label="{escape(name)}"></progress>'

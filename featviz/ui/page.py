@@ -100,7 +100,7 @@ class Navigation:
 
 
 def inner_title(recipe: type[Recipe]) -> str:
-    """Title of a recipe inside its group. A recipe that has the title of the group is called after its product, e.g. "Picture"."""
+    """Title of a recipe inside its group: its product, e.g. "Picture", if its own title is that of the group."""
     return recipe.title if recipe.title != recipe.tab_group else recipe.produces.capitalize()
 
 

@@ -62,7 +62,7 @@ def _mark(chosen: bool) -> dict:
 
 
 def card(title: str, pictures: Sequence, size: tuple[int, int], kind: str) -> gr.Button:
-    """Build a button with pictures side by side above its title. `size`: (width, height) of all of them; `kind`: its CSS class."""
+    """Build a button with pictures side by side above its title. `size`: (width, height) in pixels; `kind`: CSS class."""
     width, height = size
     sheet = Image.new("RGB", size)
     for i, path in enumerate(pictures):

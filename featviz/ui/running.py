@@ -36,7 +36,7 @@ Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or a stand-in for it."""
 
 RUN_QUEUE = {"concurrency_id": "runs", "concurrency_limit": 16}
-"""Gradio's queue for runs. They share the device step by step, so 16 at once delay each other by steps, not by whole runs."""
+"""Gradio's queue for runs. They share the device step by step, so none waits for a whole run of another visitor."""
 
 PAGE_EVENT = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
 """Options of events that only the page uses. Progress is shown in the status line, so that nothing covers the preview.
@@ -219,7 +219,7 @@ class Result:
         return in_cache(picture, name=f"featviz_{self.recipe.name}")
 
     def shown(self) -> tuple[str, str] | str:
-        """Return what the page shows after the run: (source at the size of the result, result), or the result if it has no source."""
+        """Return the files to show after the run: (source at the size of the result, result), or the result alone."""
         result = self.file()
         if self.source is None:
             return result

@@ -40,7 +40,8 @@ class Sheet:
         with gr.Column(visible=False, elem_id=f"{recipe.name}_sheet") as self.box:
             self.status = gr.HTML(elem_classes="status")
             self.gallery = gr.Gallery(
-                label=f"Click one to choose its {' and '.join(label(name).lower() for name in recipe.sweep_fields)}", columns=5 if len(recipe.sweep_fields) == 1 else 3, height=400, allow_preview=False, interactive=False, buttons=[],
+                label=f"Click a picture to choose its {' and '.join(label(name).lower() for name in recipe.sweep_fields)}",
+                columns=5 if len(recipe.sweep_fields) == 1 else 3, height=400, allow_preview=False, interactive=False, buttons=[],
                 elem_classes="sheet",
             )  # fmt: skip
             self.stop_button = gr.Button("Stop", variant="stop", size="sm")

@@ -342,7 +342,7 @@ def corner(size: tuple[int, int]) -> Image.Image:
 
 def test_every_layer_is_shown_and_a_click_sets_it(visit, quick_examples):
     visit.choose(quick_examples / "cat.jpg")
-    visit.button("Which layer? Show me").click()
+    visit.button(text.TRY_OUT["deepdream"]).click()
     sheet = visit.page.locator("#deepdream_sheet")
     sheet.locator("button", has_text=re.compile(r"^\s*relu1_1\s*$")).click()
     expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("VGG-19 · relu1_1")
@@ -524,13 +524,13 @@ def test_from_a_channel_to_its_dream(visit, quick_examples):
     expect(title).to_contain_text("channel")
     channel = title.inner_text().rpartition(" ")[2]
     expect(visit.result.get_by_alt_text("Its activation map.")).to_be_visible()
-    expect(visit.result.get_by_alt_text("Its visualisation.")).to_be_visible()
+    expect(visit.result.get_by_alt_text("The picture that activates it most.")).to_be_visible()
 
     visit.button("See what it looks for").click()
     visit.name = "feature_visualization"
     expect(visit.run).to_be_visible()
     expect(visit.page.get_by_label("number input for Channel", exact=True).locator("visible=true")).to_have_value(channel)
-    visit.button("Show me what every channel").click()
+    visit.button("Show what every channel").click()
     expect(visit.page.locator(".atlas button img")).to_have_count(40)
 
     visit.tab("activation_maps")
