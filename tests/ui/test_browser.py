@@ -503,6 +503,26 @@ def test_every_odd_picture_that_is_chosen_is_a_picture_or_a_sentence(visit, quic
     visit.says("96×")
 
 
+def test_a_second_visit_takes_less_than_100_kb(browser, server):
+    """Bytes over the wire, with the headers, as the browser counts them."""
+    context = browser.new_context()
+    page = context.new_page()
+    network = context.new_cdp_session(page)
+    network.send("Network.enable")
+    received = []
+    network.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
+    visits = []
+    for _ in range(2):
+        received.clear()
+        page.goto(server)
+        expect(page.get_by_role("button", name=text.RUN["deepdream"])).to_be_visible(timeout=LONG)
+        page.wait_for_load_state("networkidle")
+        visits.append(sum(received))
+    context.close()
+    assert visits[0] < 1_000_000
+    assert visits[1] < 100_000
+
+
 def test_nothing_overflows_on_a_phone(visit):
     visit.page.set_viewport_size({"width": 390, "height": 844})
     for name in RECIPES:
