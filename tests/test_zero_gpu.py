@@ -71,7 +71,7 @@ ends, said = [], {}
 machine.warm_up("auto")
 said["measured"] = len(machine._speeds)
 said["loaded"] = sorted(loading._loaded)
-engine = Engine.on("auto").lent(lend, apart=True)
+engine = Engine.on("auto").with_device(lend, zero_gpu=True)
 
 
 def never(*_):
