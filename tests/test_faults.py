@@ -1,4 +1,4 @@
-"""What breaks, and what is left whole: after each, the device is free, the next run works, and nothing is left behind."""
+"""Faults. After each, the device is free, the next run works, and no thread or file remains."""
 
 import errno
 import json
@@ -57,11 +57,11 @@ def recipe(request) -> Recipe:
 
 @pytest.fixture(autouse=True)
 def survives(record_property) -> Iterator[None]:
-    """What every test here ends with."""
+    """After each test: the device is free, the next run gives the same picture, and no thread remains."""
     load("efficientnet_lite0", resolve("cpu"))
     expected, before = run(DREAM, device="cpu", image=PHOTO).tobytes(), set(threading.enumerate())
     yield
-    assert not any(turns._busy or turns._waiting for turns in _schedulers.values())
+    assert not any(scheduler._busy or scheduler._waiting for scheduler in _schedulers.values())
     assert run(DREAM, device="cpu", image=PHOTO).tobytes() == expected
     assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
     record_property("faults survived", 1)
@@ -82,17 +82,17 @@ def test_stopping_at_every_stage(recipe, seen):
     previews.close()
 
 
-def failing(monkeypatch, at: int, what: BaseException | float) -> None:
-    """The network breaks, or gives this number, the so many-th time it looks."""
+def failing(monkeypatch, at: int, fault: BaseException | float) -> None:
+    """Make the `at`-th forward pass raise an exception, or multiply its activations by a number."""
     count, activations = 0, Network.activations
 
     def broken(self, *arguments, **options):
         nonlocal count
         count += 1
-        if count == at and isinstance(what, BaseException):
-            raise what
-        found = activations(self, *arguments, **options)
-        return {name: maps * what for name, maps in found.items()} if count == at else found
+        if count == at and isinstance(fault, BaseException):
+            raise fault
+        values = activations(self, *arguments, **options)
+        return {name: maps * fault for name, maps in values.items()} if count == at else values
 
     monkeypatch.setattr(Network, "activations", broken)
 
@@ -106,7 +106,7 @@ def test_an_exception_in_the_middle_of_a_step(monkeypatch, at, caplog):
     assert caught.value.message == INTERNAL_ERROR
 
 
-def test_numbers_that_run_out_of_range(monkeypatch):
+def test_a_run_that_diverges(monkeypatch):
     shown = []
     with monkeypatch.context() as patch:
         failing(patch, 3, float("nan"))
@@ -114,7 +114,7 @@ def test_numbers_that_run_out_of_range(monkeypatch):
             shown.extend(stream(DREAM, device="cpu", every=0, image=PHOTO))
 
 
-def test_a_run_that_takes_longer_than_it_may(monkeypatch):
+def test_a_run_that_exceeds_its_time_limit(monkeypatch):
     previews = stream(DREAM, device="cpu", every=0, seconds=0, image=PHOTO)
     assert next(previews).step == 1
     with pytest.raises(LimitError, match="A run may take 0 s here, and is at step 1 of 4 by now; the latest picture is kept"):
@@ -153,7 +153,7 @@ def full(*_: object, **__: object) -> None:
 
 
 def test_the_disk_is_full_at_the_end_of_a_run(monkeypatch, tmp_path, tidy_gradio):
-    """The picture is in sight, the page can start again, and says why there is no file."""
+    """The page keeps the picture, can start again, and says why there is no file."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     with gr.Blocks(analytics_enabled=False):
         tab = Tab(RECIPES["deepdream"], Engine().with_device(lambda run: run), ())
@@ -192,7 +192,7 @@ def test_there_is_no_codec(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_video_that_is_left_midway_leaves_no_file(tmp_path, monkeypatch, tidy_gradio):
+def test_an_abandoned_video_leaves_no_file(tmp_path, monkeypatch, tidy_gradio):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with gr.Blocks(analytics_enabled=False):
@@ -204,13 +204,13 @@ def test_a_video_that_is_left_midway_leaves_no_file(tmp_path, monkeypatch, tidy_
     assert left == []
 
 
-def test_a_picture_that_has_left_the_disk_meanwhile():
+def test_a_picture_that_was_deleted():
     with pytest.raises(gr.Error) as caught, error_sentences():
         run(DREAM, image="/nowhere/photo.png")
     assert caught.value.message == "The image 'photo.png' does not exist."
 
 
-def test_what_is_old_leaves_the_disk_and_the_rest_stays(tmp_path):
+def test_only_old_files_are_deleted(tmp_path):
     for name in ("old/upload/a.png", "old/kept.png", "new/a.png", "old.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"a")
@@ -226,7 +226,7 @@ def test_what_is_old_leaves_the_disk_and_the_rest_stays(tmp_path):
 # The end of the server
 
 
-def test_runs_are_told_when_the_server_leaves_and_none_begins(monkeypatch):
+def test_at_shutdown_runs_are_told_and_none_begins(monkeypatch):
     runs = Runs()
     monkeypatch.setattr(running, "RUNS", runs)
     previews = end_at_shutdown(stream)(DREAM, device="cpu", every=0, image=PHOTO)
@@ -242,7 +242,7 @@ def test_runs_are_told_when_the_server_leaves_and_none_begins(monkeypatch):
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Server]:
-    """A server without a home to write to, whose visitors may start five runs a minute each."""
+    """A server without a writable home, whose visitors may start five runs a minute each."""
     with serving(HOME="/proc", XDG_CACHE_HOME="/proc", FEATVIZ_RUNS_PER_MINUTE="5", FEATVIZ_MAX_MEGABYTES="1") as server:
         yield server
 
@@ -281,8 +281,8 @@ def test_too_many_runs_of_one_visitor(own):
     ("path", "kind"), [("call/v2/deepdream", "application/json"), ("upload", "multipart/form-data; boundary=x")]
 )
 def test_too_large_a_request(own, path, kind):
-    code, said = Visitor(own.address).status(path, b" " * 5_000_000, kind)
-    assert (code, json.loads(said)["detail"]) == (413, "A request may have 4 megabytes, and a picture 1.")
+    code, body = Visitor(own.address).status(path, b" " * 5_000_000, kind)
+    assert (code, json.loads(body)["detail"]) == (413, "A request may have 4 megabytes, and a picture 1.")
 
 
 def test_too_large_a_picture(own):
@@ -291,11 +291,11 @@ def test_too_large_a_picture(own):
     form = (
         b'--x\r\nContent-Disposition: form-data; name="files"; filename="large.png"\r\n\r\n' + bytes(1_500_000) + b"\r\n--x--\r\n"
     )
-    said = visitor.status("upload", form, "multipart/form-data; boundary=x")
-    assert said == (413, "File size exceeded maximum allowed size of 1000000 bytes.")
+    answer = visitor.status("upload", form, "multipart/form-data; boundary=x")
+    assert answer == (413, "File size exceeded maximum allowed size of 1000000 bytes.")
 
 
-def test_sigterm_tells_whoever_has_a_run_and_ends_within_ten_seconds(own):
+def test_sigterm_tells_visitors_with_a_run_and_ends_within_ten_seconds(own):
     visitor = Visitor(own.address, "192.0.2.7")
     events = visitor.watch(visitor.start(image=photo(visitor), **LONG))
     assert next(events).event == "generating"
@@ -305,10 +305,10 @@ def test_sigterm_tells_whoever_has_a_run_and_ends_within_ten_seconds(own):
     assert (last.event, last.sentence) == ("error", RESTARTING)
     own.process.wait(timeout=15)
     assert time.monotonic() - start < 10.5
-    said = own.log.read_text(encoding="utf-8")
-    assert "Traceback" not in said
-    assert "Rome" not in said
-    assert str(own.folder) not in said
+    log = own.log.read_text(encoding="utf-8")
+    assert "Traceback" not in log
+    assert "Rome" not in log
+    assert str(own.folder) not in log
     assert list(own.folder.rglob("*")) == []  # No file, and no empty folder either.
 
 

@@ -25,7 +25,7 @@ from featviz.recipes.recipe import Recipe
 from featviz.runtime.devices import Device, limitations
 from featviz.runtime.estimate import Estimate, estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection, gram_picture, inspect_layer, strongest_channels
-from featviz.runtime.memory import left
+from featviz.runtime.memory import available_memory
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
 from featviz.ui.controls import label
@@ -120,8 +120,8 @@ class Engine:
     prepare: Callable[..., Iterator[DownloadProgress]] = prepare
     """Downloads and loads the network before a run. Never runs on a lent device, since it may take minutes."""
     limitations: Callable[[], list[str]] = limitations
-    memory_left: Callable[[], float] = left
-    """Bytes of memory that are free for another run."""
+    memory_left: Callable[[], float] = available_memory
+    """Bytes that another run can have now."""
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
@@ -132,7 +132,7 @@ class Engine:
             *(partial(function, device=device) for function in functions),
             prepare=partial(prepare, device=device),
             limitations=partial(limitations, device),
-            memory_left=partial(left, device),
+            memory_left=partial(available_memory, device),
         )
 
     def with_device(self, lend: Callable[[Runner], Runner], *, zero_gpu: bool = False) -> "Engine":

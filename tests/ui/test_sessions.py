@@ -170,7 +170,9 @@ def test_pictures_in_a_session_are_found(page):
 def test_what_does_not_fit_is_refused_on_the_page_and_the_largest_size_that_fits_is_one_click_away(tmp_path, monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(memory, "_ledgers", {cpu: Ledger(lambda: 2e9)})
-    page = ui.build(replace(Engine.on("cpu"), estimate=lambda recipe, size: Estimate(1, memory.peak(recipe, size, cpu))))
+    page = ui.build(
+        replace(Engine.on("cpu"), estimate=lambda recipe, size: Estimate(1, memory.peak_memory(recipe, cpu, {"image": size})))
+    )
     run = next(event for event in events(page, "start") if inspect.unwrap(event.fn).__self__.recipe is DeepDream)
     tab = inspect.unwrap(run.fn).__self__
     value = sent(tmp_path, **{"size": 4096, "octaves above": 3, "octave scale": 2})
@@ -182,7 +184,10 @@ def test_what_does_not_fit_is_refused_on_the_page_and_the_largest_size_that_fits
     assert caught.value.message == (
         f"This run takes {shown.split()[4]} GB of memory, and 2.0 GB are free; the largest size that fits is {fitting}."
     )
-    takes = [memory.peak(DeepDream(size=size, octaves_above=3, octave_scale=2), CAT, cpu) for size in (fitting, fitting + 16)]
+    takes = [
+        memory.peak_memory(DeepDream(size=size, octaves_above=3, octave_scale=2), cpu, {"image": CAT})
+        for size in (fitting, fitting + 16)
+    ]
     assert takes[0] <= 2e9 < takes[1]
 
     after = [event for event in page.fns.values() if event.trigger_after == run._id and tab.forecast.smaller in event.outputs]
