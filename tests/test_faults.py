@@ -29,7 +29,7 @@ from featviz.runtime.devices import _schedulers, resolve
 from featviz.runtime.film import film
 from featviz.runtime.stream import run, stream
 from featviz.ui import running
-from featviz.ui.running import DISK_FULL, SORRY, Engine, attended, polite, sentences
+from featviz.ui.running import DISK_FULL, INTERNAL_ERROR, Engine, end_at_shutdown, error_sentences, with_error_sentences
 from featviz.ui.shutdown import RESTARTING, Runs, sweep
 from featviz.ui.tab import Tab
 from featviz.ui.video import VideoTab
@@ -102,8 +102,8 @@ def test_an_exception_in_the_middle_of_a_step(monkeypatch, at, caplog):
     with monkeypatch.context() as patch:
         failing(patch, at, RuntimeError("/secret/path/photo.jpg"))
         with pytest.raises(gr.Error) as caught:
-            list(polite(stream)(DREAM, device="cpu", every=0, image=PHOTO))
-    assert caught.value.message == SORRY
+            list(with_error_sentences(stream)(DREAM, device="cpu", every=0, image=PHOTO))
+    assert caught.value.message == INTERNAL_ERROR
 
 
 def test_a_run_that_diverges(monkeypatch):
@@ -156,21 +156,21 @@ def test_the_disk_is_full_at_the_end_of_a_run(monkeypatch, tmp_path, tidy_gradio
     """The page keeps the picture, can start again, and says why there is no file."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     with gr.Blocks(analytics_enabled=False):
-        tab = Tab(RECIPES["deepdream"], Engine().lent(lambda run: run), ())
+        tab = Tab(RECIPES["deepdream"], Engine().with_device(lambda run: run), ())
     PHOTO.save(tmp_path / "photo.png")
     sent = [{"path": str(tmp_path / "photo.png")}, *DREAM.model_dump().values(), *[None] * len(DREAM.extras)]
     monkeypatch.setattr(running, "save_pil_to_cache", full)
-    *_, last = tab.start(*sent, None, [], running.Turn())
+    *_, last = tab.start(*sent, None, [], running.RunState())
     assert DISK_FULL in last[tab.status]
-    assert last[tab.go]["interactive"]
-    assert not last[tab.stop]["visible"]
+    assert last[tab.start_button]["interactive"]
+    assert not last[tab.stop_button]["visible"]
     assert tab.view not in last  # It stays as it is.
 
 
 def test_no_run_starts_on_a_disk_that_is_nearly_full(monkeypatch, tmp_path):
     monkeypatch.setenv(limits.DISK_MEGABYTES.variable, str(10**9))
     with pytest.raises(gr.Error) as caught:
-        running.checked(RECIPES["deepdream"], [None] * (1 + len(DREAM.model_dump()) + len(DREAM.extras)))
+        running.validate_request(RECIPES["deepdream"], [None] * (1 + len(DREAM.model_dump()) + len(DREAM.extras)))
     assert caught.value.message == DISK_FULL
 
 
@@ -196,16 +196,16 @@ def test_an_abandoned_video_leaves_no_file(tmp_path, monkeypatch, tidy_gradio):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with gr.Blocks(analytics_enabled=False):
-        tab = VideoTab(RECIPES["deepdream_zoom"], Engine().lent(lambda run: run), ())
-    shots = tab._shots(small(RECIPES["deepdream_zoom"]), {"image": PHOTO})
-    next(shots)
-    shots.close()
+        tab = VideoTab(RECIPES["deepdream_zoom"], Engine().with_device(lambda run: run), ())
+    results = tab._run_results(small(RECIPES["deepdream_zoom"]), {"image": PHOTO})
+    next(results)
+    results.close()
     left = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(tmp_path / "cache")]
     assert left == []
 
 
 def test_a_picture_that_was_deleted():
-    with pytest.raises(gr.Error) as caught, sentences():
+    with pytest.raises(gr.Error) as caught, error_sentences():
         run(DREAM, image="/nowhere/photo.png")
     assert caught.value.message == "The image 'photo.png' does not exist."
 
@@ -229,15 +229,15 @@ def test_only_old_files_are_deleted(tmp_path):
 def test_at_shutdown_runs_are_told_and_none_begins(monkeypatch):
     runs = Runs()
     monkeypatch.setattr(running, "RUNS", runs)
-    previews = attended(stream)(DREAM, device="cpu", every=0, image=PHOTO)
+    previews = end_at_shutdown(stream)(DREAM, device="cpu", every=0, image=PHOTO)
     next(previews)
     assert runs.count == 1
-    runs.leaving = True
+    runs.shutting_down = True
     with pytest.raises(gr.Error, match=RESTARTING):
         next(previews)
     assert runs.count == 0
     with pytest.raises(gr.Error, match=RESTARTING):
-        next(attended(stream)(DREAM, device="cpu", image=PHOTO))
+        next(end_at_shutdown(stream)(DREAM, device="cpu", image=PHOTO))
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_too_many_runs_of_one_visitor(own):
     eager, other = Visitor(own.address, "192.0.2.4"), Visitor(own.address, "192.0.2.5")
     answers = [eager.run(image=photo(eager), **QUICK) for _ in range(7)]
     assert [answer.event for answer in answers] == ["complete"] * 5 + ["error"] * 2
-    assert answers[-1].sentence.startswith("5 runs a minute are granted to each visitor; the next one can start in ")
+    assert answers[-1].sentence.startswith("Each visitor can start 5 runs a minute; the next one can start in ")
     assert other.run(image=photo(other), **QUICK).event == "complete"
 
 
@@ -316,9 +316,9 @@ LEFT = """
 import threading
 from featviz.ui import shutdown
 
-shutdown.SECONDS_TO_LEAVE, shutdown.SECONDS_TO_TELL = 0.2, 60
+shutdown.SECONDS_TO_EXIT, shutdown.SECONDS_FOR_STEPS = 0.2, 60
 shutdown.RUNS.count = 1  # A run in the middle of a long step.
-shutdown.RUNS.leave()
+shutdown.RUNS.shut_down()
 """
 
 

@@ -73,7 +73,7 @@ ends, results = [], {}
 estimate.warm_up("auto")
 results["measured"] = len(estimate._speeds)
 results["loaded"] = sorted(cache._loaded)
-engine = Engine.on("auto").lent(lend, zero_gpu=True)
+engine = Engine.on("auto").with_device(lend, zero_gpu=True)
 
 
 def never(*_):
