@@ -19,7 +19,7 @@ from featviz import recipe_of, save, ui
 from featviz.errors import FeatvizError, WeightsError
 from featviz.media.images import GAP, LABEL, NOTE, open_picture
 from featviz.networks.hub import DownloadProgress
-from featviz.networks.table import NETWORKS
+from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.recipes import metadata, presets
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Recipe, bounds, choices, group, param
@@ -140,7 +140,7 @@ def test_a_control_says_what_its_field_says(recipe, name):
     assert made.info == field.description
     assert made.label == name.replace("_", " ").capitalize()
     if choices(field):
-        assert [value for _, value in made.choices] == list(choices(field))
+        assert {value for _, value in made.choices} == set(choices(field))
     elif field.annotation in (int, float):
         assert (made.minimum, made.maximum) == bounds(field)
         assert (made.precision == 0) == (field.annotation is int)
@@ -156,6 +156,16 @@ def test_a_slider_is_for_what_can_be_set_by_hand():
 
     kinds = {name: type(control(name, field)) for name, field in Some.model_fields.items()}
     assert kinds == {"few": gr.Slider, "many": gr.Number, "endless": gr.Number, "whether": gr.Checkbox}
+
+
+def test_bundled_networks_come_first_and_downloads_are_marked():
+    layers = control("layer", DeepDream.model_fields["layer"]).choices
+    downloads = [text.endswith(" (download)") for text, _ in layers]
+    assert downloads == sorted(downloads)
+    assert {value.partition("/")[0] for (_, value), download in zip(layers, downloads, strict=True) if not download} == set(
+        BUNDLED
+    )
+    assert ("VGG-19 · relu1_1", "vgg19/relu1_1") == layers[0]
 
 
 def test_choices_are_spoken_and_other_words_left_alone():
