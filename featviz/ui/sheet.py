@@ -37,11 +37,11 @@ class Sheet:
 
     def __init__(self, recipe: type[Recipe], engine: Engine, button: gr.Button):
         self.recipe, self.engine, self.button = recipe, engine, button
-        large = keeps_size(recipe)
+        large, fields = keeps_size(recipe), " and ".join(label(name).lower() for name in recipe.sweep_fields)
         with gr.Column(visible=False, elem_id=f"{recipe.name}_sheet") as self.box:
             self.status = gr.HTML(elem_classes="status")
             self.gallery = gr.Gallery(
-                label=f"Click a picture to choose its {' and '.join(label(name).lower() for name in recipe.sweep_fields)}",
+                label=f"Click a picture to {'enlarge it and to ' * large}choose its {fields}",
                 columns=3 if large or len(recipe.sweep_fields) > 1 else 5, height=400, allow_preview=large, preview=False,
                 interactive=False, buttons=[], elem_classes=["sheet", "large"] if large else "sheet",
             )  # fmt: skip

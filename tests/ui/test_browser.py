@@ -591,6 +591,11 @@ def test_a_board_fills_and_keeps_what_it_has_when_it_is_stopped(visit, quick_exa
     expect(board.get_by_text("Stopped. You can choose one of these.")).to_be_visible()
     expect(board.get_by_text(re.compile(r"relu1_1 · \d+\.\d dB"))).to_be_visible()
     expect(visit.run).to_be_enabled()
+    picture = board.locator(".grid-container button").first
+    assert picture.bounding_box()["width"] >= 180
+    picture.click()
+    expect(board.locator(".preview img").first).to_be_visible()
+    assert board.locator(".preview img").first.bounding_box()["width"] >= 500
 
 
 NAMELESS = """() => [...document.querySelectorAll('button, input:not([type=file]), select, textarea, a[href], [role=slider]')]

@@ -375,6 +375,19 @@ def test_what_takes_more_memory_than_there_is_is_offered_smaller(recipe, picture
     assert forecast(page, pictures[0], size=400)[1] is None
 
 
+def test_a_panorama_is_offered_a_size_at_which_its_shorter_side_is_large_enough(tmp_path):
+    page = tab(DeepDream)
+    values = DeepDream().model_dump().values()
+    Image.new("RGB", (6000, 600)).save(tmp_path / "a.png")
+    assert page.forecast.sentence({"path": str(tmp_path / "a.png")}, values)[1] is None  # 1280 s would exceed the time limit.
+    page.forecast.estimate = lambda recipe, size: Estimate(1, 1)
+    for width, height, offered in ((6000, 600, 1280), (600, 6000, 1280), (600, 400, None)):
+        Image.new("RGB", (width, height)).save(tmp_path / "a.png")
+        message, size = page.forecast.sentence({"path": str(tmp_path / "a.png")}, values)
+        assert size == offered
+        assert ("The shorter side has fewer than 128 pixels; size 1280 is better." in message) == (offered is not None)
+
+
 def test_a_setting_that_cannot_be_is_said_before_a_run(pictures):
     said, _ = forecast(tab(RECIPES["deepdream"]), pictures[0], class_name="dragonfish")
     assert said.startswith("There is no class 'dragonfish'")
