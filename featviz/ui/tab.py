@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 from PIL import Image
 
 from featviz.errors import FeatvizError
@@ -180,6 +181,7 @@ class Tab:
             "trigger_mode": "multiple",
         } | RUN_QUEUE | PAGE_EVENT  # fmt: skip
 
+        self.run = run
         editors = [self.painting.editor] if self.painting else []
         runs = [self.start_button.click(self.prepare_run, editors, [*self.extras, *outputs], **scrolled).then(**run)]
         if "start" in self.recipe.extras:
@@ -218,6 +220,14 @@ class Tab:
                 "outputs": self.extras,
             } | immediate
             self.sheet.events(self.pictures, self.named, self.extras, paint)
+
+    def start_after(self, event: Dependency) -> None:
+        """Start a run after an event of another tab has set the controls. Stop ends it at its next step."""
+        prepared = event.then(
+            self.prepare_run, None, [*self.extras, *self._run_outputs()], queue=False,
+            js=SHOW_RESULT.format(self.recipe.name), **PAGE_EVENT,
+        )  # fmt: skip
+        prepared.then(**self.run)
 
     def _disabling(self) -> None:
         """Disable the controls that have no effect, by the recipe's rules, when the page opens and when an input of a rule changes."""
