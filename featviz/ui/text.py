@@ -1,15 +1,15 @@
-"""What the page says, apart from what the recipes' fields say for themselves."""
+"""The texts of the page, beside those of the recipes' fields."""
 
 TITLE = "featviz"
 TAGLINE = "See what a convolutional network sees."
 
-READY, READY_WITHOUT = "Choose a picture, or click an example.", "Choose a channel, and see what it looks for."
+READY, READY_WITHOUT = "Choose a picture, or click an example.", "Choose a channel to see what it looks for."
 
 RUN = {
     "deepdream": "Start dreaming",
-    "deepdream_zoom": "Start the journey",
-    "style_transfer": "Start painting",
-    "activation_maps": "Look at this layer",
+    "deepdream_zoom": "Start the zoom",
+    "style_transfer": "Transfer the style",
+    "activation_maps": "Show this layer",
     "classification": "What is it?",
     "feature_visualization": "See what it looks for",
     "reconstruct_content": "Rebuild from one layer",
@@ -17,129 +17,128 @@ RUN = {
 }
 
 PAINT = {"deepdream": "dream", "deepdream_zoom": "dream", "style_transfer": "use the style"}
-"""What is done where a visitor paints."""
+"""What happens where a visitor paints: "Paint where to …"."""
 
 TRY_OUT = {
-    "deepdream": "Which layer? Show me",
-    "style_transfer": "How strong, how large? Show me",
-    "reconstruct_content": "All depths, side by side",
-    "reconstruct_style": "One layer, two, up to five: side by side",
+    "deepdream": "Compare the layers",
+    "style_transfer": "Compare strengths and brush sizes",
+    "reconstruct_content": "Compare the depths",
+    "reconstruct_style": "Compare one to five layers",
 }
 
 TRIED_OUT = {
     "deepdream": "The same dream at every layer, from shallow to deep.",
-    "style_transfer": "The same pair, small, with other strengths and brush sizes.",
+    "style_transfer": "The same two pictures, small, with other strengths and brush sizes.",
     "reconstruct_content": (
-        "From shallow to deep. Early layers keep every pixel; later ones know what is where, but no longer how it looked "
-        "exactly. Under each: the layer and how near it comes, in decibels; over 30 you hardly see a difference."
+        "From shallow to deep. Early layers keep every pixel. Later layers keep what is where, but not exactly how it looked. "
+        "Each caption has the layer and the similarity in decibels: above 30 you hardly see a difference."
     ),
     "reconstruct_style": (
-        "With one layer there are only colours and grain; each deeper one adds larger strokes and shapes. Where anything was "
-        "in the picture is never told."
+        "One layer gives only colours and grain. Each deeper layer adds larger strokes and shapes. The places of things in the "
+        "picture are lost."
     ),
 }
 
 UNDER = {"psnr": "{:.1f} dB", "nearer": "{:.0f}× nearer"}
-"""What is measured, under a small picture."""
+"""Measures in the caption of a small picture."""
 
 MEASURED = {
-    "psnr": "{:.1f} decibels from the picture: over 30 you hardly see a difference, under 20 details are lost.",
-    "nearer": "Its correlations are {:.0f} times nearer to those of the picture than the noise was.",
+    "psnr": "Similarity to the picture: {:.1f} decibels. Above 30 you hardly see a difference; below 20 details are lost.",
+    "nearer": "The correlations are {:.0f} times nearer to those of the picture than at the start.",
 }
 
 HOW_IT_WORKS = {
     "deepdream": """
 A network that was trained to name things in photographs has learnt what edges, fur and eyes look like.
-DeepDream turns its hints up: **whatever a layer already detects in your picture, it gets more of.**
+DeepDream amplifies this: **whatever a layer already detects in your picture, you get more of it.**
 
-1. **Choose a picture and a layer.** The first layers of the network answer to edges and textures, the later ones to eyes,
+1. **Choose a picture and a layer.** The first layers of the network react to edges and textures, the later ones to eyes,
    faces and whole animals.
-2. **Look.** The picture goes through the network up to that layer. What comes out are its *activation maps*: one for each
-   thing the layer looks for, bright where it found it.
-3. **Ask for more of the same.** The layer's gradient is set equal to its activations, so that what it answered to most
-   counts most.
-4. **Find out how.** The gradient is followed back to the picture: it says for each pixel which change would make the layer
-   answer louder.
-5. **Change the picture a little that way, and repeat.** It starts on a small version of the picture and goes on in larger
-   ones, the *octaves*, so that the dream has large shapes as well as fine detail.
+2. **Activations.** The picture goes through the network up to that layer. The result is its *activation maps*: one for
+   each pattern that the layer looks for, bright where it found the pattern.
+3. **Ask for more of the same.** The layer's gradient is set equal to its activations, so that the strongest activations
+   count most.
+4. **Gradient.** The gradient is computed back to the picture. It says for each pixel which change would make the
+   activations stronger.
+5. **Change the picture a little in this direction, and repeat.** It starts on a small version of the picture and continues
+   on larger ones, the *octaves*, so that the dream has large shapes as well as fine detail.
 
-*Try it: the same picture with an early, a middle and a late layer. You see how the network builds animals out of edges.*
+*Try it: the same picture with an early, a middle and a late layer. You see how the network builds animals from edges.*
 """,
     "deepdream_zoom": """
-A dream you can fly into: **each frame of the video is a dream of the frame before, seen from a little closer.**
+A zoom into a dream: **each frame of the video is a dream of the previous frame, seen from a little closer.**
 
-1. **Dream.** The picture is changed so that a layer of the network sees more of what it already sees, as under *DeepDream*,
+1. **Dream.** The picture is changed so that a layer of the network sees more of what it already sees, as in *DeepDream*,
    but only a little.
 2. **Move closer.** The dream is enlarged about its centre and turned by a fraction of a degree.
-3. **Dream again, on the dream.** What has just been dreamt is now larger, so the layer finds new detail inside of it: an eye
+3. **Dream again, on the dream.** The last dream is now larger, so the layer finds new detail inside it: an eye
    gets lashes, and between the lashes another eye begins.
-4. **Repeat.** After a few seconds nothing is left of your picture, and all that is seen is what the network knows.
+4. **Repeat.** After a few seconds nothing is left of your picture. You see only what the network knows.
 
-*Try it: an early layer such as block 5 for a flight through patterns, and a zoom under 1 to fly out instead of in.*
+*Try it: an early layer such as block 5 for a flight through patterns, and a zoom below 1 to fly out instead of in.*
 """,
     "style_transfer": """
-A network sees a picture in more than one way at once, and two of them can be pulled apart: **what is in it, and how it is
-painted.**
+A network sees two things in a picture that can be separated: **what is in it, and how it is painted.**
 
-1. **Content.** Deeper layers know which objects there are and how they are arranged, and hardly care about texture and
-   colour any more. Their activations are the *content representation* of the first picture.
-2. **Style.** Which features occur *together*, say blue with curved strokes, is told by the correlations between a layer's
-   feature maps. They keep texture and colour, and forget where anything was: the *style representation* of the second.
+1. **Content.** Deeper layers know which objects there are and how they are arranged. They depend little on texture and
+   colour. Their activations are the *content representation* of the first picture.
+2. **Style.** The correlations between a layer's feature maps say which features occur *together*, for example blue with
+   curved strokes. They keep texture and colour, and lose all places: the *style representation* of the second picture.
 3. **Combine.** The result starts as the content picture. Step by step its pixels are changed until the network finds in it
    the content of the first and the style of the second.
 
-*Try it: more strength for the style, and watch when the objects begin to dissolve.*
+*Try it: more style strength. At some point the objects begin to dissolve.*
 """,
 }
 
 HOW_IT_WORKS |= {
     "activation_maps": """
 A layer of the network is a stack of *channels*. Each channel is a small detector that is moved over the whole picture, and
-its **activation map** shows where it found what it looks for: bright where it answers, dark where it does not.
+its **activation map** shows where it found its pattern: bright where it is active, dark where it is not.
 
-- **The number** under a map is the channel's answer, averaged over the picture.
-- **Deeper layers** have more channels on a coarser grid, and each of their units *sees* a larger piece of the picture, its
+- **The number** under a map is the channel's activation, averaged over the picture.
+- **Deeper layers** have more channels on a coarser grid, and each of their units *sees* a larger part of the picture, its
   receptive field.
 - **Click a map** to see what the channel looks for, and to dream it.
 
-*Try it: a picture with eyes and an early, then a deeper layer. Edges light up first, then eyes, then faces.*
+*Try it: a picture with eyes, first with an early layer, then with deeper ones. You see edges, then eyes, then faces.*
 """,
     "classification": """
 This is what the network was trained for: a thousand names of animals and things, and for each the probability that the
-picture shows it. It knows nothing else, so a face becomes a wig or a bow tie.
+picture shows it. It knows no other names, so it calls a face a wig or a bow tie.
 
-*Try it: a photograph first, then its dream. What was a mountain is now, to the network, a dog.*
+*Try it: first a photograph, then its dream. For the network the mountain has become a dog.*
 """,
     "feature_visualization": """
-How do you find out what a detector looks for? **Make the picture that it answers to most.**
+How do you find out what a detector looks for? **Make the picture that activates it most.**
 
 1. **Start with noise**, almost grey.
-2. **Ask one channel** how loudly it answers, and follow the gradient back to the picture, as in DeepDream.
-3. **Move, turn and scale** the picture a little at each step. What makes the network answer only at one exact place is noise;
-   what survives is what the channel really looks for.
-4. **Change waves instead of pixels.** The picture is made of its frequencies, which lets large shapes grow as easily as
+2. **Measure the activation** of one channel, and compute the gradient back to the picture, as in DeepDream.
+3. **Move, turn and scale** the picture a little at each step. A pattern that activates the network only at one exact place
+   is noise; the patterns that remain are those that the channel really looks for.
+4. **Change waves instead of pixels.** The picture is a sum of frequencies, so that large shapes grow as easily as
    small ones.
 
-*Try it: the same channel as several pictures. A channel often looks for more than one thing.*
+*Try it: the same channel as several pictures. A channel often looks for more than one pattern.*
 """,
     "reconstruct_content": """
-What does a layer *know* about your picture? Keep only its activations, throw the picture away, start from noise, and change
-it until the layer answers the same. **What comes back is what the layer has kept.**
+What does a layer *know* about your picture? Keep only its activations, start from noise, and change the noise
+until the activations are the same. **You see again only what the layer has kept.**
 
-Early layers give back every pixel. Deep layers give back what is where, but the exact colours and textures are gone: these
-no longer matter for telling a cat from a dog. That is why style transfer takes its *content* from a deep layer.
+Early layers give back every pixel. Deep layers give back what is where, but the exact colours and textures are lost: they
+do not matter for telling a cat from a dog. That is why style transfer takes its *content* from a deep layer.
 """,
     "reconstruct_style": """
-Now throw away even more: not where each channel answers, only **which channels answer together**. These correlations, the
-*Gram matrix*, are summed over the whole picture and have forgotten every place in it.
+Now keep even less: not where each channel is active, only **which channels are active together**. These correlations, the
+*Gram matrix*, are summed over the whole picture, so every place in it is lost.
 
 From noise and these numbers alone, the texture comes back: with one layer only colours and grain, with deeper ones strokes,
-then whole shapes. The arrangement never does. That is why style transfer takes its *style* from here.
+then whole shapes. The arrangement does not come back. That is why style transfer takes its *style* from here.
 """,
 }
 
 PRIVACY = (
-    "Your pictures stay on the server that runs this page, are used for nothing but your results, and are deleted with them "
-    "within {hours} hours. Location and other metadata are removed before a picture is used. Into a result goes with which "
-    "settings it was made, so that they can be restored from it, and nothing else."
+    "Your pictures stay on the server that runs this page. They are used only for your results. Pictures and results are "
+    "deleted within {hours} hours. Location and other metadata are removed before a picture is used. A result contains the "
+    "settings that made it, so that they can be restored from the file, and no other data."
 )

@@ -18,7 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 import app
-from featviz import recipe_of, run
+from featviz import aliases, recipe_of, run
 from featviz.recipes import presets
 from featviz.recipes.metadata import as_json
 from featviz.recipes.recipe import bounds, choices
@@ -37,7 +37,13 @@ RETURNED = {"picture": ("Result", "Image"), "video": ("Result", "Video"), "numbe
 """What an endpoint returns, by what its recipe produces."""
 
 
-BESIDE = {"presets", "estimate", "recipe", *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.sweep_fields)}
+BESIDE = {
+    "presets",
+    "estimate",
+    "recipe",
+    *aliases.ENDPOINTS,
+    *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.sweep_fields),
+}
 """Endpoints beside the recipes' own."""
 
 
@@ -178,7 +184,7 @@ def test_a_result_can_be_made_again_by_what_is_in_it(client, photo):
 
 
 def test_a_file_without_a_recipe_is_answered_in_a_sentence(client, photo):
-    for file, sentence in ((handle_file(photo), "There is no recipe in this file"), (None, "There is no file yet")):
+    for file, sentence in ((handle_file(photo), "There is no recipe in this file"), (None, "There is no file. Send a file")):
         with pytest.raises(AppError, match=sentence):
             client.predict(file, api_name="/recipe")
 
@@ -193,7 +199,8 @@ def test_every_preset_is_listed(client):
 def test_earlier_addresses_answer_as_the_current_ones(client):
     cat = handle_file(presets.FOLDER / "cat.jpg")
     assert client.predict(api_name="/looks") == client.predict(api_name="/presets")
-    assert client.predict(cat, api_name="/classify") == client.predict(cat, api_name="/classification")
+    for given in ({}, {"size": 128}):
+        assert client.predict(cat, **given, api_name="/classify") == client.predict(cat, **given, api_name="/classification")
 
 
 def test_an_estimate_grows_with_the_work(client, recipe):
@@ -393,6 +400,6 @@ def test_an_mcp_call_gets_a_picture(server, photo):
 
 def test_app_builds_the_demo_and_knows_its_options():
     assert {fn.api_name for fn in app.demo.fns.values() if fn.api_visibility == "public"} == {*RECIPES, *BESIDE}
-    options = app.parser.parse_args(["--host", "0.0.0.0", "--port", "8000", "--share", "--device", "cpu"])
+    options = app.server.parse(["--host", "0.0.0.0", "--port", "8000", "--share", "--device", "cpu"])
     assert vars(options) == {"host": "0.0.0.0", "port": 8000, "share": True, "device": "cpu"}
     assert vars(app.args) == {"host": None, "port": None, "share": False, "device": "auto"}
