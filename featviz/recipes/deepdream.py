@@ -37,6 +37,27 @@ class DeepDream(Recipe):
     name: ClassVar[str] = "deepdream"
     title: ClassVar[str] = "DeepDream"
     tab_group: ClassVar[str] = "DeepDream"
+    action: ClassVar[str] = "Start dreaming"
+    sweep_action: ClassVar[str] = "Which layer? Show me"
+    sweep_caption: ClassVar[str] = "The same dream at every layer, from shallow to deep."
+    mask_action: ClassVar[str] = "Paint where to dream"
+    explanation: ClassVar[str] = """\
+A network that was trained to name things in photographs has learnt what edges, fur and eyes look like.
+DeepDream turns its hints up: **whatever a layer already detects in your picture, it gets more of.**
+
+1. **Choose a picture and a layer.** The first layers of the network answer to edges and textures, the later ones to eyes,
+   faces and whole animals.
+2. **Look.** The picture goes through the network up to that layer. What comes out are its *activation maps*: one for each
+   thing the layer looks for, bright where it found it.
+3. **Ask for more of the same.** The layer's gradient is set equal to its activations, so that what it answered to most
+   counts most.
+4. **Find out how.** The gradient is followed back to the picture: it says for each pixel which change would make the layer
+   answer louder.
+5. **Change the picture a little that way, and repeat.** It starts on a small version of the picture and goes on in larger
+   ones, the *octaves*, so that the dream has large shapes as well as fine detail.
+
+*Try it: the same picture with an early, a middle and a late layer. You see how the network builds animals out of edges.*
+"""
     images: ClassVar[dict[str, str]] = {"image": "The picture to dream on."}
     extras: ClassVar[dict[str, str]] = {
         "guide": "A picture whose features the dream shall grow, instead of its own.",

@@ -53,6 +53,23 @@ class StyleTransfer(Recipe):
     name: ClassVar[str] = "style_transfer"
     title: ClassVar[str] = "Style Transfer"
     tab_group: ClassVar[str] = "Style Transfer"
+    action: ClassVar[str] = "Start painting"
+    sweep_action: ClassVar[str] = "How strong, how large? Show me"
+    sweep_caption: ClassVar[str] = "The same pair, small, with other strengths and brush sizes."
+    mask_action: ClassVar[str] = "Paint where to use the style"
+    explanation: ClassVar[str] = """\
+A network sees a picture in more than one way at once, and two of them can be pulled apart: **what is in it, and how it is
+painted.**
+
+1. **Content.** Deeper layers know which objects there are and how they are arranged, and hardly care about texture and
+   colour any more. Their activations are the *content representation* of the first picture.
+2. **Style.** Which features occur *together*, say blue with curved strokes, is told by the correlations between a layer's
+   feature maps. They keep texture and colour, and forget where anything was: the *style representation* of the second.
+3. **Combine.** The result starts as the content picture. Step by step its pixels are changed until the network finds in it
+   the content of the first and the style of the second.
+
+*Try it: more strength for the style, and watch when the objects begin to dissolve.*
+"""
     images: ClassVar[dict[str, str]] = {
         "content": "The picture whose objects and arrangement are kept.",
         "style": "The picture whose textures and colours are taken.",

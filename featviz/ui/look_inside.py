@@ -35,7 +35,7 @@ class RebuiltTab(Tab):
     """A tab whose measures are no distances: they are said in words."""
 
     def measured(self, run: Preview | Shot, hint: str = "") -> dict:
-        said = " ".join(text.MEASURED[name].format(value) for name, value in run.measures.items())
+        said = self.recipe.measure_sentence.format(*run.measures.values()) if run.measures else ""
         return {self.measures: gr.update(value=f"<p>{said}</p>", visible=True)} if said else {}
 
 

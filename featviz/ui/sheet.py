@@ -9,7 +9,6 @@ from PIL import Image
 from featviz.recipes.recipe import Recipe, differing
 from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
-from featviz.ui import text
 from featviz.ui.controls import label, named_after
 from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Turn, arriving, checked, in_cache, line, without_disabled
 
@@ -96,11 +95,11 @@ class Sheet:
         except gr.Error as error:
             yield self.over(error.message)
             raise
-        yield self.over(text.TRIED_OUT[self.recipe.name])
+        yield self.over(self.recipe.sweep_caption)
 
     def under(self, variant: Recipe, preview: Preview) -> str:
         """What stands under a picture: what sets it apart, and how near it has come where that is measured."""
-        measured = (text.UNDER[name].format(value) for name, value in preview.measures.items() if name in text.UNDER)
+        measured = [variant.measure_label.format(*preview.measures.values())] if variant.measure_label else []
         return " · ".join([differing(variant), *measured])
 
     def answers(self, sent: Sequence[Any]) -> Iterator[Image.Image]:

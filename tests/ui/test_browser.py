@@ -17,7 +17,6 @@ import featviz as api
 from featviz.recipes import presets
 from featviz.recipes.recipe import bounds, group
 from featviz.recipes.table import RECIPES
-from featviz.ui import text
 from featviz.ui.controls import control, label
 from featviz.ui.page import inner_title
 
@@ -88,7 +87,7 @@ class Visit:
 
     @property
     def run(self):
-        return self.page.get_by_role("button", name=text.RUN[self.name])
+        return self.page.get_by_role("button", name=RECIPES[self.name].action)
 
     @property
     def result(self):
@@ -552,7 +551,7 @@ def test_a_board_fills_and_keeps_what_it_has_when_it_is_stopped(visit, quick_exa
     visit.choose(next(iter(first_example("reconstruct_content", quick_examples).pictures.values())))
     visit.set("Steps", 2)
     visit.set("Size", 96)
-    visit.button(text.TRY_OUT["reconstruct_content"]).click()
+    visit.button(RECIPES["reconstruct_content"].sweep_action).click()
     board = visit.page.locator("#reconstruct_content_sheet")
     expect(board.get_by_text(re.compile(r"relu2_1 · \d+\.\d dB"))).to_be_visible()
     board.get_by_role("button", name="Stop").click()
