@@ -1,6 +1,6 @@
-"""Write the tables of our documents, and the whole of docs/python.md, anew from the source: `make readme`.
+"""Regenerate the tables of README.md, docs/parameters.md and docs/python.md from the source: `make readme`.
 
-A table stands between `<!-- table: name -->` and `<!-- end -->`. A test fails when one is stale.
+A table of README.md is the text between `<!-- table: name -->` and `<!-- end -->`. A test fails when a page is stale.
 """
 
 import re
@@ -15,25 +15,39 @@ from featviz.recipes.table import RECIPES
 from scripts import reference
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "parameters.md")
+
+PARAMETERS_HEAD = """# Parameters
+
+The page, the API, MCP, the command line and Python have the same parameters. `make readme` writes this page from the recipes.
+"""
 
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+def pages() -> dict[Path, str]:
+    """Return the fresh text of every document that is generated, in whole or in part."""
+    readme = ROOT / "README.md"
+    return {
+        readme: fresh(readme.read_text(encoding="utf-8")),
+        reference.PARAMETERS: "\n".join([PARAMETERS_HEAD, *map(parameters, RECIPES.values())]),
+        reference.DOCUMENT: reference.reference(),
+    }
+
+
 def fresh(text: str) -> str:
-    """A document's text with every table made anew."""
-    tables = {"networks": networks(), "variables": variables(), **{name: parameters(recipe) for name, recipe in RECIPES.items()}}
-    return TABLE.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", text)
+    """Return a document's text with every table regenerated."""
+    tables = {"networks": networks(), "variables": variables()}
+    return TABLE.sub(lambda match: f"{match[1]}{tables[match[2]]}{match[3]}", text)
 
 
 def parameters(recipe: type[Recipe]) -> str:
-    """A recipe's fields: name, default, meaning with range."""
+    """Return a recipe's heading and the table of its fields: name, default, meaning with range."""
     rows = [(f"`{name}`", f"`{field.default}`", _meaning(field)) for name, field in recipe.model_fields.items()]
-    return _table(("parameter", "default", "meaning"), rows)
+    return f"## {recipe.title}\n\n{_table(('parameter', 'default', 'meaning'), rows)}"
 
 
 def networks() -> str:
-    """The rows of `NETWORKS`."""
+    """Return the table of `NETWORKS`."""
     rows = [
         (f"`{name}`", spec.title, _names(tuple(spec.layers)), spec.good_for, spec.licence, spec.weights.source)
         for name, spec in NETWORKS.items()
@@ -51,25 +65,30 @@ VARIABLES = (
     (
         "HF_HOME",
         "~/.cache/huggingface",
-        "Where downloads are kept. On a Space, a folder of persistent storage, such as `/data`, saves downloading them anew.",
+        "Folder of downloads. On a Space, use persistent storage, such as `/data`, to keep them after a restart.",
     ),
-    ("HF_ENDPOINT", "https://huggingface.co", "Another Hub to download from, such as a mirror."),
-    ("HF_HUB_OFFLINE", "", "`1` for no downloads: the bundled networks, and those downloaded before, still work."),
+    ("HF_ENDPOINT", "https://huggingface.co", "The Hub to download from; a mirror, for example."),
+    ("HF_HUB_OFFLINE", "", "`1` forbids downloads. The bundled networks and those downloaded before still work."),
     (
         "HF_HUB_DISABLE_XET",
         "",
-        "`1` to download by plain HTTP from the start. Without it, a download by Xet that hangs is begun anew by plain HTTP.",
+        "`1` downloads by plain HTTP. Without it, a download by Xet that stalls is restarted by plain HTTP.",
     ),
-    ("HF_TOKEN", "", "A token for repositories that are private or gated; none is needed for ours. Make it a *secret*."),
+    (
+        "HF_TOKEN",
+        "",
+        "A token for private or gated repositories. The networks of featviz need none. On a Space, make it a *secret*.",
+    ),
 )
-"""Name, default and meaning of the variables that are no limits."""
+"""(name, default, meaning) of the variables that are not in `LIMITS`."""
 
 
 def variables() -> str:
-    """Everything that can be set by environment."""
+    """Return the table of environment variables."""
     rows = [(limit.variable, str(limit.default), limit.meaning) for limit in LIMITS] + list(VARIABLES)
     return _table(
-        ("variable", "default", "meaning"), [(f"`{name}`", default and f"`{default}`", said) for name, default, said in rows]
+        ("variable", "default", "meaning"),
+        [(f"`{name}`", default and f"`{default}`", meaning) for name, default, meaning in rows],
     )
 
 
@@ -78,7 +97,7 @@ def _meaning(field: FieldInfo) -> str:
 
 
 def _names(names: tuple[str, ...]) -> str:
-    """All where they are few, else the ends and how many."""
+    """Return up to four names in full; of more, the first, the last and the count."""
     if len(names) <= 4:
         return ", ".join(f"`{name}`" for name in names)
     return f"`{names[0]}` to `{names[-1]}`, {len(names)} in all"
@@ -90,6 +109,5 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 if __name__ == "__main__":
-    for document in DOCUMENTS:
-        document.write_text(fresh(document.read_text(encoding="utf-8")), encoding="utf-8")
-    reference.DOCUMENT.write_text(reference.reference(), encoding="utf-8")
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,7 +1,6 @@
-"""Write docs/python.md, the reference of the Python API, from the signatures and docstrings in the source. `make readme` calls it.
+"""Generate docs/python.md, the reference of the Python API, from the signatures and docstrings in the source: `make readme`.
 
-Signatures and docstrings are parsed and not taken from live objects, so the page does not depend on the version of Python, and
-annotations and defaults stand there as written. A test fails when the page is stale.
+The source is parsed, so annotations and defaults appear as written and the page is the same on every version of Python.
 """
 
 import ast
@@ -23,14 +22,14 @@ PARAMETERS = DOCUMENT.with_name("parameters.md")
 
 HEAD = """# Python
 
-Everything that `import featviz` offers. `make readme` writes this page from the source.
+All public names of `featviz`. `make readme` writes this page from the source.
 
-A *recipe* is an algorithm with its parameters. A *picture* is a PIL image or a path. Functions take the pictures of a recipe by
-name, as in `run(StyleTransfer(), content="cat.jpg", style="wave.jpg")`.
+A *recipe* is an algorithm with its parameters. A *picture* is a path, a PIL image, a NumPy array, a torch tensor, bytes or an open
+file. Functions take the pictures of a recipe by name, as in `run(StyleTransfer(), content="cat.jpg", style="wave.jpg")`.
 """
 
 WIDTH = 100
-"""Characters in a line of code; longer signatures have a parameter on each line."""
+"""Longest line of code, in characters. A longer signature has one parameter a line."""
 
 SECTION = re.compile(r"(Args|Returns|Yields|Raises):")
 
@@ -40,15 +39,14 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def reference() -> str:
-    """The whole page."""
-    names = [name for name in featviz.__all__ if name != "__version__"]
-    things = {name: getattr(featviz, name) for name in names}
+    """Return the whole page."""
+    things = {name: getattr(featviz, name) for name in featviz.__all__ if name != "__version__"}
     recipes = [
         name for name, thing in things.items() if inspect.isclass(thing) and issubclass(thing, Recipe) and thing is not Recipe
     ]
-    mistakes = [name for name, thing in things.items() if inspect.isclass(thing) and issubclass(thing, Exception)]
+    exceptions = [name for name, thing in things.items() if inspect.isclass(thing) and issubclass(thing, Exception)]
     functions = [name for name, thing in things.items() if inspect.isfunction(thing)]
-    rest = [name for name in names if name not in {*recipes, *mistakes, *functions, "Recipe"}]
+    rest = [name for name in things if name not in {*recipes, *exceptions, *functions, "Recipe"}]
     parts = [
         HEAD,
         "## Functions\n",
@@ -64,7 +62,7 @@ def reference() -> str:
     return "\n".join(parts)
 
 
-# A name each
+# One name
 
 
 def _function(name: str, function: object) -> str:
@@ -73,16 +71,16 @@ def _function(name: str, function: object) -> str:
 
 
 def _class(name: str, kind: type) -> str:
-    """A class with its fields, properties and methods."""
+    """Return the section of a class: fields, properties, methods."""
     node = _definition(sys.modules[kind.__module__], name)
     methods = [member for member in node.body if isinstance(member, Function) and not member.name.startswith("_")]
     members = [*_fields(node), *map(_member, methods)]
-    listed = "".join(f"- `{member}`{f': {meaning}' if meaning else ''}\n" for member, meaning in members)
-    return f"### {name}\n\n{_docstring(ast.get_docstring(node))}\nAttributes and methods:\n\n{listed}"
+    items = "".join(f"- `{member}`{f': {meaning}' if meaning else ''}\n" for member, meaning in members)
+    return f"### {name}\n\n{_docstring(ast.get_docstring(node))}\nAttributes and methods:\n\n{items}"
 
 
 def _recipe(name: str, recipe: type[Recipe]) -> str:
-    """A recipe: what it does, where its fields are explained, what it produces, and the pictures that it takes."""
+    """Return the section of a recipe: what it does, a link to its parameters, what it produces, the pictures that it takes."""
     node = _definition(sys.modules[recipe.__module__], name)
     pictures = [f"- `{role}`: {meaning}\n" for role, meaning in recipe.images.items()]
     pictures += [f"- `{role}`, optional: {meaning}\n" for role, meaning in recipe.extras.items()]
@@ -92,7 +90,7 @@ def _recipe(name: str, recipe: type[Recipe]) -> str:
 
 
 def _value(name: str) -> str:
-    """A table or a type, by its assignment: in the module that `featviz` imports it from."""
+    """Return the section of a table or a type, from its assignment in the module that `featviz` imports it from."""
     module, original = _origin(name)
     for target, annotation, meaning in _assignments(_tree(module).body):
         if target == original:
@@ -101,14 +99,14 @@ def _value(name: str) -> str:
 
 
 def _member(node: Function) -> tuple[str, str]:
-    """(signature, first paragraph of the docstring) of a method; a property is shown as a field is."""
+    """Return (signature, first paragraph of the docstring) of a method. A property looks like a field."""
     meaning = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
     if {"property", "cached_property"} & {ast.unparse(decorator) for decorator in node.decorator_list}:
         return f"{node.name}: {ast.unparse(node.returns)}" if node.returns else node.name, meaning
     return _signature(node, math.inf).removeprefix("def "), meaning
 
 
-# Out of the source
+# Parsing
 
 
 @cache
@@ -117,12 +115,12 @@ def _tree(module: ModuleType) -> ast.Module:
 
 
 def _definition(module: ModuleType, name: str) -> ast.ClassDef | Function:
-    (found,) = [node for node in _tree(module).body if isinstance(node, (ast.ClassDef, Function)) and node.name == name]
-    return found
+    (definition,) = [node for node in _tree(module).body if isinstance(node, (ast.ClassDef, Function)) and node.name == name]
+    return definition
 
 
 def _origin(name: str) -> tuple[ModuleType, str]:
-    """The module that `featviz/__init__.py` imports a name from, and what it is called there."""
+    """Return the module that `featviz/__init__.py` imports a name from, and its name there."""
     for node in _tree(featviz).body:
         for alias in node.names if isinstance(node, ast.ImportFrom) else ():
             if name == (alias.asname or alias.name):
@@ -131,7 +129,7 @@ def _origin(name: str) -> tuple[ModuleType, str]:
 
 
 def _assignments(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str, str]]:
-    """(name, annotation, docstring) of each assignment; the docstring is the text on its own below, "" without one."""
+    """Yield (name, annotation, docstring) of each assignment. The docstring is the string below it, "" if there is none."""
     for node, after in zip(body, [*body[1:], None], strict=True):
         target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
         if isinstance(target, ast.Name):
@@ -140,7 +138,7 @@ def _assignments(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str, str]]:
 
 
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    """(name with type, meaning in one line) of the annotated attributes of a class."""
+    """Yield (name with type, meaning in one line) of the annotated attributes of a class."""
     for name, annotation, meaning in _assignments(node.body):
         if annotation and not name.startswith("_"):
             inner = annotation.removeprefix("ClassVar[").removesuffix("]") if annotation.startswith("ClassVar[") else annotation
@@ -148,18 +146,18 @@ def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
 
 
 def _signature(node: Function, width: float = WIDTH) -> str:
-    """`def name(…) -> …`, on one line if that is no longer than `width`."""
-    given = node.args
-    plain = [*given.posonlyargs, *given.args]
-    defaults = [None] * (len(plain) - len(given.defaults)) + given.defaults
+    """Return `def name(…) -> …`, on one line if it has at most `width` characters."""
+    arguments = node.args
+    plain = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(plain) - len(arguments.defaults)) + arguments.defaults
     parts = [_parameter(*pair) for pair in zip(plain, defaults, strict=True)]
-    if given.posonlyargs:
-        parts.insert(len(given.posonlyargs), "/")
-    if given.vararg or given.kwonlyargs:
-        parts.append(f"*{_parameter(given.vararg) if given.vararg else ''}")
-    parts += [_parameter(*pair) for pair in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
-    if given.kwarg:
-        parts.append(f"**{_parameter(given.kwarg)}")
+    if arguments.posonlyargs:
+        parts.insert(len(arguments.posonlyargs), "/")
+    if arguments.vararg or arguments.kwonlyargs:
+        parts.append(f"*{_parameter(arguments.vararg) if arguments.vararg else ''}")
+    parts += [_parameter(*pair) for pair in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    if arguments.kwarg:
+        parts.append(f"**{_parameter(arguments.kwarg)}")
     parts = parts[1:] if plain and plain[0].arg in ("self", "cls") else parts
     returned = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     line = f"def {node.name}({', '.join(parts)}){returned}"
@@ -173,11 +171,11 @@ def _parameter(argument: ast.arg, default: ast.expr | None = None) -> str:
     return typed if default is None else f"{typed}{' = ' if argument.annotation else '='}{ast.unparse(default)}"
 
 
-# As Markdown
+# Markdown
 
 
 def _docstring(text: str | None) -> str:
-    """A docstring: its sections become lists, what is indented on its own stays as it is."""
+    """Return a docstring as Markdown: sections become lists, indented paragraphs become code blocks."""
     if not text:
         raise ValueError("A public name has no docstring.")
     return "\n\n".join(map(_paragraph, text.split("\n\n"))) + "\n"
@@ -191,7 +189,7 @@ def _paragraph(text: str) -> str:
 
 
 def _items(text: str) -> Iterator[str]:
-    """The items of a section, each of which begins at the least indentation."""
+    """Yield the items of a section. An item begins at the least indentation."""
     for item in re.split(r"\n(?! )", inspect.cleandoc(text)):
         name, colon, meaning = " ".join(item.split()).partition(": ")
         yield f"- `{name}`: {meaning}" if colon and " " not in name else f"- {name}{colon}{meaning}"
@@ -202,6 +200,5 @@ def _code(text: str) -> str:
 
 
 def _anchor(recipe: type[Recipe]) -> str:
-    """The link to the heading above a recipe's table of parameters."""
-    before, _, _ = PARAMETERS.read_text(encoding="utf-8").partition(f"<!-- table: {recipe.name} -->")
-    return re.findall(r"^## (.+)$", before, re.MULTILINE)[-1].lower().replace(" ", "-")
+    """Return the anchor of the heading above a recipe's table of parameters."""
+    return recipe.title.lower().replace(" ", "-")

@@ -1,4 +1,4 @@
-"""What docs/clients.md says is so: every snippet runs as typed against a live server."""
+"""Every snippet of docs/clients.md runs as typed against a live server."""
 
 import json
 import os
@@ -22,8 +22,8 @@ NODE = ROOT / "tests" / "node"
 
 
 @pytest.fixture
-def here(server: str):
-    """A snippet with the address of the live server."""
+def local(server: str):
+    """A function that puts the address of the live server into a snippet."""
 
     def replaced(code: str) -> str:
         assert "http://127.0.0.1:7860" in code
@@ -34,15 +34,15 @@ def here(server: str):
 
 @pytest.fixture(scope="session")
 def gradio_client_for_node() -> Path:
-    """The folder node_modules with the pinned client. Where it cannot be had, the test is skipped; on CI it fails."""
+    """The folder node_modules with the pinned client. If it cannot be installed, the test is skipped; on CI it fails."""
     if not (NODE / "node_modules" / "@gradio" / "client").is_dir():
         npm = shutil.which("npm")
         done = npm and subprocess.run(
             [npm, "ci", "--no-audit", "--no-fund"], cwd=NODE, capture_output=True, text=True, check=False
         )
         if not done or done.returncode:
-            said = f"@gradio/client cannot be installed: {done.stderr if done else 'there is no npm'}"
-            pytest.fail(said) if "CI" in os.environ else pytest.skip(said)
+            message = f"@gradio/client cannot be installed: {done.stderr if done else 'there is no npm'}"
+            pytest.fail(message) if "CI" in os.environ else pytest.skip(message)
     return NODE / "node_modules"
 
 
@@ -55,25 +55,25 @@ def test_every_endpoint_is_named(server):
     assert {name for name in published - set(RECIPES) if not name.endswith("_sheet")} <= named
 
 
-def test_python_submits_iterates_cancels_and_gets_the_result(here, tmp_path):
+def test_python_submits_iterates_cancels_and_gets_the_result(local, tmp_path):
     code, _, _ = snippets(DOCUMENT, "python")
-    _, *previews, stopped = run([sys.executable, "-c", here(code)], tmp_path).stdout.splitlines()
+    _, *previews, stopped = run([sys.executable, "-c", local(code)], tmp_path).stdout.splitlines()
     assert len(previews) >= 2
     assert recipe_of(previews[-1]) == RECIPES["deepdream"](layer="vgg19/relu3_3", size=128, steps=4)
     assert recipe_of(stopped) == RECIPES["deepdream"](size=512, steps=100)
 
 
-def test_python_makes_a_result_again(here, tmp_path):
+def test_python_makes_a_result_again(local, tmp_path):
     _, code, _ = snippets(DOCUMENT, "python")
-    _, estimate, castle = run([sys.executable, "-c", here(code)], tmp_path).stdout.splitlines()
+    _, estimate, castle = run([sys.executable, "-c", local(code)], tmp_path).stdout.splitlines()
     assert estimate.startswith("About ")
     assert recipe_of(castle) == presets.read_presets()[0].recipe.replace(size=128)
 
 
-def test_javascript_submits_iterates_cancels_and_gets_the_result(here, gradio_client_for_node, tmp_path):
+def test_javascript_submits_iterates_cancels_and_gets_the_result(local, gradio_client_for_node, tmp_path):
     (code,) = snippets(DOCUMENT, "js")
     (tmp_path / "node_modules").symlink_to(gradio_client_for_node)
-    (tmp_path / "dream.mjs").write_text(here(code), encoding="utf-8")
+    (tmp_path / "dream.mjs").write_text(local(code), encoding="utf-8")
     *stages, sentence = run(["node", "dream.mjs"], tmp_path).stdout.splitlines()
     assert [stages[0], stages[-1]] == ["pending", "complete"]
     assert "generating" in stages
@@ -87,21 +87,21 @@ def test_the_client_for_node_is_the_one_that_is_pinned(gradio_client_for_node):
     assert installed["version"] == pinned
 
 
-def test_curl_uploads_calls_listens_and_gets_the_result(here, tmp_path):
+def test_curl_uploads_calls_listens_and_gets_the_result(local, tmp_path):
     (code,) = snippets(DOCUMENT, "bash")
-    events = re.findall(r"^event: (\w+)$", run(["bash", "-euc", here(code)], tmp_path).stdout, re.MULTILINE)
+    events = re.findall(r"^event: (\w+)$", run(["bash", "-euc", local(code)], tmp_path).stdout, re.MULTILINE)
     assert events[-1] == "complete"
     assert "generating" in events
     assert recipe_of(tmp_path / "dream.png") == RECIPES["deepdream"](size=128, steps=2)
 
 
-def test_mcp_is_configured_and_called(here, tmp_path):
+def test_mcp_is_configured_and_called(local, tmp_path):
     (configuration,) = snippets(DOCUMENT, "json")
-    url = json.loads(here(configuration))["mcpServers"]["featviz"]["url"]
+    url = json.loads(local(configuration))["mcpServers"]["featviz"]["url"]
     with urllib.request.urlopen(f"{url}schema", timeout=60) as schema:
         assert set(RECIPES) <= {tool["name"] for tool in json.load(schema)}
     *_, code = snippets(DOCUMENT, "python")
-    address = run([sys.executable, "-c", here(code)], tmp_path).stdout.removeprefix("Image URL: ").strip()
+    address = run([sys.executable, "-c", local(code)], tmp_path).stdout.removeprefix("Image URL: ").strip()
     with Image.open(tmp_path / "dream.png") as picture, urllib.request.urlopen(address, timeout=60) as file:
         assert max(picture.size) == 128
         assert recipe_of(Image.open(file)) == RECIPES["deepdream"](size=128, steps=2)

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md, performed as it stands on a copy of the project."""
+"""The steps of CONTRIBUTING.md work: each is performed on a copy of the project."""
 
 import re
 import shutil
@@ -19,16 +19,16 @@ STEP = re.compile(
 
 
 def chapter(title: str) -> str:
-    """What stands under a heading; what looks like one inside of code is none."""
+    """Return the text under a heading. Lines of code that look like headings are none."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     code = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-    plain = code.sub(lambda found: "." * len(found[0]), text)
+    plain = code.sub(lambda match: "." * len(match[0]), text)
     start = plain.index(f"\n## {title}\n")
     return text[start : plain.index("\n## ", start + 1)]
 
 
 def perform(title: str, folder: Path) -> int:
-    """Do what a chapter says, step by step; how many steps there were."""
+    """Perform the steps of a chapter; return how many there were."""
     steps = list(STEP.finditer(chapter(title)))
     for step in steps:
         file, code = folder / step["file"], step["code"]
@@ -47,7 +47,7 @@ def perform(title: str, folder: Path) -> int:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The project without what git does not keep, its large pictures linked."""
+    """A copy of the project without ignored files. Large folders are links."""
     copy = tmp_path / "featviz"
     left_out = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "atlas", "out", "benchmarks")
     shutil.copytree(ROOT, copy, ignore=left_out)
@@ -58,7 +58,7 @@ def copy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def typed(copy: Path) -> Typed:
-    """Runs Python in the copy, as typed there."""
+    """Run Python in the copy and return its output."""
 
     def typed(*words: str) -> str:
         return run([sys.executable, *words], copy, copy).stdout
@@ -69,34 +69,34 @@ def typed(copy: Path) -> Typed:
 def test_a_network(copy, typed):
     assert perform("A network", copy) == 3
     typed("-m", "scripts.readme")
-    assert "| `resnet18` | ResNet-18 | `conv1` to `layer4_1`, 9 in all |" in (copy / "README.md").read_text("utf-8")
-    walked = ["tests/test_hub_networks.py", "tests/test_networks.py", "tests/test_readme.py"]
-    said = typed("-m", "pytest", "-q", "-p", "no:cacheprovider", *walked, "-k", "resnet18 or table or space")
-    assert "passed" in said
-    assert "resnet18/layer1_0" in typed("-m", "featviz", "deepdream", "--help")
+    assert "| `vgg13` | VGG-13 | `relu1_1` to `relu5_2`, 10 in all |" in (copy / "README.md").read_text("utf-8")
+    files = ["tests/networks/test_hub_networks.py", "tests/networks/test_table.py", "tests/test_readme.py"]
+    assert "passed" in typed("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "vgg13 or table or space")
+    assert "vgg13/relu1_1" in typed("-m", "featviz", "deepdream", "--help")
 
 
 def test_an_objective_and_a_recipe(copy, typed):
     assert perform("An objective", copy) == 1
-    assert perform("A recipe", copy) == 7
+    assert perform("A recipe", copy) == 5
     typed("-m", "scripts.readme")
-    said = typed("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_floors.py", "tests/test_recipes.py")
-    assert "passed" in said
+    files = ["tests/recipes/test_table.py", "tests/test_readme.py", "tests/test_reference.py"]
+    assert "passed" in typed("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "not typed and not mcp")
+    typed("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
     typed("-m", "featviz", "forget", "examples/cat.jpg", "gone.png", "--size", "96", "--steps", "8")
     variances = typed(
         "-c",
         "from featviz.media.images import open_picture, to_tensor\n"
         "from featviz.networks.cache import load\n"
         "from featviz.optimise.objectives import contrast\n"
-        "wanted = contrast('block4')\n"
+        "objective = contrast('block4')\n"
         "for file in ('examples/cat.jpg', 'gone.png'):\n"
         "    image = to_tensor(open_picture(file).resize((96, 72)))\n"
-        "    print(wanted(load('efficientnet_lite0').activations(image, wanted.layers)).item())",
+        "    print(objective(load('efficientnet_lite0').activations(image, objective.layers)).item())",
     )
     before, after = map(float, variances.split())
     assert after < before / 2
-    offered = typed("-c", "from featviz import ui; print(*(e['api_name'] for e in ui.build().config['dependencies']))").split()
-    assert {"forget", "deepdream"} <= set(offered)
+    names = typed("-c", "from featviz import ui; print(*(e['api_name'] for e in ui.build().config['dependencies']))").split()
+    assert {"forget", "deepdream"} <= set(names)
 
 
 def test_a_preset(copy, typed):
@@ -109,6 +109,6 @@ def test_a_preset(copy, typed):
     assert "scales" in typed("-m", "featviz", "deepdream", "--help")
 
 
-def test_all_that_is_to_be_typed_is_there():
+def test_every_make_target_in_the_text_exists():
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert set(re.findall(r"`?make (\w+)", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))) <= targets

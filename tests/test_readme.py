@@ -1,4 +1,4 @@
-"""What our documents say is so: their tables are fresh, README.md's snippets run as typed, links lead somewhere."""
+"""The documents are true: generated parts are fresh, snippets of README.md run as typed, links lead to files and headings."""
 
 import json
 import os
@@ -15,18 +15,18 @@ import pytest
 from PIL import Image
 from snippets import ROOT, run, snippets
 
+from featviz.networks.cache import load_untrained
 from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.recipes import presets
 from featviz.recipes.table import RECIPES
-from scripts import readme
+from scripts import readme, reference
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-TABLES = {document: document.read_text(encoding="utf-8") for document in readme.DOCUMENTS}
 
 
 def snippet(language: str, containing: str) -> str:
-    (found,) = [code for code in snippets("README.md", language) if containing in code]
-    return found
+    (code,) = [code for code in snippets("README.md", language) if containing in code]
+    return code
 
 
 def longest_side(path: Path) -> int:
@@ -35,14 +35,22 @@ def longest_side(path: Path) -> int:
         return max(picture.size)
 
 
-@pytest.mark.parametrize("document", TABLES, ids=lambda document: document.name)
-def test_the_tables_are_fresh(document):
-    assert readme.fresh(TABLES[document]) == TABLES[document], "run `make readme`"
+@pytest.mark.parametrize(("path", "text"), readme.pages().items(), ids=lambda value: getattr(value, "name", ""))
+def test_generated_pages_are_fresh(path, text):
+    assert path.read_text(encoding="utf-8") == text, "run `make readme`"
 
 
-@pytest.mark.parametrize("table", ["networks", "variables", *RECIPES])
+@pytest.mark.parametrize("table", ["networks", "variables"])
 def test_every_table_is_there_once(table):
-    assert "".join(TABLES.values()).count(f"<!-- table: {table} -->") == 1
+    assert TEXT.count(f"<!-- table: {table} -->") == 1
+
+
+def test_every_recipe_has_a_table_of_parameters():
+    page = readme.pages()[reference.PARAMETERS]
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == [recipe.title for recipe in RECIPES.values()]
+    for recipe in RECIPES.values():
+        _, _, section = page.partition(f"## {recipe.title}\n")
+        assert re.findall(r"^\| `(\w+)` \|", section.partition("\n## ")[0], re.MULTILINE) == list(recipe.model_fields)
 
 
 def test_a_stale_table_is_noticed():
@@ -75,10 +83,28 @@ def test_the_space_names_and_preloads_what_the_table_of_networks_has():
 
 
 def test_every_variable_that_is_read_is_explained_and_no_other():
-    read = {
-        found for path in (ROOT / "featviz").rglob("*.py") for found in re.findall(r'"(FEATVIZ_\w+)"', path.read_text("utf-8"))
-    }
+    read = {name for path in (ROOT / "featviz").rglob("*.py") for name in re.findall(r'"(FEATVIZ_\w+)"', path.read_text("utf-8"))}
     assert read == set(re.findall(r"^\| `(FEATVIZ_\w+)` \|", TEXT, re.MULTILINE))
+
+
+def test_the_rooms_are_the_folders_and_the_command_line():
+    rooms = re.findall(r"^\| `featviz/(\w+)(?:/|\.py)` \|", TEXT, re.MULTILINE)
+    folders = [path.parent.name for path in (ROOT / "featviz").glob("*/__init__.py")]
+    assert sorted(rooms) == sorted([*folders, "cli"])
+
+
+def test_the_guide_to_layers_has_every_layer_of_the_bundled_networks_with_its_receptive_field():
+    guide = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    row = re.compile(r"^\| (`\w+`(?:(?:,| to) `\w+`)*) \| (\d+)(?: to (\d+))? \|", re.MULTILINE)
+    for name in BUNDLED:
+        section = guide.partition(f"## {NETWORKS[name].title}\n")[2].partition("\n## ")[0]
+        network, layers, covered = load_untrained(name), list(NETWORKS[name].layers), []
+        for names, low, high in row.findall(section):
+            first, last = re.findall(r"\w+", names)[0], re.findall(r"\w+", names)[-1]
+            covered += layers[layers.index(first) : layers.index(last) + 1]
+            fields = [network.receptive_field(layer) for layer in (first, last)]
+            assert [field.last[0] - field.first[0] + 1 for field in fields] == [int(low), int(high or low)], names
+        assert covered == layers
 
 
 def test_on_windows_the_same_is_typed_as_make_runs():
@@ -97,7 +123,7 @@ def test_links_lead_to_files(document):
         assert (document.parent / link).is_file(), link
 
 
-def test_a_stranger_reads_less_than_three_hundred_lines():
+def test_the_readme_has_less_than_three_hundred_lines_without_its_folded_tables():
     assert len(re.sub(r"<details>.*?</details>", "", TEXT, flags=re.DOTALL).splitlines()) < 300
 
 
@@ -107,7 +133,7 @@ def test_links_lead_to_headings(anchor):
 
 
 def test_python_runs_as_typed(tmp_path):
-    """The part that makes pictures is run by `test_package.py`."""
+    """tests/test_package.py runs the other Python snippet."""
     done = run([sys.executable, "-W", "error", "-c", snippet("python", "film")], tmp_path)
     assert done.stdout.splitlines()[-1] == "frame 6 of 6"
     assert (tmp_path / "journey.mp4").stat().st_size > 1000
@@ -125,7 +151,7 @@ def test_the_command_line_runs_as_typed(tmp_path):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Iterator[str]:
-    """The app as `make run` starts it, at a port of its own."""
+    """Start the app as `make run` does, on a free port; yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

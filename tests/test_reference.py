@@ -1,4 +1,4 @@
-"""docs/python.md is what the source says."""
+"""docs/python.md has every public name, as in the source. tests/test_readme.py checks that it is fresh."""
 
 import ast
 import re
@@ -9,10 +9,6 @@ import featviz
 from scripts import reference
 
 PAGE = reference.DOCUMENT.read_text(encoding="utf-8")
-
-
-def test_the_page_is_fresh():
-    assert reference.reference() == PAGE, "run `make readme`"
 
 
 def test_every_public_name_is_explained_once():

@@ -64,10 +64,9 @@ def googlenet() -> bytes:
 def in_torchvision(name: str, layer: str, model: nn.Module) -> str:
     """Where torchvision's own model has a layer, written down anew."""
     if name.startswith("vgg"):
-        convolutions = [int(child) for child, module in model.features.named_children() if isinstance(module, nn.Conv2d)]
-        blocks = [2, 2, 4, 4, 4] if "19" in name else [2, 2, 3, 3, 3]
+        pools = [int(child) for child, module in model.features.named_children() if isinstance(module, nn.MaxPool2d)]
         block, i = map(int, re.fullmatch(r"relu(\d)_(\d)", layer).groups())
-        return f"features.{convolutions[sum(blocks[: block - 1]) + i - 1] + 1}"
+        return f"features.{[-1, *pools][block - 1] + 2 * i}"
     if name.startswith("resnet"):
         return "relu" if layer == "conv1" else layer.replace("_", ".")
     if name == "inception_v3" and layer.startswith("conv"):
