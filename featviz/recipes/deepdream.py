@@ -37,6 +37,27 @@ class DeepDream(Recipe):
     name: ClassVar[str] = "deepdream"
     title: ClassVar[str] = "DeepDream"
     tab_group: ClassVar[str] = "DeepDream"
+    action: ClassVar[str] = "Start dreaming"
+    sweep_action: ClassVar[str] = "Compare the layers"
+    sweep_caption: ClassVar[str] = "The same dream at every layer, from shallow to deep."
+    mask_action: ClassVar[str] = "Paint where to dream"
+    explanation: ClassVar[str] = """\
+A network that was trained to name things in photographs has learnt what edges, fur and eyes look like.
+DeepDream amplifies this: **whatever a layer already detects in your picture, you get more of it.**
+
+1. **Choose a picture and a layer.** The first layers of the network react to edges and textures, the later ones to eyes,
+   faces and whole animals.
+2. **Activations.** The picture goes through the network up to that layer. The result is its *activation maps*: one for
+   each pattern that the layer looks for, bright where it found the pattern.
+3. **Ask for more of the same.** The layer's gradient is set equal to its activations, so that the strongest activations
+   count most.
+4. **Gradient.** The gradient is computed back to the picture. It says for each pixel which change would make the
+   activations stronger.
+5. **Change the picture a little in this direction, and repeat.** It starts on a small version of the picture and continues
+   on larger ones, the *octaves*, so that the dream has large shapes as well as fine detail.
+
+*Try it: the same picture with an early, a middle and a late layer. You see how the network builds animals from edges.*
+"""
     images: ClassVar[dict[str, str]] = {"image": "The picture to dream on."}
     extras: ClassVar[dict[str, str]] = {
         "guide": "A picture whose features the dream shall grow, instead of its own.",

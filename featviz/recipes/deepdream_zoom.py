@@ -17,6 +17,19 @@ class DeepDreamZoom(DeepDream):
 
     name: ClassVar[str] = "deepdream_zoom"
     title: ClassVar[str] = "DeepDream Zoom"
+    action: ClassVar[str] = "Start the zoom"
+    explanation: ClassVar[str] = """\
+A zoom into a dream: **each frame of the video is a dream of the previous frame, seen from a little closer.**
+
+1. **Dream.** The picture is changed so that a layer of the network sees more of what it already sees, as in *DeepDream*,
+   but only a little.
+2. **Move closer.** The dream is enlarged about its centre and turned by a fraction of a degree.
+3. **Dream again, on the dream.** The last dream is now larger, so the layer finds new detail inside it: an eye
+   gets lashes, and between the lashes another eye begins.
+4. **Repeat.** After a few seconds nothing is left of your picture. You see only what the network knows.
+
+*Try it: an early layer such as block 5 for a flight through patterns, and a zoom below 1 to fly out instead of in.*
+"""
     sweep_fields: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[Literal["picture", "video"]] = "video"
 

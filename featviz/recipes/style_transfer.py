@@ -53,6 +53,22 @@ class StyleTransfer(Recipe):
     name: ClassVar[str] = "style_transfer"
     title: ClassVar[str] = "Style Transfer"
     tab_group: ClassVar[str] = "Style Transfer"
+    action: ClassVar[str] = "Transfer the style"
+    sweep_action: ClassVar[str] = "Compare strengths and brush sizes"
+    sweep_caption: ClassVar[str] = "The same two pictures, small, with other strengths and brush sizes."
+    mask_action: ClassVar[str] = "Paint where to use the style"
+    explanation: ClassVar[str] = """\
+A network sees two things in a picture that can be separated: **what is in it, and how it is painted.**
+
+1. **Content.** Deeper layers know which objects there are and how they are arranged. They depend little on texture and
+   colour. Their activations are the *content representation* of the first picture.
+2. **Style.** The correlations between a layer's feature maps say which features occur *together*, for example blue with
+   curved strokes. They keep texture and colour, and lose all places: the *style representation* of the second picture.
+3. **Combine.** The result starts as the content picture. Step by step its pixels are changed until the network finds in it
+   the content of the first and the style of the second.
+
+*Try it: more style strength. At some point the objects begin to dissolve.*
+"""
     images: ClassVar[dict[str, str]] = {
         "content": "The picture whose objects and arrangement are kept.",
         "style": "The picture whose textures and colours are taken.",

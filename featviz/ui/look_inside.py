@@ -45,8 +45,8 @@ class ReconstructionTab(Tab):
     """A tab that states its measures in sentences, because they are not distances."""
 
     def show_measures(self, run: Preview | Result, hint: str = "") -> dict:
-        sentences = " ".join(text.MEASURED[name].format(value) for name, value in run.measures.items())
-        return {self.measures: gr.update(value=f"<p>{sentences}</p>", visible=True)} if sentences else {}
+        sentence = self.recipe.measure_sentence.format(*run.measures.values()) if run.measures else ""
+        return {self.measures: gr.update(value=f"<p>{sentence}</p>", visible=True)} if sentence else {}
 
 
 class StyleReconstructionTab(ReconstructionTab):

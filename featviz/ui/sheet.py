@@ -9,7 +9,6 @@ from PIL import Image
 from featviz.recipes.recipe import Recipe, differing
 from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
-from featviz.ui import text
 from featviz.ui.controls import api_function, label
 from featviz.ui.running import (
     PAGE_EVENT,
@@ -109,11 +108,11 @@ class Sheet:
         except gr.Error as error:
             yield self.over(error.message)
             raise
-        yield self.over(text.TRIED_OUT[self.recipe.name])
+        yield self.over(self.recipe.sweep_caption)
 
     def caption(self, variant: Recipe, preview: Preview) -> str:
         """Caption of a picture: the fields it differs in, and its measures."""
-        measured = (text.UNDER[name].format(value) for name, value in preview.measures.items() if name in text.UNDER)
+        measured = [variant.measure_label.format(*preview.measures.values())] if variant.measure_label else []
         return " · ".join([differing(variant), *measured])
 
     def answers(self, sent: Sequence[Any]) -> Iterator[Image.Image]:

@@ -78,7 +78,7 @@ class Tab:
             with gr.Column(scale=6, min_width=320):
                 self._build_result()
                 with gr.Accordion("How it works", elem_classes="prose-block"):
-                    gr.Markdown(text.HOW_IT_WORKS[recipe.name])
+                    gr.Markdown(recipe.explanation)
         self._events(buttons)
         self._passed_on()
         self._endpoint()
@@ -94,7 +94,7 @@ class Tab:
             height = 240 if len(recipe.images) > 1 else 280
             self.pictures = [self._picture(role, meaning, height=height) for role, meaning in recipe.images.items()]
         self.origin = Origin()
-        self.painting = Painting(self.pictures[0], recipe.name) if "mask" in recipe.extras else None
+        self.painting = Painting(self.pictures[0], recipe) if "mask" in recipe.extras else None
         self.presets = PresetCards(recipe, looks)
         self.named = self._controls([""])
         self.extras = {
@@ -106,7 +106,7 @@ class Tab:
         self.named = {name: self.named[name] for name in recipe.model_fields}  # In the order of the fields.
         self.controls = list(self.named.values())
         self.extras = [self.extras[role] for role in recipe.extras]
-        self.start_button = gr.Button(text.RUN[recipe.name], variant="primary")
+        self.start_button = gr.Button(recipe.action, variant="primary")
         self.forecast = Forecast(recipe, self.engine.estimate, self.engine.memory_left)
         self.link = CopyLink()
 
@@ -120,7 +120,7 @@ class Tab:
                 if group(field) == title:
                     made[name] = control(name, field)
                     if (name,) == self.recipe.sweep_fields[:1]:
-                        self.sweep_button = gr.Button(text.TRY_OUT[self.recipe.name], size="sm", elem_classes="quiet")
+                        self.sweep_button = gr.Button(self.recipe.sweep_action, size="sm", elem_classes="quiet")
             for role in self.recipe.extras:
                 if BESIDE.get(role) == title:
                     self.extras[role] = self._picture(role, self.recipe.extras[role], height=180)

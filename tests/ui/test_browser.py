@@ -17,7 +17,6 @@ import featviz as api
 from featviz.recipes import presets
 from featviz.recipes.recipe import bounds, group
 from featviz.recipes.table import RECIPES
-from featviz.ui import text
 from featviz.ui.controls import control, label
 from featviz.ui.page import inner_title
 
@@ -88,7 +87,7 @@ class Visit:
 
     @property
     def run(self):
-        return self.page.get_by_role("button", name=text.RUN[self.name])
+        return self.page.get_by_role("button", name=RECIPES[self.name].action)
 
     @property
     def result(self):
@@ -349,7 +348,7 @@ def corner(size: tuple[int, int]) -> Image.Image:
 
 def test_every_layer_is_shown_and_a_click_sets_it(visit, quick_examples):
     visit.choose(quick_examples / "cat.jpg")
-    visit.button(text.TRY_OUT["deepdream"]).click()
+    visit.button(RECIPES["deepdream"].sweep_action).click()
     sheet = visit.page.locator("#deepdream_sheet")
     sheet.locator("button", has_text=re.compile(r"^\s*relu1_1\s*$")).click()
     expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("VGG-19 · relu1_1")
@@ -522,7 +521,7 @@ def test_a_second_visit_takes_less_than_100_kb(browser, server):
     for _ in range(2):
         received.clear()
         page.goto(server)
-        expect(page.get_by_role("button", name=text.RUN["deepdream"])).to_be_visible(timeout=LONG)
+        expect(page.get_by_role("button", name=RECIPES["deepdream"].action)).to_be_visible(timeout=LONG)
         page.wait_for_load_state("networkidle")
         visits.append(sum(received))
     context.close()
@@ -584,7 +583,7 @@ def test_a_board_fills_and_keeps_what_it_has_when_it_is_stopped(visit, quick_exa
     visit.choose(next(iter(first_example("reconstruct_content", quick_examples).pictures.values())))
     visit.set("Steps", 2)
     visit.set("Size", 96)
-    visit.button(text.TRY_OUT["reconstruct_content"]).click()
+    visit.button(RECIPES["reconstruct_content"].sweep_action).click()
     board = visit.page.locator("#reconstruct_content_sheet")
     expect(board.get_by_text(re.compile(r"relu2_1 · \d+\.\d dB"))).to_be_visible()
     board.get_by_role("button", name="Stop").click()
