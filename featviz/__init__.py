@@ -1,14 +1,18 @@
 """featviz: see what a convolutional network sees."""
 
 from featviz.errors import FeatvizError
-from featviz.media.images import save
+from featviz.media.images import save, to_picture
 from featviz.networks.table import NETWORKS, NetworkSpec
 from featviz.networks.user_network import add_network, describe_network, remove_network
+from featviz.optimise import objectives
+from featviz.optimise.objectives import Objective
+from featviz.optimise.parameterization import Pixels, Spectrum
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.classification import Classify
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DreamZoom
 from featviz.recipes.feature_visualization import FeatureVisualization
+from featviz.recipes.maximise import maximise
 from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES, recipe_of
@@ -27,19 +31,25 @@ __all__ = [
     "FeatureVisualization",
     "FeatvizError",
     "NetworkSpec",
+    "Objective",
+    "Pixels",
     "Preview",
     "ReconstructContent",
     "ReconstructStyle",
+    "Spectrum",
     "StyleTransfer",
     "__version__",
     "add_network",
     "describe_network",
     "film",
     "inspect_layer",
+    "maximise",
+    "objectives",
     "prepare",
     "recipe_of",
     "remove_network",
     "run",
     "save",
     "stream",
+    "to_picture",
 ]
