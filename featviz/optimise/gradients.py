@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz.errors import InputError
+from featviz.optimise.precision import TINY
 
 Shaper = Callable[[Tensor, float], Tensor]
 """A gradient (1, 3, H, W) and the progress through an octave, in [0, 1], to the gradient that is followed."""
-
-TINY = 1e-12
 
 
 def mean_absolute(gradient: Tensor, progress: float = 0.0) -> Tensor:

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import resize
 
 STEP_SIZE = 0.05
@@ -20,8 +21,6 @@ HISTORY, HISTORY_BYTES = 10, 400e6
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """Adam's state for each pixel. It follows a loss that changes within a few steps, so it outlives a change of strengths."""
-
-TINY = 1e-12
 
 
 def resized(moments: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:

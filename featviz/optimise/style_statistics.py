@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from featviz.optimise.precision import exact
-
-TINY = 1e-12
+from featviz.optimise.objectives import relative_distance
+from featviz.optimise.precision import TINY, exact
 
 LEAST = 1e-2
 """Of the mean variance: principal components of a style with less are not told apart."""
@@ -46,20 +45,20 @@ def mean(sums: Tensor) -> Tensor:
     return sums[0, 1:] / sums[0, 0].clamp_min(TINY)
 
 
-def gram(sums: Tensor) -> Tensor:
-    """M (C, C), mean over positions (Gatys et al., 2016, eq. 3), so that pictures of different size compare."""
+def second_moment(sums: Tensor) -> Tensor:
+    """Return M (C, C), the mean products of feature maps: `objectives.gram`, of sums that may be weighted."""
     return sums[1:, 1:] / sums[0, 0].clamp_min(TINY)
 
 
 def covariance(sums: Tensor) -> Tensor:
     """Σ = M − μμᵀ (C, C)."""
-    return gram(sums) - torch.outer(mean(sums), mean(sums))
+    return second_moment(sums) - torch.outer(mean(sums), mean(sums))
 
 
 def gram_distance(target: Tensor) -> Distance:
     """‖M − M*‖² / ‖M*‖² (Gatys et al., 2016, eqs. 4 and 5)."""
-    wanted = gram(target)
-    return lambda found: _square(gram(found) - wanted) / _square(wanted).clamp_min(TINY)
+    correlations = second_moment(target)
+    return lambda sums: relative_distance(second_moment(sums), correlations)
 
 
 def covariance_distance(target: Tensor) -> Distance:
@@ -67,7 +66,7 @@ def covariance_distance(target: Tensor) -> Distance:
 
     The factor makes a small difference of means weigh as much as in Gram matrices, where it is squared: (1 + x)² ≈ 1 + 2x.
     """
-    wanted, middle, energy = covariance(target), mean(target), gram(target)
+    wanted, middle, energy = covariance(target), mean(target), second_moment(target)
 
     def distance(found: Tensor) -> Tensor:
         means = 4 * _square(mean(found) - middle) / energy.trace().clamp_min(TINY)
@@ -86,7 +85,7 @@ def wasserstein_distance(target: Tensor) -> Distance:
     The factor 4 is that of `covariance_distance`.
     """
     target = exact(target)  # Roots magnify what is lost by rounding.
-    middle, energy = mean(target), gram(target).trace().clamp_min(TINY)
+    middle, energy = mean(target), second_moment(target).trace().clamp_min(TINY)
     values, vectors = torch.linalg.eigh(covariance(target))
     least = LEAST * values.mean().clamp_min(TINY)
     rest = values[values <= least].clamp_min(0).sum()

@@ -223,6 +223,11 @@ def reach(network: Network, layers: Iterable[str]) -> float:
     return max((network.receptive_field(layer).reach for layer in layers), default=0) if network.tiled(layers) else 0
 
 
+def values_per_pixel(network: Network, layer: str) -> float:
+    """Return how many activations a layer has for each pixel of an image."""
+    return network.channels(layer) / network.receptive_field(layer).stride ** 2
+
+
 def inside(
     network: Network, tile: Tile, part: Tensor, layers: Iterable[str], *, continued: bool
 ) -> dict[str, tuple[Slices, Tensor]]:

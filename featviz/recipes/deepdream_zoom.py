@@ -67,13 +67,13 @@ A zoom into a dream: **each frame of the video is a dream of the previous frame,
         `DeepDream.run` takes, and raises what it raises.
         """
         motion = Zoom(self.zoom ** (1 / self.fps), self.turn / self.fps)
-        guided = self.guided(network, image, guide)
+        fixed = self.fixed_objective(network, image, guide)
         finished = None
         for number in range(self.frames):
             # Another seed for each, or what the shifts favour would stand still on the screen.
             dream = self.replace(seed=(self.seed + number) % 2**31)
             before = image if finished is None else motion(finished)
-            for frame in DeepDream.dream(dream, network, before, guided, mask):
+            for frame in DeepDream.dream(dream, network, before, fixed, mask):
                 done = frame.step == frame.steps
                 yield replace(
                     frame,

@@ -112,7 +112,7 @@ class FeatureVisualizationTab(Tab):
         """Show the thumbnails of a layer, or say which layers have some."""
         sheet = atlas.sheets().get(layer)
         if sheet is None:
-            covered, button = enumeration(map(spoken, atlas.sheets())), text.RUN[self.recipe.name]
+            covered, button = enumeration(map(spoken, atlas.sheets())), self.recipe.action
             gr.Info(f"There are pictures only for {covered}. Press '{button}' to compute one.")
             return gr.skip()
         tiles = [(in_cache(sheet.thumbnail(channel), "jpeg"), str(channel)) for channel in range(len(sheet.peaks))]
