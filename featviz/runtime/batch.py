@@ -68,7 +68,7 @@ def is_batch(source: str | os.PathLike, out: str | os.PathLike | None = "") -> b
     """
     if Path(source).is_dir() or Path(source).suffix.lower() in VIDEOS:
         return True
-    return out is not None and Path(out).suffix.lower() not in images.FORMATS and _is_animated(Path(source))
+    return out is not None and Path(out).suffix.lower() not in images.PICTURE_FORMATS and _is_animated(Path(source))
 
 
 def _is_animated(source: Path) -> bool:
