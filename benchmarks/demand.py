@@ -79,11 +79,12 @@ GRID: tuple[Case, ...] = (
 
 def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float, float]:
     """Bytes at the peak of a run, and those of its estimate."""
+    import torch
     from PIL import Image
 
     from featviz.networks.cache import load
     from featviz.recipes.table import RECIPES
-    from featviz.runtime.estimate import memory
+    from featviz.runtime.memory import peak_memory
     from featviz.runtime.stream import run
 
     recipe = RECIPES[name](**fields)
@@ -95,8 +96,7 @@ def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float,
     run(RECIPES[name](**{**fields, "size": 96}), device="cpu", **noise(dict.fromkeys(sizes, (96, 96))))
     pictures = noise(sizes)
     peak = grown(lambda: run(recipe, device="cpu", **pictures))
-    first, *others = [*sizes.items()] or [("", None)]
-    return peak, memory(recipe, first[1], **dict(others))
+    return peak, peak_memory(recipe, torch.device("cpu"), sizes)
 
 
 def several(cases: tuple[Case, ...]) -> list[tuple[float, float]]:

@@ -1,4 +1,9 @@
-"""The command line: one subcommand a recipe, one option a field, made from the recipes and from nothing else."""
+"""The command line: one subcommand for each recipe and one option for each field, generated from the recipes alone.
+
+Built on argparse, not on click or typer. Click shows no help for positional arguments, which here explain each picture. Typer
+derives options from function signatures and converts their values itself; here the fields of a recipe define the options, and
+values stay text until the recipe checks them, so that error messages are the same as in Python and on the page.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,7 +30,7 @@ from featviz.recipes import metadata, presets
 from featviz.recipes.recipe import Recipe, choices
 from featviz.recipes.table import RECIPES
 from featviz.runtime import batch
-from featviz.runtime.devices import find_devices, unused
+from featviz.runtime.devices import find_devices, unusable_gpu
 from featviz.runtime.estimate import estimate
 from featviz.runtime.film import record
 from featviz.runtime.sheet import on_one_sheet, try_out
@@ -34,83 +39,98 @@ from featviz.runtime.stream import Preview, Previews, open_pictures, prepare, re
 if TYPE_CHECKING:
     from featviz.networks.hub import DownloadProgress
 
-FINE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes, as shells know them: 2 for a command that cannot be run as typed, 128 + SIGINT for Ctrl-C."""
 
 PLACEHOLDERS: dict[type | None, str] = {int: "N", float: "X", bool: "BOOL"}
-"""A field's type → what stands for its value in the help; TEXT for any other."""
+"""A field's type → the placeholder for its value in the help; TEXT for any other."""
 
-ADDED = "NAME=ARCHITECTURE:FILE"
-"""A network of the user's, as `--network` takes it."""
+USER_NETWORK = "NAME=ARCHITECTURE:FILE"
+"""The form of a user's network after `--network`."""
 
-ADDING = (
-    f"{ADDED} adds a network: the weights of a safetensors file for an architecture that featviz knows, as in "
+USER_NETWORK_HELP = (
+    f"{USER_NETWORK} adds a network: the weights of a safetensors file for an architecture that featviz knows, as in "
     "mine=resnet50:my.safetensors. May be given more than once."
 )
 
-SHARD = (
+SHARD_HELP = (
     "Of a folder or a video in place of the first picture, whose results go into the folder OUT: only every N-th picture, "
     "from the I-th on."
 )
 
+Arguments = dict[str, Any]
+"""Parsed arguments by name. Options that were not typed are missing."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, or 2 for bad input, 1 for what else can fail, 130 after Ctrl-C."""
+    """Run a command and return its exit code: 0, 1 for failure, 2 for bad input, 130 after Ctrl-C."""
     try:
         arguments = vars(parser().parse_args(argv))
-        find_devices(arguments["device"])  # Before any work: a device that is not there.
-        if remark := unused(arguments["device"]):
+        find_devices(arguments["device"])  # Refuse an unknown device before any work.
+        if remark := unusable_gpu(arguments["device"]):
             print(remark, file=sys.stderr)
         with warnings.catch_warnings():
-            warnings.showwarning = _shown
-            return arguments["do"](arguments)
+            warnings.showwarning = _show_warning
+            return arguments["command_function"](arguments)
     except FeatvizError as error:
         print(error, file=sys.stderr)
-        return BAD_INPUT if isinstance(error, InputError) else FAILED
+        return BAD_INPUT if isinstance(error, InputError) else FAILURE
 
 
-def _shown(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Print a warning as one line, as every other message."""
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning as one line, without its place in the code."""
     print(message, file=sys.stderr)
 
 
+# The parser
+
+
 def parser() -> argparse.ArgumentParser:
-    """The parser of everything. Values stay text: the recipe reads and checks them, so that it alone words its errors."""
-    program = "featviz" if Path(sys.argv[0]).stem == "featviz" else "python -m featviz"  # So that what is shown can be typed.
+    """Return the parser of all commands. It leaves values as text: recipes convert and check them."""
+    program = "featviz" if Path(sys.argv[0]).stem == "featviz" else "python -m featviz"  # As the user started it.
     root = _Parser(prog=program, description="See what a convolutional network sees.")
     root.add_argument("--version", action="version", version=f"featviz {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
     for recipe in RECIPES.values():
-        command = _command(commands, recipe.name, recipe.__doc__ or "", partial(_make, recipe))
-        _add_pictures_and_fields(command, recipe)
-        command.add_argument("--recipe", metavar="FILE", help="A recipe to start from: its JSON, or a file that featviz made.")
-        if recipe.images and recipe.produces == "picture":
-            command.add_argument("--shard", metavar="I/N", help=_escaped(SHARD))
-        command.add_argument("--estimate", action="store_true", help="Say what it would take on this machine, and do nothing.")
-        if recipe.sweep_fields:
-            differ = " and ".join(_option(name) for name in recipe.sweep_fields)
-            command.add_argument(
-                "--sheet", action="store_true", help=f"Write small versions that differ in {differ}, on one picture."
-            )
-
-    again = _command(commands, "rerun", "Make a picture or a video again by the recipe inside it, of these pictures.", _rerun)
-    again.add_argument("made", help="A file that featviz made.")
-    again.add_argument("pictures", nargs="*", help="The pictures that its recipe needs, in order.")
-    _add_extras(again, {role: meaning for recipe in RECIPES.values() for role, meaning in recipe.extras.items()})
-    again.add_argument("--network", action="append", metavar=ADDED, help=_escaped(ADDING))
-    again.add_argument("out", help="The file to write.")
+        _add_recipe(commands, recipe)
+    _add_rerun(commands)
     return root
 
 
-def _command(commands: Any, name: str, meaning: str, do: Callable[[dict[str, Any]], int]) -> argparse.ArgumentParser:
+def _add_recipe(commands: Any, recipe: type[Recipe]) -> None:
+    command = _add_command(commands, recipe.name, recipe.__doc__ or "", partial(_run_recipe, recipe))
+    _add_pictures(command, recipe)
+    _add_fields(command, recipe)
+    command.add_argument("--recipe", metavar="FILE", help="A recipe to start from: its JSON, or a file that featviz made.")
+    if recipe.images and recipe.produces == "picture":
+        command.add_argument("--shard", metavar="I/N", help=_escape(SHARD_HELP))
+    command.add_argument("--estimate", action="store_true", help="Say what it would take on this machine, and do nothing.")
+    if recipe.sweep_fields:
+        fields = " and ".join(map(_option, recipe.sweep_fields))
+        command.add_argument(
+            "--sheet", action="store_true", help=f"Write small versions that differ in {fields}, on one picture."
+        )
+
+
+def _add_rerun(commands: Any) -> None:
+    meaning = "Make a picture or a video again by the recipe inside it, of these pictures."
+    command = _add_command(commands, "rerun", meaning, _rerun)
+    command.add_argument("made", help="A file that featviz made.")
+    command.add_argument("pictures", nargs="*", help="The pictures that its recipe needs, in order.")
+    _add_extras(command, {role: meaning for recipe in RECIPES.values() for role, meaning in recipe.extras.items()})
+    command.add_argument("--network", action="append", metavar=USER_NETWORK, help=_escape(USER_NETWORK_HELP))
+    command.add_argument("out", help="The file to write.")
+
+
+def _add_command(commands: Any, name: str, meaning: str, function: Callable[[Arguments], int]) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name.replace("_", "-"),
         aliases=[alias.replace("_", "-") for alias in aliases.earlier(name, aliases.RECIPES)],
-        help=_escaped(meaning),
-        description=_escaped(meaning),
-        argument_default=argparse.SUPPRESS,  # What is not typed is left to the recipe's defaults.
+        help=_escape(meaning),
+        description=_escape(meaning),
+        argument_default=argparse.SUPPRESS,  # Options that are not typed keep the recipe's defaults.
     )
-    command.set_defaults(do=do)
+    command.set_defaults(command_function=function)
     command.add_argument(
         "--device",
         default="auto",
@@ -120,219 +140,253 @@ def _command(commands: Any, name: str, meaning: str, do: Callable[[dict[str, Any
     return command
 
 
-def _add_extras(command: argparse.ArgumentParser, extras: Mapping[str, str]) -> None:
-    for role, meaning in extras.items():
-        command.add_argument(_option(role), dest=role, metavar="FILE", help=_escaped(meaning))
-
-
-def _add_pictures_and_fields(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
+def _add_pictures(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
     for role, meaning in recipe.images.items():
-        command.add_argument(role, help=_escaped(meaning))
+        command.add_argument(role, help=_escape(meaning))
     _add_extras(command, recipe.extras)
     if recipe.produces != "numbers":
         command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe.produces))}.")
+
+
+def _add_extras(command: argparse.ArgumentParser, extras: Mapping[str, str]) -> None:
+    for role, meaning in extras.items():
+        command.add_argument(_option(role), dest=role, metavar="FILE", help=_escape(meaning))
+
+
+def _add_fields(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
     for name, field in recipe.model_fields.items():
         if name != "network":
-            command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escaped(_help(field)))
-    chosen = recipe.model_fields.get("network")
-    meaning = ADDING if chosen is None else _help(chosen, f" {ADDING}")
-    command.add_argument("--network", action="append", metavar="NAME" if chosen else ADDED, help=_escaped(meaning))
-    if named := _presets(recipe):
-        meaning = f"A preset to start from; options beside it go first. One of: {', '.join(named)}."
-        command.add_argument("--preset", metavar="NAME", help=_escaped(meaning))
+            command.add_argument(_option(name), dest=name, metavar=_placeholder(field), help=_escape(_help(field)))
+    network = recipe.model_fields.get("network")
+    meaning = _help(network, f" {USER_NETWORK_HELP}") if network else USER_NETWORK_HELP
+    command.add_argument("--network", action="append", metavar="NAME" if network else USER_NETWORK, help=_escape(meaning))
+    if names := _presets(recipe):
+        meaning = f"A preset to start from; options beside it go first. One of: {', '.join(names)}."
+        command.add_argument("--preset", metavar="NAME", help=_escape(meaning))
         for alias in aliases.earlier("preset", aliases.OPTIONS):
             command.add_argument(_option(alias), dest="preset", help=argparse.SUPPRESS)
     if presets.finishable(recipe):
         meaning = f"How finely to work it out; options beside it go first. One of: {', '.join(_finishes())}."
-        command.add_argument("--finish", metavar="NAME", help=_escaped(meaning))
+        command.add_argument("--finish", metavar="NAME", help=_escape(meaning))
 
 
-def _make(recipe: type[Recipe], arguments: dict[str, Any]) -> int:
-    """A recipe's own command."""
-    settings, pictures = _settings(recipe, arguments), _given(recipe, arguments)
-    if recipe.images and batch.is_batch(pictures[next(iter(recipe.images))], arguments.get("out")):
-        return _make_all(settings, pictures, arguments)
+# The commands
+
+
+def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
+    """The command of a recipe."""
+    recipe, pictures = recipe_from_arguments(kind, arguments), _typed_pictures(kind, arguments)
+    if kind.images and batch.is_batch(pictures[next(iter(kind.images))], arguments.get("out")):
+        return _run_batch(recipe, pictures, arguments)
     if "shard" in arguments:
         raise InputError("--shard shares out a folder or a video; there is one picture.")
-    produces, device = "picture" if "sheet" in arguments else recipe.produces, arguments["device"]
+    produces, device = "picture" if "sheet" in arguments else kind.produces, arguments["device"]
     out = None if produces == "numbers" else _output(arguments["out"], pictures, _extensions(produces))
     if "estimate" in arguments:
-        first = next(iter(open_pictures(settings, pictures).values()), None)
-        print(estimate(settings, first.size if first else None, device=device))
-        return FINE
-    for remark in remarks_on(pictures):
-        print(remark, file=sys.stderr)
-    downloads = prepare(settings, device=device, **pictures)
+        first = next(iter(open_pictures(recipe, pictures).values()), None)
+        print(estimate(recipe, first.size if first else None, device=device))
+        return SUCCESS
+    _print_remarks(remarks_on(pictures))
+    downloads = prepare(recipe, device=device, **pictures)
     if "sheet" in arguments:
-        return _run(downloads, on_one_sheet(settings, try_out(settings, device=device, **pictures)), out, produces)
-    return _run(downloads, _recorded(settings, stream(settings, device=device, **pictures), out, pictures), out, produces)
+        return _complete(downloads, on_one_sheet(recipe, try_out(recipe, device=device, **pictures)), out, produces)
+    return _complete(downloads, _recorded(recipe, stream(recipe, device=device, **pictures), out, pictures), out, produces)
 
 
-def _make_all(recipe: Recipe, pictures: dict[str, str], arguments: dict[str, Any]) -> int:
-    """A recipe's own command, for a folder or a video in place of its first picture."""
+def _run_batch(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -> int:
+    """The command of a recipe, for a folder or a video in place of its first picture."""
     for option in ("estimate", "sheet"):
         if option in arguments:
             raise InputError(f"{_option(option)} takes one picture, not many.")
     source, *_ = pictures.values()
     others = {role: picture for role, picture in pictures.items() if picture is not source}
     for role, picture in others.items():
-        open_picture(picture, role)  # What is wrong with it is wrong with every result.
-    shard = batch.Shard.read(arguments.get("shard", "1/1"))
-    for remark in (*remarks_on(others), *batch.skipped(source)):
-        print(remark, file=sys.stderr)
-    outcomes = batch.make_all(recipe, source, arguments["out"], shard=shard, device=arguments["device"], **others)
-    said: Counter[str] = Counter()
-    interrupted = False
+        open_picture(picture, role)  # An error in it would recur for every picture of the batch.
+    shard = batch.Shard.parse(arguments.get("shard", "1/1"))
+    _print_remarks([*remarks_on(others), *batch.describe_skipped(source)])
+    outcomes = batch.run_batch(recipe, source, arguments["out"], shard=shard, device=arguments["device"], **others)
+    counts: Counter[str] = Counter()
     try:
-        with closing(outcomes), tqdm(outcomes, total=shard.share(batch.count(source)) or None, disable=None, leave=False) as bar:
-            for outcome in bar:
-                said["failed" if outcome.error else "made" if outcome.made else "there already"] += 1
-                if outcome.error:
-                    bar.write(f"{outcome.out}: {outcome.error}", file=sys.stderr)
-                elif outcome.made:
-                    bar.write(str(outcome.out), file=sys.stdout)
+        for outcome in _show_outcomes(outcomes, shard.count(batch.count(source)) or None):
+            counts["failed" if outcome.error else "made" if outcome.made else "there already"] += 1
+        message, code = "{}", FAILURE if counts["failed"] else SUCCESS
     except KeyboardInterrupt:
-        interrupted = True
-    summary = ", ".join(f"{number} {what}" for what, number in said.items()) or "nothing to do"
-    print(f"Stopped; the same command goes on from here: {summary}" if interrupted else summary.capitalize(), file=sys.stderr)
-    return INTERRUPTED if interrupted else FAILED if said["failed"] else FINE
+        message, code = "Stopped; the same command goes on from here: {}", INTERRUPTED
+    summary = ", ".join(f"{number} {kind}" for kind, number in counts.items()) or "nothing to do"
+    print(message.format(summary if code == INTERRUPTED else summary.capitalize()), file=sys.stderr)
+    return code
 
 
-def _rerun(arguments: dict[str, Any]) -> int:
-    """What another file was made by, on these pictures."""
+def _show_outcomes(outcomes: Generator[batch.Outcome, None, None], total: int | None) -> Iterator[batch.Outcome]:
+    """Print each outcome above a progress bar, and pass it on."""
+    with closing(outcomes), tqdm(outcomes, total=total, disable=None, leave=False) as bar:
+        for outcome in bar:
+            if outcome.error:
+                bar.write(f"{outcome.out}: {outcome.error}", file=sys.stderr)
+            elif outcome.made:
+                bar.write(str(outcome.out), file=sys.stdout)
+            yield outcome
+
+
+def _rerun(arguments: Arguments) -> int:
+    """The command that makes a file again, from other pictures or the same."""
     _add_networks(arguments.get("network", []))
-    made, given = arguments["made"], arguments.get("pictures", [])
+    made, typed = arguments["made"], arguments.get("pictures", [])
     restored = metadata.read(made, RECIPES)
-    settings, recipe = restored.recipe, type(restored.recipe)
-    if len(given) != len(recipe.images):
-        needed = ", ".join(recipe.images) or "no picture"
-        raise InputError(f"'{made}' was made by {recipe.title}, which takes {needed}; {len(given)} given.")
-    pictures = dict(zip(recipe.images, given, strict=True)) | _given(recipe, arguments)
-    out = _output(arguments["out"], {"picture": made} | pictures, _extensions(recipe.produces))
+    recipe, kind = restored.recipe, type(restored.recipe)
+    if len(typed) != len(kind.images):
+        needed = ", ".join(kind.images) or "no picture"
+        raise InputError(f"'{made}' was made by {kind.title}, which takes {needed}; {len(typed)} given.")
+    pictures = dict(zip(kind.images, typed, strict=True)) | _typed_pictures(kind, arguments)
+    out = _output(arguments["out"], {"picture": made} | pictures, _extensions(kind.produces))
     missing = [
         f"It was made with a {role} as well; {_option(role)} takes it." for role in restored.extras if role not in pictures
     ]
-    for remark in (*restored.remarks, *missing, *remarks_on(pictures)):
-        print(remark, file=sys.stderr)
-    given = {"device": arguments["device"], **pictures}
-    previews = _recorded(settings, stream(settings, **given), out, pictures)
-    return _run(prepare(settings, **given), previews, out, recipe.produces)
+    _print_remarks([*restored.remarks, *missing, *remarks_on(pictures)])
+    device = arguments["device"]
+    previews = _recorded(recipe, stream(recipe, device=device, **pictures), out, pictures)
+    return _complete(prepare(recipe, device=device, **pictures), previews, out, kind.produces)
 
 
-def _add_networks(typed: Sequence[str], *, choosing: bool = False) -> dict[str, str]:
-    """Add the networks that were typed as NAME=ARCHITECTURE:FILE; return what the last of them says of a field `network`.
-
-    Raises:
-        InputError: one is not of this form, nor, where a network is to be chosen, a plain name.
-        FieldError, WeightsError: as `add_network` raises them.
-    """
-    for text in typed:
-        name, defines, source = text.partition("=")
-        architecture, _, file = source.partition(":")
-        if defines and architecture and file:
-            add_network(name, architecture, weights=file)
-        elif defines or not choosing:
-            raise InputError(f"--network is '{text}'; expected {ADDED}, as in mine=resnet50:my.safetensors.")
-    return {"network": typed[-1].partition("=")[0]} if typed and choosing else {}
+# From arguments to recipes and pictures
 
 
-def _settings(recipe: type[Recipe], arguments: dict[str, Any]) -> Recipe:
-    """The recipe that was typed, on top of a preset and a finish where those were named; networks that were typed are added."""
-    arguments = arguments | _add_networks(arguments.get("network", []), choosing="network" in recipe.model_fields)
-    base = _read(recipe, arguments["recipe"]).changed if "recipe" in arguments else {}
+def recipe_from_arguments(kind: type[Recipe], arguments: Arguments) -> Recipe:
+    """Return the recipe of a command. Later ones override: a file, a preset, a finish, options. Also adds the user's networks."""
+    arguments = arguments | _add_networks(arguments.get("network", []), choosing="network" in kind.model_fields)
+    fields = _recipe_in_file(kind, arguments["recipe"]).changed if "recipe" in arguments else {}
     if name := arguments.get("preset"):
-        named = _presets(recipe)
-        if name not in named:
-            raise InputError(f"There is no preset '{name}'; {nearest(name, list(named))}")
-        base = base | named[name].changed
+        fields = fields | _find("preset", name, _presets(kind)).changed
     if name := arguments.get("finish"):
-        if name not in _finishes():
-            raise InputError(f"There is no finish '{name}'; {nearest(name, list(_finishes()))}")
-        base = base | _finishes()[name].of(recipe(**base))
-    return recipe(**base | {name: arguments[name] for name in recipe.model_fields if name in arguments})
+        fields = fields | _find("finish", name, _finishes()).of(kind(**fields))
+    return kind(**fields | {name: arguments[name] for name in kind.model_fields if name in arguments})
 
 
-def _read(recipe: type[Recipe], file: str) -> Recipe:
-    """The recipe in a file: JSON, or what featviz has made.
-
-    Raises:
-        InputError: there is none, or one of another kind, or one with a field that cannot be used.
-    """
-    restored = metadata.read_json(file, RECIPES) if file.lower().endswith(".json") else metadata.read(file, RECIPES)
-    if type(restored.recipe) is not recipe:
-        raise InputError(f"'{file}' is a recipe of {restored.recipe.title}; expected one of {recipe.title}.")
-    for remark in restored.remarks:
-        print(remark, file=sys.stderr)
-    return restored.recipe
+def _find(thing: str, name: str, table: Mapping[str, Any]) -> Any:
+    if name not in table:
+        raise InputError(f"There is no {thing} '{name}'; {nearest(name, list(table))}")
+    return table[name]
 
 
-def _presets(recipe: type[Recipe]) -> dict[str, Recipe]:
-    return {preset.name: preset.recipe for preset in presets.read_presets() if type(preset.recipe) is recipe}
+def _presets(kind: type[Recipe]) -> dict[str, Recipe]:
+    return {preset.name: preset.recipe for preset in presets.read_presets() if type(preset.recipe) is kind}
 
 
 def _finishes() -> dict[str, presets.Finish]:
     return {title.lower(): finish for title, finish in presets.FINISHES.items()}
 
 
-def _given(recipe: type[Recipe], arguments: dict[str, Any]) -> dict[str, Any]:
-    """The pictures that were named."""
-    return {role: arguments[role] for role in (*recipe.images, *recipe.extras) if role in arguments}
+def _recipe_in_file(kind: type[Recipe], file: str) -> Recipe:
+    """Read a recipe from its JSON or from a file that featviz made, and print remarks on it.
+
+    Raises:
+        InputError: there is none, or it is of another kind.
+    """
+    restored = metadata.read_json(file, RECIPES) if file.lower().endswith(".json") else metadata.read(file, RECIPES)
+    if type(restored.recipe) is not kind:
+        raise InputError(f"'{file}' is a recipe of {restored.recipe.title}; expected one of {kind.title}.")
+    _print_remarks(restored.remarks)
+    return restored.recipe
 
 
-def _recorded(settings: Recipe, previews: Previews, out: Path | None, pictures: Collection[str]) -> Previews:
-    """The previews of a run; those of a video go into its file on the way."""
-    if out is None or settings.produces != "video":
-        return previews
-    return record(previews, Video(out, dict(settings)["fps"], metadata.note(settings, pictures)), every=0)
+def _add_networks(typed: Sequence[str], *, choosing: bool = False) -> Arguments:
+    """Add the networks that were typed as NAME=ARCHITECTURE:FILE.
+
+    Where a network can be chosen (`choosing`), a plain name is accepted as well, and the last name is returned as `network`.
+
+    Raises:
+        InputError: a text is of neither form.
+        FieldError, WeightsError: as for `add_network`.
+    """
+    for text in typed:
+        name, equals, source = text.partition("=")
+        architecture, _, file = source.partition(":")
+        if equals and architecture and file:
+            add_network(name, architecture, weights=file)
+        elif equals or not choosing:
+            raise InputError(f"--network is '{text}'; expected {USER_NETWORK}, as in mine=resnet50:my.safetensors.")
+    return {"network": typed[-1].partition("=")[0]} if typed and choosing else {}
 
 
-def _run(downloads: Iterator[DownloadProgress], previews: Previews, out: Path | None, produces: str) -> int:
-    """Everything is checked; get what is needed, and work. Ctrl-C keeps the latest picture, or a video of all there are.
-    Numbers are printed."""
-    moving = produces == "video"
-    latest: Preview | None = None  # What is worth keeping.
+def _typed_pictures(kind: type[Recipe], arguments: Arguments) -> dict[str, Any]:
+    """Return the files of the pictures by their roles."""
+    return {role: arguments[role] for role in (*kind.images, *kind.extras) if role in arguments}
+
+
+def _print_remarks(remarks: Collection[str]) -> None:
+    for remark in remarks:
+        print(remark, file=sys.stderr)
+
+
+# Running and writing
+
+
+def _complete(downloads: Iterator[DownloadProgress], previews: Previews, out: Path | None, produces: str) -> int:
+    """Run to the end and write or print the result. After Ctrl-C or divergence, write the latest picture, or the video so far."""
+    latest: Preview | None = None  # The latest preview that is worth writing.
     try:
-        with (
-            closing(previews),
-            tqdm(total=1, bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}", disable=None, leave=False) as bar,
-        ):
-            for download in downloads:
-                bar.n = download.share
-                bar.set_postfix_str(str(download))
-            for preview in previews:
-                latest = preview if preview.is_video_frame or not moving else latest
-                bar.n = preview.work
-                bar.set_postfix_str(f"{preview.stage}, loss {preview.loss:.4g}")
+        with closing(_with_progress_bar(downloads, previews)) as watched:
+            for preview in watched:
+                latest = preview if preview.is_video_frame or produces != "video" else latest
     except DivergedError:
         if latest is not None and out is not None:
             _save(latest, out)
         raise
     except KeyboardInterrupt:
         if latest is None or out is None:
-            print(f"Stopped before the first {'picture' if moving else 'step'}; nothing was written.", file=sys.stderr)
+            print(
+                f"Stopped before the first {'picture' if produces == 'video' else 'step'}; nothing was written.", file=sys.stderr
+            )
         else:
             _save(latest, out)
             print(f"Stopped at step {latest.step} of {latest.steps}; the {produces} so far is in {out}", file=sys.stderr)
         return INTERRUPTED
-    assert latest is not None  # Every run has a last frame, which is worth keeping.
+    assert latest is not None  # Every run yields its last frame.
     if out is None:
         print("\n".join(f"{value:.3f}  {name}" for name, value in latest.measures.items()))
-        return FINE
-    _save(latest, out)
-    print(out)
-    return FINE
+    else:
+        _save(latest, out)
+        print(out)
+    return SUCCESS
+
+
+def _with_progress_bar(downloads: Iterator[DownloadProgress], previews: Previews) -> Previews:
+    """Show the download and then the run on a progress bar, and pass previews on."""
+    with (
+        closing(previews),
+        tqdm(total=1, bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}", disable=None, leave=False) as bar,
+    ):
+        for download in downloads:
+            bar.n = download.share
+            bar.set_postfix_str(str(download))
+        for preview in previews:
+            bar.n = preview.work
+            bar.set_postfix_str(f"{preview.stage}, loss {preview.loss:.4g}")
+            yield preview
+
+
+def _recorded(recipe: Recipe, previews: Previews, out: Path | None, roles: Collection[str]) -> Previews:
+    """Return the previews of a run; those of a video are also written to its file."""
+    if out is None or recipe.produces != "video":
+        return previews
+    return record(previews, Video(out, dict(recipe)["fps"], metadata.note(recipe, roles)), every=0)
+
+
+def _save(preview: Preview, out: Path) -> None:
+    if not preview.is_video_frame:  # `record` has written it to the video.
+        save(preview.picture, out)
 
 
 def _extensions(produces: str) -> Collection[str]:
-    """What an output may be called."""
+    """Return the accepted extensions of the output."""
     return (VIDEO_FORMATS if produces == "video" else PICTURE_FORMATS).keys()
 
 
-def _output(path: str, pictures: dict[str, str], extensions: Collection[str]) -> Path:
-    """The file to write, known to be writable before any work is done.
+def _output(path: str, pictures: Mapping[str, str], extensions: Collection[str]) -> Path:
+    """Return the path of the output, once it is known to be writable.
 
     Raises:
-        InputError: it cannot be written, or writing it would destroy a picture that is read.
+        InputError: it cannot be written, or it is one of the input pictures.
     """
     out = Path(path)
     if out.suffix.lower() not in extensions:
@@ -349,9 +403,7 @@ def _output(path: str, pictures: dict[str, str], extensions: Collection[str]) ->
     return out
 
 
-def _save(preview: Preview, out: Path) -> None:
-    if not preview.is_video_frame:  # A video's pictures are in its file already.
-        save(preview.picture, out)
+# Help and errors
 
 
 def _option(name: str) -> str:
@@ -362,23 +414,23 @@ def _placeholder(field: FieldInfo) -> str:
     return "NAME" if choices(field) else PLACEHOLDERS.get(field.annotation, "TEXT")
 
 
-def _help(field: FieldInfo, more: str = "") -> str:
-    """Meaning with range, names to choose from, what else there is to say, default."""
+def _help(field: FieldInfo, remark: str = "") -> str:
+    """Return the help of an option: meaning and range, accepted names, a remark, the default."""
     accepted = f" One of: {', '.join(filter(None, choices(field)))}." if choices(field) else ""
-    return f"{field.description}{accepted}{more} Default: {'none' if field.default == '' else field.default}."
+    return f"{field.description}{accepted}{remark} Default: {'none' if field.default == '' else field.default}."
 
 
-def _escaped(text: str) -> str:
-    """For argparse, which formats help with %."""
+def _escape(text: str) -> str:
+    """Escape text for argparse, which formats help with %."""
     return text.replace("%", "%%")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Argparse, but a mistake is one sentence with the nearest match, raised like every other mistake of the user's."""
+    """An argument parser whose errors are an InputError of one sentence, with the nearest match of an unknown option."""
 
     def __init__(self, **settings: Any):
-        wide = partial(argparse.HelpFormatter, max_help_position=32)  # Or a long name would break its line.
-        super().__init__(**settings, formatter_class=wide, allow_abbrev=False)
+        formatter = partial(argparse.HelpFormatter, max_help_position=32)  # Wide enough for long names of options.
+        super().__init__(**settings, formatter_class=formatter, allow_abbrev=False)
 
     def parse_known_args(self, *given: Any, **named: Any) -> Any:
         namespace, unknown = super().parse_known_args(*given, **named)

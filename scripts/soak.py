@@ -1,9 +1,9 @@
-"""Visitors of every kind, for a while, and what is left of the server afterwards: `make soak`.
+"""Load test with visitors of every kind, and the state of the server afterwards: `make soak`.
 
     python -m scripts.soak --minutes 10 --visitors 6
 
-Each visitor in turn dreams, paints, leaves midway, comes with something that is no picture, asks for what there is not.
-Everything stays on this machine, and ends after the minutes asked for.
+Each visitor dreams, transfers styles, disconnects during a run, sends files that are no pictures and values out of range.
+Everything stays on this machine and ends after the given minutes.
 """
 
 import argparse
@@ -24,22 +24,23 @@ from PIL import Image
 from scripts.visitor import LONG, QUICK, Answer, Server, Visitor, file, inline, serving
 
 WARM_UP = 0.2
-"""Share of the time after which memory is measured for the first time."""
+"""Share of the time after which memory is measured first."""
 
 MEMORY_MAY_GROW = 0.05
+"""Accepted growth of memory after the warm-up, as a share."""
 
 
 @dataclass
 class Tally:
-    """What has happened so far."""
+    """Counts of results, and the wrong ones."""
 
     counts: Counter = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    """What should not have happened."""
+    """Results that must not happen."""
 
 
 def photo(rng: random.Random) -> bytes:
-    """Another one each time."""
+    """A random picture in a random format."""
     content, size = BytesIO(), (rng.randrange(100, 190), rng.randrange(100, 190))
     Image.effect_noise(size, rng.randrange(10, 90)).convert("RGB").save(content, rng.choice(["png", "jpeg", "webp"]))
     return content.getvalue()
@@ -66,10 +67,10 @@ def fly(visitor: Visitor, rng: random.Random) -> str:
 
 
 def leave(visitor: Visitor, rng: random.Random) -> str:
-    """Close the browser midway."""
+    """Disconnect during a run."""
     with closing(visitor.watch(visitor.start(image=visitor.upload("a.png", photo(rng)), **LONG))) as events:
         *_, last = islice(events, rng.randrange(1, 3))  # A run that is refused has one event.
-    return "left midway" if last.event == "generating" else ended(last, "")
+    return "disconnected" if last.event == "generating" else ended(last, "")
 
 
 def bad_picture(visitor: Visitor, rng: random.Random) -> str:
@@ -90,11 +91,11 @@ def bad_address(visitor: Visitor, rng: random.Random) -> str:
 
 
 def ended(answer: Answer, expected: str) -> str:
-    """A run that ended as it should, or was refused politely where the server has enough to do."""
+    """Classify the end of a run: as expected, refused because the server is busy, or wrong (starts with "!!")."""
     if answer.event == "complete":
-        return "answered" if expected == "complete" else "!! accepted what is wrong"
+        return "answered" if expected == "complete" else "!! wrong input accepted"
     busy = "runs a minute" in answer.sentence or "Queue is full" in answer.sentence
-    sentence = answer.sentence.endswith((".", "?", "…")) and "our side" not in answer.sentence
+    sentence = answer.sentence.endswith((".", "?", "…")) and "Something went wrong" not in answer.sentence
     if busy or (expected == "error" and sentence):
         return "asked to wait" if busy else "refused in a sentence"
     return f"!! {answer.event}: {answer.sentence or answer.data}"
@@ -106,7 +107,7 @@ ACTS: tuple[Callable[[Visitor, random.Random], str], ...] = (
 
 
 def visits(server: Server, number: int, tally: Tally, over: threading.Event) -> None:
-    """One visitor after another, until it is over."""
+    """Act as one visitor after another until `over` is set."""
     rng = random.Random(number)
     while not over.is_set():
         act = rng.choice(ACTS)
@@ -123,7 +124,7 @@ def visits(server: Server, number: int, tally: Tally, over: threading.Event) -> 
 
 
 def soak(server: Server, seconds: float, visitors: int, settle: float = 15.0) -> dict[str, object]:
-    """Visit a server for so long, and return what was counted and measured by name."""
+    """Visit a server for some seconds, and return counts and measurements by name."""
     tally, over = Tally(), threading.Event()
     threads = [threading.Thread(target=visits, args=(server, number, tally, over)) for number in range(visitors)]
     for thread in threads:
@@ -134,14 +135,14 @@ def soak(server: Server, seconds: float, visitors: int, settle: float = 15.0) ->
     over.set()
     for thread in threads:
         thread.join()
-    time.sleep(settle)  # Runs whose visitors have left end, and connections close.
+    time.sleep(settle)  # Abandoned runs end, and connections close.
     after = (server.memory(), server.open_files(), server.threads())
     files = server.files()
     return {
         "seconds": round(seconds),
         "visitors": visitors,
         "requests": sum(tally.counts.values()),
-        **{name: tally.counts[name] for name in ("answered", "left midway", "refused in a sentence", "asked to wait", "wrong")},
+        **{name: tally.counts[name] for name in ("answered", "disconnected", "refused in a sentence", "asked to wait", "wrong")},
         "memory after warm-up, MB": round(before[0] / 1e6),
         "memory at the end, MB": round(after[0] / 1e6),
         "open files": f"{before[1]} → {after[1]}",
@@ -149,12 +150,12 @@ def soak(server: Server, seconds: float, visitors: int, settle: float = 15.0) ->
         "files on disk": len(files),
         "of which MB": round(sum(path.stat().st_size for path in files) / 1e6, 1),
         "tracebacks in the log": server.log.read_text(encoding="utf-8").count("Traceback"),
-        "what was wrong": sorted(set(tally.wrong))[:5],
+        "examples of wrong": sorted(set(tally.wrong))[:5],
     }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Visitors of every kind, for a while.")
+    parser = argparse.ArgumentParser(description="Load test with visitors of every kind.")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--visitors", type=int, default=6)
     arguments = parser.parse_args()

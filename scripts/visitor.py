@@ -1,4 +1,4 @@
-"""A visitor without a browser, over plain HTTP, and a server of one's own to visit: for the tests and for `make soak`."""
+"""An HTTP client of the API, and the app in a process of its own: for the tests and for `make soak`."""
 
 import base64
 import contextlib
@@ -19,12 +19,13 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 
 QUICK = {"layer": "efficientnet_lite0/block1", "size": 64, "steps": 1, "octaves": 1}
-"""The fields of a dream that takes a blink."""
+"""Fields of a very short dream."""
 
 LONG = {"layer": "efficientnet_lite0/block9", "size": 512, "steps": 100, "octaves": 3}
-"""And of one that lasts longer than anybody waits here."""
+"""Fields of a dream that lasts longer than any test."""
 
 SECONDS = 120
+"""Timeout of a request."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +38,26 @@ class Answer:
 
     @property
     def sentence(self) -> str:
-        """What is said of an error."""
+        """The message of an error, "" if there is none."""
         return (self.data or {}).get("error") or ""
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """Someone who asks a server for runs."""
+    """A client of the server."""
 
     server: str
     name: str = ""
-    """As a proxy would name the visitor's address."""
+    """The address of the visitor, sent as a proxy sends it."""
 
     def ask(self, path: str, body: bytes | None = None, kind: str = "application/json", seconds: float = SECONDS):
-        """A request, whose answer can be read like a file."""
+        """Send a request; the answer can be read like a file."""
         headers = {"Content-Type": kind} | ({"X-Forwarded-For": self.name} if self.name else {})
         request = urllib.request.Request(f"{self.server}gradio_api/{path}", body, headers)
         return urllib.request.urlopen(request, timeout=seconds)
 
     def status(self, path: str, body: bytes | None = None, kind: str = "application/json") -> tuple[int, str]:
-        """What a request is answered with, whether that is granted or refused: the number and the text."""
+        """Send a request and return the status and the body, of errors too."""
         try:
             with self.ask(path, body, kind) as answer:
                 return answer.status, answer.read().decode(errors="replace")
@@ -65,18 +66,18 @@ class Visitor:
                 return refused.code, refused.read().decode(errors="replace")
 
     def upload(self, name: str, content: bytes) -> dict:
-        """A file as a run takes it."""
+        """Upload a file and return it in the form that a run takes."""
         form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="%b"\r\n\r\n%b\r\n--x--\r\n'
         with self.ask("upload", form % (name.replace('"', "").encode(), content), "multipart/form-data; boundary=x") as answer:
             return file(path=json.load(answer)[0])
 
     def start(self, recipe: str = "deepdream", **inputs: Any) -> str:
-        """Ask for a run and return its address."""
+        """Start a run and return its path."""
         with self.ask(f"call/v2/{recipe}", json.dumps(inputs).encode()) as answer:
             return f"call/v2/{recipe}/{json.load(answer)['event_id']}"
 
     def watch(self, run: str) -> Iterator[Answer]:
-        """The events of a run as they come. Closing this leaves it."""
+        """Yield the events of a run. Closing the generator disconnects."""
         with self.ask(run) as events:
             for line in events:
                 if line.startswith(b"event: "):
@@ -85,36 +86,36 @@ class Visitor:
                         yield Answer(event, json.loads(data))
 
     def run(self, recipe: str = "deepdream", **inputs: Any) -> Answer:
-        """A run to its end."""
+        """Run to the end and return the last event."""
         answer = Answer("error", None)
         for answer in self.watch(self.start(recipe, **inputs)):
             pass
         return answer
 
     def fetch(self, answer: Answer) -> bytes:
-        """The file that a run has ended with."""
+        """Download the result of a run."""
         with urllib.request.urlopen(answer.data[0]["url"], timeout=SECONDS) as result:
             return result.read()
 
 
 def file(**sent: str) -> dict:
-    """A file as Gradio has it: `path` or `url`."""
+    """A file in Gradio's form, by `path` or `url`."""
     return {**sent, "meta": {"_type": "gradio.FileData"}}
 
 
 def inline(content: bytes, kind: str = "png") -> dict:
-    """A file inside the request."""
+    """A file inside the request, as base64."""
     return file(url=f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
 
 
 @dataclass(frozen=True)
 class Server:
-    """The app in a process of its own, and what the system knows of that."""
+    """The app in a process of its own, and its use of the system."""
 
     address: str
     process: subprocess.Popen
     folder: Path
-    """Its system's temporary folder, where its visitors' files are."""
+    """Its temporary folder, which holds the visitors' files."""
     log: Path
 
     def threads(self) -> int:
@@ -137,7 +138,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(**environment: str) -> Iterator[Server]:
-    """The app on loopback, as `make run` starts it, on the CPU. Should it crash, its log is printed."""
+    """Serve the app on loopback, as `make run` does, on the CPU. After a crash its log is printed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -148,7 +149,7 @@ def serving(**environment: str) -> Iterator[Server]:
             "HF_HUB_OFFLINE": "1",
             "NO_PROXY": "127.0.0.1",
             "TMPDIR": str(folder),
-            "PYTHONFAULTHANDLER": "1",  # Should it crash, the log says where.
+            "PYTHONFAULTHANDLER": "1",  # After a crash the log shows where.
         }
         inherited = {name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"}
         command = [sys.executable, "app.py", "--device", "cpu", "--port", str(port)]

@@ -27,7 +27,7 @@ SMALL = 64
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
-    """An empty folder to be in, but for three pictures of noise."""
+    """Change into an empty folder with three pictures of noise."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("image", "content", "style")):
         pixels = np.random.default_rng(seed).integers(0, 256, (60, 90, 3), dtype=np.uint8)
@@ -50,7 +50,7 @@ def output(recipe: type[Recipe]) -> str:
 
 
 def command(recipe: type[Recipe], out: str | None = None, **options: object) -> list[str]:
-    """A run that is as short as the recipe allows, with further options."""
+    """The command of a run that is as short as the recipe allows, with further options."""
     lengths = [name for name in ("steps", "octaves", "scales", "seconds") if name in recipe.model_fields]
     short = {name: bounds(recipe.model_fields[name])[0] for name in lengths}
     options = {**short, "size": SMALL, "device": "cpu", **options}
@@ -67,7 +67,7 @@ FILES = [recipe for recipe in RECIPES.values() if recipe.produces != "numbers"]
 FROM_PICTURES = [
     recipe for recipe in FILES if recipe.images and recipe.produces == "picture" and recipe.name != "activation_maps"
 ]
-"""Whose output is a file; whose output is a picture as large as was asked for."""
+"""Recipes that write a file; recipes that write a picture of the size in the options."""
 
 
 def preview(step: int, steps: int = 9, picture: Image.Image | None = None) -> Preview:
@@ -81,7 +81,7 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = re.sub(r"\n {24}", " ", capsys.readouterr().out)  # Argparse gives a long option a line of its own.
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device", "estimate", "finish", "preset", "network", "recipe", "shard", "sheet"} == {
+    assert lines.keys() - {"device", "estimate", "finish", "network", "preset", "recipe", "shard", "sheet"} == {
         name.replace("_", "-") for name in (*recipe.model_fields, *recipe.extras) if name != "network"
     }
     assert "NAME=ARCHITECTURE:FILE" in lines["network"]
@@ -170,7 +170,7 @@ def test_the_extension_decides_the_format(extension, kind, monkeypatch):
 
 
 @of_every_recipe
-def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe, monkeypatch):
+def test_options_reach_the_recipe_and_other_fields_keep_their_defaults(recipe, monkeypatch):
     seen = []
 
     def stream(*args, **kwargs):
@@ -186,7 +186,7 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
     monkeypatch.setattr(cli, "prepare", lambda *_, **__: iter(()))  # Some of the others would have to be downloaded.
     typed = [recipe.name.replace("_", "-"), *(f"{role}.png" for role in recipe.images), *filter(None, [output(recipe)])]
     pictures = {role: f"{role}.png" for role in recipe.images}
-    # Text, of which each field takes its own kind, goes through the command line in test_provenance.py.
+    # Text, of which each field takes its own kind, goes through the command line in tests/recipes/test_metadata.py.
     settable = {name: field for name, field in recipe.model_fields.items() if field.annotation is not str or choices(field)}
     other = {name: another(field) for name, field in settable.items() if len(choices(field)) != 1}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in other.items()]
@@ -196,7 +196,7 @@ def test_what_is_typed_reaches_the_recipe_and_the_rest_keeps_its_defaults(recipe
     assert all(getattr(recipe(), name) != value for name, value in other.items())
 
 
-def test_a_download_is_shown_and_its_failure_said(tmp_path, monkeypatch, capsys):
+def test_the_progress_and_the_failure_of_a_download_are_shown(tmp_path, monkeypatch, capsys):
     shown = []
 
     def arriving(recipe, **given):
@@ -259,7 +259,7 @@ def test_help_and_errors_call_the_program_as_it_was_started(started, program, mo
     ],
 )
 @pytest.mark.usefixtures("no_work")
-def test_what_cannot_work_is_one_sentence_before_any_work(arguments, sentence, capsys):
+def test_an_impossible_command_is_refused_with_one_sentence_before_any_work(arguments, sentence, capsys):
     Path("folder.png").mkdir()
     before = sorted(Path().iterdir())
     assert cli.main(arguments.split()) == 2
@@ -339,7 +339,7 @@ def test_ctrl_c_before_the_first_picture_of_a_video_writes_nothing(capsys, monke
     assert not Path("out.mp4").exists()
 
 
-def test_what_is_not_the_users_mistake_has_another_exit_code(capsys, monkeypatch):
+def test_failures_and_bad_input_have_different_exit_codes(capsys, monkeypatch):
     def stream(*args, **kwargs):
         raise WeightsError("The weights are not installed.")
         yield
@@ -396,8 +396,8 @@ def test_a_mask_and_a_guide_are_options(folder):
         (["--estimate", "--outside=vgg19/relu2_1"], "outside has no effect without mask: "),
     ],
 )
-def test_what_has_no_effect_is_said_before_a_network_is_loaded(folder, typed, sentence, capsys, monkeypatch):
-    monkeypatch.setattr(sys.modules["featviz.stream"], "load", None)
+def test_options_without_effect_are_refused_before_a_network_is_loaded(folder, typed, sentence, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "load", None)
     assert cli.main(["deepdream", "image.png", "out.png", *typed]) == 2
     assert capsys.readouterr().err.startswith(sentence)
 
@@ -423,33 +423,34 @@ def test_transparency_is_kept_in_a_png_and_left_out_of_a_jpeg(monkeypatch):
             assert written.mode == mode
 
 
-# Presets, estimates, the sheet, and making a thing again
+# Presets, estimates, the sheet, and rerun
 
 
-def test_a_preset_is_where_to_start_and_what_is_typed_goes_first(monkeypatch):
+@pytest.mark.parametrize("option", ["--preset", "--look"])
+def test_a_preset_is_the_start_and_options_override_it(option, monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (each for each in [preview(9)]))
-    preset = next(preset for preset in presets.read_presets() if preset.name == "eyes")
-    assert cli.main(["deepdream", "image.png", "out.png", "--preset", "eyes", "--steps", "3"]) == 0
-    assert seen == [preset.recipe.replace(steps=3)]
+    eyes = next(preset for preset in presets.read_presets() if preset.name == "eyes").recipe
+    assert cli.main(["deepdream", "image.png", "out.png", option, "eyes", "--steps", "3"]) == 0
+    assert seen == [eyes.replace(steps=3)]
 
 
-def test_a_finish_is_worked_out_from_the_preset_and_what_is_typed_goes_first(monkeypatch):
+def test_a_finish_applies_to_the_preset_and_options_override_it(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "stream", lambda recipe, **_: seen.append(recipe) or (preview(step) for step in [9]))
-    preset = next(preset for preset in presets.read_presets() if preset.name == "eyes").recipe
+    eyes = next(preset for preset in presets.read_presets() if preset.name == "eyes").recipe
     assert cli.main(["deepdream", "image.png", "out.png", "--preset", "eyes", "--finish", "fine"]) == 0
     assert cli.main(["deepdream", "image.png", "out.png", "--finish", "draft", "--size", "128"]) == 0
-    fine = preset.replace(**presets.FINISHES["Fine"].of(preset))
+    fine = eyes.replace(**presets.FINISHES["Fine"].of(eyes))
     assert seen == [fine, RECIPES["deepdream"](size=128)]
-    assert (fine.size, fine.steps) == (768, round(preset.steps * 1.5))
+    assert (fine.size, fine.steps) == (768, round(eyes.steps * 1.5))
 
 
 def test_help_shows_every_preset(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "9999")
     with pytest.raises(SystemExit, match="0"):
         cli.main(["deepdream", "--help"])
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "--preset" in line and "preset to start from" in line]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "preset to start from" in line]
     assert line.endswith(f"One of: {', '.join(preset.name for preset in presets.read_presets())}.")
 
 
@@ -490,7 +491,7 @@ def test_a_rerun_of_the_same_pictures_gives_the_same_bytes(recipe, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_rerun_says_what_cannot_be_as_it_was(capsys, monkeypatch):
+def test_a_rerun_reports_what_differs(capsys, monkeypatch):
     monkeypatch.setattr(cli, "stream", lambda recipe, **_: (each for each in [preview(9)]))
     made = Image.new("RGB", (20, 16))
     made.info[NOTE] = '{"recipe": "deepdream", "fields": {"steps": 2, "swirl": 1}, "featviz": "0.0.1"}'
@@ -518,7 +519,7 @@ def test_a_rerun_says_what_cannot_be_as_it_was(capsys, monkeypatch):
     ],
 )
 @pytest.mark.usefixtures("no_work")
-def test_what_cannot_be_made_again_is_one_sentence(arguments, sentence, capsys):
+def test_an_impossible_rerun_is_refused_with_one_sentence(arguments, sentence, capsys):
     made = Image.new("RGB", (20, 16))
     made.info[NOTE] = '{"recipe": "deepdream", "fields": {}}'
     save(made, "made.png")

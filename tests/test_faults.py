@@ -1,4 +1,4 @@
-"""What breaks, and what is left whole: after each, the device is free, the next run works, and nothing is left behind."""
+"""Faults. After each, the device is free, the next run works, and no thread or file remains."""
 
 import errno
 import json
@@ -29,7 +29,7 @@ from featviz.runtime.devices import _schedulers, resolve
 from featviz.runtime.film import film
 from featviz.runtime.stream import run, stream
 from featviz.ui import running
-from featviz.ui.running import DISK_FULL, SORRY, Engine, attended, polite, sentences
+from featviz.ui.running import DISK_FULL, INTERNAL_ERROR, Engine, end_at_shutdown, error_sentences, with_error_sentences
 from featviz.ui.shutdown import RESTARTING, Runs, sweep
 from featviz.ui.tab import Tab
 from featviz.ui.video import VideoTab
@@ -57,11 +57,11 @@ def recipe(request) -> Recipe:
 
 @pytest.fixture(autouse=True)
 def survives(record_property) -> Iterator[None]:
-    """What every test here ends with."""
+    """After each test: the device is free, the next run gives the same picture, and no thread remains."""
     load("efficientnet_lite0", resolve("cpu"))
     expected, before = run(DREAM, device="cpu", image=PHOTO).tobytes(), set(threading.enumerate())
     yield
-    assert not any(turns._busy or turns._waiting for turns in _schedulers.values())
+    assert not any(scheduler._busy or scheduler._waiting for scheduler in _schedulers.values())
     assert run(DREAM, device="cpu", image=PHOTO).tobytes() == expected
     assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
     record_property("faults survived", 1)
@@ -82,17 +82,17 @@ def test_stopping_at_every_stage(recipe, seen):
     previews.close()
 
 
-def failing(monkeypatch, at: int, what: BaseException | float) -> None:
-    """The network breaks, or gives this number, the so many-th time it looks."""
+def failing(monkeypatch, at: int, fault: BaseException | float) -> None:
+    """Make the `at`-th forward pass raise an exception, or multiply its activations by a number."""
     count, activations = 0, Network.activations
 
     def broken(self, *arguments, **options):
         nonlocal count
         count += 1
-        if count == at and isinstance(what, BaseException):
-            raise what
-        found = activations(self, *arguments, **options)
-        return {name: maps * what for name, maps in found.items()} if count == at else found
+        if count == at and isinstance(fault, BaseException):
+            raise fault
+        values = activations(self, *arguments, **options)
+        return {name: maps * fault for name, maps in values.items()} if count == at else values
 
     monkeypatch.setattr(Network, "activations", broken)
 
@@ -102,11 +102,11 @@ def test_an_exception_in_the_middle_of_a_step(monkeypatch, at, caplog):
     with monkeypatch.context() as patch:
         failing(patch, at, RuntimeError("/secret/path/photo.jpg"))
         with pytest.raises(gr.Error) as caught:
-            list(polite(stream)(DREAM, device="cpu", every=0, image=PHOTO))
-    assert caught.value.message == SORRY
+            list(with_error_sentences(stream)(DREAM, device="cpu", every=0, image=PHOTO))
+    assert caught.value.message == INTERNAL_ERROR
 
 
-def test_numbers_that_run_out_of_range(monkeypatch):
+def test_a_run_that_diverges(monkeypatch):
     shown = []
     with monkeypatch.context() as patch:
         failing(patch, 3, float("nan"))
@@ -114,7 +114,7 @@ def test_numbers_that_run_out_of_range(monkeypatch):
             shown.extend(stream(DREAM, device="cpu", every=0, image=PHOTO))
 
 
-def test_a_run_that_takes_longer_than_it_may(monkeypatch):
+def test_a_run_that_exceeds_its_time_limit(monkeypatch):
     previews = stream(DREAM, device="cpu", every=0, seconds=0, image=PHOTO)
     assert next(previews).step == 1
     with pytest.raises(LimitError, match="A run may take 0 s here, and is at step 1 of 4 by now; the latest picture is kept"):
@@ -153,24 +153,24 @@ def full(*_: object, **__: object) -> None:
 
 
 def test_the_disk_is_full_at_the_end_of_a_run(monkeypatch, tmp_path, tidy_gradio):
-    """The picture is in sight, the page can start again, and says why there is no file."""
+    """The page keeps the picture, can start again, and says why there is no file."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     with gr.Blocks(analytics_enabled=False):
-        tab = Tab(RECIPES["deepdream"], Engine().lent(lambda run: run), ())
+        tab = Tab(RECIPES["deepdream"], Engine().with_device(lambda run: run), ())
     PHOTO.save(tmp_path / "photo.png")
     sent = [{"path": str(tmp_path / "photo.png")}, *DREAM.model_dump().values(), *[None] * len(DREAM.extras)]
     monkeypatch.setattr(running, "save_pil_to_cache", full)
-    *_, last = tab.start(*sent, None, [], running.Turn())
+    *_, last = tab.start(*sent, None, [], running.RunState())
     assert DISK_FULL in last[tab.status]
-    assert last[tab.go]["interactive"]
-    assert not last[tab.stop]["visible"]
+    assert last[tab.start_button]["interactive"]
+    assert not last[tab.stop_button]["visible"]
     assert tab.view not in last  # It stays as it is.
 
 
 def test_no_run_starts_on_a_disk_that_is_nearly_full(monkeypatch, tmp_path):
     monkeypatch.setenv(limits.DISK_MEGABYTES.variable, str(10**9))
     with pytest.raises(gr.Error) as caught:
-        running.checked(RECIPES["deepdream"], [None] * (1 + len(DREAM.model_dump()) + len(DREAM.extras)))
+        running.validate_request(RECIPES["deepdream"], [None] * (1 + len(DREAM.model_dump()) + len(DREAM.extras)))
     assert caught.value.message == DISK_FULL
 
 
@@ -192,25 +192,25 @@ def test_there_is_no_codec(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_video_that_is_left_midway_leaves_no_file(tmp_path, monkeypatch, tidy_gradio):
+def test_an_abandoned_video_leaves_no_file(tmp_path, monkeypatch, tidy_gradio):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with gr.Blocks(analytics_enabled=False):
-        tab = VideoTab(RECIPES["deepdream_zoom"], Engine().lent(lambda run: run), ())
-    shots = tab._shots(small(RECIPES["deepdream_zoom"]), {"image": PHOTO})
-    next(shots)
-    shots.close()
+        tab = VideoTab(RECIPES["deepdream_zoom"], Engine().with_device(lambda run: run), ())
+    results = tab._run_results(small(RECIPES["deepdream_zoom"]), {"image": PHOTO})
+    next(results)
+    results.close()
     left = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(tmp_path / "cache")]
     assert left == []
 
 
-def test_a_picture_that_has_left_the_disk_meanwhile():
-    with pytest.raises(gr.Error) as caught, sentences():
+def test_a_picture_that_was_deleted():
+    with pytest.raises(gr.Error) as caught, error_sentences():
         run(DREAM, image="/nowhere/photo.png")
     assert caught.value.message == "The image 'photo.png' does not exist."
 
 
-def test_what_is_old_leaves_the_disk_and_the_rest_stays(tmp_path):
+def test_only_old_files_are_deleted(tmp_path):
     for name in ("old/upload/a.png", "old/kept.png", "new/a.png", "old.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"a")
@@ -226,23 +226,23 @@ def test_what_is_old_leaves_the_disk_and_the_rest_stays(tmp_path):
 # The end of the server
 
 
-def test_runs_are_told_when_the_server_leaves_and_none_begins(monkeypatch):
+def test_at_shutdown_runs_are_told_and_none_begins(monkeypatch):
     runs = Runs()
     monkeypatch.setattr(running, "RUNS", runs)
-    previews = attended(stream)(DREAM, device="cpu", every=0, image=PHOTO)
+    previews = end_at_shutdown(stream)(DREAM, device="cpu", every=0, image=PHOTO)
     next(previews)
     assert runs.count == 1
-    runs.leaving = True
+    runs.shutting_down = True
     with pytest.raises(gr.Error, match=RESTARTING):
         next(previews)
     assert runs.count == 0
     with pytest.raises(gr.Error, match=RESTARTING):
-        next(attended(stream)(DREAM, device="cpu", image=PHOTO))
+        next(end_at_shutdown(stream)(DREAM, device="cpu", image=PHOTO))
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Server]:
-    """A server without a home to write to, whose visitors may start five runs a minute each."""
+    """A server without a writable home, whose visitors may start five runs a minute each."""
     with serving(HOME="/proc", XDG_CACHE_HOME="/proc", FEATVIZ_RUNS_PER_MINUTE="5", FEATVIZ_MAX_MEGABYTES="1") as server:
         yield server
 
@@ -273,7 +273,7 @@ def test_too_many_runs_of_one_visitor(own):
     eager, other = Visitor(own.address, "192.0.2.4"), Visitor(own.address, "192.0.2.5")
     answers = [eager.run(image=photo(eager), **QUICK) for _ in range(7)]
     assert [answer.event for answer in answers] == ["complete"] * 5 + ["error"] * 2
-    assert answers[-1].sentence.startswith("5 runs a minute are granted to each visitor; the next one can start in ")
+    assert answers[-1].sentence.startswith("Each visitor can start 5 runs a minute; the next one can start in ")
     assert other.run(image=photo(other), **QUICK).event == "complete"
 
 
@@ -281,8 +281,8 @@ def test_too_many_runs_of_one_visitor(own):
     ("path", "kind"), [("call/v2/deepdream", "application/json"), ("upload", "multipart/form-data; boundary=x")]
 )
 def test_too_large_a_request(own, path, kind):
-    code, said = Visitor(own.address).status(path, b" " * 5_000_000, kind)
-    assert (code, json.loads(said)["detail"]) == (413, "A request may have 4 megabytes, and a picture 1.")
+    code, body = Visitor(own.address).status(path, b" " * 5_000_000, kind)
+    assert (code, json.loads(body)["detail"]) == (413, "A request may have 4 megabytes, and a picture 1.")
 
 
 def test_too_large_a_picture(own):
@@ -291,11 +291,11 @@ def test_too_large_a_picture(own):
     form = (
         b'--x\r\nContent-Disposition: form-data; name="files"; filename="large.png"\r\n\r\n' + bytes(1_500_000) + b"\r\n--x--\r\n"
     )
-    said = visitor.status("upload", form, "multipart/form-data; boundary=x")
-    assert said == (413, "File size exceeded maximum allowed size of 1000000 bytes.")
+    answer = visitor.status("upload", form, "multipart/form-data; boundary=x")
+    assert answer == (413, "File size exceeded maximum allowed size of 1000000 bytes.")
 
 
-def test_sigterm_tells_whoever_has_a_run_and_ends_within_ten_seconds(own):
+def test_sigterm_tells_visitors_with_a_run_and_ends_within_ten_seconds(own):
     visitor = Visitor(own.address, "192.0.2.7")
     events = visitor.watch(visitor.start(image=photo(visitor), **LONG))
     assert next(events).event == "generating"
@@ -305,10 +305,10 @@ def test_sigterm_tells_whoever_has_a_run_and_ends_within_ten_seconds(own):
     assert (last.event, last.sentence) == ("error", RESTARTING)
     own.process.wait(timeout=15)
     assert time.monotonic() - start < 10.5
-    said = own.log.read_text(encoding="utf-8")
-    assert "Traceback" not in said
-    assert "Rome" not in said
-    assert str(own.folder) not in said
+    log = own.log.read_text(encoding="utf-8")
+    assert "Traceback" not in log
+    assert "Rome" not in log
+    assert str(own.folder) not in log
     assert list(own.folder.rglob("*")) == []  # No file, and no empty folder either.
 
 
@@ -316,9 +316,9 @@ LEFT = """
 import threading
 from featviz.ui import shutdown
 
-shutdown.SECONDS_TO_LEAVE, shutdown.SECONDS_TO_TELL = 0.2, 60
+shutdown.SECONDS_TO_EXIT, shutdown.SECONDS_FOR_STEPS = 0.2, 60
 shutdown.RUNS.count = 1  # A run in the middle of a long step.
-shutdown.RUNS.leave()
+shutdown.RUNS.shut_down()
 """
 
 

@@ -160,7 +160,7 @@ def test_the_command_line_makes_a_picture_or_says_a_sentence(folder, capsys, mon
             code = cli.main(["deepdream", str(given), "out.png", *(f"--{name}={value}" for name, value in QUICK.items())])
         said = capsys.readouterr().err.strip()
         if wanted == PICTURE:
-            assert code == cli.FINE, (one.name, said)
+            assert code == cli.SUCCESS, (one.name, said)
             Path("out.png").unlink()
         else:
             assert code == cli.BAD_INPUT, one.name

@@ -1,6 +1,6 @@
-"""A run on a GPU that is lent, as on ZeroGPU: in a fork of the page's process, with nothing but pickles in between.
+"""A run as on ZeroGPU: in a fork of the page's process, which exchanges nothing but pickles with it.
 
-Everything happens in a process of its own, since pytest's has threads that a fork would leave behind.
+It is tested in a separate process, since a fork of pytest's process would lose its threads.
 """
 
 import json
@@ -17,8 +17,10 @@ SCENE = '''
 import json, multiprocessing, pickle, sys, time
 import numpy as np
 import torch
-from featviz import DeepDream, FeatvizError, StyleTransfer, loading, machine, run, stream, weights
+from featviz import DeepDream, run
 from featviz.media.images import open_picture
+from featviz.networks import cache, weights
+from featviz.runtime import estimate
 from featviz.ui import Engine
 
 fork = multiprocessing.get_context("fork")
@@ -27,7 +29,7 @@ DREAM = DeepDream(size=96, octaves=2, steps=2)
 
 
 def lend(run):
-    """What spaces.GPU does to a generator: forks, and stops the fork after the value at which it is told to."""
+    """Run a generator as spaces.GPU does: in a fork, which stops after the value at which it is told to."""
 
     def work(packed, out, stop):
         args, kwargs = pickle.loads(packed)
@@ -67,11 +69,11 @@ def lend(run):
     return lent
 
 
-ends, said = [], {}
-machine.warm_up("auto")
-said["measured"] = len(machine._speeds)
-said["loaded"] = sorted(loading._loaded)
-engine = Engine.on("auto").lent(lend, apart=True)
+ends, results = [], {}
+estimate.warm_up("auto")
+results["measured"] = len(estimate._speeds)
+results["loaded"] = sorted(cache._loaded)
+engine = Engine.on("auto").with_device(lend, zero_gpu=True)
 
 
 def never(*_):
@@ -81,32 +83,32 @@ def never(*_):
 weights.Bundled.load = never
 
 previews = list(engine.run(DREAM, image=CAT))
-here = run(DREAM, image=CAT)
-said["frames"] = [type(previews[-1].picture).__name__, previews[-1].done, len(previews) > 1]
-said["same"] = bool(np.array_equal(np.asarray(previews[-1].picture), np.asarray(here)))
+expected = run(DREAM, image=CAT)
+results["frames"] = [type(previews[-1].picture).__name__, previews[-1].done, len(previews) > 1]
+results["same"] = bool(np.array_equal(np.asarray(previews[-1].picture), np.asarray(expected)))
 
 long = engine.run(DREAM.replace(steps=100), image=CAT)
-said["shown"] = [next(long).step, next(long).step]
+results["shown"] = [next(long).step, next(long).step]
 long.close()
 
 try:
     list(engine.run(DREAM.replace(channels="9999"), image=CAT))
 except Exception as error:
-    said["error"] = [type(error).__name__, error.message]
+    results["error"] = [type(error).__name__, error.message]
 
 torch.cuda.is_available = lambda: True  # As ZeroGPU has it in the page's process, where there is no GPU.
 small, large = DREAM, DREAM.replace(size=4096, steps=100)
-said["leases"] = [machine.lease(one, image=CAT) for one in (small, large)]
-said["estimate"] = machine.estimate(small, CAT.size).seconds > 0
-said["touched"] = torch.cuda.is_initialized()
-said["measured"] += len([place for place, _ in machine._speeds if place == "cuda"])
-said["ends"] = ends
-print(json.dumps(said))
+results["leases"] = [estimate.zero_gpu_seconds(recipe, image=CAT) for recipe in (small, large)]
+results["estimate"] = estimate.estimate(small, CAT.size).seconds > 0
+results["touched"] = torch.cuda.is_initialized()
+results["measured"] += len([place for place, _ in estimate._speeds if place == "cuda"])
+results["ends"] = ends
+print(json.dumps(results))
 '''
 
 
 @pytest.fixture(scope="module")
-def said() -> dict:
+def results() -> dict:
     environment = os.environ | {"SPACES_ZERO_GPU": "true", "GRADIO_ANALYTICS_ENABLED": "False"}
     command = [sys.executable, "-W", "ignore", "-c", SCENE]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -114,29 +116,29 @@ def said() -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_weights_are_loaded_on_the_cpu_of_the_page_s_process_which_measures_nothing(said):
-    assert said["loaded"] == [["efficientnet_lite0", "cpu"], ["vgg19", "cpu"]]
-    assert said["measured"] == 0
-    assert said["touched"] is False
+def test_the_page_s_process_loads_weights_on_the_cpu_and_measures_nothing(results):
+    assert results["loaded"] == [["efficientnet_lite0", "cpu"], ["vgg19", "cpu"]]
+    assert results["measured"] == 0
+    assert results["touched"] is False
 
 
-def test_pictures_come_back_as_they_would_have_been_made_here(said):
-    assert said["frames"] == ["Image", True, True]
-    assert said["same"]
-    assert said["ends"][0] == ["end", None, 0]
+def test_pictures_equal_those_of_a_run_in_this_process(results):
+    assert results["frames"] == ["Image", True, True]
+    assert results["same"]
+    assert results["ends"][0] == ["end", None, 0]
 
 
-def test_a_run_is_stopped_midway(said):
-    assert said["shown"][0] == 1
-    kind, count, code = said["ends"][1]
+def test_a_run_is_stopped_midway(results):
+    assert results["shown"][0] == 1
+    kind, count, code = results["ends"][1]
     assert (kind, code) == ("stopped", 0)
     assert count < 100
 
 
-def test_our_sentences_survive_the_way(said):
-    assert said["error"] == ["Error", "VGG-19 relu4_4 has no channel 9999; it has 0 to 511."]
+def test_error_messages_cross_the_process_boundary(results):
+    assert results["error"] == ["Error", "VGG-19 relu4_4 has no channel 9999; it has 0 to 511."]
 
 
-def test_a_gpu_is_asked_for_as_long_as_the_recipe_needs(said):
-    assert said["leases"] == [20, 120]
-    assert said["estimate"]
+def test_the_gpu_is_requested_for_the_estimated_seconds(results):
+    assert results["leases"] == [20, 120]
+    assert results["estimate"]

@@ -138,6 +138,11 @@ def peak(size: tuple[int, int], bytes_per_pixel: float, side: int, margin: float
     return resident(max(_area(tile.seen) for tile in grid(size, side, margin)) * bytes_per_pixel, share)
 
 
+def seen_pixels(size: tuple[int, int], side: int, margin: float = MARGIN) -> int:
+    """Return the pixels that all tiles of an image of (height, width) see together. Margins count once for each tile."""
+    return sum(_area(tile.seen) for tile in grid(size, side, margin))
+
+
 def fits(size: tuple[int, int], side: int) -> bool:
     """Whether an image of (height, width) is one tile: whatever its shape, it has no more pixels than the largest tile."""
     return math.prod(size) <= side**2

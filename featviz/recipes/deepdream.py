@@ -38,25 +38,25 @@ class DeepDream(Recipe):
     title: ClassVar[str] = "DeepDream"
     tab_group: ClassVar[str] = "DeepDream"
     action: ClassVar[str] = "Start dreaming"
-    sweep_action: ClassVar[str] = "Which layer? Show me"
+    sweep_action: ClassVar[str] = "Compare the layers"
     sweep_caption: ClassVar[str] = "The same dream at every layer, from shallow to deep."
     mask_action: ClassVar[str] = "Paint where to dream"
     explanation: ClassVar[str] = """\
 A network that was trained to name things in photographs has learnt what edges, fur and eyes look like.
-DeepDream turns its hints up: **whatever a layer already detects in your picture, it gets more of.**
+DeepDream amplifies this: **whatever a layer already detects in your picture, you get more of it.**
 
-1. **Choose a picture and a layer.** The first layers of the network answer to edges and textures, the later ones to eyes,
+1. **Choose a picture and a layer.** The first layers of the network react to edges and textures, the later ones to eyes,
    faces and whole animals.
-2. **Look.** The picture goes through the network up to that layer. What comes out are its *activation maps*: one for each
-   thing the layer looks for, bright where it found it.
-3. **Ask for more of the same.** The layer's gradient is set equal to its activations, so that what it answered to most
-   counts most.
-4. **Find out how.** The gradient is followed back to the picture: it says for each pixel which change would make the layer
-   answer louder.
-5. **Change the picture a little that way, and repeat.** It starts on a small version of the picture and goes on in larger
-   ones, the *octaves*, so that the dream has large shapes as well as fine detail.
+2. **Activations.** The picture goes through the network up to that layer. The result is its *activation maps*: one for
+   each pattern that the layer looks for, bright where it found the pattern.
+3. **Ask for more of the same.** The layer's gradient is set equal to its activations, so that the strongest activations
+   count most.
+4. **Gradient.** The gradient is computed back to the picture. It says for each pixel which change would make the
+   activations stronger.
+5. **Change the picture a little in this direction, and repeat.** It starts on a small version of the picture and continues
+   on larger ones, the *octaves*, so that the dream has large shapes as well as fine detail.
 
-*Try it: the same picture with an early, a middle and a late layer. You see how the network builds animals out of edges.*
+*Try it: the same picture with an early, a middle and a late layer. You see how the network builds animals from edges.*
 """
     images: ClassVar[dict[str, str]] = {"image": "The picture to dream on."}
     extras: ClassVar[dict[str, str]] = {
@@ -247,8 +247,9 @@ DeepDream turns its hints up: **whatever a layer already detects in your picture
         pixels = [height * width for height, width in octaves]
         costs = [network.cost(layers) for layers in self.layers()]
         tiled = network.tiled(frozenset().union(*self.layers()))
-        step = max(tiles.peak(octaves[-1], cost.bytes, tiles.largest(cost.bytes, tiled=tiled)) for cost in costs)
-        flops: float = sum(pixels) * self.steps * sum(cost.flops for cost in costs)
+        sides = {cost: tiles.largest(cost.bytes, tiled=tiled) for cost in costs}
+        step = max(tiles.peak(octaves[-1], cost.bytes, side) for cost, side in sides.items())
+        flops = self.steps * sum(cost.flops * tiles.seen_pixels(octave, sides[cost]) for cost in costs for octave in octaves)
         held: float = IMAGES_HELD * IMAGE_BYTES * pixels[-1]
         if "guide" in others and not self.class_name:
             guide = fitted_size(others["guide"], self.guide_side(network, size, others["guide"]))

@@ -17,18 +17,18 @@ class DeepDreamZoom(DeepDream):
 
     name: ClassVar[str] = "deepdream_zoom"
     title: ClassVar[str] = "DeepDream Zoom"
-    action: ClassVar[str] = "Start the journey"
+    action: ClassVar[str] = "Start the zoom"
     explanation: ClassVar[str] = """\
-A dream you can fly into: **each frame of the video is a dream of the frame before, seen from a little closer.**
+A zoom into a dream: **each frame of the video is a dream of the previous frame, seen from a little closer.**
 
-1. **Dream.** The picture is changed so that a layer of the network sees more of what it already sees, as under *DeepDream*,
+1. **Dream.** The picture is changed so that a layer of the network sees more of what it already sees, as in *DeepDream*,
    but only a little.
 2. **Move closer.** The dream is enlarged about its centre and turned by a fraction of a degree.
-3. **Dream again, on the dream.** What has just been dreamt is now larger, so the layer finds new detail inside of it: an eye
+3. **Dream again, on the dream.** The last dream is now larger, so the layer finds new detail inside it: an eye
    gets lashes, and between the lashes another eye begins.
-4. **Repeat.** After a few seconds nothing is left of your picture, and all that is seen is what the network knows.
+4. **Repeat.** After a few seconds nothing is left of your picture. You see only what the network knows.
 
-*Try it: an early layer such as block 5 for a flight through patterns, and a zoom under 1 to fly out instead of in.*
+*Try it: an early layer such as block 5 for a flight through patterns, and a zoom below 1 to fly out instead of in.*
 """
     sweep_fields: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[Literal["picture", "video"]] = "video"

@@ -31,16 +31,16 @@ class FeatureVisualization(Recipe):
     tab_group: ClassVar[str] = "Look Inside"
     action: ClassVar[str] = "See what it looks for"
     explanation: ClassVar[str] = """\
-How do you find out what a detector looks for? **Make the picture that it answers to most.**
+How do you find out what a detector looks for? **Make the picture that activates it most.**
 
 1. **Start with noise**, almost grey.
-2. **Ask one channel** how loudly it answers, and follow the gradient back to the picture, as in DeepDream.
-3. **Move, turn and scale** the picture a little at each step. What makes the network answer only at one exact place is noise;
-   what survives is what the channel really looks for.
-4. **Change waves instead of pixels.** The picture is made of its frequencies, which lets large shapes grow as easily as
+2. **Measure the activation** of one channel, and compute the gradient back to the picture, as in DeepDream.
+3. **Move, turn and scale** the picture a little at each step. A pattern that activates the network only at one exact place
+   is noise; the patterns that remain are those that the channel really looks for.
+4. **Change waves instead of pixels.** The picture is a sum of frequencies, so that large shapes grow as easily as
    small ones.
 
-*Try it: the same channel as several pictures. A channel often looks for more than one thing.*
+*Try it: the same channel as several pictures. A channel often looks for more than one pattern.*
 """
     images: ClassVar[dict[str, str]] = {}
     rules: ClassVar[tuple[Rule, ...]] = (Rule(("channel",), "the class is shown and no channel", beside="class_name"),)

@@ -215,7 +215,7 @@ def follow(query: Mapping[str, str], recipes: Recipes) -> Restored | None:
 
 def _kind(name: object, recipes: Recipes) -> type[Recipe]:
     """Return the recipe class of a current or earlier name. Raises InputError where there is none."""
-    current = aliases.RECIPES.get(name, name) if isinstance(name, str) else None
+    current = aliases.RECIPES.get(name, name) if isinstance(name, str) else ""
     if current not in recipes:
         raise InputError(f"There is no recipe '{short(name)}'; {nearest(name, list(recipes))}")
     return recipes[current]

@@ -53,22 +53,21 @@ class StyleTransfer(Recipe):
     name: ClassVar[str] = "style_transfer"
     title: ClassVar[str] = "Style Transfer"
     tab_group: ClassVar[str] = "Style Transfer"
-    action: ClassVar[str] = "Start painting"
-    sweep_action: ClassVar[str] = "How strong, how large? Show me"
-    sweep_caption: ClassVar[str] = "The same pair, small, with other strengths and brush sizes."
+    action: ClassVar[str] = "Transfer the style"
+    sweep_action: ClassVar[str] = "Compare strengths and brush sizes"
+    sweep_caption: ClassVar[str] = "The same two pictures, small, with other strengths and brush sizes."
     mask_action: ClassVar[str] = "Paint where to use the style"
     explanation: ClassVar[str] = """\
-A network sees a picture in more than one way at once, and two of them can be pulled apart: **what is in it, and how it is
-painted.**
+A network sees two things in a picture that can be separated: **what is in it, and how it is painted.**
 
-1. **Content.** Deeper layers know which objects there are and how they are arranged, and hardly care about texture and
-   colour any more. Their activations are the *content representation* of the first picture.
-2. **Style.** Which features occur *together*, say blue with curved strokes, is told by the correlations between a layer's
-   feature maps. They keep texture and colour, and forget where anything was: the *style representation* of the second.
+1. **Content.** Deeper layers know which objects there are and how they are arranged. They depend little on texture and
+   colour. Their activations are the *content representation* of the first picture.
+2. **Style.** The correlations between a layer's feature maps say which features occur *together*, for example blue with
+   curved strokes. They keep texture and colour, and lose all places: the *style representation* of the second picture.
 3. **Combine.** The result starts as the content picture. Step by step its pixels are changed until the network finds in it
    the content of the first and the style of the second.
 
-*Try it: more strength for the style, and watch when the objects begin to dissolve.*
+*Try it: more style strength. At some point the objects begin to dissolve.*
 """
     images: ClassVar[dict[str, str]] = {
         "content": "The picture whose objects and arrangement are kept.",
@@ -280,10 +279,25 @@ painted.**
         held = IMAGE_BYTES * sum(map(math.prod, [*styles, *sized])) + self.kept(network) * pixels
         held += (IMAGES_HELD + 2 * remembered(image)) * image
         return Demand(
-            flops=sum(h * w * count for (h, w), count in schedule) * network.cost(layers).flops,
+            flops=sum(self._flops(network, size, count, styles, side, around) for size, count in schedule),
             bytes=max(held + step, handed_in(size, *others.values())),
             eigen=sum(count for _, count in schedule) * self.eigen(network),
         )
+
+    def _flops(
+        self, network: Network, size: tuple[int, int], steps: int, styles: list[tuple[int, int]], side: int, around: float
+    ) -> float:
+        """Return the operations at one scale, for styles of (height, width): their statistics, then the steps.
+
+        Beyond one tile, a step has another forward pass: the statistics of all tiles come before the gradient of any.
+        """
+        sized = [self.style_size(style, max(size)) for style in styles]
+        forward = network.cost(self.weights(network, "style_layers")).flops / 2
+        seen = tiles.seen_pixels(size, side, around)
+        passes = 1 if tiles.fits(size, side) else 1.5
+        statistics = forward * sum(tiles.seen_pixels(style, side, around) for style in sized)
+        content = network.cost(self.weights(network, "content_layers")).flops / 2 * seen
+        return statistics + content + steps * passes * network.cost(self.layers(network)).flops * seen
 
     def eigen(self, network: Network) -> float:
         """What the eigenvalues of one step take, as `Demand` counts them."""

@@ -1,1 +1,1 @@
-"""Runtime: a recipe on a machine."""
+"""Run recipes on a machine: devices, scheduling, memory, estimates, previews, batches and videos."""

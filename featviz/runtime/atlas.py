@@ -1,7 +1,7 @@
-"""The atlas: what every channel of some layers looks for, computed beforehand by `make atlas` and kept as sheets.
+"""The atlas: optimised pictures of every channel of some layers, computed in advance by `scripts/atlas.py` (`make atlas`).
 
-A sheet is a picture of thumbnails in rows, beside it a JSON of the same name that says of which layer they are, by which
-recipe they were made, and how loudly each channel answers to its own. `scripts/atlas.py` makes them.
+Each layer is a sheet: a picture of thumbnails in rows, and a JSON file of the same name that records the layer, the recipe of
+the thumbnails and the highest activation of each channel on its own thumbnail.
 """
 
 import json
@@ -28,9 +28,9 @@ class Sheet:
     layer: str
     """Its address, e.g. `vgg19/relu3_1`."""
     fields: Mapping[str, Any]
-    """Of the recipe `feature_visualization` that makes each thumbnail, but for the channel."""
+    """Fields of the recipe `feature_visualization` that each thumbnail was made with, except the channel."""
     peaks: tuple[float, ...]
-    """What each channel answers to its thumbnail where it answers most."""
+    """The highest activation of each channel on its thumbnail."""
     file: Path
 
     @cached_property
@@ -40,21 +40,20 @@ class Sheet:
             return opened.convert("RGB")
 
     def thumbnail(self, channel: int) -> Image.Image:
-        """What a channel looks for. Raises IndexError where there is no such channel."""
+        """Return the optimised picture of a channel. Raises IndexError where there is no such channel."""
         if not 0 <= channel < len(self.peaks):
             raise IndexError(f"{self.layer} has no channel {channel}.")
         side, (row, column) = self.fields["size"], divmod(channel, COLUMNS)
         return self.picture.crop((column * side, row * side, (column + 1) * side, (row + 1) * side))
 
 
-def read(path: Path) -> Sheet:
-    """A sheet out of its JSON: {"layer", "fields": {name: value}, "peaks": [number]}."""
+def read_sheet(path: Path) -> Sheet:
+    """Read a sheet from its JSON file: {"layer", "fields": {name: value}, "peaks": [number]}."""
     data = json.loads(path.read_text(encoding="utf-8"))
     return Sheet(data["layer"], data["fields"], tuple(data["peaks"]), path.with_suffix(".webp"))
 
 
 @cache
 def sheets(folder: Path = FOLDER) -> dict[str, Sheet]:
-    """Every sheet there is, by the address of its layer."""
-    found = [read(path) for path in sorted(folder.glob("*.json"))]
-    return {sheet.layer: sheet for sheet in found}
+    """Return all sheets by the addresses of their layers."""
+    return {sheet.layer: sheet for sheet in map(read_sheet, sorted(folder.glob("*.json")))}

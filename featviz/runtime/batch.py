@@ -1,6 +1,6 @@
-"""Many pictures by one recipe: a folder of them, or the frames of a video or an animated picture, each a PNG of its name in another folder.
+"""Run one recipe on many pictures: a folder, or the frames of a video or an animated picture. Each result is a PNG in a folder.
 
-Whoever is interrupted starts again and finds what is done; several machines can share the work (`Shard`).
+Existing results are skipped, so an interrupted batch can be continued. Several machines can share a batch (`Shard`).
 """
 
 import os
@@ -20,88 +20,83 @@ from featviz.recipes.table import RECIPES
 from featviz.runtime.devices import Device
 from featviz.runtime.stream import check, open_pictures, run
 
-VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Every n-th picture, from the i-th on, both from 1: what one of n machines does."""
+    """The share of one machine in a batch: every `n`-th picture from the `i`-th on, both counted from 1."""
 
     i: int = 1
     n: int = 1
 
     @classmethod
-    def read(cls, text: str) -> "Shard":
-        """'2/8' → the second of eight.
+    def parse(cls, text: str) -> "Shard":
+        """Parse 'i/n', e.g. '2/8' for the second of eight.
 
         Raises:
-            InputError: it is nothing of the kind.
+            InputError: the text has another form, or i is not from 1 to n.
         """
-        found = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", text.strip(), re.ASCII)
-        if not found or int(found[1]) > int(found[2]):
+        match = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", text.strip(), re.ASCII)
+        if not match or int(match[1]) > int(match[2]):
             raise InputError(f"The shard is '{text}'; expected 'i/n' with i from 1 to n, e.g. '2/8' for the second of eight.")
-        return cls(*map(int, found.groups()))
+        return cls(*map(int, match.groups()))
 
-    def has(self, number: int) -> bool:
-        """Whether the picture of that number, counted from 0, is one of this shard's."""
-        return number % self.n == self.i - 1
+    def includes(self, index: int) -> bool:
+        """Whether the picture of this index, counted from 0, belongs to the shard."""
+        return index % self.n == self.i - 1
 
-    def share(self, count: int) -> int:
-        """How many of so many pictures are this shard's."""
-        return len(range(self.i - 1, count, self.n))
+    def count(self, total: int) -> int:
+        """Return how many of `total` pictures belong to the shard."""
+        return len(range(self.i - 1, total, self.n))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one picture."""
+    """The outcome of one picture of a batch."""
 
     out: Path
+    """The file of the result."""
     made: bool = False
-    """Now, by this run; else it was there already, or could not be made."""
+    """Whether this batch made it; otherwise it existed before, or there is an error."""
     error: FeatvizError | None = None
 
 
 def is_batch(source: str | os.PathLike, out: str | os.PathLike | None = "") -> bool:
     """Whether a path stands for many pictures: a folder, a video, or an animated picture whose results go into a folder.
 
-    Of an animated picture, the first frame is taken where `out` is a picture's file, or None for a recipe that writes none.
+    Of an animated picture only the first frame is used where `out` is the name of a picture file, or None for a recipe that
+    writes no file.
     """
-    if Path(source).is_dir() or Path(source).suffix.lower() in VIDEOS:
+    if Path(source).is_dir() or _is_video(source):
         return True
     return out is not None and Path(out).suffix.lower() not in images.PICTURE_FORMATS and _is_animated(Path(source))
 
 
-def _is_animated(source: Path) -> bool:
-    try:
-        return images.count_frames(source) > 1
-    except ImageError:
-        return False  # What is wrong with it is said when it is opened.
-
-
 def count(source: str | os.PathLike) -> int:
-    """How many pictures there are; of a video, what it says of itself, 0 where it says nothing."""
+    """Return the number of pictures. For a video it is the number in its header, 0 where that is missing."""
     source = Path(source)
     if source.is_dir():
-        return len(_names(source))
-    return count_frames(source) if source.suffix.lower() in VIDEOS else images.count_frames(source)
+        return len(_result_names(source))
+    return count_frames(source) if _is_video(source) else images.count_frames(source)
 
 
-def skipped(source: str | os.PathLike) -> list[str]:
-    """What of a folder is not taken, in a sentence each: files that cannot be read by their extension, and subfolders.
+def describe_skipped(source: str | os.PathLike) -> list[str]:
+    """Return a sentence each about the files of a folder that cannot be read, by their extension, and about its subfolders.
 
-    Hidden files, whose name begins with a dot, are not mentioned.
+    Hidden files, whose names begin with a dot, are not mentioned.
     """
     source = Path(source)
     if not source.is_dir():
         return []
-    taken = _names(source)
-    left = sorted(path for path in source.iterdir() if not path.name.startswith(".") and path not in taken)
-    files, folders = ([path.name for path in left if path.is_dir() == is_dir] for is_dir in (False, True))
-    said = {f"{images.NAMES} files are read": files, "subfolders are not searched": folders}
-    return [f"Skipped in '{source}': {_listed(names)}; {why}." for why, names in said.items() if names]
+    pictures = _result_names(source)
+    skipped = sorted(path for path in source.iterdir() if not path.name.startswith(".") and path not in pictures)
+    files, folders = ([path.name for path in skipped if path.is_dir() == is_dir] for is_dir in (False, True))
+    reasons = {f"{images.NAMES} files are read": files, "subfolders are not searched": folders}
+    return [f"Skipped in '{source}': {_first_names(names)}; {reason}." for reason, names in reasons.items() if names]
 
 
-def make_all(
+def run_batch(
     recipe: Recipe,
     source: str | os.PathLike,
     folder: str | os.PathLike,
@@ -110,23 +105,33 @@ def make_all(
     device: Device = "auto",
     **pictures: Picture,
 ) -> Generator[Outcome, None, None]:
-    """Run a recipe on every picture of `source`, one after the other, with `pictures` for its other roles.
+    """Run a recipe on every picture of `source`, with `pictures` for its other roles, and yield the outcome of each.
 
-    Existing results are never overwritten. One that was made by another recipe or of other pictures is an outcome with an
+    Existing results are never overwritten. One that was made by another recipe or from other pictures is an outcome with an
     error; older files, which do not record their pictures, are compared by recipe only. A picture that cannot be used is an
-    outcome with its error, and the next one follows. A result appears under its name only when it is whole.
+    outcome with its error, and the batch continues. A result appears under its name only when it is complete.
 
     Raises:
         InputError: there is no picture in `source`, `folder` cannot be written or is the name of a file, or the recipe takes or
             makes no picture.
-        FieldError: as `featviz.streaming.check` raises it.
+        FieldError: as for `featviz.runtime.stream.check`.
     """
     source, folder = Path(source), Path(folder)
     if recipe.produces != "picture" or not recipe.images:
         raise InputError(f"{recipe.title} cannot be run on many pictures; it has to take a picture and to make one.")
-    if source.is_dir() and not _names(source):
+    _check_places(source, folder)
+    role = next(iter(recipe.images))
+    check(recipe, {role, *pictures})
+    for index, (name, picture) in enumerate(_files(source) if source.is_dir() else _frames(source)):
+        if shard.includes(index):
+            yield _run_one(recipe, folder / f"{name}.png", device, {role: picture} | pictures)
+
+
+def _check_places(source: Path, folder: Path) -> None:
+    """Check where pictures are read and written, and make the output's folder. Raises InputError as `run_batch` does."""
+    if source.is_dir() and not _result_names(source):
         raise InputError(f"There is no picture in '{source}'; {', '.join(EXTENSIONS)} are looked for.")
-    if not folder.is_dir() and folder.suffix.lower() in (*EXTENSIONS, *VIDEOS):
+    if not folder.is_dir() and folder.suffix.lower() in (*EXTENSIONS, *VIDEO_EXTENSIONS):
         raise InputError(f"'{folder}' is the name of a file; many pictures are written into a folder, so name a folder.")
     if folder.exists() and source.is_dir() and folder.samefile(source):
         raise InputError(f"'{folder}' is where the pictures are; choose another folder for the results.")
@@ -136,58 +141,70 @@ def make_all(
         raise InputError(f"The output's folder '{folder}' cannot be made: {error.strerror}.") from None
     if not os.access(folder, os.W_OK):
         raise InputError(f"The output's folder '{folder}' cannot be written; check its permissions.")
-    role = next(iter(recipe.images))
-    check(recipe, {role, *pictures})
-    each = _files(source) if source.is_dir() else _stills(source)
-    for number, (name, picture) in enumerate(each):
-        if shard.has(number):
-            yield _made(recipe, folder / f"{name}.png", device, {role: picture} | pictures)
 
 
-def _made(recipe: Recipe, out: Path, device: Device, pictures: Mapping[str, Picture]) -> Outcome:
+def _run_one(recipe: Recipe, out: Path, device: Device, pictures: Mapping[str, Picture]) -> Outcome:
+    """Make one result, unless it exists. Every FeatvizError becomes part of the outcome."""
     try:
         if out.exists():
-            there = metadata.read(out, RECIPES)
-            if there.recipe != recipe:
-                raise InputError("it was made by another recipe; remove it, or choose another folder for the results.")
-            if others := metadata.changed(there, open_pictures(recipe, pictures)):
-                raise InputError(
-                    f"it was made of another {' and another '.join(others)}; remove it, or choose another folder for the results."
-                )
+            _check_existing(recipe, out, pictures)
             return Outcome(out)
-        whole = run(recipe, device=device, **pictures)
-        part = out.with_name(f".{os.getpid()}_{out.name}")  # Hidden, and nobody else's.
+        picture = run(recipe, device=device, **pictures)
+        partial = out.with_name(f".{os.getpid()}_{out.name}")  # Hidden, and not shared with another process.
         try:
-            save(whole, part)
-            part.replace(out)
+            save(picture, partial)
+            partial.replace(out)
         finally:
-            part.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
     except FeatvizError as error:
         return Outcome(out, error=error)
     return Outcome(out, made=True)
 
 
-def _names(folder: Path) -> dict[Path, str]:
-    """The pictures of a folder in the order of their names, and what the result of each is called."""
-    found = sorted(
+def _check_existing(recipe: Recipe, out: Path, pictures: Mapping[str, Picture]) -> None:
+    """Raises InputError where a file is not the result of this recipe on these pictures."""
+    existing = metadata.read(out, RECIPES)
+    if existing.recipe != recipe:
+        raise InputError("it was made by another recipe; remove it, or choose another folder for the results.")
+    if roles := metadata.changed(existing, open_pictures(recipe, pictures)):
+        raise InputError(
+            f"it was made of another {' and another '.join(roles)}; remove it, or choose another folder for the results."
+        )
+
+
+def _is_video(source: str | os.PathLike) -> bool:
+    return Path(source).suffix.lower() in VIDEO_EXTENSIONS
+
+
+def _is_animated(source: Path) -> bool:
+    try:
+        return images.count_frames(source) > 1
+    except ImageError:
+        return False  # The error is reported when the picture is opened.
+
+
+def _result_names(folder: Path) -> dict[Path, str]:
+    """Return the pictures of a folder in alphabetical order, and the name of each result without extension."""
+    paths = sorted(
         path for path in folder.iterdir()
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
     )  # fmt: skip
-    alike = Counter(path.stem for path in found)
-    return {path: path.stem if alike[path.stem] == 1 else path.name for path in found}
+    stems = Counter(path.stem for path in paths)
+    return {path: path.stem if stems[path.stem] == 1 else path.name for path in paths}
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Picture]]:
-    return ((name, path) for path, name in _names(folder).items())
+    """Yield the name of each result, and its picture."""
+    return ((name, path) for path, name in _result_names(folder).items())
 
 
-def _stills(source: Path) -> Iterator[tuple[str, Picture]]:
-    """The frames of a video or of an animated picture, and the name of each result."""
-    stills = frames(source) if source.suffix.lower() in VIDEOS else images.frames(source, "picture")
-    return ((f"{number:06d}", picture) for number, picture in enumerate(stills, start=1))
+def _frames(source: Path) -> Iterator[tuple[str, Picture]]:
+    """The same for the frames of a video or of an animated picture."""
+    pictures = frames(source) if _is_video(source) else images.frames(source, "picture")
+    return ((f"{number:06d}", picture) for number, picture in enumerate(pictures, start=1))
 
 
-def _listed(names: list[str], most: int = 3) -> str:
-    """The first of some names, and how many more there are."""
+def _first_names(names: list[str], most: int = 3) -> str:
+    """Join the first names, and count the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

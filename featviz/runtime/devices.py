@@ -1,4 +1,4 @@
-"""The devices of this machine, by the names that people give them, and whether they can be used."""
+"""The devices of this machine: names, probes and schedulers."""
 
 import re
 import time
@@ -14,19 +14,19 @@ from featviz.networks.network import zero_gpu
 from featviz.runtime.scheduler import Scheduler, Slot
 
 Device = str
-"""`auto`, `cpu`, `cuda` (whichever CUDA card has the fewest runs), `cuda:1` (one card, by its index) or `mps` (Apple's GPU)."""
+"""`auto`, `cpu`, `cuda` (the CUDA card with the fewest runs), `cuda:1` (one card, by its index) or `mps` (Apple's GPU)."""
 
 NAMES = ("auto", "cpu", "cuda", "cuda:0", "mps")
-"""What a device may be called; any index may follow `cuda:`."""
+"""Accepted names of devices; any index may follow `cuda:`."""
 
 TITLES = {"cuda": "CUDA card", "mps": "Apple GPU"}
 
 
 def find_devices(device: Device) -> list[torch.device]:
-    """The usable devices of that name; `auto` stands for the CUDA cards, else Apple's GPU, else the CPU.
+    """Return the usable devices of that name. `auto` stands for the CUDA cards, else Apple's GPU, else the CPU.
 
     Raises:
-        InputError: there is no such device here, or it cannot be used.
+        InputError: the name is unknown, or this machine has no such device, or the device cannot be used.
     """
     if device not in NAMES and not re.fullmatch(r"cuda:\d+", device):
         raise InputError(f"There is no device '{device}'; {nearest(device, NAMES)}")
@@ -38,84 +38,89 @@ def find_devices(device: Device) -> list[torch.device]:
     present = _present(kind)
     if not present:
         raise InputError(f"There is no {TITLES[kind]} here; 'cpu' and 'auto' work.")
-    asked = [where for where in present if device in (kind, str(where))]
-    if not asked:
+    named = [candidate for candidate in present if device in (kind, str(candidate))]
+    if not named:
         raise InputError(f"There is no '{device}' here; there are {', '.join(map(str, present))}.")
-    if not (usable := _usable(asked)):
-        raise InputError(f"The {TITLES[kind]} here cannot be used ({failure(asked[0])}); 'cpu' and 'auto' work.")
+    if not (usable := _usable(named)):
+        raise InputError(f"The {TITLES[kind]} here cannot be used ({failure_reason(named[0])}); 'cpu' and 'auto' work.")
     return usable
 
 
-def unused(device: Device) -> str:
-    """Why `auto` leaves out a GPU of this machine, in a sentence; "" where it does not."""
-    for where in (*_present("cuda"), *_present("mps")) if device == "auto" else ():
-        if reason := failure(where):
-            return f"The {TITLES[where.type]} {where} cannot be used ({reason}), so runs take {', '.join(map(str, find_devices(device)))}."
+def unusable_gpu(device: Device) -> str:
+    """Return a sentence that says why `auto` leaves out a GPU of this machine; "" where it leaves out none."""
+    for gpu in (*_present("cuda"), *_present("mps")) if device == "auto" else ():
+        if reason := failure_reason(gpu):
+            return f"The {TITLES[gpu.type]} {gpu} cannot be used ({reason}), so runs take {', '.join(map(str, find_devices(device)))}."
     return ""
 
 
 def _present(kind: str) -> list[torch.device]:
-    """The GPUs of a kind that PyTorch sees, usable or not."""
+    """Return the GPUs of a kind that PyTorch sees, usable or not."""
     if kind == "cuda" and torch.cuda.is_available():
         return [torch.device("cuda", index) for index in range(max(1, torch.cuda.device_count()))]
     return [torch.device("mps")] if kind == "mps" and torch.backends.mps.is_available() else []
 
 
-def _usable(devices: list[torch.device]) -> list[torch.device]:
-    return [where for where in devices if not failure(where)]
+def _usable(gpus: list[torch.device]) -> list[torch.device]:
+    return [gpu for gpu in gpus if not failure_reason(gpu)]
 
 
-def failure(where: torch.device) -> str:
-    """Why a GPU cannot be used, "" if it can. Tried once per process by a convolution and its gradient.
+def failure_reason(gpu: torch.device) -> str:
+    """Return why a GPU cannot be used, "" if it can. PyTorch also lists cards that it has no kernels for, or whose driver is too old.
 
-    PyTorch sees cards for which it has no kernels, or whose driver is too old. A GPU that is lent is not touched.
+    Each GPU is tried once per process. On ZeroGPU it is not: the page's process must not touch CUDA.
     """
-    return "" if zero_gpu() else _tried(where)
+    return "" if zero_gpu() else _try_gpu(gpu)
 
 
 @cache
-def _tried(where: torch.device) -> str:
+def _try_gpu(gpu: torch.device) -> str:
+    """Compute a convolution and its gradient; return the first line of the error that they raise, "" for none."""
     try:
-        image = torch.ones(1, 1, 4, 4, device=where, requires_grad=True)
-        functional.conv2d(image, torch.ones(1, 1, 3, 3, device=where)).sum().backward()
-        torch.isfinite(image.detach()).all().item()  # Waits for the device, whose errors come late.
+        image = torch.ones(1, 1, 4, 4, device=gpu, requires_grad=True)
+        functional.conv2d(image, torch.ones(1, 1, 3, 3, device=gpu)).sum().backward()
+        torch.isfinite(image.detach()).all().item()  # Waits for the device, whose errors arrive late.
     except torch.OutOfMemoryError:
-        return ""  # Others use it at the moment; a run says so.
-    except (RuntimeError, AssertionError) as error:  # An AssertionError where PyTorch was built without it.
+        return ""  # Other programs fill its memory at the moment; a run reports that itself.
+    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch was built without support for it.
         return str(error).strip().partition("\n")[0].rstrip(".")[:120]
     return ""
 
 
 _schedulers: dict[torch.device, Scheduler] = defaultdict(Scheduler)
-"""One step at a time on each device."""
+"""One for each device, which runs one step at a time."""
 
 
 def resolve(device: Device) -> torch.device:
-    """The device of that name that a run had better take: of several cards, the one with the fewest. Raises as `places` does."""
-    return min(find_devices(device), key=lambda where: _schedulers[where].runs)
+    """Return the device of that name for the next run: of several cards, the one with the fewest runs.
+
+    Raises:
+        InputError: as for `find_devices`.
+    """
+    return min(find_devices(device), key=lambda candidate: _schedulers[candidate].runs)
 
 
 def limitations(device: Device = "auto") -> list[str]:
-    """What is slow or off here, in a sentence each."""
-    from featviz.networks import hub  # Here, since what it imports takes its time.
+    """Return what is slow or unavailable on this machine, one sentence each."""
+    from featviz.networks import hub  # Imported late, since its dependencies load slowly.
 
     slow = "" if zero_gpu() or resolve(device).type != "cpu" else "There is no GPU, so a run takes from seconds to minutes."
-    return list(filter(None, (unused(device), slow, hub.limitation(), video.limitation())))
+    return list(filter(None, (unusable_gpu(device), slow, hub.limitation(), video.limitation())))
 
 
-def slot(where: torch.device) -> Slot:
-    """What a run takes its turns on a device by."""
-    return _schedulers[where].slot()
+def slot(device: torch.device) -> Slot:
+    """Register a run with the scheduler of a device, and return its slot."""
+    return _schedulers[device].slot()
 
 
 def storage_device(device: Device) -> torch.device:
-    """Where networks stay between two runs."""
+    """Return the device that keeps networks between runs. On ZeroGPU it is the CPU."""
     return torch.device("cpu") if zero_gpu() else resolve(device)
 
 
-def clock(where: torch.device) -> float:
-    """Seconds, of which a difference says how long the calling thread has kept a device busy.
+def clock(device: torch.device) -> float:
+    """Return seconds whose differences tell how long the calling thread has kept a device busy.
 
-    On a CPU its own processor time: what other programs and threads take of the processor is left out.
+    On a CPU this is the thread's own processor time, which excludes other programs and threads.
     """
-    return time.thread_time() if where.type == "cpu" else time.monotonic()
+    return time.thread_time() if device.type == "cpu" else time.monotonic()

@@ -1,5 +1,6 @@
-"""The time and the memory that a run will take on this machine."""
+"""Predict the time and the memory of a run on this machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,14 +16,17 @@ from featviz.recipes.recipe import Demand, Recipe
 from featviz.runtime.devices import Device, clock, find_devices, resolve, slot
 from featviz.runtime.throughput import Corrections
 
-LENT_SPEED = 5e12
-"""Floating point operations a second that a lent GPU is trusted with; it is faster."""
+ZERO_GPU_SPEED = 5e12
+"""Floating point operations a second that a ZeroGPU is assumed to reach; it is faster."""
 
-LENT_EIGEN_SPEED = 1e9
-"""C³ a second that it is trusted with for eigenvalues; a CPU's core reaches more."""
+ZERO_GPU_EIGEN_SPEED = 1e9
+"""C³ a second that it is assumed to reach for eigenvalues; one core of a CPU reaches more."""
 
-LEASE, TO_BEGIN = (20, 120), 15
-"""The least and the most seconds that such a GPU is asked for, and those before the first step."""
+ZERO_GPU_SECONDS = (20, 120)
+"""The least and the most seconds to request a ZeroGPU for."""
+
+ZERO_GPU_STARTUP = 15
+"""Seconds to request beyond the estimate, for what happens before the first step."""
 
 _speeds: dict[tuple[str, str], float] = {}
 """(Kind of device, network) → floating point operations a second of a small dream, measured once."""
@@ -31,27 +35,30 @@ _eigen_speeds: dict[str, float] = {}
 """Kind of device → C³ a second for the eigenvalues of matrices (C, C) and their gradient, measured once."""
 
 _corrections = Corrections()
-"""(Kind of device, network, recipe) → what its runs took, compared with what these speeds say."""
+"""(Kind of device, network, recipe) → the seconds of its runs, compared with the prediction from these speeds."""
 
-TYPICAL = {
+DEFAULT_CORRECTIONS = {
     "style_transfer": 1.25,
     "deepdream_zoom": 1.2,
     "feature_visualization": 1.3,
     "reconstruct_content": 1.45,
     "reconstruct_style": 3.0,
 }
-"""Recipe → its correction on a server that has run none, 1 for all others: from one core of one machine."""
+"""Recipe → its correction before its first run; 1 for all others. Measured on one core of one machine."""
+
+Sizes = Mapping[str, tuple[int, int]]
+"""Role of a picture → its (width, height)."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run is going to take on this machine."""
+    """Predicted time and memory of a run on this machine."""
 
     seconds: float
     bytes: float
-    """Of memory, beside what is in use already."""
+    """Peak memory, beyond what is in use already."""
     download: bool = False
-    """Whether the network's weights have to be downloaded first; seconds do not count it."""
+    """Whether the network's weights have to be downloaded first. `seconds` does not include it."""
 
     def __str__(self) -> str:
         first = ", once the network has been downloaded" if self.download else ""
@@ -59,7 +66,7 @@ class Estimate:
 
 
 def duration(seconds: float) -> str:
-    """As people say it."""
+    """Return a duration as text: seconds below 90 s, minutes below 90 min, hours above."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
@@ -67,99 +74,108 @@ def duration(seconds: float) -> str:
 
 
 def gigabytes(number: float) -> str:
-    """Of as many bytes."""
+    """Return a number of bytes as text, in GB with one decimal, at least 0.1 GB."""
     return f"{max(number / 1e9, 0.1):.1f} GB"
 
 
+def demand(recipe: Recipe, device: torch.device, sizes: Sizes) -> Demand:
+    """Count the operations and the memory of a run on a device, for pictures of these sizes. Needs no weights."""
+    heights_first = {role: (height, width) for role, (width, height) in sizes.items()}
+    first = next((heights_first.pop(role) for role in recipe.images), None)
+    return recipe.demand(load_untrained(recipe.network_name, device), first, **heights_first)
+
+
 def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:
-    """What a run on a first picture of (width, height) takes while no other runs: counted work at the speed of this machine,
-    corrected by what runs of the same recipe and network have taken here.
+    """Predict a run on a first picture of (width, height), None for a recipe without pictures, while no other run is active.
+
+    Seconds are counted operations at the measured speed of this machine, corrected by the latest runs of the same recipe and
+    network.
 
     Raises:
         FieldError: the network has no such channel.
+        InputError: there is no such device, or it cannot be used.
     """
-    name, where = recipe.network_name, resolve(device)
-    network = load_untrained(name, where)
-    recipe.check_network(network)
-    demand = recipe.demand(network, size and size[::-1])
-    correction = _corrections.of((where.type, name, recipe.name), TYPICAL.get(recipe.name, 1.0))
-    return Estimate(correction * _predicted(demand, where, name), demand.bytes, not is_here(name))
+    name, torch_device = recipe.network_name, resolve(device)
+    recipe.check_network(load_untrained(name, torch_device))
+    needs = demand(recipe, torch_device, {role: size for role in list(recipe.images)[:1] if size})
+    correction = _corrections.factor((torch_device.type, name, recipe.name), DEFAULT_CORRECTIONS.get(recipe.name, 1.0))
+    return Estimate(correction * _predicted(needs, torch_device, name), needs.bytes, not is_here(name))
 
 
-def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
-    """The seconds for which a run or a look asks for a GPU that is lent: the fewer, the sooner its turn."""
+def zero_gpu_seconds(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
+    """Return the seconds to request a ZeroGPU for. Shorter requests are scheduled earlier."""
     first = next((pictures[role] for role in recipe.images if role in pictures), None)
-    least, most = LEASE
-    return round(min(max(least, TO_BEGIN + estimate(recipe, first.size if first else None).seconds), most))
+    least, most = ZERO_GPU_SECONDS
+    return round(min(max(least, ZERO_GPU_STARTUP + estimate(recipe, first.size if first else None).seconds), most))
 
 
 def warm_up(device: Device = "auto") -> None:
-    """Load every bundled network ahead of the first run and measure its speed, so that nobody waits for it."""
+    """Load every bundled network and measure its speed, so that the first run need not."""
     if zero_gpu():
         survive_forks()
-    at = [torch.device("cpu")] if zero_gpu() else find_devices(device)
-    for name in BUNDLED:  # All of them first: what cannot be measured is at least loaded.
-        for where in at:
-            load(name, where)
+    devices = [torch.device("cpu")] if zero_gpu() else find_devices(device)
+    for name in BUNDLED:  # All before the first measurement, which may run out of memory.
+        for torch_device in devices:
+            load(name, torch_device)
     for name in () if zero_gpu() else BUNDLED:
         try:
-            _measure(name, at[0])
+            _measure(name, devices[0])
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            return  # The first run tells the speed.
+            return  # The first estimate measures it.
 
 
-def record_throughput(where: torch.device, recipe: Recipe, demand: Demand, share: float, seconds: float) -> None:
-    """Note that a run has done a share of its work in so many seconds of `clock`: the next estimate relies on it."""
+def record_throughput(device: torch.device, recipe: Recipe, needs: Demand, share: float, seconds: float) -> None:
+    """Record that a run has done a share of its work in so many seconds of `clock`. Later estimates are corrected by it."""
     name = recipe.network_name
-    _corrections.record((where.type, name, recipe.name), share * _predicted(demand, where, name), seconds)
+    _corrections.record((device.type, name, recipe.name), share * _predicted(needs, device, name), seconds)
 
 
-def _predicted(demand: Demand, where: torch.device, name: str) -> float:
-    """Seconds at the speeds that were measured, before any correction."""
-    eigen = demand.eigen / _eigen_speed(where) if demand.eigen else 0.0
-    return demand.flops / _speed(where, name) + eigen
+def _predicted(needs: Demand, device: torch.device, name: str) -> float:
+    """Return seconds at the measured speeds, without correction."""
+    eigen = needs.eigen / _eigen_speed(device) if needs.eigen else 0.0
+    return needs.flops / _speed(device, name) + eigen
 
 
-def _speed(where: torch.device, name: str) -> float:
-    """Of a network on a device, in floating point operations a second."""
-    if (where.type, name) not in _speeds:
-        if zero_gpu() and where.type == "cuda":
-            return LENT_SPEED
-        if name not in BUNDLED:  # Not downloaded for the sake of an estimate; the corrections of its runs make up for it.
-            return _speed(where, BUNDLED[0])
-        _measure(name, where)
-    return _speeds[where.type, name]
+def _speed(device: torch.device, name: str) -> float:
+    """Return the speed of a network on a device, in floating point operations a second."""
+    if (device.type, name) not in _speeds:
+        if zero_gpu() and device.type == "cuda":
+            return ZERO_GPU_SPEED
+        if name not in BUNDLED:  # An estimate must not download it. The corrections of its runs make up for the difference.
+            return _speed(device, BUNDLED[0])
+        _measure(name, device)
+    return _speeds[device.type, name]
 
 
-def _measure(name: str, where: torch.device) -> None:
-    """The speed of a network on a small image. The first pass prepares the kernels and is not counted."""
+def _measure(name: str, device: torch.device) -> None:
+    """Measure the speed of a network on a small image. The first step, which prepares the kernels, is not counted."""
     spec = NETWORKS[name]
     recipe = DeepDream(layer=f"{name}/{list(spec.layers)[-1]}", octaves=1, steps=3, size=192)
-    network, image = load(name, where), torch.rand(1, 3, 192, 192, device=where)
-    with slot(where):
+    network, image = load(name, device), torch.rand(1, 3, 192, 192, device=device)
+    with slot(device):
         frames = recipe.run(network, image=image)
         next(frames).loss.item()
-        start = clock(where)
+        start = clock(device)
         next(frames)
         next(frames).loss.item()
-        seconds = clock(where) - start
-    _speeds[where.type, name] = recipe.demand(network, (192, 192)).flops * 2 / 3 / seconds
+        seconds = clock(device) - start
+    _speeds[device.type, name] = recipe.demand(network, (192, 192)).flops * 2 / 3 / seconds
 
 
-def _eigen_speed(where: torch.device) -> float:
-    """In C³ a second."""
-    if zero_gpu() and where.type == "cuda":
-        return LENT_EIGEN_SPEED
-    if where.type not in _eigen_speeds:
-        # As wide as the deep layers of VGG-19, which take most of the time.
-        sums = torch.rand(513, 2000, device=where).requires_grad_()
-        with slot(where):
+def _eigen_speed(device: torch.device) -> float:
+    """Return the speed of eigenvalues on a device, in C³ a second."""
+    if zero_gpu() and device.type == "cuda":
+        return ZERO_GPU_EIGEN_SPEED
+    if device.type not in _eigen_speeds:
+        # C = 512, as in the deep layers of VGG-19, which take most of the time.
+        sums = torch.rand(513, 2000, device=device).requires_grad_()
+        with slot(device):
             distance = wasserstein_distance((sums @ sums.T).detach())
-            for _ in range(2):  # The first prepares the kernels.
-                start = clock(where)
+            for _ in range(2):  # The first pass prepares the kernels.
+                start = clock(device)
                 torch.autograd.grad(distance(sums @ sums.T), sums)[0].sum().item()
-                seconds = clock(where) - start
-        _eigen_speeds[where.type] = 512**3 / seconds
-    return _eigen_speeds[where.type]
+                seconds = clock(device) - start
+        _eigen_speeds[device.type] = 512**3 / seconds
+    return _eigen_speeds[device.type]

@@ -1,24 +1,17 @@
-"""Write the frames of a run to a video file."""
+"""Write the pictures of a run to a video file."""
 
 from __future__ import annotations
 
 import os
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from featviz.errors import InputError
-from featviz.media.images import (
-    Picture,
-)
+from featviz.media.images import Picture
 from featviz.media.video import Video
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe
 from featviz.runtime.devices import Device
-
-if TYPE_CHECKING:
-    pass
-
 from featviz.runtime.stream import Previews, stream
 
 
@@ -27,12 +20,19 @@ def film(
 ) -> Previews:
     """Run a recipe that produces a video, write it to `path`, and yield previews as `stream` does.
 
-    Closing the generator stops the run and finishes the file, which then has all the pictures made so far.
+    Closing the generator stops the run and completes the file with the pictures made so far.
+
+    Args:
+        recipe: a recipe whose `produces` is "video", such as `DeepDreamZoom`. Its field `fps` is the frame rate.
+        path: the file to write; its extension selects the format: .mp4, .webp or .gif.
+        device: "auto", "cpu", "cuda", "cuda:1" (a card by its index) or "mps".
+        every: least seconds between two previews. The file gets every picture of the video, however they are paced.
+        pictures: the pictures that the recipe takes, by role: a path, a PIL image or an array, as for `stream`.
 
     Raises:
         InputError: the recipe produces no video, or `path` has no extension of one; before any work is done.
         FeatvizError: the file cannot be written.
-        Also what `stream` raises; the file is finished then, too.
+        Also what `stream` raises; the file is completed in that case as well.
     """
     if recipe.produces != "video":
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
@@ -44,10 +44,10 @@ def film(
 
 
 def record(previews: Previews, video: Video, *, every: float = 0.25) -> Previews:
-    """Write the finished pictures among the previews of a run to a video, and pass previews on, paced by time.
+    """Write the finished frames among the previews of a run to a video, and yield previews at most every `every` seconds.
 
-    What `film` does to `stream`, for whoever runs recipes in a way of their own. The video is closed when this ends
-    for any reason. Encoding happens between the steps of a run, when no device is held.
+    `film` is this applied to `stream`. The video is closed when the generator ends for any reason. Frames are encoded between
+    the steps of the run, while it does not hold the device.
     """
     due = 0.0
     with video, closing(previews):

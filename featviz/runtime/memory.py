@@ -1,58 +1,56 @@
-"""The memory of each device: how much is free, and how much the runs under way have reserved."""
+"""The memory of each device: how much is free, and how much the active runs have reserved."""
 
-import ctypes
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from featviz.errors import LimitError
-from featviz.networks.cache import load_untrained
 from featviz.networks.network import zero_gpu
+from featviz.optimise.tiles import give_back
 from featviz.recipes.recipe import Recipe, largest_size
 from featviz.runtime.devices import Device, resolve
-from featviz.runtime.estimate import gigabytes
+from featviz.runtime.estimate import Sizes, demand, gigabytes
 
-CONTAINERS = (
+CGROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Under /sys/fs/cgroup, for versions 2 and 1: the limit, the usage, and the entry of memory.stat that counts file cache which the
-kernel drops when memory is needed."""
+"""Under /sys/fs/cgroup, for versions 2 and 1: the limit, the usage, and the entry of memory.stat for file cache that the kernel
+drops when memory is needed."""
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes that this process can still allocate on a device; `inf` where the system does not say (not Linux)."""
+    """Return the bytes that this process can still allocate on a device; `inf` where the system does not tell (not Linux)."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # PyTorch keeps freed blocks for its next tensors.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return max(0, min(_machine(), _container(), _process()))
+    return max(0, min(_free_in_system(), _free_in_cgroup(), _free_address_space()))
 
 
-def _machine() -> float:
+def _free_in_system() -> float:
     with suppress(OSError):
         return _kilobytes(Path("/proc/meminfo"), "MemAvailable")
     return math.inf
 
 
-def _container() -> float:
+def _free_in_cgroup() -> float:
     group = Path("/sys/fs/cgroup")
-    for limit, usage, cache in CONTAINERS:
-        with suppress(OSError, ValueError):  # No such version, or no limit ("max").
+    for limit, usage, cache in CGROUP_FILES:
+        with suppress(OSError, ValueError):  # The file of another version, or no limit ("max").
             stat = dict(line.split() for line in (group / usage).with_name("memory.stat").read_text().splitlines())
             return int((group / limit).read_text()) - int((group / usage).read_text()) + int(stat[cache])
     return math.inf
 
 
-def _process() -> float:
-    """What the limit of the address space (`ulimit -v`) leaves."""
-    with suppress(ImportError, OSError):  # There is no `resource` on Windows.
+def _free_address_space() -> float:
+    """Return what the limit of the address space (`ulimit -v`) leaves."""
+    with suppress(ImportError, OSError):  # Windows has no `resource`.
         import resource
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -62,19 +60,13 @@ def _process() -> float:
 
 
 def _kilobytes(file: Path, entry: str) -> int:
-    """An entry of a file of /proc, e.g. "VmSize:  1024 kB", in bytes."""
+    """Return an entry of a file of /proc, e.g. "VmSize:  1024 kB", in bytes."""
     lines = dict(line.split(":", 1) for line in file.read_text().splitlines())
     return int(lines[entry].split()[0]) * 1024
 
 
-def trim() -> None:
-    """Return freed memory that the C library keeps to the system, where it is glibc."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 class Ledger:
-    """What the runs under way have reserved of a device's memory. Their sum never exceeds what is free without them.
+    """The reservations of active runs on a device. Their sum never exceeds the memory that is free without these runs.
 
     Args:
         free: returns the bytes that are free at the moment.
@@ -82,105 +74,93 @@ class Ledger:
 
     def __init__(self, free: Callable[[], float]):
         self._free = free
-        # Reentrant: a generator that the garbage collector closes while this thread holds the lock releases its bytes here.
+        # Reentrant: the garbage collector may close a run's generator, which releases its bytes, while this thread holds the lock.
         self._lock = threading.RLock()
         self._reserved: dict[object, int] = {}
-        """Whole bytes by run, so that nothing is left over when all runs have ended."""
+        """Run → bytes. Integers, so that sums are exact and nothing remains when all runs have ended."""
         self._capacity: float = 0
-        """Free memory without the runs under way."""
+        """Free memory without the active runs."""
 
-    def left(self) -> float:
-        """Bytes that another run can reserve now."""
+    def available(self) -> float:
+        """Return the bytes that another run can reserve now."""
         with self._lock:
             free = self._free()
-            # Runs under way only lower what is free. If it is higher than before them, another program has freed memory.
+            # Active runs only lower free memory. If it is higher than before they started, another program has freed some.
             self._capacity = max(self._capacity, free) if self._reserved else free
-            # Both bounds hold: runs will take all that they reserved, and what is taken already cannot be given again.
+            # Runs may still allocate all that they have reserved; and what is allocated already is not free.
             return min(free, self._capacity - sum(tuple(self._reserved.values())))
 
     @contextmanager
-    def reserved(self, needed: int, refused: Callable[[float, bool], Exception]) -> Iterator[None]:
-        """Reserve bytes for as long as this lasts. Otherwise raise `refused(left, later)`: the bytes that can be reserved now, and
-        whether those needed can be once other runs have ended."""
+    def reserve(self, needed: int, refusal: Callable[[float, bool], Exception]) -> Iterator[None]:
+        """Reserve bytes for the duration of the context.
+
+        Raises:
+            The exception that `refusal(available, fits_later)` returns, if fewer bytes are available. `fits_later`: whether the
+            needed bytes are available once the active runs have ended.
+        """
         run = object()
         with self._lock:
-            left = self.left()
-            granted, later = needed <= left, needed <= self._capacity
+            available = self.available()
+            granted, fits_later = needed <= available, needed <= self._capacity
             if granted:
                 self._reserved[run] = needed
         if not granted:
-            raise refused(left, later)
+            raise refusal(available, fits_later)
         try:
             yield
         finally:
             with self._lock:
                 del self._reserved[run]
                 if not self._reserved:
-                    trim()
+                    give_back()
 
 
 _ledgers: dict[torch.device, Ledger] = {}
 
 
 def ledger(device: torch.device) -> Ledger:
-    """The ledger of a device. All devices but CUDA cards share the machine's memory."""
+    """Return the ledger of a device. All devices but CUDA cards share the memory of the machine."""
     device = device if device.type == "cuda" else torch.device("cpu")
     return _ledgers.setdefault(device, Ledger(lambda: free_memory(device)))
 
 
-def left(device: Device = "auto") -> float:
-    """Bytes that another run can reserve now; `inf` where nothing is known: a lent GPU belongs to another process."""
-    return math.inf if zero_gpu() else ledger(resolve(device)).left()
+def available_memory(device: Device = "auto") -> float:
+    """Return the bytes that another run can reserve now; `inf` where this is unknown, as on ZeroGPU."""
+    return math.inf if zero_gpu() else ledger(resolve(device)).available()
 
 
 Parts = Callable[[Any], Sequence[Recipe]]
-"""A recipe → the runs that are made of it, one after the other."""
+"""Maps a recipe to the runs that it is executed as, one after the other."""
 
 
-Sizes = Mapping[str, tuple[int, int]]
-"""A picture's role → its (width, height)."""
-
-ALONE: Sizes = MappingProxyType({})
-
-
-def alone(recipe: Recipe) -> Sequence[Recipe]:
-    """Parts of a recipe that is run as it is."""
+def single_run(recipe: Recipe) -> Sequence[Recipe]:
+    """The parts of a recipe that is executed as it is."""
     return (recipe,)
 
 
-def peak(recipe: Recipe, size: tuple[int, int] | None, device: torch.device, parts: Parts = alone, others: Sizes = ALONE) -> int:
-    """Bytes that a run takes at its peak, beside networks and program.
-
-    `size` is that of the first picture, None where the recipe needs none; `others` those of the other pictures by their roles,
-    as (width, height).
-    """
-    heights_first = {role: other[::-1] for role, other in others.items()}
-    demands = (
-        part.demand(load_untrained(part.network_name, device), size and size[::-1], **heights_first) for part in parts(recipe)
-    )
-    return math.ceil(max((demand.bytes for demand in demands), default=0))
+def peak_memory(recipe: Recipe, device: torch.device, sizes: Sizes, parts: Parts = single_run) -> int:
+    """Return the peak memory of a run in bytes, beyond networks and program, for pictures of these sizes."""
+    return math.ceil(max((demand(part, device, sizes).bytes for part in parts(recipe)), default=0))
 
 
 @contextmanager
-def reserved(
-    recipe: Recipe, size: tuple[int, int] | None, device: torch.device, parts: Parts = alone, others: Sizes = ALONE
-) -> Iterator[None]:
-    """Reserve the memory of a run for as long as this lasts. Takes what `peak` takes.
+def reserve(recipe: Recipe, device: torch.device, sizes: Sizes, parts: Parts = single_run) -> Iterator[None]:
+    """Reserve the peak memory of a run for the duration of the context.
 
     Raises:
-        LimitError: it does not fit, alone or beside the runs under way. The message has the largest size that fits.
+        LimitError: it does not fit, alone or beside the active runs. The message has the largest size that fits.
     """
-    if zero_gpu():  # The GPU is lent to one run only, and the page's process must not touch CUDA.
+    if zero_gpu():  # The GPU serves one run at a time, and the page's process must not touch CUDA.
         yield
         return
-    needed = peak(recipe, size, device, parts, others)
+    needed = peak_memory(recipe, device, sizes, parts)
 
-    def refused(left: float, later: bool) -> LimitError:
-        largest = largest_size(recipe, lambda smaller: peak(smaller, size, device, parts, others) <= left)
-        there = f"other runs leave {gigabytes(left)}" if later else f"{gigabytes(left)} are free"
+    def refusal(available: float, fits_later: bool) -> LimitError:
+        largest = largest_size(recipe, lambda smaller: peak_memory(smaller, device, sizes, parts) <= available)
+        free = f"other runs leave {gigabytes(available)}" if fits_later else f"{gigabytes(available)} are free"
         fitting = f"the largest size that fits is {largest}" if largest else "no size fits"
-        retry = ", or try again when they have ended" if later else ""
-        return LimitError(f"This run takes {gigabytes(needed)} of memory, and {there}; {fitting}{retry}.")
+        retry = ", or try again when they have ended" if fits_later else ""
+        return LimitError(f"This run takes {gigabytes(needed)} of memory, and {free}; {fitting}{retry}.")
 
-    with ledger(device).reserved(needed, refused):
+    with ledger(device).reserve(needed, refusal):
         yield

@@ -1,10 +1,11 @@
-"""Run a recipe: its frames become previews, paced by time. Tensors go in, pictures come out."""
+"""Run a recipe and read its frames back as previews, paced by time. Pictures go in and come out; tensors stay inside."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,44 +30,45 @@ from featviz.optimise.tiles import enough_memory
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Frame, Recipe, live
 from featviz.runtime.devices import Device, clock, resolve, slot, storage_device
-from featviz.runtime.estimate import record_throughput
-from featviz.runtime.memory import reserved
+from featviz.runtime.estimate import Sizes, demand, record_throughput
+from featviz.runtime.memory import reserve
 
 if TYPE_CHECKING:
     from featviz.networks.hub import DownloadProgress
 
 
-LEAST_MEASURED = 0.1
-"""Share of a run's work from which on it tells the speed of this machine."""
+LEAST_RECORDED = 0.1
+"""The share of its work that a run must have done for its speed to count in later estimates."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A frame that is shown: a picture and numbers, read back from the device."""
+    """A frame read back from the device: a picture and numbers."""
 
     step: int
+    """From 1 to `steps`."""
     steps: int
     stage: str
-    """What is being worked on, e.g. "octave 2 of 4"."""
+    """The part of the run that is being computed, e.g. "octave 2 of 4"."""
     work: float
-    """Share of the run's work that is done, in (0, 1]."""
+    """The share of the run's work that is done, in (0, 1]."""
     seconds_left: float
-    """At the speed of the run so far, waiting for others not counted."""
+    """At the speed of the run so far, without waiting for other runs."""
     loss: float
     picture: Image.Image
     is_video_frame: bool = False
-    """Whether this is a finished picture of a video, which goes into its file."""
+    """Whether this is a finished picture of a video, to be written to its file."""
     measures: Mapping[str, float] = field(default_factory=dict)
-    """What else is worth watching, by name, e.g. the distance that each layer still sees."""
+    """Other numbers worth watching, by name, e.g. the distance at each layer."""
 
     @property
     def done(self) -> bool:
-        """Whether this is the run's last one."""
+        """Whether this is the last preview of its run."""
         return self.step == self.steps
 
 
 Previews = Generator[Preview, None, None]
-"""A run as people see it. Closing it stops the run."""
+"""The previews of a run. Closing the generator stops the run."""
 
 
 def stream(
@@ -80,177 +82,175 @@ def stream(
 ) -> Previews:
     """Run a recipe and yield previews: the first step, then one at most every `every` seconds, and always the last.
 
-    `seconds` is what the run may take of the device; waiting for others is not counted.
+    Of a video, every finished picture is yielded as well, whatever `every` is; `film` writes them to a file.
 
-    `steer`, where given, is asked before every step for the recipe as it is wanted by then; only live fields may differ.
+    Closing the generator stops the run within one step. Runs on the same device alternate step by step; a run holds the device
+    only during its steps, never between two previews.
 
-    Every finished picture of a video is yielded as well, however fast they come: `record` makes a file of them.
-    Closing the generator stops the run within one step. Runs on the same device take turns step by step, and none
-    holds the device while it is not stepping.
+    Args:
+        recipe: the recipe to run.
+        device: "auto", "cpu", "cuda", "cuda:1" (a card by its index) or "mps".
+        every: least seconds between two previews.
+        seconds: most seconds that the run may hold the device. Waiting for other runs does not count.
+        steer: called before every step but the first; returns the recipe with new values of its live fields. Other fields of
+            what it returns are ignored.
+        pictures: the pictures that the recipe takes, by role, e.g. `image=`: a path, a PIL image, bytes, an open file, a NumPy
+            array (H, W, C) or a tensor (C, H, W), as uint8 or floats in [0, 1].
 
     Raises:
-        InputError: a picture is missing, unknown or unusable, before any work is done; or the device has too little memory.
-        WeightsError: the network's weights cannot be had.
-        DivergedError: the run met NaN or infinity; every preview before was good.
-        LimitError: the run does not fit into the memory that is free, before any work is done; or it has taken its seconds.
+        InputError: a picture is missing, unknown or unusable, before any work is done; or the device runs out of memory.
+        WeightsError: the network's weights are not available.
+        DivergedError: the loss became NaN or infinite. All previews before are good.
+        LimitError: the run does not fit into the free memory, before any work is done; or it has used up its seconds.
     """
-    opened, where = _opened(recipe, pictures), resolve(device)
-    size, others = _sizes(recipe, opened)
-    with reserved(recipe, size, where, others=others):
-        yield from _previews(recipe, opened, where, every, seconds, steer)
+    opened, torch_device = open_pictures(recipe, pictures), resolve(device)
+    with reserve(recipe, torch_device, sizes_of(opened)):
+        yield from preview_frames(recipe, opened, torch_device, every=every, seconds=seconds, steer=steer)
 
 
-def _opened(recipe: Recipe, pictures: Mapping[str, Picture]) -> dict[str, Image.Image]:
-    """As `open_pictures`, and every picture has to be one that the recipe takes."""
-    accepted = {**recipe.images, **recipe.extras}
-    if unknown := [role for role in pictures if role not in accepted]:
-        raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {', '.join(accepted)}.")
-    return open_pictures(recipe, pictures)
+def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Image.Image:
+    """Run a recipe to its end and return the last picture, an RGB or RGBA image.
 
-
-def _sizes(recipe: Recipe, opened: Mapping[str, Image.Image]) -> tuple[tuple[int, int] | None, dict[str, tuple[int, int]]]:
-    """(width, height) of the first picture that a recipe needs, None if it needs none, and those of the others by their roles."""
-    others = {role: picture.size for role, picture in opened.items()}
-    return next((others.pop(role) for role in recipe.images), None), others
-
-
-def _previews(
-    recipe: Recipe,
-    opened: Mapping[str, Image.Image],
-    where: torch.device,
-    every: float,
-    seconds: float = math.inf,
-    steer: Callable[[], Recipe] | None = None,
-) -> Previews:
-    """`stream` on a device, of pictures that are open, in memory that is reserved."""
-    turn = slot(where)
-    with enough_memory():
-        network = load(recipe.network_name, where)
-        frames = recipe.run(network, **tensors(recipe, opened, where))
-    first = next(iter(opened.values())) if recipe.images else None
-    source = first if keeps_alpha(recipe) else None
-    size, others = _sizes(recipe, opened)
-    demand = recipe.demand(network, size and size[::-1], **{role: other[::-1] for role, other in others.items()})
-    busy = 0.0  # Seconds this run has held the device.
-    computed, share = 0.0, 0.0  # Seconds of the device without contention, and the share of the work they did.
-    due = 0.0
-    steered = None  # A generator's first step takes nothing.
-    as_asked = True  # And steered nowhere else.
-    try:
-        while True:
-            # Never across the yield: a run that is looked at slowly, or stopped, must not keep others from the device.
-            with turn:
-                start, worked = time.monotonic(), clock(where)
-                with enough_memory():
-                    try:
-                        frame = frames.send(steered)
-                    except StopIteration:
-                        return
-                    shown = start >= due or frame.is_video_frame or frame.step == frame.steps
-                    if shown:
-                        preview = _read(frame, busy, start, source)
-                busy += time.monotonic() - start
-                computed, share = computed + clock(where) - worked, frame.work if frame.steps > 1 else 0  # One look says little.
-            as_asked = as_asked and steered in (None, recipe)
-            if shown:
-                made_of = metadata.fingerprints(opened, metadata.salt_of(preview.picture)) if preview.done else None
-                whole = as_asked and preview.done
-                preview.picture.info[NOTE] = metadata.note(steered or recipe, opened, whole=whole, fingerprints=made_of)
-                yield preview
-                due = time.monotonic() + every
-            if busy > seconds and frame.step < frame.steps:
-                raise LimitError(
-                    f"A run may take {seconds:.0f} s here, and is at step {frame.step} of {frame.steps} by now; the latest picture "
-                    f"is kept. Try a smaller size or fewer steps."
-                )
-            steered = steer and _steered(recipe, steer())
-    finally:
-        frames.close()
-        if share >= LEAST_MEASURED:
-            record_throughput(where, recipe, demand, share, computed)
+    Takes and raises what `stream` does. The recipe is attached to the picture, and `featviz.save` writes it into the file.
+    """
+    # mypy assumes that a picture may be called `seconds` or `steer`.
+    for preview in stream(recipe, device=device, every=math.inf, **pictures):  # type: ignore[arg-type]
+        pass
+    return preview.picture
 
 
 def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[DownloadProgress]:
-    """Have the weights that a recipe needs here, and yield how far their download is; nothing where none is needed.
+    """Download the weights that a recipe needs and yield the progress; yields nothing where no download is needed.
 
-    `stream` does it by itself, but keeps quiet meanwhile. Closing the generator gives up waiting, not the download.
+    `stream` does the same without reporting progress. Closing the generator stops waiting, but not the download.
+
+    Args:
+        recipe: the recipe that is going to be run.
+        device: as for `stream`.
+        pictures: those of the run, which are checked first.
 
     Raises:
-        InputError: a picture is missing or unusable; before anything is downloaded for it.
-        WeightsError: the weights cannot be had, for a reason that the message names.
+        InputError: a picture is missing, unknown or unusable; before anything is downloaded.
+        WeightsError: the weights are not available; the message has the reason.
     """
     open_pictures(recipe, pictures)
     if recipe.network_name not in BUNDLED:
         yield from load_with_progress(recipe.network_name, storage_device(device))
 
 
-def _steered(recipe: Recipe, wanted: Recipe) -> Recipe:
-    """A recipe with the live fields of another."""
-    return recipe.replace(**{name: getattr(wanted, name) for name in live(type(recipe))})
+def open_pictures(recipe: Recipe, pictures: Mapping[str, Picture | None]) -> dict[str, Image.Image]:
+    """Check a recipe against its pictures and open them, each scaled down to the size that the recipe needs.
 
-
-def open_pictures(recipe: Recipe, given: Mapping[str, Picture | None]) -> dict[str, Image.Image]:
-    """The pictures that a recipe needs, and those of the others that are given, at no more than the size that it needs.
-
-    Every surface begins with this.
+    Every surface calls this first.
 
     Raises:
-        FieldError: as `check` raises it.
-        ImageError: as `open_picture` raises it.
+        InputError: the recipe takes no picture of that role.
+        FieldError: as for `check`.
+        ImageError: as for `open_picture`.
     """
-    extras = [role for role in recipe.extras if given.get(role) is not None]
-    check(recipe, [*recipe.images, *extras])
-    return {role: open_picture(given.get(role), role, recipe.needed(role)) for role in (*recipe.images, *extras)}
+    accepted = [*recipe.images, *recipe.extras]
+    if unknown := [role for role in pictures if role not in accepted]:
+        raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {', '.join(accepted)}.")
+    roles = [*recipe.images, *(role for role in recipe.extras if pictures.get(role) is not None)]
+    check(recipe, roles)
+    return {role: open_picture(pictures.get(role), role, recipe.needed(role)) for role in roles}
 
 
-def remarks_on(given: Mapping[str, Picture | None]) -> list[str]:
-    """What is not obvious about how the pictures of a run are read, in a sentence each. Raises ImageError as `open_picture` does."""
-    return [remark for role, picture in given.items() if picture is not None for remark in remarks(picture, role)]
-
-
-def tensors(recipe: Recipe, opened: Mapping[str, Image.Image], where: torch.device) -> dict[str, Any]:
-    """What `recipe.run` takes beside the network: every picture as a tensor on a device, and the opacity of those it weighs.
-
-    The first picture of a recipe that drops its transparency is laid on white, since its background will be seen.
-    """
-    taken: dict[str, Any] = {role: to_tensor(picture, where) for role, picture in opened.items()}
-    opacity = {role: opacity_of(opened[role], where) for role in recipe.opacity_roles if role in opened}
-    if opacity := {role: alpha for role, alpha in opacity.items() if alpha is not None}:
-        taken["opacity"] = opacity
-    for role in list(recipe.images)[:1]:
-        if not keeps_alpha(recipe) and role not in recipe.opacity_roles:
-            taken[role] = to_tensor(on_white(opened[role]), where)
-    return taken
-
-
-def keeps_alpha(recipe: Recipe) -> bool:
-    """Whether the result gets the transparency of the first picture. A video does not: it moves, and its alpha would stay."""
-    return recipe.produces == "picture" and recipe.keeps_alpha
-
-
-def check(recipe: Recipe, pictures: Collection[str]) -> None:
-    """Check a recipe against the names of the pictures that it is to run on and against its network, which is not loaded.
+def check(recipe: Recipe, roles: Collection[str]) -> None:
+    """Check a recipe against the roles of its pictures and against its network, whose weights are not loaded.
 
     Raises:
-        FieldError: a field or a picture has no effect beside what else is given, or the network has no such channel.
+        FieldError: a field or a picture has no effect beside the others, or the network has no such channel.
     """
-    recipe.check_unused(pictures)
+    recipe.check_unused(roles)
     recipe.check_network(load_untrained(recipe.network_name))
 
 
-def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Image.Image:
-    """Run a recipe to its end and return the last picture. Raises what `stream` raises.
-
-    The picture knows its recipe, and `featviz.save` writes it into the file.
-    """
-    # mypy takes it that a picture may be called `seconds` or `steer`.
-    for preview in stream(recipe, device=device, every=math.inf, **pictures):  # type: ignore[arg-type]
-        pass
-    return preview.picture
+def remarks_on(pictures: Mapping[str, Picture | None]) -> list[str]:
+    """Return remarks on how the pictures of a run are read, one sentence each. Raises ImageError as `open_picture` does."""
+    return [remark for role, picture in pictures.items() if picture is not None for remark in remarks(picture, role)]
 
 
-def _read(frame: Frame, busy: float, start: float, source: Image.Image | None) -> Preview:
-    """Wait for the device and read a frame back."""
+def sizes_of(opened: Mapping[str, Image.Image]) -> Sizes:
+    """Return the (width, height) of pictures by their roles."""
+    return {role: picture.size for role, picture in opened.items()}
+
+
+def preview_frames(
+    recipe: Recipe,
+    opened: Mapping[str, Image.Image],
+    device: torch.device,
+    *,
+    every: float,
+    seconds: float = math.inf,
+    steer: Callable[[], Recipe] | None = None,
+) -> Previews:
+    """Run a recipe on opened pictures, whose memory is reserved, and yield previews. Arguments are those of `stream`."""
+    timer = _StepTimer(device)
+    with enough_memory():
+        frames = recipe.run(load(recipe.network_name, device), **_tensors(recipe, opened, device))
+    needs = demand(recipe, device, sizes_of(opened))
+    alpha_source = next(iter(opened.values())) if recipe.images and _keeps_alpha(recipe) else None
+    steered: Recipe | None = None  # A generator's first step takes nothing.
+    unaltered = True
+    share_done = due = 0.0
+    try:
+        while True:
+            # The device is released before each yield: a slow or stopped consumer must not block other runs.
+            with timer.step(), enough_memory():
+                try:
+                    frame = frames.send(steered)
+                except StopIteration:
+                    return
+                is_last = frame.step == frame.steps
+                shown = timer.started >= due or frame.is_video_frame or is_last
+                preview = _read(frame, timer, alpha_source) if shown else None
+            share_done = frame.work if frame.steps > 1 else 0.0  # A single step says little about speed.
+            unaltered = unaltered and steered in (None, recipe)
+            if preview:
+                _attach_note(preview, steered or recipe, opened, unaltered=unaltered)
+                yield preview
+                due = time.monotonic() + every
+            if timer.held > seconds and not is_last:
+                raise LimitError(
+                    f"A run may take {seconds:.0f} s here, and is at step {frame.step} of {frame.steps} by now; the latest picture "
+                    f"is kept. Try a smaller size or fewer steps."
+                )
+            steered = steer and _with_live_fields(recipe, steer())
+    finally:
+        frames.close()
+        if share_done >= LEAST_RECORDED:
+            record_throughput(device, recipe, needs, share_done, timer.computed)
+
+
+class _StepTimer:
+    """Hold a device for the steps of a run, and measure them."""
+
+    def __init__(self, device: torch.device):
+        self._device, self._slot = device, slot(device)
+        self.started = 0.0
+        """When the latest step started, by `time.monotonic`."""
+        self.held = 0.0
+        """Seconds for which completed steps have held the device."""
+        self.computed = 0.0
+        """Seconds of `clock` in completed steps; on a CPU they exclude other programs."""
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Wait for the device and hold it for the duration of the context."""
+        with self._slot:
+            self.started, computed = time.monotonic(), clock(self._device)
+            yield
+            self.held += time.monotonic() - self.started
+            self.computed += clock(self._device) - computed
+
+    def elapsed(self) -> float:
+        """Return the seconds for which the run has held the device, including the current step."""
+        return self.held + time.monotonic() - self.started
+
+
+def _read(frame: Frame, timer: _StepTimer, alpha_source: Image.Image | None) -> Preview:
+    """Read a frame back from the device, which waits for the step to be computed."""
     loss = frame.loss.item()
     if not math.isfinite(loss):
         raise DivergedError(
@@ -258,15 +258,49 @@ def _read(frame: Frame, busy: float, start: float, source: Image.Image | None) -
         )
     picture = to_picture(frame.image)
     measures = {name: value.item() for name, value in frame.measures.items()}
-    spent = busy + time.monotonic() - start
     return Preview(
         step=frame.step,
         steps=frame.steps,
         stage=frame.stage,
         work=frame.work,
-        seconds_left=spent * (1 - frame.work) / frame.work,
+        seconds_left=timer.elapsed() * (1 - frame.work) / frame.work,
         loss=loss,
-        picture=with_alpha(picture, source) if source else picture,
+        picture=with_alpha(picture, alpha_source) if alpha_source else picture,
         is_video_frame=frame.is_video_frame,
         measures=measures,
     )
+
+
+def _attach_note(preview: Preview, recipe: Recipe, opened: Mapping[str, Image.Image], *, unaltered: bool) -> None:
+    """Attach the recipe to the picture of a preview, and to the last one fingerprints of the pictures it was made of.
+
+    `unaltered`: whether no live field was changed so far, so that the recipe alone reproduces the last picture.
+    """
+    fingerprints = metadata.fingerprints(opened, metadata.salt_of(preview.picture)) if preview.done else None
+    whole = unaltered and preview.done
+    preview.picture.info[NOTE] = metadata.note(recipe, opened, whole=whole, fingerprints=fingerprints)
+
+
+def _with_live_fields(recipe: Recipe, source: Recipe) -> Recipe:
+    """Return a recipe with the live fields of another."""
+    return recipe.replace(**{name: getattr(source, name) for name in live(type(recipe))})
+
+
+def _tensors(recipe: Recipe, opened: Mapping[str, Image.Image], device: torch.device) -> dict[str, Any]:
+    """Return the arguments of `recipe.run` beside the network: pictures as tensors, and the opacity of those that have one.
+
+    Where a recipe discards the transparency of its first picture, that picture is laid on white: its background will be visible.
+    """
+    arguments: dict[str, Any] = {role: to_tensor(picture, device) for role, picture in opened.items()}
+    opacity = {role: opacity_of(opened[role], device) for role in recipe.opacity_roles if role in opened}
+    if opacity := {role: alpha for role, alpha in opacity.items() if alpha is not None}:
+        arguments["opacity"] = opacity
+    for role in list(recipe.images)[:1]:
+        if not _keeps_alpha(recipe) and role not in recipe.opacity_roles:
+            arguments[role] = to_tensor(on_white(opened[role]), device)
+    return arguments
+
+
+def _keeps_alpha(recipe: Recipe) -> bool:
+    """Whether the result gets the alpha channel of the first picture. A video does not: it moves, and its alpha would not."""
+    return recipe.produces == "picture" and recipe.keeps_alpha

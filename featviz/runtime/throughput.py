@@ -1,26 +1,26 @@
-"""What runs have taken on this machine, compared with what was predicted."""
+"""How long runs take on this machine, compared with what was predicted."""
 
 from collections import defaultdict, deque
 from collections.abc import Hashable
 from statistics import median
 
-KEPT = 5
-"""Runs of each kind that count: the latest."""
+RUNS_KEPT = 5
+"""The number of latest runs of each kind that count."""
 
 
 class Corrections:
-    """By what to multiply the predicted seconds of a kind of run: the median of actual over predicted in the latest runs.
+    """Factors for predicted seconds: the median of actual over predicted seconds in the latest runs of each kind.
 
-    A median, so that one run that something else slowed down changes nothing.
+    The median ignores a single run that was slowed down by something else.
     """
 
     def __init__(self) -> None:
-        self._ratios: dict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._ratios: dict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=RUNS_KEPT))
 
-    def record(self, kind: Hashable, predicted: float, seconds: float) -> None:
-        """Note how long a run, or a part of it, took."""
-        self._ratios[kind].append(seconds / predicted)
+    def record(self, kind: Hashable, predicted: float, actual: float) -> None:
+        """Record the predicted and the actual seconds of a run, or of a part of one."""
+        self._ratios[kind].append(actual / predicted)
 
-    def of(self, kind: Hashable, typical: float = 1.0) -> float:
-        """The correction of a kind of run; `typical` until there has been one."""
-        return median(self._ratios[kind]) if kind in self._ratios else typical
+    def factor(self, kind: Hashable, default: float = 1.0) -> float:
+        """Return the correction of a kind of run; `default` before its first run."""
+        return median(self._ratios[kind]) if kind in self._ratios else default

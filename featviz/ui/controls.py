@@ -1,4 +1,4 @@
-"""A recipe's fields as people and programs meet them: controls on the page, a signature and a docstring for API and MCP."""
+"""Controls, API signature and API docstring of a recipe, made from its fields."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,20 +10,24 @@ from pydantic.fields import FieldInfo
 from featviz.networks.table import NETWORKS
 from featviz.recipes.recipe import Recipe, Rule, bounds, choices, increment, longest
 
-MOST_STOPS = 10_000
-"""A slider with more stops than this cannot be set by hand, so such a field is a box to type in."""
-
+MAX_SLIDER_STEPS = 10_000
+"""A slider with more steps cannot be set by hand, so such a field is a number box."""
 
 RETURNS = {
-    "picture": "The picture: previews while it works, then the final one as a full-quality PNG.",
-    "video": "The video as an MP4, when it is done.",
-    "numbers": "The names and their probabilities, likeliest first.",
+    "picture": "The picture: previews during the run, then the final one as a PNG of full quality.",
+    "video": "The video as an MP4, at the end of the run.",
+    "numbers": "The names and their probabilities, most likely first.",
 }
 
 
 def label(name: str) -> str:
     """`octave_scale` → "Octave scale"."""
     return name.replace("_", " ").capitalize()
+
+
+def lower_first(text: str) -> str:
+    """Lower-case the first letter, for a label inside a sentence."""
+    return text[:1].lower() + text[1:]
 
 
 def enumeration(labels: Iterable[str]) -> str:
@@ -34,7 +38,7 @@ def enumeration(labels: Iterable[str]) -> str:
 
 
 def spoken(value: str) -> str:
-    """A choice in people's words: `vgg19/relu4_2` → "VGG-19 · relu4_2". The value itself stays what programs send."""
+    """The text of a choice: `vgg19/relu4_2` → "VGG-19 · relu4_2". Its value does not change."""
     if not value:
         return "None"
     network, _, layer = value.partition("/")
@@ -43,36 +47,45 @@ def spoken(value: str) -> str:
     return " · ".join(filter(None, (NETWORKS[network].title, layer)))
 
 
+def needs_download(value: str) -> bool:
+    """Whether a choice names a network, or a layer of one, that has to be downloaded."""
+    spec = NETWORKS.get(value.partition("/")[0])
+    return spec is not None and spec.weights.needs_download
+
+
 def control(name: str, field: FieldInfo) -> gr.components.Component:
-    """The component that sets a field."""
+    """Build the component that sets a field."""
     low, high = bounds(field)
     shared = {"value": field.default, "label": label(name), "info": field.description}
     if choices(field):
-        return gr.Dropdown([(spoken(choice), choice) for choice in choices(field)], **shared)
+        ordered = sorted(choices(field), key=needs_download)  # Stable: the order of the table within both groups.
+        return gr.Dropdown(
+            [(f"{spoken(choice)}{' (download)' * needs_download(choice)}", choice) for choice in ordered], **shared
+        )
     if field.annotation is bool:
         return gr.Checkbox(**shared)
     if field.annotation is str:
         return gr.Textbox(max_length=longest(field), **shared)
     step, precision = increment(field), 0 if field.annotation is int else None
-    if low is None or high is None or (high - low) / step > MOST_STOPS:
+    if low is None or high is None or (high - low) / step > MAX_SLIDER_STEPS:
         return gr.Number(minimum=low, maximum=high, step=step, precision=precision, **shared)
     return gr.Slider(low, high, step=step, precision=precision, buttons=["reset"], **shared)
 
 
 def recipe_of(kind: type[Recipe], values: Sequence[Any]) -> Recipe:
-    """The recipe that a page's controls set, in the order of its fields. What a disabled control holds is left out.
+    """Return the recipe of the controls' values, which are in the order of its fields. Values of disabled controls are left out.
 
     Raises:
-        FieldError: a value cannot be used.
+        FieldError: a value is not accepted.
     """
     fields = dict(zip(kind.model_fields, values, strict=True))
     return kind(**{name: value for name, value in fields.items() if name not in kind.refused(fields, None)})
 
 
 def enabled_unless(rule: Rule | None, **texts: str) -> dict:
-    """The update of a control or a picture that has no effect by a rule, or has one again where there is none.
+    """Disable a control or a picture by a rule, or enable it if `rule` is None.
 
-    `texts` are the properties that say what it is for; the reason is added to each.
+    `texts`: its descriptive properties by name, e.g. `info`; the reason is added to each.
     """
     if rule:
         reason = rule.words(lambda name: label(name).lower())
@@ -81,22 +94,22 @@ def enabled_unless(rule: Rule | None, **texts: str) -> dict:
 
 
 def caption(recipe: Recipe) -> str:
-    """What sets a run apart: its fields that are not at their defaults."""
-    return ", ".join(_said(name, value) for name, value in recipe.changed.items()) or "default settings"
+    """Describe a run by its fields that are not at their defaults."""
+    return ", ".join(_describe(name, value) for name, value in recipe.changed.items()) or "default settings"
 
 
-def _said(name: str, value: Any) -> str:
+def _describe(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return label(name).lower() if value else f"no {label(name).lower()}"
     return spoken(value) if isinstance(value, str) else f"{label(name).lower()} {value:g}"
 
 
-def named_after(
+def api_function(
     recipe: type[Recipe], call: Callable[[Sequence[Any]], Iterator[Any]], name: str = "", meaning: str = ""
 ) -> Callable[..., Iterator[Any]]:
-    """`call` as a generator function with the signature and docstring of a recipe, for Gradio to read and to publish.
+    """Give `call` the signature and docstring of a recipe, which Gradio publishes. Returns a generator function.
 
-    `name` and `meaning` are the recipe's own where none are given.
+    `name` and `meaning` default to those of the recipe.
     """
 
     def endpoint(*values: Any) -> Iterator[Any]:

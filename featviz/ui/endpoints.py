@@ -1,4 +1,4 @@
-"""What programs can ask for beside a run: the presets, an estimate, and the recipe in a file. All speak of a recipe alike."""
+"""Endpoints beside the runs: the presets, an estimate, and the recipe stored in a file. All use the same form of a recipe."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,25 +12,25 @@ from featviz.recipes import metadata
 from featviz.recipes.presets import FINISHES, STANDARD, Preset
 from featviz.recipes.table import RECIPES
 from featviz.ui.forecast import Estimator
-from featviz.ui.running import file_of, sentences
+from featviz.ui.running import error_sentences, file_of
 
 
 def publish(presets: list[Preset], estimator: Estimator) -> None:
-    """The endpoints, which are MCP tools as well: the functions' names, annotations and docstrings are what is published."""
+    """Add the endpoints, which are MCP tools too. The functions' names, annotations and docstrings are published."""
 
     def estimate(recipe: str, fields: dict, width: int = 0, height: int = 0) -> dict:
-        """What a run would take on this machine, without running it.
+        """Estimate the time and the memory of a run on this machine, without running it.
 
         Args:
             recipe: Name of the recipe, e.g. 'deepdream'.
             fields: Its parameters by their names; those left out keep their defaults.
-            width: Of the first picture, in pixels; 0 for a recipe that needs none.
-            height: Of the first picture, in pixels; 0 for a recipe that needs none.
+            width: Width of the first picture in pixels; 0 for a recipe without pictures.
+            height: Height of the first picture in pixels; 0 for a recipe without pictures.
 
         Returns:
-            The seconds it takes, the bytes of memory, and both in words: {"seconds", "bytes", "words"}.
+            The seconds, the bytes of memory, and a sentence with both: {"seconds", "bytes", "words"}.
         """
-        with sentences():
+        with error_sentences():
             restored = metadata.from_json({"recipe": recipe, "fields": fields}, RECIPES)
             if restored.remarks:
                 raise InputError(restored.remarks[0])
@@ -40,16 +40,16 @@ def publish(presets: list[Preset], estimator: Estimator) -> None:
             return {"seconds": needed.seconds, "bytes": needed.bytes, "words": str(needed)}
 
     def recipe(file: str) -> dict:
-        """The recipe by which a picture or a video was made, out of the file itself.
+        """Read the recipe that made a picture or a video from the file.
 
         Args:
             file: A PNG, JPEG, WebP, MP4 or GIF that featviz made.
 
         Returns:
-            The recipe, to be called with its fields, and what is known against the same result:
+            The recipe with its fields, and remarks where a new run would differ:
             {"recipe", "fields", "remarks"}.
         """
-        with sentences():
+        with error_sentences():
             restored = metadata.read(_uploaded(file), RECIPES)
             return {**metadata.as_json(restored.recipe), "remarks": list(restored.remarks)}
 
@@ -65,15 +65,15 @@ def _presets_endpoint(presets: list[Preset], name: str) -> Callable[..., list[di
     """The endpoint of the presets as a function of this name, which is the name of the tool."""
 
     def endpoint(finish: str = STANDARD) -> list[dict]:
-        """Named presets to start from, each a recipe to call with its fields.
+        """List the presets: recipes with a name, ready to be called with their fields.
 
         Args:
-            finish: How finely they are worked out: 'Draft', 'Standard' or 'Fine'.
+            finish: Size and number of steps: 'Draft', 'Standard' or 'Fine'.
 
         Returns:
-            For each preset its name and title, and its recipe: {"name", "title", "recipe", "fields"}.
+            For each preset its name, its title and its recipe: {"name", "title", "recipe", "fields"}.
         """
-        with sentences():
+        with error_sentences():
             if finish not in FINISHES:
                 raise InputError(f"There is no finish '{short(finish)}'; {nearest(finish, list(FINISHES))}")
         finished = (preset.recipe.replace(**FINISHES[finish].of(preset.recipe)) for preset in presets)
@@ -96,5 +96,5 @@ def addresses(name: str) -> list[dict[str, str]]:
 
 def _uploaded(sent: Mapping[str, Any] | None) -> str:
     if sent is None:
-        raise gr.Error("There is no file yet: send one that featviz made.", print_exception=False)
+        raise gr.Error("There is no file. Send a file that featviz made.", print_exception=False)
     return file_of(sent)

@@ -1,6 +1,7 @@
-"""Before a run: what it is going to take, and the largest size that this machine can be asked for."""
+"""The estimate of a run before it starts, and the largest size that fits this machine."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
@@ -12,18 +13,22 @@ from gradio.events import Dependency
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.media.images import open_header
-from featviz.recipes.recipe import Recipe, largest_size
+from featviz.recipes.recipe import Recipe, bounds, increment, largest_size
 from featviz.runtime.estimate import Estimate, duration, gigabytes
 from featviz.ui.controls import recipe_of
-from featviz.ui.running import BEHIND_THE_PAGE, file_of
+from featviz.ui.running import PAGE_EVENT, file_of
 
 logger = logging.getLogger(__name__)
 
 Estimator = Callable[[Recipe, tuple[int, int]], Estimate]
 
 
+SHORT_SIDE = 128
+"""Pixels of the shorter side below which a layer has too few positions for a good result."""
+
+
 class Forecast:
-    """A quiet line beside the button that starts a run; where that would be too much, a button that makes it less."""
+    """A line with the estimate of a run, and a button that sets a size that fits, if the chosen one does not."""
 
     def __init__(self, recipe: type[Recipe], estimate: Estimator, memory_left: Callable[[], float]):
         self.recipe, self.estimate, self.memory_left = recipe, estimate, memory_left
@@ -34,29 +39,32 @@ class Forecast:
     def events(
         self, pictures: Sequence[gr.Image], controls: dict[str, gr.components.Component], runs: Sequence[Dependency]
     ) -> None:
-        """`pictures`: the first one, where the recipe needs any. `controls`: its own, by the names of their fields. `runs`: each tells more of this machine's speed."""
-        at_once = {"queue": False, **BEHIND_THE_PAGE}
+        """Connect the events.
+
+        `pictures`: the first one, if the recipe needs any. `controls`: by field name. After each of `runs` the line is updated.
+        """
+        immediate = {"queue": False, **PAGE_EVENT}
         inputs = [*pictures, *controls.values()]
-        foretell = {
-            "fn": lambda *sent: self.foretold(sent[0] if pictures else None, sent[len(pictures) :]),
+        refresh = {
+            "fn": lambda *sent: self.update_line(sent[0] if pictures else None, sent[len(pictures) :]),
             "inputs": inputs,
             "outputs": [self.line, self.smaller, self.fitting],
             "preprocess": False,
-        } | at_once
-        gr.on([component.change for component in inputs], trigger_mode="always_last", **foretell)
+        } | immediate
+        gr.on([component.change for component in inputs], trigger_mode="always_last", **refresh)
         for run in runs:
-            run.then(**foretell)
+            run.then(**refresh)
         sized = [controls[name] for name in ("size", "full_size") if name in controls]
-        self.smaller.click(lambda size: [size, False][: len(sized)], self.fitting, sized, **at_once)
+        self.smaller.click(lambda size: [size, False][: len(sized)], self.fitting, sized, **immediate)
 
-    def foretold(self, sent: Mapping[str, Any] | None, values: Sequence[Any]) -> dict:
-        """What the page says of a run with these settings."""
-        said, fitting = self.sentence(sent, values)
+    def update_line(self, sent: Mapping[str, Any] | None, values: Sequence[Any]) -> dict:
+        """Update the line and the button."""
+        message, fitting = self.sentence(sent, values)
         offer = gr.update(visible=fitting is not None, value=f"Use size {fitting}")
-        return {self.line: f"<p>{escape(said, quote=False)}</p>", self.smaller: offer, self.fitting: fitting}
+        return {self.line: f"<p>{escape(message, quote=False)}</p>", self.smaller: offer, self.fitting: fitting}
 
     def sentence(self, sent: Mapping[str, Any] | None, values: Sequence[Any]) -> tuple[str, int | None]:
-        """What is said, and the largest size that fits, where the one that is set does not."""
+        """Return the text of the line, and the size to offer or None."""
         try:
             recipe = recipe_of(self.recipe, values)
             if sent is None and self.recipe.images:
@@ -64,29 +72,47 @@ class Forecast:
             estimate, free = partial(self.estimate, size=size_of(sent)), self.memory_left()
             needed = estimate(recipe)
         except ImageError:
-            return "", None  # It is said when a run is asked for.
+            return "", None  # The run reports it.
         except FeatvizError as error:
             return str(error), None
         except Exception:
             logger.exception("No estimate.")
             return "", None
-        said = str(needed)
+        message = str(needed)
         if fits(needed, free):
-            return said, None
+            larger = size_for_short_side(recipe, size_of(sent))
+            if larger is None or not fits(estimate(recipe.replace(size=larger)), free):
+                return message, None
+            return f"{message} The shorter side has fewer than {SHORT_SIDE} pixels; size {larger} is better.", larger
         reasons = [f"there are {gigabytes(free)} free"] if needed.bytes > free else []
         if needed.seconds > limits.RUN_SECONDS.value:
             reasons.append(f"that is over {duration(limits.RUN_SECONDS.value)}")
         fitting = largest_size(recipe, lambda smaller: fits(estimate(smaller), free))
-        return f"{said[:-1]}; {' and '.join(reasons)}." + (f" Size {fitting} would fit." if fitting else ""), fitting
+        return f"{message[:-1]}; {' and '.join(reasons)}." + (f" Size {fitting} would fit." if fitting else ""), fitting
 
 
 def size_of(sent: Mapping[str, Any] | None) -> tuple[int, int] | None:
-    """(width, height) of a picture that was sent, if one was. Raises ImageError where it is none."""
+    """Return (width, height) of an uploaded picture, None if there is none. Raises ImageError if it is not a picture."""
     if sent is None:
         return None
     with open_header(file_of(sent)) as picture:
         return picture.size
 
 
+def size_for_short_side(recipe: Recipe, size: tuple[int, int] | None) -> int | None:
+    """Return the size at which the shorter side of the result has `SHORT_SIDE` pixels, None if it has as many already.
+
+    `size`: (width, height) of the first picture. No more than the picture and the field allow.
+    """
+    if size is None or "size" not in type(recipe).model_fields or getattr(recipe, "full_size", False):
+        return None
+    field = type(recipe).model_fields["size"]
+    step, longest = int(increment(field)), max(size)
+    needed = step * math.ceil(min(SHORT_SIDE, min(size)) * longest / min(size) / step)
+    larger = int(min(needed, bounds(field)[1] or needed))
+    return larger if larger > recipe.size and recipe.size * min(size) < SHORT_SIDE * longest else None
+
+
 def fits(needed: Estimate, free: float) -> bool:
+    """Whether a run stays within the free memory and the time limit."""
     return needed.bytes <= free and needed.seconds <= limits.RUN_SECONDS.value

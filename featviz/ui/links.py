@@ -1,4 +1,4 @@
-"""Settings on their way: out as a link to copy, in through a link that was followed or a picture that was made here."""
+"""Settings as a link to copy, and settings restored from a link or from a picture that featviz made."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,25 +13,25 @@ from featviz.recipes.metadata import Restored
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.ui.controls import recipe_of
-from featviz.ui.running import BEHIND_THE_PAGE, file_of, sentences
+from featviz.ui.running import PAGE_EVENT, error_sentences, file_of
 
 COPY = """async (query, ...values) => {
     window.linked = JSON.stringify(values);
     const link = location.origin + location.pathname + query;
     try {
         await navigator.clipboard.writeText(link);
-        return `<p role="status">Copied. The link opens this page with these settings; pictures are not in it.</p>`;
-    } catch {  // Not every browser lets a page do that, and none does without https.
-        return `<p>Copy it from here: <input aria-label="Link" readonly value="${link}" onfocus="this.select()"></p>`;
+        return `<p role="status">Copied. The link opens this page with these settings, without your pictures.</p>`;
+    } catch {  // Browsers may forbid it, and all do without https.
+        return `<p>Copy the link from here: <input aria-label="Link" readonly value="${link}" onfocus="this.select()"></p>`;
     }
 }"""
 
 OUTDATED = """(line, ...values) => JSON.stringify(values) === window.linked ? line : ''"""
-"""Gradio tells everybody of a change once more when somebody was busy the first time, though nothing changes then."""
+"""Clear the line if a setting has changed. Gradio can fire `change` twice for one change, so the values are compared."""
 
 
 class CopyLink:
-    """A button that copies a link to the settings, and a line that says so."""
+    """A button that copies a link to the settings, and a line that confirms it."""
 
     def __init__(self) -> None:
         self.button = gr.Button("Copy link", size="sm", elem_classes="quiet")
@@ -39,37 +39,37 @@ class CopyLink:
         self.line = gr.HTML(elem_classes=["forecast", "copied"])
 
     def events(self, recipe: type[Recipe], controls: Mapping[str, gr.components.Component]) -> None:
-        """`controls`: the recipe's, by the names of their fields. The line stands until one of them changes."""
-        at_once = {"queue": False, **BEHIND_THE_PAGE}
-        linked = self.button.click(partial(query_of, recipe), list(controls.values()), self.query, preprocess=False, **at_once)
-        linked.success(None, [self.query, *controls.values()], self.line, js=COPY, **BEHIND_THE_PAGE)
-        said = [self.line, *controls.values()]
-        gr.on([control.change for control in controls.values()], None, said, self.line, js=OUTDATED, **BEHIND_THE_PAGE)
+        """Connect the events. `controls`: by field name. The line stays until one of them changes."""
+        immediate = {"queue": False, **PAGE_EVENT}
+        linked = self.button.click(partial(query_of, recipe), list(controls.values()), self.query, preprocess=False, **immediate)
+        linked.success(None, [self.query, *controls.values()], self.line, js=COPY, **PAGE_EVENT)
+        watched = [self.line, *controls.values()]
+        gr.on([control.change for control in controls.values()], None, watched, self.line, js=OUTDATED, **PAGE_EVENT)
 
 
 def query_of(recipe: type[Recipe], *values: Any) -> str:
-    """The link to these values of a recipe's fields."""
-    with sentences():
+    """Return the query string of a link to these values of a recipe's fields."""
+    with error_sentences():
         return metadata.link(recipe_of(recipe, values))
 
 
-def followed(request: gr.Request) -> Restored | None:
-    """What the link says by which a visitor has come. What cannot be used of it is said politely."""
+def settings_from_link(request: gr.Request) -> Restored | None:
+    """Return the settings in the address of the page, None if there are none. Tell the visitor what cannot be used."""
     try:
         restored = metadata.follow(dict(request.query_params), RECIPES)
     except InputError as error:
         gr.Info(escape(str(error), quote=False))
         return None
     if restored and restored.remarks:
-        gr.Info(escape(f"Not everything in this link can be used: {' '.join(restored.remarks)}", quote=False))
+        gr.Info(escape(f"Some settings of this link cannot be used: {' '.join(restored.remarks)}", quote=False))
     return restored
 
 
 class Origin:
-    """A line under the pictures when one that is dropped there was made here: its settings come back, or a way to them.
+    """A line under the pictures, shown when an uploaded picture was made by featviz.
 
-    A picture of the same recipe restores its settings at once, and a button brings back those that were there before.
-    Of another recipe, it is a picture like any other; a button opens that recipe with its settings.
+    A picture of the same recipe restores its settings at once, and a button undoes that. For a picture of another recipe,
+    a button opens that recipe with the settings.
     """
 
     def __init__(self) -> None:
@@ -78,37 +78,39 @@ class Origin:
             self.undo = gr.Button("Undo", size="sm", min_width=80, scale=0, elem_classes="quiet")
             self.there = gr.Button("Open there", size="sm", min_width=80, scale=0, elem_classes="quiet")
         self.recipe = gr.State()
-        """What the visible button leads to: the settings before, or those of another recipe."""
+        """The settings of the visible button: those from before, or those of another recipe."""
 
     @property
     def outputs(self) -> list[gr.components.Component]:
         return [self.box, self.line, self.undo, self.there, self.recipe]
 
-    def found(self, recipe: type[Recipe], sent: Mapping[str, Any] | None, values: Sequence[Any]) -> tuple[dict, Recipe | None]:
-        """What the line says of a picture, and the settings that come with it."""
+    def read_settings(
+        self, recipe: type[Recipe], sent: Mapping[str, Any] | None, values: Sequence[Any]
+    ) -> tuple[dict, Recipe | None]:
+        """Return the update of the line for an uploaded picture, and the settings to restore."""
         try:
             note = metadata.find(file_of(sent))
             if not note:
                 return self.closed(), None
             restored = metadata.restore(note, RECIPES)
         except FeatvizError:
-            return self.closed(), None  # Whatever is wrong with the picture is said when a run is asked for.
-        without = [f"Its {role} is not in it." for role in restored.extras]
-        theirs, aside = restored.recipe, " ".join([*restored.remarks, *without])
-        if type(theirs) is not recipe:
-            return self.opened(f"Made here, with {theirs.title}. {aside}", theirs, there=True), None
+            return self.closed(), None  # The run reports what is wrong with the picture.
+        missing = [f"Its {role} is not in the file." for role in restored.extras]
+        stored, remarks = restored.recipe, " ".join([*restored.remarks, *missing])
+        if type(stored) is not recipe:
+            return self.opened(f"Made here, with {stored.title}. {remarks}", stored, there=True), None
         try:
-            ours = recipe_of(recipe, values)
+            current = recipe_of(recipe, values)
         except FeatvizError:
-            ours = recipe()
-        if ours == theirs:
-            return self.opened(f"Made here, with the settings below. {aside}", None), None
-        return self.opened(f"Made here; its settings are restored below. {aside}", ours, undo=True), theirs
+            current = recipe()
+        if current == stored:
+            return self.opened(f"Made here, with the settings below. {remarks}", None), None
+        return self.opened(f"Made here; its settings are restored below. {remarks}", current, undo=True), stored
 
-    def opened(self, said: str, recipe: Recipe | None, *, undo: bool = False, there: bool = False) -> dict:
+    def opened(self, message: str, recipe: Recipe | None, *, undo: bool = False, there: bool = False) -> dict:
         return {
             self.box: gr.update(visible=True),
-            self.line: f'<p role="status">{escape(said, quote=False)}</p>',
+            self.line: f'<p role="status">{escape(message, quote=False)}</p>',
             self.undo: gr.update(visible=undo),
             self.there: gr.update(visible=there),
             self.recipe: recipe,

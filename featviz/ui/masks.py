@@ -1,4 +1,4 @@
-"""Where to dream: a region that is painted on the picture, as the mask that a recipe takes."""
+"""Painting a mask on the picture."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,23 +8,23 @@ from PIL import Image, ImageChops
 
 from featviz.media.images import open_picture
 from featviz.recipes.recipe import Recipe
-from featviz.ui.running import BEHIND_THE_PAGE, file_of, sentences
+from featviz.ui.running import PAGE_EVENT, error_sentences, file_of
 
 LONGEST = 800
-"""Pixels that the picture is painted on at: enough for a hand, and quick to send."""
+"""Longest side of the painted picture in pixels: enough for painting by hand, and quick to send."""
 
 OPACITY = 0.6
-"""Of the paint, so that the picture shines through."""
+"""Opacity of the paint, so that the picture stays visible."""
 
 VIOLET = "rgb(139, 92, 246)"
 
 
 class Painting:
-    """A button under the picture that opens it for painting, and closes it again. Nothing painted means everywhere."""
+    """A button that opens the picture for painting and closes it again. Without paint the whole picture is used."""
 
     def __init__(self, picture: gr.Image, recipe: type[Recipe]):
         self.picture = picture
-        self.open, self.everywhere = recipe.mask_action, "Everywhere again"
+        self.open, self.everywhere = recipe.mask_action, "Use the whole picture"
         self.button = gr.Button(self.open, size="sm", elem_classes="quiet")
         self.editor = gr.ImageEditor(
             label=f"{self.open}; the rest stays as it is", type="pil", visible=False, sources=(), transforms=(),
@@ -32,41 +32,42 @@ class Painting:
             brush=gr.Brush(default_size=48, colors=[(VIOLET, OPACITY)], default_color=(VIOLET, OPACITY), color_mode="fixed"),
             eraser=gr.Eraser(default_size=48),
         )  # fmt: skip
-        self.of = gr.State()  # The file that is being painted on.
+        self.source = gr.State()  # The file of the picture under the paint; None while closed.
 
     @property
     def outputs(self) -> list[gr.components.Component]:
-        return [self.button, self.editor, self.of]
+        return [self.button, self.editor, self.source]
 
     def events(self) -> None:
-        at_once = {"queue": False, "preprocess": False, **BEHIND_THE_PAGE}
-        self.button.click(self.toggled, [self.picture, self.of], self.outputs, **at_once)
-        # "multiple": of two that wait for their turn on the same event, each would wake the other for ever.
-        self.picture.change(self.changed, [self.picture, self.of], self.outputs, trigger_mode="multiple", **at_once)
+        immediate = {"queue": False, "preprocess": False, **PAGE_EVENT}
+        self.button.click(self.toggled, [self.picture, self.source], self.outputs, **immediate)
+        # "multiple": two "always_last" events on one trigger would start each other without end.
+        self.picture.change(self.changed, [self.picture, self.source], self.outputs, trigger_mode="multiple", **immediate)
 
-    def toggled(self, sent: Mapping[str, Any] | None, of: str | None) -> dict:
-        """The picture, opened for painting; or closed, where it was open."""
-        if of is not None:
+    def toggled(self, sent: Mapping[str, Any] | None, source: str | None) -> dict:
+        """Open the picture for painting, or close it if it is open."""
+        if source is not None:
             return self.closed()
-        with sentences():
+        with error_sentences():
             picture = open_picture(file_of(sent), "picture")
         picture.thumbnail((LONGEST, LONGEST))
         return {
             self.button: self.everywhere,
             self.editor: gr.update(value={"background": picture, "layers": [], "composite": None}, visible=True),
-            self.of: sent["path"],
+            self.source: sent["path"],
         }
 
-    def changed(self, sent: Mapping[str, Any] | None, of: str | None) -> dict:
-        """Another picture has nothing to do with what was painted on the one before."""
-        return {self.of: gr.skip()} if of is None or (sent or {}).get("path") == of else self.closed()
+    def changed(self, sent: Mapping[str, Any] | None, source: str | None) -> dict:
+        """Close the painting when the picture was replaced."""
+        return {self.source: gr.skip()} if source is None or (sent or {}).get("path") == source else self.closed()
 
     def closed(self) -> dict:
-        return {self.button: self.open, self.editor: gr.update(value=None, visible=False), self.of: None}
+        """Close the painting and remove the paint."""
+        return {self.button: self.open, self.editor: gr.update(value=None, visible=False), self.source: None}
 
 
 def painted(value: Mapping[str, Any] | None) -> Image.Image | None:
-    """The mask that was painted in an editor: white there, black elsewhere; None where nothing was painted, or everything."""
+    """Return the painted mask, white where there is paint; None if nothing or everything is painted."""
     layers = [layer.getchannel("A") for layer in (value or {}).get("layers") or []]
     if not layers:
         return None
@@ -78,7 +79,7 @@ def painted(value: Mapping[str, Any] | None) -> Image.Image | None:
 
 
 def mention_stretching(pictures: Mapping[str, Image.Image]) -> None:
-    """A word to whoever sent a mask of another shape than the picture: it is used all the same."""
+    """Tell the visitor if a mask has another aspect ratio than the picture. The run stretches it."""
     first, mask = next(iter(pictures.values()), None), pictures.get("mask")
     if mask and abs(mask.width * first.height / (mask.height * first.width) - 1) > 0.02:
-        gr.Info(f"The mask is {mask.width}×{mask.height} and was stretched to the shape of the picture.")
+        gr.Info(f"The mask is {mask.width}×{mask.height} and was stretched to fit the picture.")

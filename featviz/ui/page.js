@@ -1,4 +1,4 @@
-// A number that cannot be used does not become the nearest bound: the value before comes back, with a sentence.
+// A number that is not accepted is not clamped: the previous value comes back, with a sentence.
 () => {
     const numeric = target => target instanceof HTMLInputElement && target.type === "number";
     const refused = ({value, validity}) => value === "" || validity.badInput || validity.rangeUnderflow || validity.rangeOverflow;
@@ -8,8 +8,23 @@
         if (!numeric(target)) return;
         if (!refused(target)) before.set(target, target.value);
     });
+    // Gradio 6.31 opens a long list near its end. Scroll to the chosen option until the visitor acts.
+    document.addEventListener("focusin", ({target}) => {
+        if (target.getAttribute("role") !== "combobox" && target.getAttribute("role") !== "listbox") return;
+        let frames = 60;
+        const stop = () => { frames = 0; };
+        ["wheel", "keydown", "pointerdown"].forEach(type => document.addEventListener(type, stop, {once: true, capture: true}));
+        const scroll = () => {
+            if (frames-- <= 0) return;
+            const list = document.getElementById(target.getAttribute("aria-controls"));
+            const chosen = list?.querySelector("[aria-selected=true]");
+            if (chosen) list.scrollTop = chosen.offsetTop - (list.clientHeight - chosen.offsetHeight) / 2;
+            requestAnimationFrame(scroll);
+        };
+        requestAnimationFrame(scroll);
+    });
     document.addEventListener("input", ({target}) => block(target)?.querySelector(".refused")?.remove());
-    // While it goes down the tree, since Gradio sets its own value when the event arrives.
+    // In the capture phase, because Gradio sets its own value when the event arrives.
     document.addEventListener("blur", ({target}) => {
         if (!numeric(target) || !before.has(target) || !refused(target)) return;
         const {min, max, value} = target, kept = before.get(target);
@@ -18,7 +33,7 @@
         target.dispatchEvent(new Event("input", {bubbles: true}));
         const sentence = Object.assign(document.createElement("p"), {
             className: "refused",
-            textContent: `${value || "That"} cannot be used; expected a number${range}. ${kept} is kept.`,
+            textContent: `${value || "This"} is not accepted; expected a number${range}. The value stays ${kept}.`,
         });
         sentence.setAttribute("role", "status");
         block(target)?.append(sentence);

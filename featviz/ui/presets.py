@@ -1,4 +1,4 @@
-"""Where to start from: presets, each with what it makes of one picture, and how finely they are worked out."""
+"""The presets as cards, each with a picture of its effect, and the choice of a finish."""
 
 import tempfile
 from collections.abc import Sequence
@@ -10,57 +10,59 @@ from PIL import Image, ImageOps
 
 from featviz.recipes.presets import FINISHES, STANDARD, Example, Preset, finishable
 from featviz.recipes.recipe import Recipe
-from featviz.ui.running import BEHIND_THE_PAGE
+from featviz.ui.running import PAGE_EVENT
 
 
-class Looks:
-    """A row of looks to click on, of which the chosen one is marked, and the choice of a finish. They set controls."""
+class PresetCards:
+    """A row of preset cards, the chosen one marked, and the choice of a finish. A click sets the controls."""
 
-    def __init__(self, recipe: type[Recipe], looks: Sequence[Preset]):
-        self.looks = looks
+    def __init__(self, recipe: type[Recipe], presets: Sequence[Preset]):
+        self.presets = presets
         self.buttons = []
-        if looks:
+        if presets:
             gr.Markdown("Choose a preset:", elem_classes="hint")
-            with gr.Row(elem_classes="looks"):
-                self.buttons = [card(look.title, [look.thumbnail], (144, 144), "look") for look in looks]
+            with gr.Row(elem_classes="presets"):
+                self.buttons = [card(preset.title, [preset.thumbnail], (144, 144), "preset") for preset in presets]
         self.finish = gr.Radio(
             list(FINISHES), value=STANDARD, show_label=False, container=False, visible=finishable(recipe), elem_classes="finish"
         )
-        self.base = gr.State(recipe())  # What the finish is relative to.
+        self.base = gr.State(recipe())  # The recipe that the finish changes.
 
     def events(self, controls: dict[str, gr.components.Component]) -> None:
-        """`controls`: the recipe's, by the names of their fields."""
-        at_once = {"queue": False, **BEHIND_THE_PAGE}
+        """Connect the events. `controls`: by field name."""
+        immediate = {"queue": False, **PAGE_EVENT}
         self.controls = controls
-        for button, look in zip(self.buttons, self.looks, strict=True):
-            button.click(partial(self.chosen, look), self.finish, [*controls.values(), *self.outputs], **at_once)
+        for button, preset in zip(self.buttons, self.presets, strict=True):
+            button.click(partial(self.choose, preset), self.finish, [*controls.values(), *self.outputs], **immediate)
         if "steps" in controls:
-            self.finish.input(self.finished, [self.base, self.finish], [controls["size"], controls["steps"]], **at_once)
+            self.finish.input(self.apply_finish, [self.base, self.finish], [controls["size"], controls["steps"]], **immediate)
 
-    def chosen(self, look: Preset, finish: str) -> dict:
-        """A look in the controls, marked as the one that is set."""
-        values = look.recipe.model_dump() | FINISHES[finish].of(look.recipe)
-        marks = {button: _mark(one is look) for button, one in zip(self.buttons, self.looks, strict=True)}
-        return {self.controls[name]: value for name, value in values.items()} | marks | {self.base: look.recipe}
+    def choose(self, preset: Preset, finish: str) -> dict:
+        """Set the controls to a preset, and mark its card."""
+        values = preset.recipe.model_dump() | FINISHES[finish].of(preset.recipe)
+        marks = {button: _mark(other is preset) for button, other in zip(self.buttons, self.presets, strict=True)}
+        return {self.controls[name]: value for name, value in values.items()} | marks | {self.base: preset.recipe}
 
-    def finished(self, base: Recipe, finish: str) -> dict:
+    def apply_finish(self, base: Recipe, finish: str) -> dict:
+        """Set the size and the steps to a finish."""
         return {self.controls[name]: value for name, value in FINISHES[finish].of(base).items()}
 
     @property
     def outputs(self) -> list[gr.components.Component]:
+        """The components beside the controls that a preset changes."""
         return [self.base, *self.buttons]
 
     def replaced(self, recipe: Recipe) -> dict:
-        """No look, but a recipe of another origin."""
+        """Mark no card, after the controls were set to a recipe from elsewhere."""
         return {button: _mark(False) for button in self.buttons} | {self.base: recipe, self.finish: STANDARD}
 
 
 def _mark(chosen: bool) -> dict:
-    return gr.update(elem_classes=["card", "look", *(["chosen"] if chosen else [])])
+    return gr.update(elem_classes=["card", "preset", *(["chosen"] if chosen else [])])
 
 
 def card(title: str, pictures: Sequence, size: tuple[int, int], kind: str) -> gr.Button:
-    """A button that shows pictures side by side above its title."""
+    """Build a button with pictures side by side above its title. `size`: (width, height) in pixels; `kind`: CSS class."""
     width, height = size
     sheet = Image.new("RGB", size)
     for i, path in enumerate(pictures):
@@ -69,9 +71,10 @@ def card(title: str, pictures: Sequence, size: tuple[int, int], kind: str) -> gr
             sheet.paste(ImageOps.fit(picture.convert("RGB"), (slot, height)), (i * slot, 0))
     with tempfile.TemporaryDirectory() as folder:
         button = gr.Button(title, icon=save_pil_to_cache(sheet, folder, format="jpeg"), min_width=60, elem_classes=["card", kind])
-    button.keep_in_cache.add(button.icon["path"])  # Or it would be deleted with the visitors' pictures.
+    button.keep_in_cache.add(button.icon["path"])  # Otherwise the sweep deletes it with the visitors' pictures.
     return button
 
 
-def example_cards(shown: Sequence[Example]) -> list[gr.Button]:
-    return [card(example.title, list(example.pictures.values()), (240, 160), "example") for example in shown]
+def example_cards(examples: Sequence[Example]) -> list[gr.Button]:
+    """Build a card for each example."""
+    return [card(example.title, list(example.pictures.values()), (240, 160), "example") for example in examples]

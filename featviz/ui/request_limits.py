@@ -1,4 +1,4 @@
-"""What comes in from the net, held to the limits: the bytes of a request, pictures fetched from an address, runs of a visitor."""
+"""Limits on requests: their size, the pictures fetched from a URL, the runs of each visitor. And ASGI middleware for answers."""
 
 import asyncio
 import ipaddress
@@ -22,9 +22,10 @@ from gradio.exceptions import InvalidPathError
 
 from featviz import limits
 from featviz.errors import LimitError
+from featviz.ui.http_cache import HttpCache
 
 FILES_IN_A_REQUEST = 4
-"""As large as they may be. Inside a request they grow by a third."""
+"""Files of the greatest size that a request may hold. Base64 makes them a third larger."""
 
 SECONDS_TO_FETCH = 20
 
@@ -33,8 +34,8 @@ MINUTE = 60.0
 logger = logging.getLogger(__name__)
 
 
-class Body:
-    """ASGI middleware: a request with more bytes than any picture needs is refused before it is read."""
+class BodyLimit:
+    """ASGI middleware: refuse a request that is too large before it is read."""
 
     def __init__(self, app: Callable[..., Awaitable[None]]):
         self.app = app
@@ -42,43 +43,40 @@ class Body:
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        most = int(FILES_IN_A_REQUEST * limits.MEGABYTES.value * 1e6)
-        said, started, got = dict(scope["headers"]).get(b"content-length", b"0"), False, 0
+        limit = int(FILES_IN_A_REQUEST * limits.MEGABYTES.value * 1e6)
+        declared, started, received = dict(scope["headers"]).get(b"content-length", b"0"), False, 0
 
         async def counted() -> dict:
-            nonlocal got
+            nonlocal received
             message = await receive()
-            got += len(message.get("body", b""))
-            return message if got <= most else {"type": "http.disconnect"}
+            received += len(message.get("body", b""))
+            return message if received <= limit else {"type": "http.disconnect"}
 
         async def answer(message: dict) -> None:
             nonlocal started
-            if got <= most:  # Else the refusal below is the answer.
+            if received <= limit:  # Otherwise the refusal below is the answer.
                 started = True
                 await send(message)
 
-        if not (said.isdigit() and int(said) > most):
+        if not (declared.isdigit() and int(declared) > limit):
             try:
                 await self.app(scope, counted, answer)
             except Exception:
-                if got <= most:
+                if received <= limit:
                     raise
-            if got <= most or started:
+            if received <= limit or started:
                 return None
-        while got <= 2 * most:  # Who is still sending does not hear. Whoever sends still more is cut off.
+        while received <= 2 * limit:  # A client reads no answer while it sends. Beyond this it is cut off.
             message = await receive()
-            got += len(message.get("body", b""))
+            received += len(message.get("body", b""))
             if not message.get("more_body"):
                 break
-        detail = f"A request may have {most / 1e6:.0f} megabytes, and a picture {limits.MEGABYTES.value}."
+        detail = f"A request may have {limit / 1e6:.0f} megabytes, and a picture {limits.MEGABYTES.value}."
         return await _answer(send, 413, detail)
 
 
-class OwnFiles:
-    """ASGI middleware: Gradio's address of files serves those of this server, and is no way to fetch others through it.
-
-    Gradio 6.31 forwards `file=http://…` to any public host, without an end to the bytes.
-    """
+class NoFileProxy:
+    """ASGI middleware: refuse `file=http://…`, which Gradio 6.31 forwards to any public host without a size limit."""
 
     def __init__(self, app: Callable[..., Awaitable[None]]):
         self.app = app
@@ -95,9 +93,11 @@ async def _answer(send: Callable, status: int, detail: str) -> None:
     await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})
 
 
-class Ending:
-    """ASGI middleware: what ends early ends quietly, and is not logged as a crash. Whoever has left is told nothing any more; and a
-    stream may be refused after it has begun, as Gradio refuses whoever asks for a run or a session that is not there."""
+class QuietDisconnects:
+    """ASGI middleware: end a request without a traceback if its client has left, or if Gradio refuses it after the stream began.
+
+    Gradio does the latter for a run or a session that does not exist.
+    """
 
     def __init__(self, app: Callable[..., Awaitable[None]]):
         self.app = app
@@ -105,14 +105,14 @@ class Ending:
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         left = False
 
-        async def heard() -> dict:
+        async def watched() -> dict:
             nonlocal left
             message = await receive()
             left = left or message["type"] == "http.disconnect"
             return message
 
         try:
-            await self.app(scope, heard, send)
+            await self.app(scope, watched, send)
         except Exception as error:
             refused = isinstance(error, RuntimeError) and hasattr(error.__cause__, "status_code")
             if not (left or refused):
@@ -123,7 +123,7 @@ class Ending:
 
 
 class Blocks(gr.Blocks):
-    """Gradio's, but what was sent and cannot be taken is said in a sentence, and leaves no trace of itself in the log."""
+    """Gradio's Blocks, with one sentence for input that does not fit, and no input in the log."""
 
     def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
         """Describe undocumented endpoints as well, since clients read the names and defaults of parameters here."""
@@ -137,15 +137,15 @@ class Blocks(gr.Blocks):
         except InvalidPathError:
             raise gr.Error("Only files that were uploaded here can be used; upload it first.", print_exception=False) from None
         except Exception:
-            logger.debug("What was sent does not fit.", exc_info=True)
-            raise gr.Error("What was sent does not fit what this takes; see 'Use via API'.", print_exception=False) from None
+            logger.debug("The input does not fit.", exc_info=True)
+            raise gr.Error("The input does not fit the parameters; see 'Use via API'.", print_exception=False) from None
 
 
-class PublicOnly(httpx.AsyncBaseTransport):
-    """Fetches from public addresses, at most as many bytes as a picture may have, within `SECONDS_TO_FETCH`.
+class PublicTransport(httpx.AsyncBaseTransport):
+    """Fetch pictures from public addresses only, with a limit on bytes and on time (`SECONDS_TO_FETCH`).
 
-    It takes the place of Gradio's own transport for pictures that are sent as an address: that one asks dns.google for names
-    that the system does not know, trusts some hosts unseen, and limits neither bytes nor time.
+    Replaces Gradio's transport for pictures sent as a URL, which asks dns.google for unknown names, trusts some hosts
+    unchecked, and limits neither bytes nor time.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -161,10 +161,10 @@ class PublicOnly(httpx.AsyncBaseTransport):
         host = request.url.host
         if request.url.scheme not in ("http", "https"):
             raise _refused("Only http and https addresses are fetched", host)
-        # Connect to the address that was checked, wherever the name leads by then. The certificate has to be the name's.
+        # Connect to the address that was checked: the name may resolve to another one by now. The certificate is the name's.
         request.url = request.url.copy_with(host=await public_address(host))
         request.extensions = {**request.extensions, "sni_hostname": host}
-        request.headers["accept-encoding"] = "identity"  # What is packed could unpack to anything.
+        request.headers["accept-encoding"] = "identity"  # A small compressed body can become very large.
         async with httpx.AsyncHTTPTransport(trust_env=False) as transport:
             response = await transport.handle_async_request(request)
             if response.status_code >= 400:
@@ -181,16 +181,16 @@ class PublicOnly(httpx.AsyncBaseTransport):
 
 
 async def public_address(host: str) -> str:
-    """The first address of a host, as the system resolves it.
+    """Return the first address of a host, as the system resolves it.
 
     Raises:
-        OSError: it has none.
-        ValueError: one of its addresses is not public, but inside some network, or of a group.
+        OSError: the host has no address.
+        ValueError: one of its addresses is not public, or is multicast.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    addresses = [entry[4][0] for entry in found]
+    entries = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    addresses = [entry[4][0] for entry in entries]
     for address in map(ipaddress.ip_address, addresses):
-        tunnel = getattr(address, "sixtofour", None)  # An IPv4 address inside, which may be any.
+        tunnel = getattr(address, "sixtofour", None)  # It contains an IPv4 address, which may be private.
         if not address.is_global or address.is_multicast or address.is_reserved or tunnel:
             raise ValueError(f"{host} leads to {address}, which is not public.")
     return addresses[0]
@@ -200,39 +200,39 @@ def _refused(what: str, host: str) -> gr.Error:
     return gr.Error(f"{what} ({escape(host[:80], quote=False)}); upload it instead.", print_exception=False)
 
 
-class Rate:
-    """Runs that each visitor has started within a minute. Constant time for each start, however many visitors there are."""
+class RateLimit:
+    """Limit the runs that each visitor starts within a minute. Constant time for each start, for any number of visitors."""
 
     def __init__(self) -> None:
         self._starts: OrderedDict[str, deque[float]] = OrderedDict()
-        """By visitor; those whose latest start is longest ago come first."""
+        """Times of the latest starts by visitor; visitors in the order of their latest start, oldest first."""
         self._lock = threading.Lock()
 
     def take(self, visitor: str) -> None:
-        """Note the start of a run.
+        """Record the start of a run.
 
         Raises:
-            LimitError: the visitor has started as many as are granted.
+            LimitError: the visitor has started as many runs as the limit.
         """
-        now, most = time.monotonic(), limits.RUNS_PER_MINUTE.value
+        now, limit = time.monotonic(), limits.RUNS_PER_MINUTE.value
         with self._lock:
             while self._starts and next(iter(self._starts.values()))[-1] <= now - MINUTE:
-                self._starts.popitem(last=False)  # Each start is forgotten once.
-            starts = self._starts.setdefault(visitor, deque(maxlen=most))
-            if len(starts) == most and starts[0] > now - MINUTE:
+                self._starts.popitem(last=False)  # Each start is removed once: constant time on average.
+            starts = self._starts.setdefault(visitor, deque(maxlen=limit))
+            if len(starts) == limit and starts[0] > now - MINUTE:
                 wait = math.ceil(starts[0] + MINUTE - now)
-                raise LimitError(f"{most} runs a minute are granted to each visitor; the next one can start in {wait} s.")
+                raise LimitError(f"Each visitor can start {limit} runs a minute; the next one can start in {wait} s.")
             starts.append(now)
             self._starts.move_to_end(visitor)
 
 
-RATE = Rate()
+RATE_LIMIT = RateLimit()
 
 
-def visitor() -> str | None:
-    """Who asks, as far as the server can tell: the address, and those that proxies on the way name. None outside a request.
+def visitor_address() -> str | None:
+    """Return the address of the visitor, with the addresses that proxies add. None outside a request.
 
-    A visitor can write anything into that header and so count as many; the queue and the turns on the device hold all the same.
+    The header can be forged, so one visitor can count as many; the queue and the device scheduler limit them all the same.
     """
     request = LocalContext.request.get(None)
     if request is None or getattr(request, "client", None) is None:
@@ -240,7 +240,7 @@ def visitor() -> str | None:
     return f"{request.headers.get('x-forwarded-for', '')} {request.client.host}"
 
 
-def closed() -> dict[str, Any]:
-    """Put the guards up, and return what `launch` has to pass to the web server for it."""
-    processing_utils.async_transport = PublicOnly()
-    return {"middleware": [(Ending, (), {}), (Body, (), {}), (OwnFiles, (), {})]}
+def server_options() -> dict[str, Any]:
+    """Install the transport, and return the middleware as options for the web server."""
+    processing_utils.async_transport = PublicTransport()
+    return {"middleware": [(app, (), {}) for app in (HttpCache, QuietDisconnects, BodyLimit, NoFileProxy)]}

@@ -1,4 +1,4 @@
-"""A run as the surfaces see it: what is checked before it starts, what is kept of it, and what people read meanwhile."""
+"""A run as the page and the API see it: validation before it starts, its status lines, and its result on disk."""
 
 import errno
 import logging
@@ -25,39 +25,42 @@ from featviz.recipes.recipe import Recipe
 from featviz.runtime.devices import Device, limitations
 from featviz.runtime.estimate import Estimate, estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection, gram_picture, inspect_layer, strongest_channels
-from featviz.runtime.memory import left
+from featviz.runtime.memory import available_memory
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
 from featviz.ui.controls import label
-from featviz.ui.request_limits import RATE, visitor
+from featviz.ui.request_limits import RATE_LIMIT, visitor_address
 from featviz.ui.shutdown import RUNS
 
 Runner = Callable[..., Iterator[Preview]]
-"""`featviz.stream`, or what stands in for it."""
+"""`featviz.stream`, or a stand-in for it."""
 
-RUNS_AT_ONCE = {"concurrency_id": "runs", "concurrency_limit": 16}
-"""They take turns on the device step by step, so nobody waits for a whole run of someone else."""
+RUN_QUEUE = {"concurrency_id": "runs", "concurrency_limit": 16}
+"""Gradio's queue for runs. They share the device step by step, so none waits for a whole run of another visitor."""
 
-BEHIND_THE_PAGE = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
-"""Events of the page alone. Nothing may cover the preview: a line of its own says how far a run is. On no component: Gradio
-tells each one that could show progress, of all events, how far every event is, which took most of the browser's time."""
+PAGE_EVENT = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
+"""Options of events that only the page uses. Progress is shown in the status line, so that nothing covers the preview.
+`show_progress_on` is empty because Gradio otherwise updates every output of every event, which took most of the browser's time."""
 
 TRY_OUT = partial(try_out, every=0.5)
-"""Every small picture is shown while it comes."""
+"""Show each small picture as it is made."""
 
-SORRY = "Something went wrong on our side, and it has been noted. Please try again, or try another picture."
+INTERNAL_ERROR = "Something went wrong on the server, and the error was logged. Please try again, or try another picture."
 
 SHOWN_BY_BROWSERS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP")
-"""Formats by Pillow's names; MPO is a JPEG with more pictures behind it."""
+"""Formats by Pillow's names. MPO is a JPEG file with several pictures."""
 
-DISK_FULL = "The server's disk is full; please try again in a while."
+DISK_FULL = "The server's disk is full. Please try again later."
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def sentences() -> Iterator[None]:
-    """Turn whatever goes wrong into the one sentence a visitor reads. Gradio renders it as HTML, hence the escape."""
+def error_sentences() -> Iterator[None]:
+    """Turn every exception into a `gr.Error` with one sentence. Gradio renders the sentence as HTML, so it is escaped.
+
+    Works as a decorator of functions too. Generators need `with_error_sentences`.
+    """
     try:
         yield
     except gr.Error:
@@ -70,52 +73,41 @@ def sentences() -> Iterator[None]:
         if _disk_full(error):
             raise gr.Error(DISK_FULL, print_exception=False) from None
         logger.exception("A run failed.")
-        raise gr.Error(SORRY, print_exception=False) from None
+        raise gr.Error(INTERNAL_ERROR, print_exception=False) from None
 
 
 def _disk_full(error: BaseException | None) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
-def polite(run: Runner) -> Runner:
-    """`run`, failing in sentences. Inside a lent GPU, since ZeroGPU lets no other exception through unharmed."""
+def with_error_sentences(run: Runner) -> Runner:
+    """Apply `error_sentences` to a generator. Goes inside `lend`, because ZeroGPU passes on `gr.Error` only."""
 
     @wraps(run)
-    def polite_run(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
-        with sentences():
+    def wrapped(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
+        with error_sentences():
             yield from run(recipe, **pictures)
 
-    return polite_run
+    return wrapped
 
 
-def attended(run: Runner) -> Runner:
-    """`run`, told when the server leaves. Outside of what is lent, since a signal arrives in this process."""
+def end_at_shutdown(run: Runner) -> Runner:
+    """End the run at its next step when the server shuts down. Goes outside `lend`, because signals arrive in this process."""
 
     @wraps(run)
-    def attended_run(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
-        with RUNS.one() as go_on, closing(run(recipe, **pictures)) as previews:
-            go_on()
+    def wrapped(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
+        with RUNS.track() as check, closing(run(recipe, **pictures)) as previews:
+            check()
             for preview in previews:
                 yield preview
-                go_on()
+                check()
 
-    return attended_run
-
-
-def polite_look(inspect_layer: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for what answers at once."""
-
-    @wraps(inspect_layer)
-    def politely(*asked: Any, **pictures: Image.Image) -> Any:
-        with sentences():
-            return inspect_layer(*asked, **pictures)
-
-    return politely
+    return wrapped
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What the page asks of the library; tests put something quicker in its place."""
+    """The functions of the library that the page calls. Tests replace them with faster ones."""
 
     run: Runner = stream
     try_out: Callable[..., Iterator[tuple[Recipe, Preview]]] = TRY_OUT
@@ -123,57 +115,61 @@ class Engine:
     inspect_layer: Callable[..., LayerInspection] = inspect_layer
     strongest_channels: Callable[..., tuple[ChannelResponse, ...]] = strongest_channels
     gram_picture: Callable[..., Image.Image] = gram_picture
-    within_reach: bool = True
-    """Whether runs live in this process, so that something can be told to them while they go on."""
+    in_process: bool = True
+    """Whether runs live in this process. Only then can their settings be changed while they work."""
     prepare: Callable[..., Iterator[DownloadProgress]] = prepare
-    """Comes before a run and before trying out, and never on a device that is borrowed: it may take minutes."""
+    """Downloads and loads the network before a run. Never runs on a lent device, since it may take minutes."""
     limitations: Callable[[], list[str]] = limitations
-    memory_left: Callable[[], float] = left
+    memory_left: Callable[[], float] = available_memory
     """Bytes that another run can have now."""
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
-        granted = partial(stream, seconds=limits.RUN_SECONDS.value)
-        asked = (granted, TRY_OUT, estimate, inspect_layer, strongest_channels, gram_picture)
+        """The library on a device, each run within the time limit."""
+        limited = partial(stream, seconds=limits.RUN_SECONDS.value)
+        functions = (limited, TRY_OUT, estimate, inspect_layer, strongest_channels, gram_picture)
         return cls(
-            *(partial(ask, device=device) for ask in asked),
+            *(partial(function, device=device) for function in functions),
             prepare=partial(prepare, device=device),
             limitations=partial(limitations, device),
-            memory_left=partial(left, device),
+            memory_left=partial(available_memory, device),
         )
 
-    def lent(self, lend: Callable[[Runner], Runner], *, zero_gpu: bool = False) -> "Engine":
-        """The same, on a device that is borrowed for each run; `apart` in a process of its own."""
-        runs = {name: attended(lend(polite(getattr(self, name)))) for name in ("run", "try_out")}
-        looks = {
-            name: self._ready_for(lend(polite_look(getattr(self, name))))
+    def with_device(self, lend: Callable[[Runner], Runner], *, zero_gpu: bool = False) -> "Engine":
+        """The same engine with every use of the device wrapped by `lend`, and every error turned into a sentence.
+
+        `zero_gpu`: whether `lend` runs its function in another process.
+        """
+        runs = {name: end_at_shutdown(lend(with_error_sentences(getattr(self, name)))) for name in ("run", "try_out")}
+        inspections = {
+            name: self._prepared(lend(error_sentences()(getattr(self, name))))
             for name in ("inspect_layer", "strongest_channels", "gram_picture")
         }
-        return replace(self, **runs, **looks, prepare=polite(self.prepare), within_reach=not zero_gpu)
+        return replace(self, **runs, **inspections, prepare=with_error_sentences(self.prepare), in_process=not zero_gpu)
 
-    def _ready_for(self, inspect_layer: Callable[..., Any]) -> Callable[..., Any]:
-        """What answers at once, after what it needs is there: where it is borrowed from, nothing may be waited for."""
+    def _prepared(self, inspection: Callable[..., Any]) -> Callable[..., Any]:
+        """Load the network before an inspection, so that the lent device never waits for a download."""
 
-        def looked(recipe: Recipe, *asked: Any, **pictures: Image.Image) -> Any:
-            for _ in polite(self.prepare)(recipe, **pictures):
+        def wrapped(recipe: Recipe, *arguments: Any, **pictures: Image.Image) -> Any:
+            for _ in with_error_sentences(self.prepare)(recipe, **pictures):
                 pass
-            return inspect_layer(recipe, *asked, **pictures)
+            return inspection(recipe, *arguments, **pictures)
 
-        return looked
+        return wrapped
 
 
 def in_cache(picture: Image.Image, kind: str = "png", name: str = "image") -> str:
-    """The file of a picture in Gradio's cache, which is emptied regularly."""
+    """Save a picture in Gradio's cache, which is swept regularly, and return its path."""
     return save_pil_to_cache(picture, get_upload_folder(), name=name, format=kind)
 
 
-def deleted() -> gr.Error:
-    """What a visitor reads who asks for a result whose file is gone."""
+def deleted_error() -> gr.Error:
+    """The error for a result whose file was deleted."""
     return gr.Error(f"This result was deleted from the server after {limits.HOURS_KEPT.value} h; please run it again.")
 
 
-def showable(sent: Mapping[str, Any] | None) -> Any:
-    """A PNG of an uploaded picture that browsers cannot show, such as a TIFF or HEIC; of any other, no change."""
+def displayable(sent: Mapping[str, Any] | None) -> Any:
+    """Convert an upload that browsers cannot show, such as TIFF or HEIC, to PNG; leave every other one unchanged."""
     try:
         file = file_of(sent)
         with open_header(file) as picture:
@@ -181,17 +177,17 @@ def showable(sent: Mapping[str, Any] | None) -> Any:
                 return gr.skip()
         return in_cache(open_picture(file))
     except ImageError:
-        return gr.skip()  # It is said when a run is asked for.
+        return gr.skip()  # The run reports it.
 
 
-class Shot:
-    """The latest picture of a run, as a session keeps it: a file in Gradio's cache, and what is said of it.
+class Result:
+    """The latest picture of a run, as a session keeps it: a file in Gradio's cache, its size, measures and outcome.
 
-    The picture itself is held until `file` is called, which the page does when the run ends for any reason.
+    The picture stays in memory until `file` is called. The page calls it when the run ends for any reason.
     """
 
     def __init__(self, recipe: Recipe, preview: Preview, source: str | None = None):
-        """`source`: the file of the picture that it was made of, shown beside it."""
+        """`source`: the file of the input picture, shown beside the result."""
         self.recipe, self.source = recipe, source
         self.size, self.measures, self.outcome = preview.picture.size, preview.measures, outcome(preview)
         self._picture: Image.Image | None = preview.picture
@@ -200,71 +196,76 @@ class Shot:
 
     @property
     def exists(self) -> bool:
-        """Whether the result has not been deleted yet."""
+        """Whether the result has not been deleted."""
         return self._picture is not None or Path(self._file).is_file()
 
     def file(self) -> str:
-        """The result's file. The first call writes it, and drops the picture.
+        """Return the path of the result. The first call writes the file and drops the picture from memory.
 
         Raises:
-            gr.Error: it cannot be written, and the picture is still held; or it has been deleted.
+            gr.Error: the file cannot be written, and the picture is still held; or the file has been deleted.
         """
         with self._lock:
             if self._picture is not None:
-                with sentences():
+                with error_sentences():
                     self._file = self.write(self._picture)
                 self._picture = None
         if not self.exists:
-            raise deleted()
+            raise deleted_error()
         return self._file
 
     def write(self, picture: Image.Image) -> str:
-        """The file of a picture: a PNG of full quality."""
+        """Write a picture as a PNG and return its path."""
         return in_cache(picture, name=f"featviz_{self.recipe.name}")
 
     def shown(self) -> tuple[str, str] | str:
-        """What is shown when the run is over: the file of the source at the size of the result, if any, and the result's file."""
+        """Return the files to show after the run: (source at the size of the result, result), or the result alone."""
         result = self.file()
         if self.source is None:
             return result
         with self._lock:
             if not Path(self._before).is_file():
                 if not Path(self.source).is_file():
-                    raise deleted()
-                with sentences():
+                    raise deleted_error()
+                with error_sentences():
                     self._before = in_cache(open_picture(self.source).resize(self.size, Image.Resampling.LANCZOS))
         return self._before, result
 
 
 @dataclass
-class Turn:
-    """Whose turn it is on a visitor's page. A run that is stopped or replaced works on until its step ends, and a double
-    click starts two; only the last one started shows anything."""
+class RunState:
+    """Which run a visitor's page shows. A stopped run works until its step ends, and a double click starts two runs; only the
+    last one started updates the page."""
 
     number: int = 0
     busy: bool = False
-    wanted: Recipe | None = None
-    """What the controls have been set to since the run began."""
+    settings: Recipe | None = None
+    """The settings that the visitor chose after the run began."""
 
-    def take(self) -> int:
-        self.number, self.busy, self.wanted = self.number + 1, True, None
+    def begin(self) -> int:
+        """Make a new run the current one and return its number."""
+        self.number, self.busy, self.settings = self.number + 1, True, None
         return self.number
 
-    def rest(self) -> None:
-        """Nobody's turn any more."""
+    def end(self) -> None:
+        """Detach the run."""
         self.number, self.busy = self.number + 1, False
 
 
-def checked(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
-    """The recipe and its opened pictures out of what was sent: all that can be wrong is found before a GPU is asked for."""
-    with sentences():
-        if who := visitor():
-            RATE.take(who)
+def validate_request(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
+    """Return the recipe and its opened pictures. Finds every error before a device is used.
+
+    Raises:
+        gr.Error: too many runs, a full disk, a value or a picture that is not accepted.
+    """
+    with error_sentences():
+        if visitor := visitor_address():
+            RATE_LIMIT.take(visitor)
         if shutil.disk_usage(_existing(Path(get_upload_folder()))).free < limits.DISK_MEGABYTES.value * 1e6:
             raise gr.Error(DISK_FULL, print_exception=False)
-        named = dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
-        chosen = recipe(**{name: named[name] for name in recipe.model_fields})
-        files = {role: file_of(named[role]) for role in (*recipe.images, *recipe.extras)}
+        values = values_by_name(recipe, sent)
+        chosen = recipe(**{name: values[name] for name in recipe.model_fields})
+        files = {role: file_of(values[role]) for role in (*recipe.images, *recipe.extras)}
         opened = open_pictures(chosen, files)
         for remark in remarks_on(files):
             gr.Info(escape(remark, quote=False))
@@ -272,25 +273,30 @@ def checked(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str
 
 
 def without_disabled(recipe: type[Recipe], sent: Sequence[Any]) -> list[Any]:
-    """What a page sends, without what its disabled controls and pictures hold, and a word to the visitor on each."""
-    named = dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
-    refused = recipe.refused(named, [role for role in recipe.extras if named[role] is not None])
+    """Reset the values of disabled controls and pictures to their defaults, and tell the visitor about each."""
+    values = values_by_name(recipe, sent)
+    refused = recipe.refused(values, [role for role in recipe.extras if values[role] is not None])
     for name, rule in refused.items():
         gr.Info(f"Left out: {label(name)}. It has no effect {rule.words(lambda name: label(name).lower())}.")
-        named[name] = recipe.model_fields[name].default if name in recipe.model_fields else None
-    return list(named.values())
+        values[name] = recipe.model_fields[name].default if name in recipe.model_fields else None
+    return list(values.values())
+
+
+def values_by_name(recipe: type[Recipe], sent: Sequence[Any]) -> dict[str, Any]:
+    """Name the inputs of a recipe, which come in this order: pictures, fields, optional pictures."""
+    return dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
 
 
 def _existing(folder: Path) -> Path:
-    """A folder, or the nearest above it that is there already."""
-    return next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    """Return the folder, or its nearest parent that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def file_of(sent: Mapping[str, Any] | None) -> str | None:
-    """The file that the page or a program sent, whatever is in it: the library says what is wrong with it.
+    """Return the path of a file that the page or a program sent. The library checks its content later.
 
     Raises:
-        ImageError: it is inside the request, and larger than what is accepted, or damaged.
+        ImageError: the file is inside the request as base64, and too large or damaged.
     """
     if sent is None:
         return None
@@ -302,25 +308,25 @@ def file_of(sent: Mapping[str, Any] | None) -> str | None:
         try:
             return save_base64_to_cache(url, get_upload_folder())
         except (ValueError, IndexError):
-            raise ImageError("The picture is damaged: the request has no base64 of it.") from None
+            raise ImageError("The picture is damaged: it is not valid base64.") from None
     return sent["path"]
 
 
-def line(text: str, share: float | None = None) -> str:
-    """A line that says how far something is. Only what stays for a while is read out to those who listen, not every step."""
+def status_line(text: str, share: float | None = None) -> str:
+    """A status line as HTML, with a progress bar if `share` is given. Screen readers announce only lines without a bar."""
     if share is None:
         return f'<p role="status">{text}</p>'
     return f'<progress value="{share:.3f}" max="1" aria-label="Progress of the run"></progress><p>{text}</p>'
 
 
-def progress(preview: Preview) -> str:
+def progress_line(preview: Preview) -> str:
     left = f"about {max(1, round(preview.seconds_left))} s left" if not preview.done else "done"
     stage = preview.stage[:1].upper() + preview.stage[1:]
-    return line(f"{stage} · step {preview.step} of {preview.steps} · {left}", preview.work)
+    return status_line(f"{stage} · step {preview.step} of {preview.steps} · {left}", preview.work)
 
 
-def arriving(download: DownloadProgress) -> str:
-    return line(str(download), download.share)
+def download_line(download: DownloadProgress) -> str:
+    return status_line(str(download), download.share)
 
 
 def outcome(preview: Preview) -> str:

@@ -1,4 +1,4 @@
-"""The page as a program: its options, and what it does before it is served. Gradio is not imported here."""
+"""The page as a program: its options, building and serving it. Does not import Gradio."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, from `sys.argv` by default."""
+    """Parse the options, from `sys.argv` by default."""
     parser = argparse.ArgumentParser(description="featviz in the browser, with an API and an MCP server.")
     parser.add_argument("--host", help="address to listen on; 0.0.0.0 lets others in (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (default: 7860, or the next one that is free)")
@@ -37,7 +37,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def build(args: argparse.Namespace, **lent: Any) -> gr.Blocks:
-    """The app. Uploads and results are kept in a folder that is deleted at exit. `lent` goes to `ui.build`."""
+    """Build the app. Uploads and results go into a folder that is deleted at exit. `lent` goes to `ui.build`."""
     if "GRADIO_TEMP_DIR" not in os.environ:
         files = tempfile.TemporaryDirectory(prefix="featviz_")
         atexit.register(files.cleanup)
@@ -46,12 +46,12 @@ def build(args: argparse.Namespace, **lent: Any) -> gr.Blocks:
 
 
 def serve(demo: gr.Blocks, args: argparse.Namespace, *, zero_gpu: bool = False) -> None:
-    """Load the bundled networks, so that the first click need not, and serve the app until it is interrupted.
+    """Load the bundled networks in the background, and serve the app until it is interrupted.
 
-    On ZeroGPU each run is a fork of this process, so the networks are loaded first, and no thread may run meanwhile.
+    On ZeroGPU each run is a fork of this process, so the networks are loaded first and no thread may run.
     """
-    with contextlib.suppress(OSError, AttributeError):  # Another C library than glibc, which keeps a heap for each thread:
-        ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX. Runs come from many threads, and each heap keeps its largest.
+    with contextlib.suppress(OSError, AttributeError):  # Not glibc.
+        ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX: glibc keeps a heap per thread, each as large as its largest run.
     loading = threading.Thread(target=warm_up, args=(args.device,), daemon=True)
     if zero_gpu:
         warm_up(args.device)

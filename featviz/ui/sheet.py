@@ -1,4 +1,4 @@
-"""Try before you commit: small versions of a run that differ in a few fields, such as a dream at every layer."""
+"""A sweep: small versions of a run that differ in a few fields, such as a dream at every layer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,8 +9,18 @@ from PIL import Image
 from featviz.recipes.recipe import Recipe, differing
 from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
-from featviz.ui.controls import label, named_after
-from featviz.ui.running import BEHIND_THE_PAGE, RUNS_AT_ONCE, Engine, Turn, arriving, checked, in_cache, line, without_disabled
+from featviz.ui.controls import api_function, label
+from featviz.ui.running import (
+    PAGE_EVENT,
+    RUN_QUEUE,
+    Engine,
+    RunState,
+    download_line,
+    in_cache,
+    status_line,
+    validate_request,
+    without_disabled,
+)
 
 SCROLL = """(...values) => {{
     setTimeout(() => document.querySelector("#{}_sheet")?.scrollIntoView({{behavior: "smooth", block: "nearest"}}), 300);
@@ -18,24 +28,26 @@ SCROLL = """(...values) => {{
 }}"""
 
 
-MEANING = "Small versions of one run, labelled, on one picture: try before you commit."
+MEANING = "Several small versions of one run, with labels, on one picture."
 
 
 class Sheet:
-    """A gallery that fills up picture by picture. Clicking one sets the fields that it differs in."""
+    """A gallery that fills picture by picture. A click on a picture sets the fields that it differs in."""
 
     def __init__(self, recipe: type[Recipe], engine: Engine, button: gr.Button):
         self.recipe, self.engine, self.button = recipe, engine, button
+        large, fields = keeps_size(recipe), " and ".join(label(name).lower() for name in recipe.sweep_fields)
         with gr.Column(visible=False, elem_id=f"{recipe.name}_sheet") as self.box:
             self.status = gr.HTML(elem_classes="status")
             self.gallery = gr.Gallery(
-                label=f"Click one to choose its {' and '.join(label(name).lower() for name in recipe.sweep_fields)}", columns=5 if len(recipe.sweep_fields) == 1 else 3, height=400, allow_preview=False, interactive=False, buttons=[],
-                elem_classes="sheet",
+                label=f"Click a picture to {'enlarge it and to ' * large}choose its {fields}",
+                columns=3 if large or len(recipe.sweep_fields) > 1 else 5, height=400, allow_preview=large, preview=False,
+                interactive=False, buttons=[], elem_classes=["sheet", "large"] if large else "sheet",
             )  # fmt: skip
-            self.stop = gr.Button("Stop", variant="stop", size="sm")
-            self.close = gr.Button("Close", size="sm", elem_classes="quiet", visible=False)
+            self.stop_button = gr.Button("Stop", variant="stop", size="sm")
+            self.close_button = gr.Button("Close", size="sm", elem_classes="quiet", visible=False)
         self.shown = gr.State([])  # The recipes, in the order of the gallery.
-        self.turn = gr.State(Turn())
+        self.run_state = gr.State(RunState())
 
     def events(
         self,
@@ -44,77 +56,89 @@ class Sheet:
         extras: Sequence[gr.Image],
         paint: Mapping[str, Any],
     ) -> None:
-        """`controls`: the recipe's, by the names of their fields. `paint`: the event that brings `extras` up to date."""
-        at_once = {"queue": False, **BEHIND_THE_PAGE}
+        """Connect the events. `controls`: by field name. `paint`: the event that updates `extras` from the painting."""
+        immediate = {"queue": False, **PAGE_EVENT}
         self.sweep_fields = {name: controls[name] for name in self.recipe.sweep_fields}
-        outputs = [self.box, self.status, self.gallery, self.shown, self.stop, self.close]
+        outputs = [self.box, self.status, self.gallery, self.shown, self.stop_button, self.close_button]
         run = self.button.click(
-            self.opened, outputs=outputs, js=SCROLL.format(self.recipe.name), **at_once
+            self.opened, outputs=outputs, js=SCROLL.format(self.recipe.name), **immediate
         ).then(**paint).then(
-            self.show, [*pictures, *controls.values(), *extras, self.turn], outputs,
-            preprocess=False, trigger_mode="multiple", **RUNS_AT_ONCE, **BEHIND_THE_PAGE,
+            self.show, [*pictures, *controls.values(), *extras, self.run_state], outputs,
+            preprocess=False, trigger_mode="multiple", **RUN_QUEUE, **PAGE_EVENT,
         )  # fmt: skip
-        self.stop.click(None, cancels=[run]).then(self.stopped, self.turn, outputs, **at_once)
-        self.close.click(lambda: gr.update(visible=False), None, self.box, **at_once)
-        self.gallery.select(self.chosen, self.shown, list(self.sweep_fields.values()), **at_once)
+        self.stop_button.click(None, cancels=[run]).then(self.stop_run, self.run_state, outputs, **immediate)
+        self.close_button.click(lambda: gr.update(visible=False), None, self.box, **immediate)
+        self.gallery.select(self.chosen, self.shown, list(self.sweep_fields.values()), **immediate)
         gr.Button(visible=False).click(
-            named_after(self.recipe, self.answers, f"{self.recipe.name}_sheet", MEANING),
+            api_function(self.recipe, self.answers, f"{self.recipe.name}_sheet", MEANING),
             [*pictures, *controls.values(), *extras], gr.Image(label="Result", format="png", visible=False),
-            api_name=f"{self.recipe.name}_sheet", preprocess=False, **RUNS_AT_ONCE,
+            api_name=f"{self.recipe.name}_sheet", preprocess=False, **RUN_QUEUE,
         )  # fmt: skip
 
     def opened(self) -> dict:
+        """Show the empty gallery."""
         return {
             self.box: gr.update(visible=True),
-            self.status: line("Waiting for its turn…", 0),
+            self.status: status_line("Waiting in the queue…", 0),
             self.gallery: [],
-            self.stop: gr.update(visible=True),
-            self.close: gr.update(visible=False),
+            self.stop_button: gr.update(visible=True),
+            self.close_button: gr.update(visible=False),
         }
 
     def show(self, *values: Any) -> Iterator[dict]:
-        """The gallery, one picture more each time. What is there stays, whatever goes wrong."""
-        *sent, turn = values
-        mine, tiles, shown = turn.take(), [], []
+        """Run the sweep and yield the gallery with one picture more each time. After an error the pictures stay."""
+        *sent, state = values
+        number, tiles, shown = state.begin(), [], []
         try:
-            recipe, pictures = checked(self.recipe, without_disabled(self.recipe, sent))
+            recipe, pictures = validate_request(self.recipe, without_disabled(self.recipe, sent))
             count = len(recipe.variants())
-            yield {self.status: line("Getting ready…", 0)}
+            yield {self.status: status_line("Getting ready…", 0)}
             for download in self.engine.prepare(recipe, **pictures):
-                yield {self.status: arriving(download)}
+                yield {self.status: download_line(download)}
             for variant, preview in self.engine.try_out(recipe, **pictures):
-                if turn.number != mine:
+                if state.number != number:
                     yield {self.status: gr.skip()}
                     return
-                if shown and shown[-1] == variant:  # It was there already, and has come further.
+                if shown and shown[-1] == variant:  # A later preview of the same picture.
                     shown.pop(), tiles.pop()
                 shown.append(variant)
-                tiles.append((in_cache(preview.picture), self.under(variant, preview)))
-                said = line(f"{len(tiles)} of {count}", (len(tiles) - 1 + preview.work) / count)
-                yield {self.gallery: list(tiles), self.shown: list(shown), self.status: said}
+                tiles.append((in_cache(preview.picture), self.caption(variant, preview)))
+                status = status_line(f"{len(tiles)} of {count}", (len(tiles) - 1 + preview.work) / count)
+                yield {self.gallery: list(tiles), self.shown: list(shown), self.status: status}
         except gr.Error as error:
             yield self.over(error.message)
             raise
         yield self.over(self.recipe.sweep_caption)
 
-    def under(self, variant: Recipe, preview: Preview) -> str:
-        """What stands under a picture: what sets it apart, and how near it has come where that is measured."""
+    def caption(self, variant: Recipe, preview: Preview) -> str:
+        """Caption of a picture: the fields it differs in, and its measures."""
         measured = [variant.measure_label.format(*preview.measures.values())] if variant.measure_label else []
         return " · ".join([differing(variant), *measured])
 
     def answers(self, sent: Sequence[Any]) -> Iterator[Image.Image]:
-        """For programs: one picture of them all, as it fills up."""
-        recipe, pictures = checked(self.recipe, sent)
+        """Yield the whole sweep on one picture, for the endpoint."""
+        recipe, pictures = validate_request(self.recipe, sent)
         for preview in on_one_sheet(recipe, self.engine.try_out(recipe, **pictures)):
             yield preview.picture
 
-    def stopped(self, turn: Turn) -> dict:
-        turn.rest()
-        return self.over("Stopped; those so far can be chosen.")
+    def stop_run(self, state: RunState) -> dict:
+        """Stop the sweep and keep its pictures."""
+        state.end()
+        return self.over("Stopped. You can choose one of these.")
 
-    def over(self, said: str) -> dict:
-        return {self.status: line(said), self.stop: gr.update(visible=False), self.close: gr.update(visible=True)}
+    def over(self, message: str) -> dict:
+        """Show the end of the sweep."""
+        return {
+            self.status: status_line(message),
+            self.stop_button: gr.update(visible=False),
+            self.close_button: gr.update(visible=True),
+        }
 
     def chosen(self, shown: list[Recipe], event: gr.SelectData) -> dict:
-        """The fields of the picture that was clicked."""
+        """Set the fields of the clicked picture."""
         return {control: getattr(shown[event.index], name) for name, control in self.sweep_fields.items()}
+
+
+def keeps_size(recipe: type[Recipe]) -> bool:
+    """Whether the pictures of a sweep are as large as a run, so that it is worth to enlarge them."""
+    return all(variant.size == recipe().size for variant in recipe().variants())

@@ -1,4 +1,4 @@
-"""The end of a server: whoever has a run is told, and nothing of anybody stays on its disk longer than it is said to."""
+"""Shutdown and cleanup: end the runs with a message, and delete the files of visitors in time."""
 
 import asyncio
 import os
@@ -17,82 +17,83 @@ from gradio.utils import get_upload_folder
 
 from featviz import limits
 
-RESTARTING = "The server is being restarted; please start again in a minute."
+RESTARTING = "The server is restarting. Please start again in a minute."
 
 SWEPT_EVERY = 600
-"""Seconds between two rounds in which what is old leaves the disk."""
+"""Seconds between two sweeps of old files."""
 
-SECONDS_TO_TELL, SECONDS_TO_DELIVER, SECONDS_TO_LEAVE = 3.0, 0.5, 9.0
-"""How long running steps may take to end, sentences to arrive, and all of it."""
+SECONDS_FOR_STEPS, SECONDS_FOR_MESSAGES, SECONDS_TO_EXIT = 3.0, 0.5, 9.0
+"""Longest time for the current steps to end, for the messages to be sent, and for the whole shutdown."""
 
 
 class Runs:
-    """The runs under way. They end at their next step once the server leaves."""
+    """The runs under way. During a shutdown each one ends at its next step."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.leaving = False
+        self.shutting_down = False
         self._lock = threading.Lock()
 
     @contextmanager
-    def one(self) -> Iterator[Callable[[], None]]:
-        """Attend a run: what is yielded raises the sentence when it is time to go."""
+    def track(self) -> Iterator[Callable[[], None]]:
+        """Count a run. Yields a function that raises `gr.Error` once the server shuts down."""
         with self._lock:
             self.count += 1
         try:
-            yield self._go_on
+            yield self._check
         finally:
             with self._lock:
                 self.count -= 1
 
-    def _go_on(self) -> None:
-        if self.leaving:
+    def _check(self) -> None:
+        if self.shutting_down:
             raise gr.Error(RESTARTING, print_exception=False)
 
-    def leave(self, *_: object) -> None:
-        """For SIGTERM: tell everybody, then leave as Ctrl-C does."""
-        self.leaving = True
-        last = threading.Timer(SECONDS_TO_LEAVE, delete_files_and_exit)  # Open connections would keep it.
-        last.daemon = True
-        last.start()
-        end = time.monotonic() + SECONDS_TO_TELL
+    def shut_down(self, *_: object) -> None:
+        """Handle SIGTERM: end all runs with a message, then exit as Ctrl-C does."""
+        self.shutting_down = True
+        timer = threading.Timer(SECONDS_TO_EXIT, delete_files_and_exit)  # Open connections would delay the exit.
+        timer.daemon = True
+        timer.start()
+        end = time.monotonic() + SECONDS_FOR_STEPS
         while self.count and time.monotonic() < end:
             time.sleep(0.05)
-        time.sleep(SECONDS_TO_DELIVER)
+        time.sleep(SECONDS_FOR_MESSAGES)
         raise KeyboardInterrupt
 
 
 RUNS = Runs()
 
 
-def gone() -> None:
-    """End the process if a signal asked for it, without waiting for threads in the middle of a step."""
-    if RUNS.leaving:
+def exit_if_shutting_down() -> None:
+    """End the process after SIGTERM, without waiting for threads in the middle of a step."""
+    if RUNS.shutting_down:
         delete_files_and_exit()
 
 
 def delete_files_and_exit() -> None:
-    """Delete the folder of uploads and results where it is the app's own, and end the process at once."""
+    """Delete the folder of uploads and results if it belongs to the app, and end the process at once."""
     if "GRADIO_TEMP_DIR" in os.environ:
         shutil.rmtree(Path(get_upload_folder()).resolve(), ignore_errors=True)
     sys.stdout.flush()
     os._exit(0)
 
 
-def attend_signals() -> None:
+def handle_signals() -> None:
+    """Handle SIGTERM, where this is the main thread; no other may."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, RUNS.leave)
+        signal.signal(signal.SIGTERM, RUNS.shut_down)
 
 
 def sweep(folder: Path, seconds: float, keep: set[str]) -> int:
-    """Delete what has been in a folder for longer than that, and folders left empty; return how many files.
+    """Delete files older than `seconds` and empty folders; return the number of files.
 
-    Gradio deletes what it has handed out itself. This finds the rest: what was sent inside a request, results that nobody
-    has waited for, files of a predecessor that was killed.
+    Gradio deletes the files that it has served. This deletes the others: pictures sent inside a request, results that
+    nobody fetched, files of an earlier process that was killed.
     """
     oldest, count = time.time() - seconds, 0
-    for path in sorted(folder.rglob("*"), reverse=True):  # A folder comes after what is in it.
-        with suppress(OSError):  # Somebody else has deleted it, or is just filling it.
+    for path in sorted(folder.rglob("*"), reverse=True):  # The content of a folder comes before the folder.
+        with suppress(OSError):  # Deleted or filled by another thread meanwhile.
             if path.is_dir() and not path.is_symlink():
                 if path.stat().st_mtime < oldest:
                     path.rmdir()
@@ -102,16 +103,16 @@ def sweep(folder: Path, seconds: float, keep: set[str]) -> int:
     return count
 
 
-def tidied(demo: gr.Blocks) -> dict[str, Any]:
-    """What `launch` has to pass to the web server, so that the app's folder is swept as long as it runs.
+def sweeping(demo: gr.Blocks) -> dict[str, Any]:
+    """Return the web server's options that sweep the app's folder regularly; none if the folder does not belong to the app.
 
-    Only a folder of the app's own: other programs may keep their files where Gradio puts its own by default.
+    Gradio's default folder may hold the files of other programs.
     """
     if "GRADIO_TEMP_DIR" not in os.environ:
         return {}
     folder, seconds = Path(get_upload_folder()), limits.HOURS_KEPT.value * 3600
 
-    async def for_ever() -> None:
+    async def sweep_forever() -> None:
         while True:
             keep = {file for block in demo.blocks.values() for file in block.keep_in_cache}
             await asyncio.to_thread(sweep, folder, seconds, keep)
@@ -119,7 +120,7 @@ def tidied(demo: gr.Blocks) -> dict[str, Any]:
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
-        task = asyncio.create_task(for_ever())
+        task = asyncio.create_task(sweep_forever())
         try:
             yield
         finally:

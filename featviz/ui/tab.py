@@ -1,4 +1,4 @@
-"""A recipe as people use it: inputs left, result right, and behind them the endpoint for programs."""
+"""The tab of a recipe: inputs on the left, the result on the right, and the recipe's API endpoint."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 from PIL import Image
 
 from featviz.errors import FeatvizError
@@ -16,34 +17,43 @@ from featviz.recipes.recipe import Recipe, bounds, group, live
 from featviz.recipes.table import RECIPES
 from featviz.runtime.stream import Preview
 from featviz.ui import text
-from featviz.ui.controls import caption, control, enabled_unless, enumeration, label, named_after, recipe_of
+from featviz.ui.controls import (
+    api_function,
+    caption,
+    control,
+    enabled_unless,
+    enumeration,
+    label,
+    lower_first,
+    recipe_of,
+)
 from featviz.ui.endpoints import addresses
 from featviz.ui.forecast import Forecast
 from featviz.ui.links import CopyLink, Origin
 from featviz.ui.masks import Painting, mention_stretching, painted
 from featviz.ui.measures import bars
-from featviz.ui.presets import Looks, example_cards
+from featviz.ui.presets import PresetCards, example_cards
 from featviz.ui.running import (
-    BEHIND_THE_PAGE,
-    RUNS_AT_ONCE,
+    PAGE_EVENT,
+    RUN_QUEUE,
     Engine,
-    Shot,
-    Turn,
-    arriving,
-    checked,
+    Result,
+    RunState,
+    displayable,
+    download_line,
     file_of,
-    line,
-    progress,
-    showable,
+    progress_line,
+    status_line,
+    validate_request,
     without_disabled,
 )
 from featviz.ui.sheet import Sheet
 
-EARLIER_KEPT, EARLIER_PIXELS = 8, 16_000_000
-"""How many earlier results a visitor can go back to, and the pixels that all of them may have together: the page loads them all."""
+EARLIER_COUNT, EARLIER_PIXELS = 8, 16_000_000
+"""Most earlier results in the gallery, and most pixels of all of them together: the browser loads them all."""
 
 BESIDE = {"guide": "What", "style2": "Style"}
-"""Pictures a recipe can do without, and the group of fields each belongs to. A mask is painted, a start is a result."""
+"""Optional picture → the group of controls that it stands in. The others have no box: a mask is painted, a start is a result."""
 
 SHOW_RESULT = """(...values) => {{
     document.querySelector("#{}_result").scrollIntoView({{behavior: "smooth", block: "nearest"}});
@@ -53,7 +63,7 @@ SHOW_RESULT = """(...values) => {{
 
 
 class Tab:
-    """Inputs left, result right, examples that run on one click, and the endpoint of the same name."""
+    """Inputs on the left, the result on the right, examples that run on one click, and the endpoint of the same name."""
 
     FILE = "PNG"
 
@@ -66,7 +76,7 @@ class Tab:
                 buttons = self._examples(shown)
                 self._inputs(looks)
             with gr.Column(scale=6, min_width=320):
-                self._result()
+                self._build_result()
                 with gr.Accordion("How it works", elem_classes="prose-block"):
                     gr.Markdown(recipe.explanation)
         self._events(buttons)
@@ -74,7 +84,7 @@ class Tab:
         self._endpoint()
 
     def _examples(self, shown: Sequence[Example]) -> list[tuple[gr.Button, Example]]:
-        gr.Markdown("One click, and it runs:", elem_classes="hint", visible=bool(shown))
+        gr.Markdown("Click an example to run it:", elem_classes="hint", visible=bool(shown))
         with gr.Row(elem_classes="examples"):
             return list(zip(example_cards(shown), shown, strict=True))
 
@@ -85,7 +95,7 @@ class Tab:
             self.pictures = [self._picture(role, meaning, height=height) for role, meaning in recipe.images.items()]
         self.origin = Origin()
         self.painting = Painting(self.pictures[0], recipe) if "mask" in recipe.extras else None
-        self.looks = Looks(recipe, looks)
+        self.presets = PresetCards(recipe, looks)
         self.named = self._controls([""])
         self.extras = {
             role: self._picture(role, recipe.extras[role], visible="hidden") for role in recipe.extras if role not in BESIDE
@@ -93,15 +103,15 @@ class Tab:
         groups = list(dict.fromkeys(group(field) for field in recipe.model_fields.values() if group(field)))
         with gr.Accordion("Advanced", open=False, visible=bool(groups)):
             self.named |= self._controls(groups)
-        self.named = {name: self.named[name] for name in recipe.model_fields}  # In the order of the fields, wherever they are.
+        self.named = {name: self.named[name] for name in recipe.model_fields}  # In the order of the fields.
         self.controls = list(self.named.values())
         self.extras = [self.extras[role] for role in recipe.extras]
-        self.go = gr.Button(recipe.action, variant="primary")
+        self.start_button = gr.Button(recipe.action, variant="primary")
         self.forecast = Forecast(recipe, self.engine.estimate, self.engine.memory_left)
         self.link = CopyLink()
 
     def _controls(self, groups: Sequence[str]) -> dict[str, gr.components.Component]:
-        """The controls of some groups, each under its title, with the pictures that belong there."""
+        """Build the controls of some groups, each under its title, with the pictures of that group."""
         made = {}
         for title in groups:
             if title:
@@ -110,7 +120,7 @@ class Tab:
                 if group(field) == title:
                     made[name] = control(name, field)
                     if (name,) == self.recipe.sweep_fields[:1]:
-                        self.which = gr.Button(self.recipe.sweep_action, size="sm", elem_classes="quiet")
+                        self.sweep_button = gr.Button(self.recipe.sweep_action, size="sm", elem_classes="quiet")
             for role in self.recipe.extras:
                 if BESIDE.get(role) == title:
                     self.extras[role] = self._picture(role, self.recipe.extras[role], height=180)
@@ -123,76 +133,83 @@ class Tab:
             alt_text=meaning, elem_id=f"{self.recipe.name}_{role}", min_width=140, **options,
         )  # fmt: skip
 
-    def _result(self) -> None:
+    def _build_result(self) -> None:
         with gr.Column(elem_id=f"{self.recipe.name}_result", elem_classes="result"):
-            self.status = gr.HTML(line(text.READY if self.recipe.images else text.READY_WITHOUT), elem_classes="status")
+            self.status = gr.HTML(status_line(text.READY if self.recipe.images else text.READY_WITHOUT), elem_classes="status")
             shared = {"height": 480, "interactive": False, "elem_classes": "view"}
             self.view = gr.Image(label="Result", format="jpeg", buttons=[], alt_text="The picture so far.", **shared)
-            self.compare = self._final(shared)
+            self.compare = self._final_view(shared)
             self.measures = gr.HTML(visible=False, elem_classes="measures")
-            self.stop = gr.Button("Stop", variant="stop", visible=False)  # Here, since on a phone the controls are out of sight.
+            self.stop_button = gr.Button(
+                "Stop", variant="stop", visible=False
+            )  # Beside the result, because on a phone the controls are out of sight.
             self.download = gr.DownloadButton(f"Download {self.FILE}", interactive=False)
-            self._onward()
-        self.earlier = gr.Gallery(
+            self._build_follow_ups()
+        self.earlier_gallery = gr.Gallery(
             label="Earlier results", columns=4, height=180, fit_columns=False, interactive=False, visible=False,
             allow_preview=False, buttons=[], elem_id=f"{self.recipe.name}_earlier",
         )  # fmt: skip
-        self.sheet = Sheet(self.recipe, self.engine, self.which) if self.recipe.sweep_fields else None
+        self.sheet = Sheet(self.recipe, self.engine, self.sweep_button) if self.recipe.sweep_fields else None
         self.latest = gr.State()
-        self.kept = gr.State([])
-        self.turn = gr.State(Turn())
+        self.earlier_results = gr.State([])
+        self.run_state = gr.State(RunState())
 
-    def _onward(self) -> None:
-        """Where a result can go from here: back to the start, or to another recipe."""
-        with gr.Row(visible=False, elem_classes="onward") as self.onward:
-            self.again = gr.Button("Use as input", size="sm", min_width=120) if self.recipe.images else None
-            self.refine = gr.Button("Refine larger", size="sm", min_width=120, visible="start" in self.recipe.extras)
+    def _build_follow_ups(self) -> None:
+        """Build the buttons that use a result as an input: of this recipe or of another one."""
+        with gr.Row(visible=False, elem_classes="onward") as self.follow_ups:
+            self.reuse_button = gr.Button("Use as input", size="sm", min_width=120) if self.recipe.images else None
+            self.refine_button = gr.Button("Refine larger", size="sm", min_width=120, visible="start" in self.recipe.extras)
             others = [recipe for recipe in RECIPES.values() if recipe is not self.recipe and recipe.images]
-            self.ways = {o.name: gr.Button(f"Send to {o.title}", size="sm", min_width=120) for o in others}
+            self.send_buttons = {other.name: gr.Button(f"Send to {other.title}", size="sm", min_width=120) for other in others}
 
-    def _final(self, shared: dict[str, Any]) -> gr.components.Component:
-        """What shows a run that is over."""
+    def _final_view(self, shared: dict[str, Any]) -> gr.components.Component:
+        """Build the component that shows the final result."""
         return gr.ImageSlider(
             label="Before and after", format="png", max_height=480, buttons=["fullscreen"], visible=False, **shared
         )
 
     def _events(self, buttons: Sequence[tuple[gr.Button, Example]]) -> None:
-        at_once = {"queue": False, **BEHIND_THE_PAGE}
-        scrolled = at_once | {"js": SHOW_RESULT.format(self.recipe.name)}
-        outputs = self._shown()
-        # "multiple", since a run that is being stopped would otherwise swallow the click that starts the next one.
+        immediate = {"queue": False, **PAGE_EVENT}
+        scrolled = immediate | {"js": SHOW_RESULT.format(self.recipe.name)}
+        outputs = self._run_outputs()
+        # "multiple": otherwise a run that is stopping would swallow the click that starts the next one.
         run = {
             "fn": self.start,
-            "inputs": [*self.pictures, *self.controls, *self.extras, self.latest, self.kept, self.turn],
+            "inputs": [*self.pictures, *self.controls, *self.extras, self.latest, self.earlier_results, self.run_state],
             "outputs": outputs,
             "preprocess": False,
             "trigger_mode": "multiple",
-        } | RUNS_AT_ONCE | BEHIND_THE_PAGE  # fmt: skip
+        } | RUN_QUEUE | PAGE_EVENT  # fmt: skip
 
+        self.run = run
         editors = [self.painting.editor] if self.painting else []
-        runs = [self.go.click(self.asked, editors, [*self.extras, *outputs], **scrolled).then(**run)]
+        runs = [self.start_button.click(self.prepare_run, editors, [*self.extras, *outputs], **scrolled).then(**run)]
         if "start" in self.recipe.extras:
             size = self.named["size"]
-            refined = self.refine.click(self.refined, [self.latest, *editors], [*self.extras, size, *outputs], **scrolled)
+            refined = self.refine_button.click(
+                self.prepare_refinement, [self.latest, *editors], [*self.extras, size, *outputs], **scrolled
+            )
             runs.append(refined.then(**run))
         for button, example in buttons:
-            filled = button.click(partial(self.filled, example), outputs=[*self._filled(), *outputs], **scrolled)
+            filled = button.click(partial(self.fill_example, example), outputs=[*self._example_outputs(), *outputs], **scrolled)
             runs.append(filled.then(**run))
         for button, _ in buttons:
-            button.click(None, cancels=runs)  # An example takes the place of the run under way, whose picture is kept.
-        stopped = self.stop.click(None, cancels=runs).then(self.stopped, [self.latest, self.turn], outputs, **at_once)
+            button.click(None, cancels=runs)  # An example replaces the run under way, whose picture is kept.
+        stopped = self.stop_button.click(None, cancels=runs).then(
+            self.stop_run, [self.latest, self.run_state], outputs, **immediate
+        )
 
         self.steering_hint = ""
-        if followed := live(self.recipe) if self.engine.within_reach else []:
-            self.steering_hint = f"{enumeration(label(name) for name in followed)} can be changed while it works."
+        if names := live(self.recipe) if self.engine.in_process else []:
+            self.steering_hint = f"You can change {lower_first(enumeration(label(name) for name in names))} during the run."
         for slider in (self.named[name] for name in live(self.recipe)):
-            moved = [slider.input, slider.release]  # Reset, it is only released.
-            gr.on(moved, self.steered, [*self.controls, self.turn], trigger_mode="always_last", **at_once)
-        if self.again:
-            self.again.click(self.received, self.latest, [self.pictures[0], *self.origin.outputs], **at_once)
-        self.earlier.select(self.back, [self.latest, self.kept, self.turn], outputs, **at_once)
+            moved = [slider.input, slider.release]  # The reset button fires `release` only.
+            gr.on(moved, self.steer, [*self.controls, self.run_state], trigger_mode="always_last", **immediate)
+        if self.reuse_button:
+            self.reuse_button.click(self.use_as_input, self.latest, [self.pictures[0], *self.origin.outputs], **immediate)
+        self.earlier_gallery.select(self.show_earlier, [self.latest, self.earlier_results, self.run_state], outputs, **immediate)
         self._disabling()
-        self.looks.events(self.named)
+        self.presets.events(self.named)
         self.forecast.events(self.pictures[:1], self.named, [*runs, stopped])
         if self.painting:
             self.painting.events()
@@ -201,15 +218,23 @@ class Tab:
                 "fn": lambda *painted_on: self.masks(*painted_on) or None,
                 "inputs": editors,
                 "outputs": self.extras,
-            } | at_once
+            } | immediate
             self.sheet.events(self.pictures, self.named, self.extras, paint)
 
+    def start_after(self, event: Dependency) -> None:
+        """Start a run after an event of another tab has set the controls. Stop ends it at its next step."""
+        prepared = event.then(
+            self.prepare_run, None, [*self.extras, *self._run_outputs()], queue=False,
+            js=SHOW_RESULT.format(self.recipe.name), **PAGE_EVENT,
+        )  # fmt: skip
+        prepared.then(**self.run)
+
     def _disabling(self) -> None:
-        """Disable what has no effect, by the recipe's rules, when the page opens and whenever what decides changes."""
-        if deciding := self.deciding:
+        """Disable the controls that have no effect, by the recipe's rules, when the page opens and when an input of a rule changes."""
+        if deciding := self.rule_inputs:
             gr.on(
-                None, self.disabled, list(deciding.values()), [self.parts[name] for name in self.concerned],
-                queue=False, preprocess=False, trigger_mode="multiple", **BEHIND_THE_PAGE,
+                None, self.disable_unused, list(deciding.values()), [self.parts[name] for name in self.disableable],
+                queue=False, preprocess=False, trigger_mode="multiple", **PAGE_EVENT,
             )  # fmt: skip
 
     @property
@@ -218,225 +243,226 @@ class Tab:
         return self.named | dict(zip(self.recipe.extras, self.extras, strict=True))
 
     @property
-    def concerned(self) -> list[str]:
-        """The names of what can have no effect."""
+    def disableable(self) -> list[str]:
+        """The names of the controls and pictures that a rule can disable."""
         return list(dict.fromkeys(name for rule in self.recipe.rules for name in rule.unused))
 
     @property
-    def deciding(self) -> dict[str, gr.components.Component]:
-        """What the recipe's rules ask for, by name. A mask counts as given while the picture is open for painting."""
-        painted = {"mask": self.painting.of} if self.painting else {}
+    def rule_inputs(self) -> dict[str, gr.components.Component]:
+        """The inputs of the recipe's rules, by name. A mask counts as given while the picture is open for painting."""
+        painted = {"mask": self.painting.source} if self.painting else {}
         return {name: (self.parts | painted)[name] for rule in self.recipe.rules for name in [rule.beside or rule.without]}
 
-    def disabled(self, *values: Any) -> dict:
-        """How every control and picture looks that a rule is about, where what decides has these values."""
-        known = dict(zip(self.deciding, values, strict=True))
+    def disable_unused(self, *values: Any) -> dict:
+        """Enable or disable every control and picture in `disableable`. `values` are those of `rule_inputs`."""
+        known = dict(zip(self.rule_inputs, values, strict=True))
         unused = self.recipe.unused(known, [name for name in self.recipe.extras if known.get(name) is not None])
         changes = {}
-        for name in self.concerned:
+        for name in self.disableable:
             field = self.recipe.model_fields.get(name)
             texts = {"info": field.description} if field else {"label": label(name)}
             changes[self.parts[name]] = enabled_unless(unused.get(name), **texts)
         return changes
 
     def _passed_on(self) -> None:
-        """Settings that leave as a link, and that come with a picture."""
-        at_once = {"queue": False, **BEHIND_THE_PAGE}
+        """Connect the link with the settings, and restore the settings of a picture that featviz made."""
+        immediate = {"queue": False, **PAGE_EVENT}
         changed = [*self.origin.outputs, *self.settable]
         self.link.events(self.recipe, self.named)
         for picture in self.pictures:
-            picture.upload(self.dropped, [picture, *self.controls], changed, preprocess=False, **at_once)
-            picture.clear(self.origin.closed, None, self.origin.outputs, **at_once)
+            picture.upload(self.restore_settings, [picture, *self.controls], changed, preprocess=False, **immediate)
+            picture.clear(self.origin.closed, None, self.origin.outputs, **immediate)
         for picture in (*self.pictures, *self.extras):
-            picture.upload(showable, picture, picture, preprocess=False, **at_once)
-        self.origin.undo.click(self.undone, self.origin.recipe, changed, **at_once)
+            picture.upload(displayable, picture, picture, preprocess=False, **immediate)
+        self.origin.undo.click(self.undo_restore, self.origin.recipe, changed, **immediate)
 
-    def _shown(self) -> list[gr.components.Component]:
-        """What a run may change."""
-        result = [self.view, self.compare, self.measures, self.status, self.download, self.onward, self.earlier]
-        return [*result, self.go, self.stop, self.latest, self.kept]
+    def _run_outputs(self) -> list[gr.components.Component]:
+        """The components that a run may change."""
+        shown = [self.view, self.compare, self.measures, self.status, self.download, self.follow_ups, self.earlier_gallery]
+        return [*shown, self.start_button, self.stop_button, self.latest, self.earlier_results]
 
-    def _filled(self) -> list[gr.components.Component]:
-        """What an example fills."""
+    def _example_outputs(self) -> list[gr.components.Component]:
+        """The components that an example fills."""
         inputs = [*self.pictures, *self.extras, *self.settable, *self.origin.outputs]
         return [*inputs, *self.painting.outputs] if self.painting else inputs
 
     def _endpoint(self) -> None:
-        """For programs: the recipe's own name (and earlier ones) and parameters, one result out."""
+        """Publish the endpoint under the recipe's name and its earlier names: the recipe's parameters, and one result."""
         inputs = [*self.pictures, *self.controls, *self.extras]
         for address in addresses(self.recipe.name):
-            endpoint = named_after(self.recipe, self._answers, address["api_name"])
-            gr.Button(visible=False).click(endpoint, inputs, self._answer(), preprocess=False, **address, **RUNS_AT_ONCE)
+            endpoint = api_function(self.recipe, self._stream_output, address["api_name"])
+            gr.Button(visible=False).click(endpoint, inputs, self._output(), preprocess=False, **address, **RUN_QUEUE)
 
-    def _answer(self) -> gr.components.Component:
-        """What programs get: lossless."""
+    def _output(self) -> gr.components.Component:
+        """Build the component that the endpoint returns: lossless."""
         return gr.Image(label="Result", format="png", visible=False)
 
-    def _answers(self, sent: Sequence[Any]) -> Iterator[Any]:
-        """What goes into `_answer` in the course of a run."""
-        recipe, pictures = self._checked(sent)
+    def _stream_output(self, sent: Sequence[Any]) -> Iterator[Any]:
+        """Yield the values of `_output` during a run."""
+        recipe, pictures = self._validate(sent)
         for _ in self.engine.prepare(recipe, **pictures):
-            yield None  # A run can be cancelled wherever it yields.
+            yield None  # A client can cancel at every yield.
         for preview in self.engine.run(recipe, **pictures):
             yield preview.picture
 
-    def _checked(self, sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
-        recipe, pictures = checked(self.recipe, sent)
+    def _validate(self, sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
+        recipe, pictures = validate_request(self.recipe, sent)
         mention_stretching(pictures)
         return recipe, pictures
 
-    def _shots(
+    def _run_results(
         self, recipe: Recipe, pictures: Mapping[str, Image.Image], source: str | None, **steering: Callable[[], Recipe]
-    ) -> Iterator[tuple[Preview, Shot]]:
-        """The previews of a run, each with what the page keeps of it. `source`: the file of the first picture."""
+    ) -> Iterator[tuple[Preview, Result]]:
+        """Yield the previews of a run, each with the result so far. `source`: the file of the first picture."""
         for preview in self.engine.run(recipe, **pictures, **steering):
-            yield preview, Shot(recipe, preview, source)
+            yield preview, Result(recipe, preview, source)
 
-    def steered(self, *values: Any) -> None:
-        """A control was moved that a run under way can follow."""
-        *values, turn = values
-        if turn.busy and not self.engine.within_reach:
-            gr.Info("This takes effect in the next run.")
-        elif turn.busy:
-            with suppress(FeatvizError):  # A number half typed; the run goes on as it was.
-                turn.wanted = recipe_of(self.recipe, values)
+    def steer(self, *values: Any) -> None:
+        """Pass the new settings to the run under way, if it can take them."""
+        *values, state = values
+        if state.busy and not self.engine.in_process:
+            gr.Info("This change takes effect in the next run.")
+        elif state.busy:
+            with suppress(FeatvizError):  # A number is half typed: keep the settings.
+                state.settings = recipe_of(self.recipe, values)
 
-    def filled(self, example: Example) -> dict:
-        """An example in the inputs, about to run."""
+    def fill_example(self, example: Example) -> dict:
+        """Put an example into the inputs, before its run."""
         files = [example.pictures.get(role) for role in (*self.recipe.images, *self.recipe.extras)]
         chosen = {picture: file and str(file) for picture, file in zip([*self.pictures, *self.extras], files, strict=True)}
         painting = self.painting.closed() if self.painting else {}
-        return chosen | painting | self.set(example.recipe) | self.origin.closed() | self.waiting()
+        return chosen | painting | self.set(example.recipe) | self.origin.closed() | self.show_waiting()
 
     def set(self, recipe: Recipe) -> dict:
-        """The settings of a recipe, wherever they come from."""
-        return {self.named[name]: value for name, value in recipe} | self.looks.replaced(recipe)
+        """Set the controls to a recipe."""
+        return {self.named[name]: value for name, value in recipe} | self.presets.replaced(recipe)
 
     @property
     def settable(self) -> list[gr.components.Component]:
-        """What `set` sets."""
-        return [*self.controls, *self.looks.outputs, self.looks.finish]
+        """The components that `set` changes."""
+        return [*self.controls, *self.presets.outputs, self.presets.finish]
 
-    def dropped(self, sent: Mapping[str, Any] | None, *values: Any) -> dict:
-        """A picture was chosen. One that was made here brings its settings along."""
-        said, recipe = self.origin.found(self.recipe, sent, values)
-        return said | (self.set(recipe) if recipe else {})
+    def restore_settings(self, sent: Mapping[str, Any] | None, *values: Any) -> dict:
+        """Restore the settings of an uploaded picture that featviz made."""
+        message, recipe = self.origin.read_settings(self.recipe, sent, values)
+        return message | (self.set(recipe) if recipe else {})
 
-    def undone(self, before: Recipe) -> dict:
-        """The settings before it did."""
+    def undo_restore(self, before: Recipe) -> dict:
+        """Bring back the settings from before `restore_settings`."""
         return self.set(before) | self.origin.closed()
 
-    def received(self, shot: Shot) -> dict:
-        """A result as the first picture. It keeps the settings that are there."""
-        return {self.pictures[0]: shot.file()} | self.origin.closed()
+    def use_as_input(self, result: Result) -> dict:
+        """Use a result as the first picture, with the current settings."""
+        return {self.pictures[0]: result.file()} | self.origin.closed()
 
-    def asked(self, editor: Mapping[str, Any] | None = None) -> dict:
-        """A run was asked for. What has been painted by now is its mask; no result is gone on from."""
+    def prepare_run(self, editor: Mapping[str, Any] | None = None) -> dict:
+        """Prepare a run: take the painted mask, and start from no earlier result."""
         starts = {picture: None for role, picture in zip(self.recipe.extras, self.extras, strict=True) if role == "start"}
-        return starts | self.masks(editor) | self.waiting()
+        return starts | self.masks(editor) | self.show_waiting()
 
-    def refined(self, shot: Shot, editor: Mapping[str, Any] | None = None) -> dict:
-        """A run was asked for that goes on from a result at double its size, as far as sizes go."""
-        _, most = bounds(self.recipe.model_fields["size"])
+    def prepare_refinement(self, result: Result, editor: Mapping[str, Any] | None = None) -> dict:
+        """Prepare a run that continues from a result at double its size, up to the greatest size."""
+        _, greatest = bounds(self.recipe.model_fields["size"])
         start = self.extras[list(self.recipe.extras).index("start")]
-        return self.asked(editor) | {start: shot.file(), self.named["size"]: min(2 * shot.recipe.size, int(most))}
+        return self.prepare_run(editor) | {start: result.file(), self.named["size"]: min(2 * result.recipe.size, int(greatest))}
 
     def masks(self, editor: Mapping[str, Any] | None = None) -> dict:
-        """What has been painted in the editor, as the recipe takes it."""
+        """The painted mask by picture component; empty for a recipe without a mask."""
         return {picture: painted(editor) for role, picture in zip(self.recipe.extras, self.extras, strict=True) if role == "mask"}
 
-    def waiting(self) -> dict:
-        """What the page shows from the click until the run has its turn."""
+    def show_waiting(self) -> dict:
+        """Show that the run waits in the queue."""
         return {
-            self.status: line("Waiting for its turn…", 0),
-            self.go: gr.update(interactive=False),
-            self.stop: gr.update(visible=True),
+            self.status: status_line("Waiting in the queue…", 0),
+            self.start_button: gr.update(interactive=False),
+            self.stop_button: gr.update(visible=True),
             self.download: gr.update(visible=False),
-            self.onward: gr.update(visible=False),
+            self.follow_ups: gr.update(visible=False),
         }
 
     def start(self, *values: Any) -> Iterator[dict]:
-        """What the page shows of a run. Whatever goes wrong, the latest picture comes back, and another run can start."""
-        *sent, latest, kept, turn = values
-        mine, shot = turn.take(), latest
+        """Run the recipe and yield updates of the page. After an error the latest picture is shown, and another run can start."""
+        *sent, latest, earlier, state = values
+        number, result = state.begin(), latest
         try:
-            recipe, pictures = self._checked(without_disabled(self.recipe, sent))
-            yield {self.status: line("Getting ready…", 0)}
+            recipe, pictures = self._validate(without_disabled(self.recipe, sent))
+            yield {self.status: status_line("Getting ready…", 0)}
             for download in self.engine.prepare(recipe, **pictures):
-                if turn.number != mine:
+                if state.number != number:
                     yield {self.status: gr.skip()}
                     return
-                yield {self.status: arriving(download)}
-            steering = {"steer": lambda: turn.wanted or recipe} if self.steering_hint else {}
+                yield {self.status: download_line(download)}
+            steering = {"steer": lambda: state.settings or recipe} if self.steering_hint else {}
             source = file_of(sent[0]) if recipe.images else None
-            for preview, now in self._shots(recipe, pictures, source, **steering):
-                if turn.number != mine:
-                    yield {self.status: gr.skip()}  # Gradio shows what was yielded last once more.
+            for preview, current in self._run_results(recipe, pictures, source, **steering):
+                if state.number != number:
+                    yield {self.status: gr.skip()}  # Gradio shows the last update once more.
                     return
-                first, shot, picture = shot is latest, now, preview.picture.convert("RGB")
-                changes = {self.view: picture, self.status: progress(preview), self.latest: shot}
-                changes |= self.measured(preview, self.steering_hint)
-                if first:  # Until now the last result was in sight; from now on it is among the earlier ones.
+                first, result, picture = result is latest, current, preview.picture.convert("RGB")
+                changes = {self.view: picture, self.status: progress_line(preview), self.latest: result}
+                changes |= self.show_measures(preview, self.steering_hint)
+                if first:  # Move the previous result to the gallery.
                     changes |= {self.view: gr.update(value=picture, visible=True), self.compare: gr.update(visible=False)}
-                    changes |= self.keeping(latest, kept)
+                    changes |= self.keep_earlier(latest, earlier)
                 yield changes
         except gr.Error as error:
-            yield self.finished(shot) | {self.status: line(error.message)}
+            yield self.show_finished(result) | {self.status: status_line(error.message)}
             raise
         finally:
-            if turn.number == mine:
-                turn.rest()
-            if shot is not latest:
-                with suppress(gr.Error):  # The disk is full: the picture stays in memory.
-                    shot.file()
-        yield self.finished(shot)
+            if state.number == number:
+                state.end()
+            if result is not latest:
+                with suppress(gr.Error):  # The disk is full. The picture stays in memory.
+                    result.file()
+        yield self.show_finished(result)
 
-    def stopped(self, latest: Shot | None, turn: Turn) -> dict:
-        turn.rest()
-        return self.finished(latest)
+    def stop_run(self, latest: Result | None, state: RunState) -> dict:
+        """Stop the current run and show its latest picture."""
+        state.end()
+        return self.show_finished(latest)
 
-    def finished(self, shot: Shot | None) -> dict:
-        """What the page shows when a run is over: the latest picture beside the one it was made of, if there is one yet."""
-        idle = {self.go: gr.update(interactive=True), self.stop: gr.update(visible=False)}
-        if shot is None:
-            return idle | {self.status: line("Stopped before the first step."), self.download: gr.update(visible=True)}
+    def show_finished(self, result: Result | None) -> dict:
+        """Show the end of a run: the latest picture beside its source, if there is one yet."""
+        idle = {self.start_button: gr.update(interactive=True), self.stop_button: gr.update(visible=False)}
+        if result is None:
+            return idle | {self.status: status_line("Stopped before the first step."), self.download: gr.update(visible=True)}
         try:
-            return idle | self.result(shot)
-        except gr.Error as error:  # The file cannot be written; the picture stays in sight.
-            return idle | {self.status: line(error.message)}
+            return idle | self.show_result(result)
+        except gr.Error as error:  # The file cannot be written. The preview stays visible.
+            return idle | {self.status: status_line(error.message)}
 
-    def result(self, shot: Shot) -> dict:
-        """A result, and what can be done with it."""
+    def show_result(self, result: Result) -> dict:
+        """Show a result and the buttons for it."""
         return {
             self.view: gr.update(visible=False),
-            self.compare: gr.update(value=shot.shown(), visible=True),
-            self.status: line(shot.outcome),
-            self.download: gr.update(value=shot.file(), visible=True, interactive=True),
-            self.onward: gr.update(visible=True),
-        } | self.measured(shot)
+            self.compare: gr.update(value=result.shown(), visible=True),
+            self.status: status_line(result.outcome),
+            self.download: gr.update(value=result.file(), visible=True, interactive=True),
+            self.follow_ups: gr.update(visible=True),
+        } | self.show_measures(result)
 
-    def measured(self, run: Preview | Shot, hint: str = "") -> dict:
-        """The numbers of a run, where it has any."""
+    def show_measures(self, run: Preview | Result, hint: str = "") -> dict:
+        """Show the measures of a run, if it has any."""
         return {self.measures: gr.update(value=bars(run.measures, hint), visible=True)} if run.measures else {}
 
-    def keeping(self, latest: Shot | None, kept: Sequence[Shot]) -> dict:
-        """The result that was in sight is among the earlier ones from now on, once. Those that were deleted leave."""
-        if latest is None or latest in kept:
+    def keep_earlier(self, latest: Result | None, earlier: Sequence[Result]) -> dict:
+        """Add the previous result to the gallery, once, and remove results whose files were deleted."""
+        if latest is None or latest in earlier:
             return {}
-        kept = within([shot for shot in (latest, *kept) if shot.exists][:EARLIER_KEPT], EARLIER_PIXELS)
-        strip = [(shot.file(), caption(shot.recipe)) for shot in kept]
-        return {self.kept: kept, self.earlier: gr.update(value=strip, visible=True, selected_index=None)}
+        earlier = limit_pixels([result for result in (latest, *earlier) if result.exists][:EARLIER_COUNT], EARLIER_PIXELS)
+        strip = [(result.file(), caption(result.recipe)) for result in earlier]
+        return {self.earlier_results: earlier, self.earlier_gallery: gr.update(value=strip, visible=True, selected_index=None)}
 
-    def back(self, latest: Shot, kept: Sequence[Shot], turn: Turn, event: gr.SelectData) -> dict:
-        """An earlier result in sight again; the one that was there joins the others."""
-        if turn.busy:
-            gr.Info("Earlier results can be opened again when this run is over.")
+    def show_earlier(self, latest: Result, earlier: Sequence[Result], state: RunState, event: gr.SelectData) -> dict:
+        """Show an earlier result, and add the current one to the gallery."""
+        if state.busy:
+            gr.Info("You can open earlier results when this run is over.")
             return {self.status: gr.skip()}
-        shot = kept[event.index]
-        return self.result(shot) | {self.latest: shot} | self.keeping(latest, kept)
+        result = earlier[event.index]
+        return self.show_result(result) | {self.latest: result} | self.keep_earlier(latest, earlier)
 
 
-def within(shots: Sequence[Shot], pixels: int) -> list[Shot]:
-    """The first ones, as many as have no more pixels together, and at least one."""
-    total = accumulate(math.prod(shot.size) for shot in shots)
-    return [shot for shot, so_far in zip(shots, total, strict=True) if so_far <= pixels] or list(shots[:1])
+def limit_pixels(results: Sequence[Result], pixels: int) -> list[Result]:
+    """Return as many of the first results as have at most `pixels` together, and at least one."""
+    total = accumulate(math.prod(result.size) for result in results)
+    return [result for result, so_far in zip(results, total, strict=True) if so_far <= pixels] or list(results[:1])

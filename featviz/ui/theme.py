@@ -1,4 +1,4 @@
-"""How the app looks and how it is served: one place, for the Space, the command line and the tests."""
+"""The theme, and `launch`, which serves the app for the Space, the command line and the tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,21 +39,21 @@ THEME = gr.themes.Base(
     button_cancel_text_color_dark="*neutral_900",
     button_large_text_weight="700",
 )
-"""Its fonts come with Gradio, so the page asks no other server for anything. Plex in these weights has the whole Latin alphabet
-there; most others, and weight 600, are cut down to a few letters."""
+"""The fonts come with Gradio, so the page loads nothing from other servers. In these weights Plex has the whole Latin alphabet;
+most other fonts, and weight 600, contain only a few letters."""
 
 
 def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options: Any) -> None:
     """Serve the app until it is interrupted. `options` go to Gradio's `launch`.
 
-    `then` is called when the page answers. Gradio gives up where that takes more than three seconds, which work beside it can do.
+    `then` is called after the page answers, because work beside the start can exceed Gradio's limit of three seconds.
 
     Raises:
-        InputError: a limit in the environment is no number.
+        InputError: a limit in the environment is not a number.
     """
     limits.check()
-    shutdown.attend_signals()
-    gr.set_static_paths([presets.FOLDER])  # Shown wherever the app is started from; nothing else is read outside the cache.
+    shutdown.handle_signals()
+    gr.set_static_paths([presets.FOLDER])  # Works from any working directory. Nothing else outside the cache is served.
     demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
         theme=THEME,
         css_paths=Path(__file__).with_name("page.css"),
@@ -64,13 +64,13 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
         enable_monitoring=False,
         show_error=False,
         ssr_mode=False,
-        state_session_capacity=limits.SESSIONS.value,  # Gradio's 10 000 would be as many megabytes, each API call being one.
+        state_session_capacity=limits.SESSIONS.value,  # Each API call makes a session of a megabyte or so, and Gradio keeps 10 000.
         max_file_size=limits.MEGABYTES.value * 10**6,
-        app_kwargs=request_limits.closed() | shutdown.tidied(demo),
+        app_kwargs=request_limits.server_options() | shutdown.sweeping(demo),
         prevent_thread_lock=True,
         **options,
     )
     if then:
         then()
     demo.block_thread()
-    shutdown.gone()  # Where a signal has ended it.
+    shutdown.exit_if_shutting_down()  # After SIGTERM.

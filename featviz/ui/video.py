@@ -1,4 +1,4 @@
-"""The tab of a recipe that makes a video: pictures while it is in the making, a player at the end."""
+"""The tab of a recipe that makes a video: previews during the run, a player at the end."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ from featviz.media.video import Video
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe
 from featviz.runtime.stream import Preview
-from featviz.ui.running import Shot, sentences
+from featviz.ui.running import Result, error_sentences
 from featviz.ui.tab import Tab
 
 
 class Film:
-    """The file of a run that makes a video: in a folder of its own while it grows, then in Gradio's cache."""
+    """The video file of a run: in a temporary folder during the run, then in Gradio's cache."""
 
     def __init__(self, recipe: Recipe, pictures: Mapping[str, Image.Image]):
         self._folder = tempfile.TemporaryDirectory()
@@ -29,13 +29,14 @@ class Film:
         self._lock = Lock()
 
     def write(self, preview: Preview) -> None:
+        """Add a frame of the video. Other previews are ignored."""
         if preview.is_video_frame:
-            with sentences():
+            with error_sentences():
                 self._video.write(preview.picture)
 
     def finish(self, last: Image.Image | None) -> str | None:
-        """The file's address, once for all. Where there is no picture yet, `last` has to do."""
-        with self._lock, sentences():
+        """Close the video and return its path; later calls return the same. A video without frames gets the picture `last`."""
+        with self._lock, error_sentences():
             if self._finished is None and self._folder is not None:
                 if self._video.count == 0 and last is not None:
                     self._video.write(last)
@@ -47,49 +48,49 @@ class Film:
         return self._finished
 
 
-class VideoShot(Shot):
-    """Where a run is that makes a video."""
+class VideoResult(Result):
+    """The result of a run that makes a video."""
 
     def __init__(self, recipe: Recipe, preview: Preview, film: Film):
         super().__init__(recipe, preview)
         self.film = film
 
     def write(self, picture: Image.Image) -> str:
-        """A video of what there is so far. It ends here: its file is asked for once the run has ended or been stopped."""
+        """Close the video and return its path. Called when the run has ended or was stopped."""
         return self.film.finish(picture)
 
 
 class VideoTab(Tab):
-    """A tab whose result is a video: single pictures while it is in the making, then a player."""
+    """A tab whose result is a video: previews during the run, then a player."""
 
     FILE = "MP4"
 
-    def _final(self, shared: dict[str, Any]) -> gr.components.Component:
+    def _final_view(self, shared: dict[str, Any]) -> gr.components.Component:
         return gr.Video(label="Result", autoplay=True, loop=True, buttons=[], visible=False, **shared)
 
-    def _onward(self) -> None:
-        """A video goes nowhere: recipes start from pictures."""
-        self.onward, self.again, self.ways = gr.Row(visible=False), None, {}
+    def _build_follow_ups(self) -> None:
+        """Build no buttons: no recipe takes a video."""
+        self.follow_ups, self.reuse_button, self.send_buttons = gr.Row(visible=False), None, {}
 
-    def _answer(self) -> gr.components.Component:
+    def _output(self) -> gr.components.Component:
         return gr.Video(label="Result", visible=False)
 
-    def _answers(self, sent: Sequence[Any]) -> Iterator[Any]:
-        recipe, pictures = self._checked(sent)
+    def _stream_output(self, sent: Sequence[Any]) -> Iterator[Any]:
+        recipe, pictures = self._validate(sent)
         for _ in self.engine.prepare(recipe, **pictures):
-            yield None  # A run can be cancelled wherever it yields.
-        for _, shot in self._shots(recipe, pictures, None):
+            yield None  # A client can cancel at every yield.
+        for _, result in self._run_results(recipe, pictures, None):
             yield None
-        yield shot.file()
+        yield result.file()
 
-    def _shots(
+    def _run_results(
         self, recipe: Recipe, pictures: Mapping[str, Image.Image], source: str | None, **steering: Callable[[], Recipe]
-    ) -> Iterator[tuple[Preview, Shot]]:
+    ) -> Iterator[tuple[Preview, Result]]:
         film, picture = Film(recipe, pictures), None
         try:
-            for preview, _ in super()._shots(recipe, pictures, source, **steering):
+            for preview, _ in super()._run_results(recipe, pictures, source, **steering):
                 picture = preview.picture
                 film.write(preview)
-                yield preview, VideoShot(recipe, preview, film)
+                yield preview, VideoResult(recipe, preview, film)
         finally:
             film.finish(picture)

@@ -86,7 +86,7 @@ def test_through_the_command_line(kind, data):
     typed = [f"--{name.replace('_', '-')}={value}" for name, value in recipe.changed.items()]
     out = [] if kind.produces == "numbers" else ["out.png"]
     arguments = cli.parser().parse_args([kind.name.replace("_", "-"), *kind.images, *out, *typed])
-    assert cli._settings(kind, vars(arguments)) == recipe
+    assert cli.recipe_from_arguments(kind, vars(arguments)) == recipe
 
 
 @pytest.mark.parametrize("extension", images.PICTURE_FORMATS)

@@ -1,4 +1,4 @@
-"""The atlas is what the library makes today, legible, and small."""
+"""The atlas equals what the library makes today, is legible, and small."""
 
 from itertools import pairwise
 
@@ -37,7 +37,7 @@ def test_a_sheet_has_a_thumbnail_for_every_channel_of_its_layer(layer):
 
 @pytest.mark.parametrize("layer", SHEETS)
 def test_thumbnails_are_legible_and_unlike_each_other(layer):
-    """Contrast, and neighbours in the picture that belong together, which noise does not have."""
+    """They have contrast, and neighbouring pixels correlate, unlike in noise."""
     sheet = SHEETS[layer]
     pictures = [grey(sheet.thumbnail(channel)) for channel in range(len(sheet.peaks))]
     alive = [picture for picture, peak in zip(pictures, sheet.peaks, strict=True) if peak > 0]
@@ -45,14 +45,14 @@ def test_thumbnails_are_legible_and_unlike_each_other(layer):
     assert np.median([picture.std() for picture in alive]) > 20
     neighbours = [np.corrcoef(picture[:, 1:].ravel(), picture[:, :-1].ravel())[0, 1] for picture in alive]
     assert np.median(neighbours) > 0.5
-    likeness = [np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairwise(alive)]
-    assert np.median(np.abs(likeness)) < 0.5
+    correlations = [np.corrcoef(left.ravel(), right.ravel())[0, 1] for left, right in pairwise(alive)]
+    assert np.median(np.abs(correlations)) < 0.5
 
 
 @pytest.mark.parametrize(("layer", "channel"), [("efficientnet_lite0/block4", 9), ("vgg19/relu2_1", 21)])
-def test_a_sample_made_anew_is_the_thumbnail(layer, channel):
-    """Alike in grey, not equal: alone and in a batch, or on two machines, roundings differ and paths part a little, and WebP
-    keeps colours at half the resolution."""
+def test_a_picture_made_now_resembles_the_thumbnail(layer, channel):
+    """They correlate in grey and are not equal: rounding differs between a batch and a single picture and between machines, and
+    WebP keeps colours at half the resolution."""
     sheet, (network, name) = SHEETS[layer], split(layer)
     *_, frame = FeatureVisualization(layer=layer, channel=channel, **sheet.fields).run(load(network))
     made, kept = grey(to_picture(frame.image)), grey(sheet.thumbnail(channel))

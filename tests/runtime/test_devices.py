@@ -1,4 +1,4 @@
-"""Devices by their names, with stand-ins for the GPUs that are not here."""
+"""Devices by their names, with stand-ins for GPUs."""
 
 import pytest
 import torch
@@ -7,14 +7,14 @@ from torch import nn
 from featviz.cli import main
 from featviz.errors import InputError
 from featviz.runtime import devices
-from featviz.runtime.devices import find_devices, limitations, unused
+from featviz.runtime.devices import find_devices, limitations, unusable_gpu
 
 NO_KERNEL = "CUDA error: no kernel image is available for execution on the device\nCompile with `TORCH_USE_CUDA_DSA`."
 
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine with so many CUDA cards, of which some are broken, and perhaps Apple's GPU. Without any of them at first."""
+    """Build a machine with so many CUDA cards, some of them broken, and perhaps Apple's GPU. It has no GPU at first."""
 
     def build(cards: int = 0, broken: tuple[str, ...] = (), *, mps: bool = False) -> list[str]:
         tried = []
@@ -33,16 +33,16 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(torch, "ones", ones)
         monkeypatch.setattr(nn.functional, "conv2d", conv2d)
-        devices._tried.cache_clear()
+        devices._try_gpu.cache_clear()
         return tried
 
     build()
     yield build
-    devices._tried.cache_clear()
+    devices._try_gpu.cache_clear()
 
 
 def named(device: str) -> list[str]:
-    return [str(where) for where in find_devices(device)]
+    return list(map(str, find_devices(device)))
 
 
 def test_auto_is_the_best_usable_device(machine):
@@ -64,7 +64,7 @@ def test_a_device_is_named_by_kind_or_index(machine):
 
 
 @pytest.mark.parametrize(
-    ("device", "said"),
+    ("device", "sentence"),
     [
         ("cdua", "There is no device 'cdua'; did you mean 'cuda'?"),
         ("cuda:", "There is no device 'cuda:'; did you mean 'cuda"),
@@ -74,17 +74,17 @@ def test_a_device_is_named_by_kind_or_index(machine):
         ("mps", "There is no Apple GPU here; 'cpu' and 'auto' work."),
     ],
 )
-def test_what_is_not_there_is_one_sentence(device, said, machine, capsys):
+def test_an_absent_device_is_refused_with_one_sentence(device, sentence, machine, capsys):
     machine(cards=2)
     with pytest.raises(InputError) as caught:
         find_devices(device)
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(sentence)
     assert main(["deepdream", "no_such.jpg", "out.png", f"--device={device}"]) == 2
-    assert capsys.readouterr().err.startswith(said)
+    assert capsys.readouterr().err.startswith(sentence)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_an_unusable_card_is_refused_where_it_is_asked_for(device, machine):
+def test_an_unusable_card_is_refused_by_its_name(device, machine):
     machine(cards=1, broken=("cuda:0",))
     with pytest.raises(InputError) as caught:
         find_devices(device)
@@ -96,7 +96,7 @@ def test_an_unusable_card_leaves_auto_on_the_cpu_with_a_sentence(machine, capsys
     tried = machine(cards=1, broken=("cuda:0",))
     assert named("auto") == ["cpu"]
     sentence = f"The CUDA card cuda:0 cannot be used ({NO_KERNEL.partition(chr(10))[0]}), so runs take cpu."
-    assert (unused("auto"), unused("cpu")) == (sentence, "")
+    assert (unusable_gpu("auto"), unusable_gpu("cpu")) == (sentence, "")
     assert limitations("auto")[:2] == [sentence, "There is no GPU, so a run takes from seconds to minutes."]
     assert main(["deepdream", "no_such.jpg", "out.png"]) == 2
     assert capsys.readouterr().err.startswith(sentence)
@@ -104,7 +104,7 @@ def test_an_unusable_card_leaves_auto_on_the_cpu_with_a_sentence(machine, capsys
     assert len(tried) == 2  # Two tensors of one try.
 
 
-def test_a_lent_gpu_is_not_tried(machine, monkeypatch):
+def test_a_zero_gpu_is_not_tried(machine, monkeypatch):
     tried = machine(cards=1, broken=("cuda:0",))
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     assert named("auto") == ["cuda:0"]

@@ -1,4 +1,4 @@
-"""Devices, and what a run will take of them."""
+"""The device of a run, and its predicted time and memory."""
 
 import sys
 import time
@@ -7,16 +7,17 @@ import pytest
 import torch
 from huggingface_hub import constants
 from standins import PICTURE, Count
+from torch.utils.flop_counter import FlopCounterMode
 
 from featviz.media import video
 from featviz.networks import hub
-from featviz.networks.cache import load_untrained
+from featviz.networks.cache import load
 from featviz.networks.table import BUNDLED
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.runtime import devices
 from featviz.runtime.devices import limitations, resolve, slot
-from featviz.runtime.estimate import TYPICAL, estimate, record_throughput
+from featviz.runtime.estimate import DEFAULT_CORRECTIONS, demand, estimate, record_throughput
 from featviz.runtime.stream import run
 from featviz.runtime.throughput import Corrections
 
@@ -24,7 +25,7 @@ from featviz.runtime.throughput import Corrections
 def test_of_several_cards_a_run_takes_the_one_with_the_fewest(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(devices, "_tried", lambda where: "")
+    monkeypatch.setattr(devices, "_try_gpu", lambda gpu: "")
     runs, taken = [], []
     for _ in range(6):
         taken.append(resolve("auto").index)
@@ -36,33 +37,53 @@ def test_of_several_cards_a_run_takes_the_one_with_the_fewest(monkeypatch):
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """A server that has run nothing, on which every network does 1 GFLOP a second."""
+    """A server before its first run, on which every network reaches 1 GFLOP a second."""
     monkeypatch.setattr("featviz.runtime.estimate._corrections", Corrections())
     monkeypatch.setattr("featviz.runtime.estimate._speeds", {("cpu", name): 1e9 for name in BUNDLED})
     monkeypatch.setattr("featviz.runtime.estimate._eigen_speeds", {"cpu": 1e9})
 
 
 def test_an_estimate_is_corrected_by_runs_of_the_same_recipe_and_network_alone(fresh):
-    where, style, dream = torch.device("cpu"), StyleTransfer(size=128), DeepDream(layer="vgg19/relu3_3", size=128)
+    cpu, style, dream = torch.device("cpu"), StyleTransfer(size=128), DeepDream(layer="vgg19/relu3_3", size=128)
     seconds = {recipe: estimate(recipe, (96, 96), device="cpu").seconds for recipe in (style, dream)}
-    demand = style.demand(load_untrained("vgg19", where), (96, 96))
-    assert demand.eigen > 0
-    typical = TYPICAL["style_transfer"]
-    assert seconds[style] == pytest.approx(typical * (demand.flops + demand.eigen) / 1e9)
-    record_throughput(where, style, demand, 0.5, 2 * seconds[style])
+    needs = demand(style, cpu, {"content": (96, 96)})
+    assert needs.eigen > 0
+    correction = DEFAULT_CORRECTIONS["style_transfer"]
+    assert seconds[style] == pytest.approx(correction * (needs.flops + needs.eigen) / 1e9)
+    record_throughput(cpu, style, needs, 0.5, 2 * seconds[style])
     assert estimate(style, (96, 96), device="cpu").seconds == pytest.approx(4 * seconds[style])
     assert estimate(dream, (96, 96), device="cpu").seconds == seconds[dream]
 
 
-def test_what_others_take_of_a_cpu_is_not_counted(monkeypatch, fresh):
-    """A step that waits is what a step looks like while other programs have the processor."""
+@pytest.mark.parametrize("megabytes", [400, 1], ids=["whole", "tiles"])
+@pytest.mark.parametrize(
+    ("recipe", "tolerance"),
+    [
+        (DeepDream(layer="efficientnet_lite0/block2", size=320, octaves=2, steps=2), 0.1),
+        (StyleTransfer(network="efficientnet_lite0", size=256, scales=2, steps=4), 0.5),
+    ],
+    ids=["dream", "style"],
+)
+def test_the_operations_of_a_run_are_those_of_its_demand(recipe, tolerance, megabytes, monkeypatch):
+    """Margins of tiles, second passes and the statistics of the style count. Style transfer multiplies moments beside the network."""
+    monkeypatch.setenv("FEATVIZ_TILE_MEMORY_MB", str(megabytes))
+    network, pictures = load(recipe.network_name), {role: torch.rand(1, 3, recipe.size, recipe.size) for role in recipe.images}
+    with FlopCounterMode(display=False) as counter:
+        for _ in recipe.run(network, **pictures):
+            pass
+    counted = recipe.demand(network, (recipe.size, recipe.size)).flops
+    assert 1 <= counter.get_total_flops() / counted < 1 + tolerance
+
+
+def test_time_that_other_programs_take_of_a_cpu_is_not_counted(monkeypatch, fresh):
+    """A step that sleeps looks like one that waits for the processor."""
     monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "load", lambda name, device: None)
     run(Count(steps=10, seconds=0.01), device="cpu", image=PICTURE)
     assert estimate(Count(steps=10), (20, 16), device="cpu").seconds < 0.1
 
 
 def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run(monkeypatch, fresh):
-    monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "clock", lambda where: time.monotonic())
+    monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "clock", lambda device: time.monotonic())
     monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "load", lambda name, device: None)
     run(Count(steps=10, seconds=0.01), image=PICTURE)
     expected = estimate(Count(steps=10), (20, 16))
@@ -71,7 +92,7 @@ def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run(monkeypatch, 
     assert estimate(Count(steps=30), (20, 16)).seconds == pytest.approx(3 * expected.seconds)
 
 
-def test_what_is_slow_or_off_is_said(monkeypatch, tmp_path):
+def test_limitations_are_one_sentence_each(monkeypatch, tmp_path):
     slow, offline = limitations("cpu")
     assert slow == "There is no GPU, so a run takes from seconds to minutes."
     assert offline.startswith("Downloads are off (HF_HUB_OFFLINE)")

@@ -23,27 +23,27 @@ from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe, param
 from featviz.runtime import memory
 from featviz.runtime.inspection import gram_picture, inspect_layer, strongest_channels
-from featviz.runtime.memory import Ledger, free_memory, peak
+from featviz.runtime.memory import Ledger, free_memory, peak_memory
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import stream
 
 CPU = torch.device("cpu")
 CAT = FOLDER / "cat.jpg"
-SIZE = (451, 300)
+SIZE = {"image": (451, 300)}
 TOTAL = 10_000
 
 
 class RefusedError(Exception):
-    """What a ledger says in these tests."""
+    """The refusal of a ledger in these tests."""
 
 
-def refused(left: float, later: bool) -> RefusedError:
-    return RefusedError(left, later)
+def refused(available: float, fits_later: bool) -> RefusedError:
+    return RefusedError(available, fits_later)
 
 
 @pytest.fixture
 def free(monkeypatch):
-    """Sets the bytes that are free on the CPU, and returns its ledger."""
+    """Set the bytes that are free on the CPU; return its ledger."""
 
     def set_to(amount: float) -> Ledger:
         ledger = Ledger(lambda: amount)
@@ -57,7 +57,7 @@ def free(monkeypatch):
 
 
 @given(st.lists(st.tuples(st.sampled_from(["ask", "allocate", "end"]), st.integers(0, TOTAL * 5 // 4)), max_size=40))
-def test_whatever_runs_ask_for_allocate_and_release_what_fits_is_granted_and_nothing_more(events):
+def test_any_sequence_of_reservations_is_granted_exactly_as_far_as_it_fits(events):
     runs: list[tuple[ExitStack, int]] = []
     allocated: list[int] = []
     ledger = Ledger(lambda: TOTAL - sum(allocated))
@@ -66,12 +66,12 @@ def test_whatever_runs_ask_for_allocate_and_release_what_fits_is_granted_and_not
             before = TOTAL - sum(needed for _, needed in runs)
             run = ExitStack()
             if number <= before:
-                run.enter_context(ledger.reserved(number, refused))
+                run.enter_context(ledger.reserve(number, refused))
                 runs.append((run, number))
                 allocated.append(0)
             else:
                 with pytest.raises(RefusedError) as caught:
-                    run.enter_context(ledger.reserved(number, refused))
+                    run.enter_context(ledger.reserve(number, refused))
                 assert caught.value.args == (before, number <= TOTAL)
         elif runs and what == "allocate":
             place = number % len(runs)
@@ -80,24 +80,24 @@ def test_whatever_runs_ask_for_allocate_and_release_what_fits_is_granted_and_not
             place = number % len(runs)
             allocated.pop(place)
             runs.pop(place)[0].close()
-        assert ledger.left() == TOTAL - sum(needed for _, needed in runs)
+        assert ledger.available() == TOTAL - sum(needed for _, needed in runs)
     allocated.clear()
     for run, _ in runs:
         run.close()
-    with ledger.reserved(TOTAL, refused):
-        assert ledger.left() == 0
+    with ledger.reserve(TOTAL, refused):
+        assert ledger.available() == 0
 
 
-def test_threads_never_hold_more_than_there_is_and_leave_nothing_behind():
+def test_threads_never_reserve_more_than_the_total_and_release_everything():
     ledger, held, most, lock = Ledger(lambda: TOTAL), [], [], threading.Lock()
     counts = {"granted": 0, "refused": 0}
 
-    def runs(seed: int) -> None:
+    def reserve_often(seed: int) -> None:
         chance = random.Random(seed)
         for _ in range(200):
             needed = chance.randint(1, TOTAL // 2)
             try:
-                with ledger.reserved(needed, refused):
+                with ledger.reserve(needed, refused):
                     with lock:
                         held.append(needed)
                         most.append(sum(held))
@@ -109,7 +109,7 @@ def test_threads_never_hold_more_than_there_is_and_leave_nothing_behind():
                 with lock:
                     counts["refused"] += 1
 
-    threads = [threading.Thread(target=runs, args=[seed]) for seed in range(8)]
+    threads = [threading.Thread(target=reserve_often, args=[seed]) for seed in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -117,20 +117,20 @@ def test_threads_never_hold_more_than_there_is_and_leave_nothing_behind():
     assert max(most) <= TOTAL
     assert min(counts.values()) > 0  # Both happened.
     assert sum(counts.values()) == 8 * 200
-    assert ledger.left() == TOTAL
+    assert ledger.available() == TOTAL
 
 
-def test_free_memory_is_read_anew_with_and_without_runs():
+def test_free_memory_is_read_on_every_request():
     free = 100
     ledger = Ledger(lambda: free)
-    with ledger.reserved(60, refused):
-        assert ledger.left() == 40
+    with ledger.reserve(60, refused):
+        assert ledger.available() == 40
         free = 30  # The run has allocated its 60, and another program 10.
-        assert ledger.left() == 30
+        assert ledger.available() == 30
         free = 170  # Programs have ended.
-        assert ledger.left() == 110
+        assert ledger.available() == 110
     free = 10
-    assert ledger.left() == 10
+    assert ledger.available() == 10
 
 
 def test_a_run_that_the_garbage_collector_ends_inside_the_ledger_releases_its_memory():
@@ -143,9 +143,9 @@ def test_a_run_that_the_garbage_collector_ends_inside_the_ledger_releases_its_me
 
     ledger = Ledger(free)
     run = ExitStack()
-    run.enter_context(ledger.reserved(TOTAL, refused))
+    run.enter_context(ledger.reserve(TOTAL, refused))
     abandoned.append(run)
-    assert ledger.left() == TOTAL
+    assert ledger.available() == TOTAL
 
 
 # What is free
@@ -155,50 +155,50 @@ import io, json, resource, sys
 from contextlib import redirect_stderr
 from pathlib import Path
 import torch
-from featviz import loading
+from featviz.networks import cache
 from featviz.cli import main
 from featviz.recipes.deepdream import DeepDream
 from featviz.errors import LimitError
-from featviz.runtime.memory import free_memory, peak
+from featviz.runtime.memory import free_memory, peak_memory
 from featviz.runtime.stream import run
 
-CPU, said = torch.device("cpu"), {{}}
+CPU, results = torch.device("cpu"), {{}}
 size = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmSize" in line).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (size + 1_500_000_000,) * 2)
-said["free"] = free_memory(CPU)
+results["free"] = free_memory(CPU)
 recipe = DeepDream(size=4096, octaves_above=3, octave_scale=2)
 try:
     run(recipe, device="cpu", image="{CAT}")
 except LimitError as error:
-    said["sentence"], said["after"] = str(error), free_memory(CPU)
+    results["sentence"], results["after"] = str(error), free_memory(CPU)
 with redirect_stderr(io.StringIO()) as stderr:
-    said["code"] = main(
+    results["code"] = main(
         ["deepdream", "{CAT}", sys.argv[1], "--size", "4096", "--octaves-above", "3", "--octave-scale", "2", "--device", "cpu"]
     )
-said["stderr"] = stderr.getvalue().strip().splitlines()[-1]
-said["loaded"] = len(loading._loaded)
-said["fitting"] = [peak(recipe.model_copy(update={{"size": size}}), {SIZE}, CPU) for size in range(64, 4097, 16)]
-print(json.dumps(said))
+results["stderr"] = stderr.getvalue().strip().splitlines()[-1]
+results["loaded"] = len(cache._loaded)
+results["fitting"] = [peak_memory(recipe.replace(size=size), CPU, {SIZE}) for size in range(64, 4097, 16)]
+print(json.dumps(results))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are those of Linux")
-def test_in_a_process_with_a_limit_a_run_that_cannot_fit_is_refused_before_any_work(tmp_path):
+def test_under_a_memory_limit_a_run_that_cannot_fit_is_refused_before_any_work(tmp_path):
     out = tmp_path / "dream.png"
     command = [sys.executable, "-c", LIMITED, str(out)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert 0.5e9 < said["free"] <= 1.5e9
-    expected = r"This run takes \d\d\.\d GB of memory, and [01]\.\d GB are free; the largest size that fits is (\d+)\."
-    fitting = int(re.fullmatch(expected, said["sentence"])[1])
-    assert said["fitting"][(fitting - 64) // 16] <= said["free"]
-    assert said["fitting"][(fitting - 64) // 16 + 1] > said["after"]
-    assert (said["code"], out.exists(), said["loaded"]) == (1, False, 0)
-    assert said["stderr"].startswith("This run takes ")
+    results = json.loads(done.stdout)
+    assert 0.5e9 < results["free"] <= 1.5e9
+    expected = r"This run takes \d+\.\d GB of memory, and [01]\.\d GB are free; the largest size that fits is (\d+)\."
+    fitting = int(re.fullmatch(expected, results["sentence"])[1])
+    assert results["fitting"][(fitting - 64) // 16] <= results["free"]
+    assert results["fitting"][(fitting - 64) // 16 + 1] > results["after"]
+    assert (results["code"], out.exists(), results["loaded"]) == (1, False, 0)
+    assert results["stderr"].startswith("This run takes ")
 
 
-def test_of_a_card_what_pytorch_keeps_for_itself_is_free_as_well(monkeypatch):
+def test_blocks_in_the_cache_of_pytorch_count_as_free(monkeypatch):
     for name, value in {"mem_get_info": (3e9, 16e9), "memory_reserved": 5e9, "memory_allocated": 1e9}.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
     assert free_memory(torch.device("cuda", 0)) == 7e9
@@ -208,7 +208,7 @@ def test_of_a_card_what_pytorch_keeps_for_itself_is_free_as_well(monkeypatch):
 
 
 class Grow(Count):
-    """Takes as much as it says; the versions to try take more."""
+    """A recipe with a demand of `size` times `bytes`; its variants demand more."""
 
     sweep_fields: ClassVar[tuple[str, ...]] = ("bytes",)
     size: int = param(100, "Size.", ge=10, le=1000, step=10)
@@ -223,28 +223,28 @@ class Grow(Count):
 
 @pytest.fixture
 def counted(monkeypatch):
-    monkeypatch.setattr(sys.modules["featviz.stream"], "load", lambda name, device: None)
+    monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "load", lambda name, device: None)
     Count.log.clear()
     return Count.log
 
 
 @pytest.mark.parametrize(
-    ("size", "said"),
+    ("size", "sentence"),
     [
         (1000, "This run takes 10.0 GB of memory, and 6.0 GB are free; the largest size that fits is 600."),
         (800, "This run takes 8.0 GB of memory, and 6.0 GB are free; the largest size that fits is 600."),
     ],
 )
-def test_a_run_that_is_alone_is_refused_if_it_cannot_fit(free, counted, size, said):
+def test_a_single_run_is_refused_if_it_cannot_fit(free, counted, size, sentence):
     free(6e9)
     with pytest.raises(LimitError) as caught:
         next(stream(Grow(size=size, bytes=10**7), device="cpu", image=PICTURE))
-    assert str(caught.value) == said
+    assert str(caught.value) == sentence
     assert counted == []
     next(stream(Grow(size=600, bytes=10**7), device="cpu", image=PICTURE))
 
 
-def test_a_run_beside_others_is_refused_with_what_fits_now_and_may_come_again(free, counted):
+def test_a_refusal_beside_other_runs_names_the_size_that_fits_now(free, counted):
     ledger = free(6e9)
     other = stream(Grow(size=400, bytes=10**7), device="cpu", image=PICTURE)
     next(other)
@@ -257,11 +257,11 @@ def test_a_run_beside_others_is_refused_with_what_fits_now_and_may_come_again(fr
     with pytest.raises(LimitError, match=r"0 GB are free; the largest size that fits is 200\.$"):
         next(stream(Grow(size=900, bytes=10**7), device="cpu", image=PICTURE))
     other.close()
-    assert ledger.left() == 6e9
+    assert ledger.available() == 6e9
     next(stream(Grow(size=300, bytes=10**7), device="cpu", image=PICTURE))
 
 
-def test_where_no_size_fits_that_is_said(free, counted):
+def test_the_refusal_says_if_no_size_fits(free, counted):
     free(1e6)
     with pytest.raises(LimitError, match=r"0\.1 GB are free; no size fits\.$"):
         next(stream(Grow(bytes=10**7), device="cpu", image=PICTURE))
@@ -279,7 +279,7 @@ def test_a_run_releases_its_memory_when_it_ends_is_closed_or_fails(free, counted
     ledger = free(1e9)
     previews = stream(Grow(bytes=10**6, breaks=3 * (end == "failed")), device="cpu", every=0, image=PICTURE)
     next(previews)
-    assert ledger.left() == 0.9e9
+    assert ledger.available() == 0.9e9
     if end == "closed":
         previews.close()
     elif end == "failed":
@@ -287,18 +287,18 @@ def test_a_run_releases_its_memory_when_it_ends_is_closed_or_fails(free, counted
             list(previews)
     else:
         assert list(previews)
-    assert ledger.left() == 1e9
+    assert ledger.available() == 1e9
 
 
-def test_trying_out_reserves_the_largest_version_from_the_first_on(free, counted):
+def test_trying_out_reserves_the_largest_variant_throughout(free, counted):
     ledger = free(1e9)
     tried = try_out(Grow(bytes=10**6), device="cpu", image=PICTURE)
     next(tried)
-    assert ledger.left() == 0.5e9
+    assert ledger.available() == 0.5e9
     next(tried)
-    assert ledger.left() == 0.5e9
+    assert ledger.available() == 0.5e9
     assert len(list(tried)) == 1
-    assert ledger.left() == 1e9
+    assert ledger.available() == 1e9
     counted.clear()
     with pytest.raises(LimitError, match=r"takes 2\.5 GB .* the largest size that fits is 200\.$"):
         next(try_out(Grow(size=500, bytes=10**6), device="cpu", image=PICTURE))
@@ -309,37 +309,37 @@ def test_trying_out_reserves_the_largest_version_from_the_first_on(free, counted
 
 SHALLOW, DEEP = "efficientnet_lite0/stem", "efficientnet_lite0/block14"
 INSPECTIONS = {
-    "look": inspect_layer,
+    "inspect_layer": inspect_layer,
     "gram_picture": gram_picture,
-    "excited": lambda recipe, **given: strongest_channels(recipe, {recipe.layer: [1.0] * 32}, **given),
+    "strongest_channels": lambda recipe, **given: strongest_channels(recipe, {recipe.layer: [1.0] * 32}, **given),
 }
 
 
 @pytest.mark.parametrize("inspect", INSPECTIONS.values(), ids=INSPECTIONS)
 def test_an_inspection_reserves_memory_and_is_refused_if_it_cannot_fit(free, inspect):
     recipe = ActivationMaps(layer=SHALLOW, size=256, count=2)
-    needed = peak(recipe, SIZE, CPU)
+    needed = peak_memory(recipe, CPU, SIZE)
     ledger = free(needed - 1)
     with pytest.raises(LimitError, match=r"^This run takes .* the largest size that fits is 240\.$"):
         inspect(recipe, device="cpu", image=CAT)
-    assert ledger.left() == needed - 1
+    assert ledger.available() == needed - 1
     ledger = free(needed)
     inspect(recipe, device="cpu", image=CAT)
-    assert ledger.left() == needed
+    assert ledger.available() == needed
 
 
-def test_what_excites_a_network_is_counted_to_its_deepest_layer(free):
+def test_the_memory_of_strongest_channels_is_that_of_the_deepest_layer(free):
     shallow, deep = (ActivationMaps(layer=layer, size=256) for layer in (SHALLOW, DEEP))
-    free(peak(shallow, SIZE, CPU))
+    free(peak_memory(shallow, CPU, SIZE))
     with pytest.raises(LimitError):
         strongest_channels(shallow, {SHALLOW: [1.0] * 32, DEEP: [1.0] * 320}, device="cpu", image=CAT)
-    assert peak(deep, SIZE, CPU) > peak(shallow, SIZE, CPU)
+    assert peak_memory(deep, CPU, SIZE) > peak_memory(shallow, CPU, SIZE)
 
 
 # How much
 
 
 def test_a_larger_picture_needs_more_and_sixteen_of_the_default_size_need_little():
-    small, large = (peak(DeepDream(size=size), SIZE, CPU) for size in (400, 4096))
+    small, large = (peak_memory(DeepDream(size=size), CPU, SIZE) for size in (400, 4096))
     assert 16 * small < 8e9
     assert large > 1e9

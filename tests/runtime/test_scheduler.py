@@ -1,4 +1,4 @@
-"""Turns on a device: one at a time, fairly, and free again whatever happens. Clocks are moved by hand."""
+"""Steps on a device: one at a time, equal shares of time, and released whatever happens. The tests advance the clock."""
 
 import ctypes
 import threading
@@ -12,7 +12,7 @@ from featviz.runtime.scheduler import Scheduler
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that only the test advances."""
 
     now = 0.0
 
@@ -27,25 +27,25 @@ def clock(monkeypatch) -> Clock:
     return clock
 
 
-def arrived(device: Scheduler, number: int) -> None:
-    """Wait until that many are waiting."""
+def await_queue(scheduler: Scheduler, length: int) -> None:
+    """Wait until that many steps are queued."""
     deadline = time.monotonic() + 10
-    while len(device._waiting) < number:
+    while len(scheduler._waiting) < length:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
-def contend(device: Scheduler, clock: Clock, steps: dict[str, float], rounds: int) -> list[str]:
-    """Runs with steps of so many seconds, all waiting again before the next is let in; who was let in, in order."""
+def contend(scheduler: Scheduler, clock: Clock, steps: dict[str, float], rounds: int) -> list[str]:
+    """Start runs with steps of so many seconds; all are queued again before the next is admitted. Return the order of admissions."""
     order, lock, stop = [], threading.Lock(), threading.Event()
 
     def work(name: str, seconds: float) -> None:
-        slot = device.slot()
+        slot = scheduler.slot()
         while not stop.is_set():
             with slot:
                 if stop.is_set():
                     return
-                arrived(device, len(steps) - 1)
+                await_queue(scheduler, len(steps) - 1)
                 clock.now += seconds
                 with lock:
                     order.append(name)
@@ -53,18 +53,17 @@ def contend(device: Scheduler, clock: Clock, steps: dict[str, float], rounds: in
                         stop.set()
 
     threads = [threading.Thread(target=work, args=item) for item in steps.items()]
-    gate = device.slot()
-    with gate:  # So that they begin in a known order.
+    with scheduler.slot():  # So that they arrive in a known order.
         for number, thread in enumerate(threads, start=1):
             thread.start()
-            arrived(device, number)
+            await_queue(scheduler, number)
     for thread in threads:
         thread.join(timeout=20)
         assert not thread.is_alive()
     return order
 
 
-def test_runs_with_equal_steps_take_turns_in_the_order_they_came(clock):
+def test_runs_with_equal_steps_alternate_in_order_of_arrival(clock):
     assert contend(Scheduler(), clock, dict.fromkeys("abcd", 1.0), 12) == list("abcd" * 3)
 
 
@@ -74,23 +73,23 @@ def test_a_run_with_long_steps_gets_as_much_time_as_one_with_short_ones(clock):
     assert order["short"] == pytest.approx(35, abs=2)
 
 
-def test_who_comes_late_is_let_in_next_and_owes_nothing_and_is_owed_nothing(clock):
-    device = Scheduler()
-    old, new = device.slot(), device.slot()
+def test_a_run_that_joins_late_starts_at_the_virtual_time_without_credit_or_debt(clock):
+    scheduler = Scheduler()
+    old, new = scheduler.slot(), scheduler.slot()
     for _ in range(100):
         with old:
             clock.now += 1
     with new:
         clock.now += 1
-    assert old._had == 100
-    assert new._had == 100  # As if it had had what the old one had before its last step.
+    assert old._finish_tag == 100
+    assert new._finish_tag == 100  # Its step started at 99, the start tag of the last step of the old run.
 
 
-def test_sixteen_threads_never_overlap_and_all_are_let_in_equally_often():
-    device, inside, seen, start = Scheduler(), [], Counter(), threading.Barrier(16)
+def test_steps_of_sixteen_threads_never_overlap_and_all_are_admitted():
+    scheduler, inside, seen, start = Scheduler(), [], Counter(), threading.Barrier(16)
 
     def work(name: int) -> None:
-        slot = device.slot()
+        slot = scheduler.slot()
         start.wait()
         for _ in range(20):
             with slot:
@@ -106,41 +105,40 @@ def test_sixteen_threads_never_overlap_and_all_are_let_in_equally_often():
     for thread in threads:
         thread.join(timeout=30)
     assert seen == dict.fromkeys(range(16), 20)
-    assert not device._busy
+    assert not scheduler._busy
 
 
-def test_a_failing_step_leaves_the_device_to_the_next():
-    device = Scheduler()
-    slot = device.slot()
+def test_a_failing_step_releases_the_device():
+    slot = Scheduler().slot()
     with pytest.raises(RuntimeError, match="broken"), slot:
         raise RuntimeError("broken")
     with slot:
         pass
 
 
-def test_who_gives_up_waiting_is_forgotten():
-    device, outcome = Scheduler(), []
+def test_a_step_that_stops_waiting_is_withdrawn():
+    scheduler, outcome = Scheduler(), []
 
     def wait() -> None:
         try:
-            with device.slot():
+            with scheduler.slot():
                 outcome.append("entered")
         except KeyboardInterrupt:
             outcome.append("gave up")
 
     thread = threading.Thread(target=wait)
-    with device.slot():
+    with scheduler.slot():
         thread.start()
-        arrived(device, 1)
-        # Raised once the thread runs Python again, which is when its turn has come: the turn goes on to the next.
+        await_queue(scheduler, 1)
+        # Raised once the thread runs Python again, after it was admitted: the next step is admitted instead.
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
     thread.join(timeout=10)
     assert outcome == ["gave up"]
-    with device.slot():
+    with scheduler.slot():
         pass
     entry = (0.0, 1, threading.Lock())
-    with device.slot():
-        device._waiting.append(entry)
-        device._give_up(entry)  # Its turn had not come yet.
-        assert device._busy
-    assert not device._busy
+    with scheduler.slot():
+        scheduler._waiting.append(entry)
+        scheduler._withdraw(entry)  # Not admitted yet.
+        assert scheduler._busy
+    assert not scheduler._busy

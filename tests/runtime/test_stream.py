@@ -42,7 +42,7 @@ def test_the_first_step_and_the_last_are_always_shown_and_the_rest_paced():
 
 
 class Fade(Recipe):
-    """Needs no picture, and can be steered."""
+    """A recipe without pictures, with a live field."""
 
     name: ClassVar[str] = "fade"
     title: ClassVar[str] = "Fade"
@@ -66,10 +66,10 @@ class Fade(Recipe):
 
 
 def test_a_run_without_pictures_is_steered_from_its_next_step_on_and_only_in_its_live_fields():
-    wanted, previews = [Fade()], []
-    for preview in stream(Fade(), every=0, steer=wanted.pop):
+    steering, previews = [Fade()], []
+    for preview in stream(Fade(), every=0, steer=steering.pop):
         previews.append(preview)
-        wanted.append(Fade(grey=preview.step / 5, steps=99))
+        steering.append(Fade(grey=preview.step / 5, steps=99))
     assert [preview.picture.getpixel((0, 0))[0] for preview in previews] == [0, 51, 102]
     assert [preview.measures["grey"] for preview in previews] == pytest.approx([0, 0.2, 0.4])
 
@@ -86,7 +86,7 @@ def test_closing_stops_within_one_step_and_frees_the_device():
     assert run(Count(steps=1), image=PICTURE)
 
 
-def test_a_run_nobody_looks_at_does_not_keep_others_from_the_device():
+def test_a_paused_run_does_not_hold_the_device():
     waiting = stream(Count(), every=0, image=PICTURE)
     next(waiting)
     assert run(Count(), image=PICTURE)
@@ -118,7 +118,7 @@ def test_a_failing_step_frees_the_device(monkeypatch):
     assert run(Count(), image=PICTURE)
 
 
-def test_bad_pictures_are_refused_before_any_work():
+def test_unusable_pictures_are_refused_before_any_work():
     with pytest.raises(ImageError, match="There is no image yet"):
         next(stream(Count()))
     with pytest.raises(ImageError, match="image is 1×1 pixels"):
@@ -128,7 +128,7 @@ def test_bad_pictures_are_refused_before_any_work():
     assert Count.log == []
 
 
-def test_a_run_that_meets_nan_ends_with_the_last_good_picture_and_one_sentence():
+def test_a_run_that_diverges_ends_with_one_sentence():
     previews = stream(Count(steps=5, breaks=3), every=0, image=PICTURE)
     assert [next(previews).step, next(previews).step] == [1, 2]
     with pytest.raises(DivergedError, match="ran out of range at step 3; the last good picture is kept"):
@@ -155,7 +155,7 @@ def test_transparency_is_kept():
     assert run(Count(), image=picture).getpixel((5, 5)) == (0, 0, 0, 128)
 
 
-def test_a_soft_edge_has_the_colour_of_the_picture_and_no_white_in_it():
+def test_a_soft_edge_has_the_colour_of_the_picture_without_white():
     alpha = Image.new("L", (64, 64))
     alpha.paste(255, (16, 16, 48, 48))
     picture = Image.new("RGBA", (64, 64), (4, 9, 53))
@@ -181,7 +181,7 @@ def test_a_mask_and_a_large_picture_are_opened_as_a_recipe_needs_them(tmp_path):
 
 
 class Flicker(Count):
-    """A video: of every two steps of the count, the second is a finished picture."""
+    """A video, of which every second step is a finished picture."""
 
     title: ClassVar[str] = "Flicker"
     produces: ClassVar[Literal["picture", "video"]] = "video"
@@ -210,13 +210,13 @@ def test_finished_pictures_of_a_video_are_yielded_however_fast_they_come():
 
 
 @pytest.mark.parametrize("every", [0, 1e9])
-def test_a_film_has_every_finished_picture_whatever_is_shown(every, tmp_path):
+def test_a_film_has_every_finished_picture_whatever_the_pacing(every, tmp_path):
     shown = [preview.step for preview in film(Flicker(steps=8), tmp_path / "a.mp4", every=every, image=PICTURE)]
     assert shown == ([1, 2, 3, 4, 5, 6, 7, 8] if every == 0 else [1, 8])
     assert reds(tmp_path / "a.mp4") == pytest.approx([150, 100, 50, 0], abs=3)
 
 
-def test_closing_a_film_stops_the_run_and_leaves_a_video_of_what_there_is(tmp_path):
+def test_closing_a_film_stops_the_run_and_completes_the_video(tmp_path):
     previews = film(Flicker(steps=1000), tmp_path / "a.mp4", every=0, image=PICTURE)
     while next(previews).step < 6:
         pass
@@ -226,7 +226,7 @@ def test_closing_a_film_stops_the_run_and_leaves_a_video_of_what_there_is(tmp_pa
     assert run(Count(steps=1), image=PICTURE)
 
 
-def test_a_film_whose_run_fails_can_be_played_up_to_there(tmp_path):
+def test_the_film_of_a_failed_run_has_the_pictures_before_it(tmp_path):
     with pytest.raises(DivergedError):
         list(film(Flicker(steps=8, breaks=5), tmp_path / "a.mp4", every=0, image=PICTURE))
     assert len(reds(tmp_path / "a.mp4")) == 2
@@ -252,7 +252,7 @@ def test_any_run_s_previews_can_be_recorded(tmp_path):
         assert made.n_frames == 2
 
 
-def test_what_cannot_be_filmed_is_refused_before_any_work(tmp_path):
+def test_an_impossible_film_is_refused_before_any_work(tmp_path):
     with pytest.raises(InputError, match="Count makes a picture, not a video"):
         next(film(Count(), tmp_path / "a.mp4", image=PICTURE))
     with pytest.raises(InputError, match="has no extension of a video; accepted"):
@@ -261,7 +261,7 @@ def test_what_cannot_be_filmed_is_refused_before_any_work(tmp_path):
 
 
 def test_a_video_does_not_get_the_transparency_of_its_picture():
-    """It is laid on white, since a video shows what is behind it."""
+    """The picture is laid on white."""
     picture = Image.new("RGBA", (20, 16), (200, 100, 50, 0))
     picture.paste((200, 100, 50, 255), (0, 0, 10, 16))
     made = next(stream(Flicker(steps=10_000), image=picture)).picture

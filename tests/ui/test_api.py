@@ -184,7 +184,7 @@ def test_a_result_can_be_made_again_by_what_is_in_it(client, photo):
 
 
 def test_a_file_without_a_recipe_is_answered_in_a_sentence(client, photo):
-    for file, sentence in ((handle_file(photo), "There is no recipe in this file"), (None, "There is no file yet")):
+    for file, sentence in ((handle_file(photo), "There is no recipe in this file"), (None, "There is no file. Send a file")):
         with pytest.raises(AppError, match=sentence):
             client.predict(file, api_name="/recipe")
 
@@ -400,6 +400,6 @@ def test_an_mcp_call_gets_a_picture(server, photo):
 
 def test_app_builds_the_demo_and_knows_its_options():
     assert {fn.api_name for fn in app.demo.fns.values() if fn.api_visibility == "public"} == {*RECIPES, *BESIDE}
-    options = app.parser.parse_args(["--host", "0.0.0.0", "--port", "8000", "--share", "--device", "cpu"])
+    options = app.server.parse(["--host", "0.0.0.0", "--port", "8000", "--share", "--device", "cpu"])
     assert vars(options) == {"host": "0.0.0.0", "port": 8000, "share": True, "device": "cpu"}
     assert vars(app.args) == {"host": None, "port": None, "share": False, "device": "auto"}

@@ -143,7 +143,7 @@ class Visit:
         self.page.evaluate("window.lines.clear()")
         self.run.dispatch_event("click")
         self.page.wait_for_function(
-            "button => window.lines.has('Waiting for its turn…') && !button.disabled", arg=self.run.element_handle()
+            "button => window.lines.has('Waiting in the queue…') && !button.disabled", arg=self.run.element_handle()
         )
         for close in self.page.get_by_test_id("toast-close").all():
             close.dispatch_event("click")
@@ -263,9 +263,9 @@ def test_a_look_and_a_finish_set_the_fields(visit, quick_examples):
 
 def test_a_number_that_cannot_be_used_gives_way_to_the_one_before_with_a_word(visit):
     for name, typed, kept, said in (
-        ("Size", "", "400", "That cannot be used; expected a number from 64 to 4096. 400 is kept."),
-        ("Strength", "abc", "2.5", "That cannot be used; expected a number from 0.1 to 10. 2.5 is kept."),
-        ("Steps", "1e9", "6", "1e9 cannot be used; expected a number from 1 to 100. 6 is kept."),
+        ("Size", "", "400", "This is not accepted; expected a number from 64 to 4096. The value stays 400."),
+        ("Strength", "abc", "2.5", "This is not accepted; expected a number from 0.1 to 10. The value stays 2.5."),
+        ("Steps", "1e9", "6", "1e9 is not accepted; expected a number from 1 to 100. The value stays 6."),
         ("Steps", "9", "9", None),
     ):
         box = visit.page.get_by_label(f"number input for {name}", exact=True).locator("visible=true")
@@ -294,6 +294,13 @@ def test_what_has_no_effect_cannot_be_set(visit):
     boxes["Class name"].fill("")
     expect(boxes["Channels"]).to_be_enabled()
     expect(visit.page.locator("#deepdream_guide")).not_to_contain_text("No effect")
+
+
+def test_the_list_of_layers_opens_at_the_chosen_one(visit):
+    visit.page.get_by_label("Layer", exact=True).locator("visible=true").click()
+    chosen = visit.page.get_by_role("option", selected=True).locator("visible=true")
+    expect(chosen).to_contain_text("VGG-19 · relu4_4")
+    expect(chosen).to_be_in_viewport()
 
 
 def test_an_estimate_appears_and_offers_what_fits(visit, quick_examples):
@@ -341,7 +348,7 @@ def corner(size: tuple[int, int]) -> Image.Image:
 
 def test_every_layer_is_shown_and_a_click_sets_it(visit, quick_examples):
     visit.choose(quick_examples / "cat.jpg")
-    visit.button("Which layer? Show me").click()
+    visit.button(RECIPES["deepdream"].sweep_action).click()
     sheet = visit.page.locator("#deepdream_sheet")
     sheet.locator("button", has_text=re.compile(r"^\s*relu1_1\s*$")).click()
     expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("VGG-19 · relu1_1")
@@ -502,6 +509,26 @@ def test_every_odd_picture_that_is_chosen_is_a_picture_or_a_sentence(visit, quic
     visit.says("96×")
 
 
+def test_a_second_visit_takes_less_than_100_kb(browser, server):
+    """Bytes over the wire, with the headers, as the browser counts them."""
+    context = browser.new_context()
+    page = context.new_page()
+    network = context.new_cdp_session(page)
+    network.send("Network.enable")
+    received = []
+    network.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
+    visits = []
+    for _ in range(2):
+        received.clear()
+        page.goto(server)
+        expect(page.get_by_role("button", name=RECIPES["deepdream"].action)).to_be_visible(timeout=LONG)
+        page.wait_for_load_state("networkidle")
+        visits.append(sum(received))
+    context.close()
+    assert visits[0] < 1_000_000
+    assert visits[1] < 100_000
+
+
 def test_nothing_overflows_on_a_phone(visit):
     visit.page.set_viewport_size({"width": 390, "height": 844})
     for name in RECIPES:
@@ -522,14 +549,19 @@ def test_from_a_channel_to_its_dream(visit, quick_examples):
     title = visit.result.locator("h3")
     expect(title).to_contain_text("channel")
     channel = title.inner_text().rpartition(" ")[2]
+    expect(title).to_be_focused()
+    expect(title).to_be_in_viewport()
     expect(visit.result.get_by_alt_text("Its activation map.")).to_be_visible()
-    expect(visit.result.get_by_alt_text("Its visualisation.")).to_be_visible()
+    expect(visit.result.get_by_alt_text("The picture that activates it most.")).to_be_visible()
 
     visit.button("See what it looks for").click()
     visit.name = "feature_visualization"
     expect(visit.run).to_be_visible()
     expect(visit.page.get_by_label("number input for Channel", exact=True).locator("visible=true")).to_have_value(channel)
-    visit.button("Show me what every channel").click()
+    visit.says(re.compile(r"left|Done in"))  # It runs by itself.
+    if (stop := visit.result.get_by_role("button", name="Stop")).is_visible():
+        stop.click()
+    visit.button("Show what every channel").click()
     expect(visit.page.locator(".atlas button img")).to_have_count(40)
 
     visit.tab("activation_maps")
@@ -555,9 +587,14 @@ def test_a_board_fills_and_keeps_what_it_has_when_it_is_stopped(visit, quick_exa
     board = visit.page.locator("#reconstruct_content_sheet")
     expect(board.get_by_text(re.compile(r"relu2_1 · \d+\.\d dB"))).to_be_visible()
     board.get_by_role("button", name="Stop").click()
-    expect(board.get_by_text("Stopped; those so far can be chosen.")).to_be_visible()
+    expect(board.get_by_text("Stopped. You can choose one of these.")).to_be_visible()
     expect(board.get_by_text(re.compile(r"relu1_1 · \d+\.\d dB"))).to_be_visible()
     expect(visit.run).to_be_enabled()
+    picture = board.locator(".grid-container button").first
+    assert picture.bounding_box()["width"] >= 180
+    picture.click()
+    expect(board.locator(".preview img").first).to_be_visible()
+    assert board.locator(".preview img").first.bounding_box()["width"] >= 500
 
 
 NAMELESS = """() => [...document.querySelectorAll('button, input:not([type=file]), select, textarea, a[href], [role=slider]')]

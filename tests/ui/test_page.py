@@ -19,7 +19,7 @@ from featviz import recipe_of, save, ui
 from featviz.errors import FeatvizError, WeightsError
 from featviz.media.images import GAP, LABEL, NOTE, open_picture
 from featviz.networks.hub import DownloadProgress
-from featviz.networks.table import NETWORKS
+from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.recipes import metadata, presets
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Recipe, bounds, choices, group, param
@@ -28,12 +28,12 @@ from featviz.recipes.table import RECIPES
 from featviz.runtime.estimate import Estimate
 from featviz.runtime.stream import Preview
 from featviz.ui import look_inside, running
-from featviz.ui.controls import caption, control, named_after, spoken
+from featviz.ui.controls import api_function, caption, control, spoken
 from featviz.ui.links import query_of
 from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
-from featviz.ui.running import SORRY, Engine, Shot, Turn, checked, showable
-from featviz.ui.tab import Tab, within
+from featviz.ui.running import INTERNAL_ERROR, Engine, Result, RunState, displayable, validate_request
+from featviz.ui.tab import Tab, limit_pixels
 
 FIELDS = [(recipe, name) for recipe in RECIPES.values() for name in recipe.model_fields]
 STEPS = 3
@@ -86,12 +86,12 @@ def cache(tidy_gradio, tmp_path, monkeypatch):
 def tab(recipe: type[Recipe], run=fake) -> Tab:
     looks = [look for look in presets.read_presets() if type(look.recipe) is recipe]
     with gr.Blocks(analytics_enabled=False):
-        return Tab(recipe, replace(ENGINE, run=run).lent(lambda run: run), [], looks)
+        return Tab(recipe, replace(ENGINE, run=run).with_device(lambda run: run), [], looks)
 
 
-def started(tab: Tab, pictures: list, latest=None, kept=(), turn=None, **fields) -> Iterator[dict]:
+def started(tab: Tab, pictures: list, latest=None, kept=(), state=None, **fields) -> Iterator[dict]:
     values = {name: field.default for name, field in tab.recipe.model_fields.items()} | fields
-    return tab.start(*pictures, *values.values(), *[None] * len(tab.recipe.extras), latest, list(kept), turn or Turn())
+    return tab.start(*pictures, *values.values(), *[None] * len(tab.recipe.extras), latest, list(kept), state or RunState())
 
 
 def fails(run: Iterator[dict]) -> tuple[list[dict], str]:
@@ -111,20 +111,20 @@ def arriving(recipe: Recipe, **_: Image.Image) -> Iterator[DownloadProgress]:
 
 def test_a_download_is_seen_to_arrive_and_its_failure_said_and_no_gpu_asked_for(recipe, pictures):
     page = tab(recipe)
-    page.engine = replace(page.engine, prepare=arriving, run=None).lent(lambda run: run)
+    page.engine = replace(page.engine, prepare=arriving, run=None).with_device(lambda run: run)
     updates, said = fails(started(page, pictures))
     lines = [update[page.status] for update in updates if page.status in update]
     assert "Downloading org/model · 25 of 50 MB · about 12 s left" in lines[1]
     assert 'value="0.500"' in lines[1]
     assert said == "It broke off."
-    assert updates[-1][page.go] == gr.update(interactive=True)
+    assert updates[-1][page.start_button] == gr.update(interactive=True)
 
 
 def test_a_call_whose_network_is_downloaded_can_be_cancelled_meanwhile(recipe, pictures):
     page = tab(recipe)
     page.engine = replace(page.engine, prepare=lambda *_, **__: iter([DownloadProgress("org/model", 1, 2, None)]))
     defaults = [field.default for field in recipe.model_fields.values()]
-    answers = list(page._answers([*pictures, *defaults, *[None] * len(recipe.extras)]))
+    answers = list(page._stream_output([*pictures, *defaults, *[None] * len(recipe.extras)]))
     assert answers[0] is None
     assert answers[-1] is not None
 
@@ -140,7 +140,7 @@ def test_a_control_says_what_its_field_says(recipe, name):
     assert made.info == field.description
     assert made.label == name.replace("_", " ").capitalize()
     if choices(field):
-        assert [value for _, value in made.choices] == list(choices(field))
+        assert {value for _, value in made.choices} == set(choices(field))
     elif field.annotation in (int, float):
         assert (made.minimum, made.maximum) == bounds(field)
         assert (made.precision == 0) == (field.annotation is int)
@@ -156,6 +156,16 @@ def test_a_slider_is_for_what_can_be_set_by_hand():
 
     kinds = {name: type(control(name, field)) for name, field in Some.model_fields.items()}
     assert kinds == {"few": gr.Slider, "many": gr.Number, "endless": gr.Number, "whether": gr.Checkbox}
+
+
+def test_bundled_networks_come_first_and_downloads_are_marked():
+    layers = control("layer", DeepDream.model_fields["layer"]).choices
+    downloads = [text.endswith(" (download)") for text, _ in layers]
+    assert downloads == sorted(downloads)
+    assert {value.partition("/")[0] for (_, value), download in zip(layers, downloads, strict=True) if not download} == set(
+        BUNDLED
+    )
+    assert ("VGG-19 · relu1_1", "vgg19/relu1_1") == layers[0]
 
 
 def test_choices_are_spoken_and_other_words_left_alone():
@@ -177,7 +187,7 @@ def test_two_to_four_controls_are_in_sight(recipe):
 
 
 def test_the_endpoint_has_the_recipe_s_name_parameters_and_meanings(recipe):
-    endpoint = named_after(recipe, iter)
+    endpoint = api_function(recipe, iter)
     assert endpoint.__name__ == recipe.name
     assert inspect.isgeneratorfunction(endpoint)  # Gradio streams nothing else.
     parameters = inspect.signature(endpoint).parameters
@@ -217,7 +227,7 @@ def test_a_run_shows_its_previews_then_before_and_after(recipe, pictures):
 def test_an_example_fills_every_input(recipe):
     page = tab(recipe)
     example = next(example for example in presets.read_examples() if type(example.recipe) is recipe)
-    update = page.filled(example)
+    update = page.fill_example(example)
     assert [update[picture] for picture in page.pictures] == [str(path) for path in example.pictures.values()]
     assert [update[control] for control in page.controls] == list(example.recipe.model_dump().values())
     assert "Waiting" in update[page.status]
@@ -228,19 +238,19 @@ def test_another_run_keeps_the_result_before_it(recipe, pictures):
     *_, preview, _ = started(page, pictures, size=128)
     latest = preview[page.latest]
     _, first, *_ = started(page, pictures, latest=latest)
-    ((file, words_below),) = first[page.earlier]["value"]
-    assert first[page.kept] == [latest]
+    ((file, words_below),) = first[page.earlier_gallery]["value"]
+    assert first[page.earlier_results] == [latest]
     assert words_below == "size 128"
     with Image.open(file) as earlier:
         assert earlier.getpixel((0, 0)) == (50, 25, 12)
 
 
 def test_stopping_keeps_the_latest_picture_and_shows_no_later_one(recipe, pictures):
-    page, turn = tab(recipe), Turn()
-    run = started(page, pictures, turn=turn)
+    page, state = tab(recipe), RunState()
+    run = started(page, pictures, state=state)
     next(run)
     latest = next(run)[page.latest]
-    update = page.stopped(latest, turn)
+    update = page.stop_run(latest, state)
     assert "Stopped at step 1 of 3" in update[page.status]
     with Image.open(update[page.download]["value"]) as file:
         assert file.getpixel((0, 0)) == (100, 50, 25)
@@ -248,10 +258,10 @@ def test_stopping_keeps_the_latest_picture_and_shows_no_later_one(recipe, pictur
 
 
 def test_of_two_runs_only_the_last_one_started_shows_anything(recipe, pictures):
-    page, turn = tab(recipe), Turn()
-    first = started(page, pictures, turn=turn)
+    page, state = tab(recipe), RunState()
+    first = started(page, pictures, state=state)
     next(first)
-    second = started(page, pictures, turn=turn)
+    second = started(page, pictures, state=state)
     next(second)
     assert list(first) == [{page.status: gr.skip()}]
     *_, last = second
@@ -260,7 +270,7 @@ def test_of_two_runs_only_the_last_one_started_shows_anything(recipe, pictures):
 
 def test_stopping_before_the_first_step_says_so(recipe):
     page = tab(recipe)
-    assert "before the first step" in page.finished(None)[page.status]
+    assert "before the first step" in page.show_finished(None)[page.status]
 
 
 # What goes wrong
@@ -310,7 +320,7 @@ def test_the_unexpected_is_logged_and_said_politely(recipe, pictures, caplog):
 
     with caplog.at_level(logging.ERROR):
         _, sentence = fails(started(tab(recipe, broken), pictures))
-    assert sentence == SORRY
+    assert sentence == INTERNAL_ERROR
     assert "secret" in caplog.text
 
 
@@ -319,11 +329,11 @@ def test_the_unexpected_is_logged_and_said_politely(recipe, pictures, caplog):
 
 def test_a_look_sets_every_field_and_is_the_only_one_marked():
     page = tab(RECIPES["deepdream"])
-    look = page.looks.looks[2]
-    update = page.looks.chosen(look, "Standard")
+    look = page.presets.presets[2]
+    update = page.presets.choose(look, "Standard")
     assert [update[control] for control in page.controls] == list(look.recipe.model_dump().values())
-    assert ["chosen" in update[button]["elem_classes"] for button in page.looks.buttons].index(True) == 2
-    assert sum("chosen" in update[button]["elem_classes"] for button in page.looks.buttons) == 1
+    assert ["chosen" in update[button]["elem_classes"] for button in page.presets.buttons].index(True) == 2
+    assert sum("chosen" in update[button]["elem_classes"] for button in page.presets.buttons) == 1
 
 
 @pytest.mark.parametrize(("finish", "size", "steps"), [("Draft", 256, 10), ("Standard", 320, 10), ("Fine", 768, 15)])
@@ -365,6 +375,19 @@ def test_what_takes_more_memory_than_there_is_is_offered_smaller(recipe, picture
     assert forecast(page, pictures[0], size=400)[1] is None
 
 
+def test_a_panorama_is_offered_a_size_at_which_its_shorter_side_is_large_enough(tmp_path):
+    page = tab(DeepDream)
+    values = DeepDream().model_dump().values()
+    Image.new("RGB", (6000, 600)).save(tmp_path / "a.png")
+    assert page.forecast.sentence({"path": str(tmp_path / "a.png")}, values)[1] is None  # 1280 s would exceed the time limit.
+    page.forecast.estimate = lambda recipe, size: Estimate(1, 1)
+    for width, height, offered in ((6000, 600, 1280), (600, 6000, 1280), (600, 400, None)):
+        Image.new("RGB", (width, height)).save(tmp_path / "a.png")
+        message, size = page.forecast.sentence({"path": str(tmp_path / "a.png")}, values)
+        assert size == offered
+        assert ("The shorter side has fewer than 128 pixels; size 1280 is better." in message) == (offered is not None)
+
+
 def test_a_setting_that_cannot_be_is_said_before_a_run(pictures):
     said, _ = forecast(tab(RECIPES["deepdream"]), pictures[0], class_name="dragonfish")
     assert said.startswith("There is no class 'dragonfish'")
@@ -395,7 +418,7 @@ def test_nothing_painted_is_no_mask_nor_is_everything(value):
 
 def test_what_is_painted_is_the_mask_of_the_run(pictures):
     page = tab(RECIPES["deepdream"])
-    update = page.asked({"layers": [layer((0, 0, 10, 10))]})
+    update = page.prepare_run({"layers": [layer((0, 0, 10, 10))]})
     assert update[page.extras[list(page.recipe.extras).index("mask")]].getpixel((5, 5)) == 255
     assert page.extras[list(page.recipe.extras).index("guide")] not in update
 
@@ -431,7 +454,7 @@ def test_what_is_not_obvious_about_a_picture_is_said(tmp_path, capsys):
     kind = RECIPES["deepdream"]
     given = {name: field.default for name, field in kind.model_fields.items()}
     given |= {"image": {"path": str(tmp_path / "a.gif")}, "mask": {"path": str(tmp_path / "mask.png")}, "guide": None}
-    _, opened = checked(kind, [given[name] for name in (*kind.images, *kind.model_fields, *kind.extras)])
+    _, opened = validate_request(kind, [given[name] for name in (*kind.images, *kind.model_fields, *kind.extras)])
     said = capsys.readouterr().out
     assert "The image has 2 frames; the first one is used." in said
     assert "The mask has colours; their brightness is used" in said
@@ -443,7 +466,7 @@ def test_a_picture_that_browsers_cannot_show_is_shown_as_a_png_of_the_same_pixel
     picture = hostile.gradient()
     path = tmp_path / f"a.{kind}"
     path.write_bytes(hostile.written(picture, kind))
-    shown = showable({"path": str(path)})
+    shown = displayable({"path": str(path)})
     with Image.open(shown) as png:
         assert png.format == "PNG"
         assert np.array_equal(np.asarray(png), np.asarray(open_picture(path)))
@@ -452,8 +475,8 @@ def test_a_picture_that_browsers_cannot_show_is_shown_as_a_png_of_the_same_pixel
 @pytest.mark.parametrize("content", [hostile.written(hostile.gradient(), "jpeg"), b"no picture"])
 def test_any_other_file_stays_in_its_box_as_it_is(content, tmp_path):
     (tmp_path / "a.jpg").write_bytes(content)
-    assert showable({"path": str(tmp_path / "a.jpg")}) == gr.skip()
-    assert showable(None) == gr.skip()
+    assert displayable({"path": str(tmp_path / "a.jpg")}) == gr.skip()
+    assert displayable(None) == gr.skip()
 
 
 # Links, and pictures that were made here
@@ -475,11 +498,11 @@ def made(recipe: Recipe, tmp_path) -> dict[str, str]:
 
 def test_a_picture_made_here_restores_its_settings_and_undo_those_before(recipe, tmp_path):
     page, before = tab(recipe), recipe(size=96)
-    update = page.dropped(made(recipe(size=128), tmp_path), *before.model_dump().values())
+    update = page.restore_settings(made(recipe(size=128), tmp_path), *before.model_dump().values())
     assert [update[control] for control in page.controls] == list(recipe(size=128).model_dump().values())
     assert "its settings are restored" in update[page.origin.line]
     assert (update[page.origin.undo]["visible"], update[page.origin.there]["visible"]) == (True, False)
-    undone = page.undone(update[page.origin.recipe])
+    undone = page.undo_restore(update[page.origin.recipe])
     assert [undone[control] for control in page.controls] == list(before.model_dump().values())
     assert undone[page.origin.box]["visible"] is False
 
@@ -487,7 +510,7 @@ def test_a_picture_made_here_restores_its_settings_and_undo_those_before(recipe,
 def test_a_picture_made_with_another_recipe_changes_nothing_and_leads_there(recipe, tmp_path):
     page = tab(recipe)
     other = next(other for other in RECIPES.values() if other is not recipe)(size=128)
-    update = page.dropped(made(other, tmp_path), *recipe().model_dump().values())
+    update = page.restore_settings(made(other, tmp_path), *recipe().model_dump().values())
     assert not set(update) & set(page.controls)
     assert f"with {other.title}" in update[page.origin.line]
     assert (update[page.origin.undo]["visible"], update[page.origin.there]["visible"]) == (False, True)
@@ -496,7 +519,7 @@ def test_a_picture_made_with_another_recipe_changes_nothing_and_leads_there(reci
 
 def test_a_picture_made_with_what_is_set_only_says_so(recipe, tmp_path):
     page = tab(recipe)
-    update = page.dropped(made(recipe(), tmp_path), *recipe().model_dump().values())
+    update = page.restore_settings(made(recipe(), tmp_path), *recipe().model_dump().values())
     assert not set(update) & set(page.controls)
     assert "with the settings below" in update[page.origin.line]
 
@@ -506,7 +529,7 @@ def test_any_other_picture_says_nothing_and_changes_nothing(recipe, tmp_path, no
     page, picture = tab(recipe), Image.new("RGB", (64, 48))
     picture.info[NOTE] = note
     save(picture, tmp_path / "any.png")
-    update = page.dropped({"path": str(tmp_path / "any.png")}, *recipe().model_dump().values())
+    update = page.restore_settings({"path": str(tmp_path / "any.png")}, *recipe().model_dump().values())
     assert update == page.origin.closed()
 
 
@@ -515,11 +538,11 @@ def test_any_other_picture_says_nothing_and_changes_nothing(recipe, tmp_path, no
 
 def test_the_sheet_fills_layer_by_layer_and_a_click_sets_the_layer(pictures):
     sheet = tab(RECIPES["deepdream"]).sheet
-    *updates, last = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None, Turn())
+    *updates, last = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None, RunState())
     tiles = [update[sheet.gallery] for update in updates if sheet.gallery in update]
     assert [len(shown) for shown in tiles] == [1, 2]
     assert [caption for _, caption in tiles[-1]] == ["relu1_1", "relu1_2"]
-    assert last[sheet.stop]["visible"] is False
+    assert last[sheet.stop_button]["visible"] is False
     click = gr.SelectData(None, {"index": 1, "value": None})
     assert sheet.chosen(updates[-1][sheet.shown], click) == {sheet.sweep_fields["layer"]: "vgg19/relu1_2"}
 
@@ -531,7 +554,7 @@ def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, tmp_path
     monkeypatch.setattr(sheet, "engine", engine)
     Image.linear_gradient("L").save(tmp_path / "mask.png")
     mask = {"path": str(tmp_path / "mask.png")}
-    list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], mask, Turn()))
+    list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], mask, RunState()))
     assert list(sent) == ["image", "guide", "mask"]
 
 
@@ -548,16 +571,16 @@ def test_for_programs_the_sheet_is_one_picture_that_fills_up(pictures, monkeypat
 
 
 def test_a_sheet_that_is_stopped_shows_nothing_more(pictures):
-    sheet, turn = tab(RECIPES["deepdream"]).sheet, Turn()
-    run = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None, turn)
+    sheet, state = tab(RECIPES["deepdream"]).sheet, RunState()
+    run = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None, state)
     next(run), next(run)
-    sheet.stopped(turn)
+    sheet.stop_run(state)
     assert list(run) == [{sheet.status: gr.skip()}]
 
 
 def test_a_sheet_without_a_picture_is_one_sentence():
     sheet = tab(RECIPES["deepdream"]).sheet
-    (update,), sentence = fails(sheet.show(None, *RECIPES["deepdream"]().model_dump().values(), None, None, Turn()))
+    (update,), sentence = fails(sheet.show(None, *RECIPES["deepdream"]().model_dump().values(), None, None, RunState()))
     assert sentence.startswith("There is no image yet")
     assert sentence in update[sheet.status]
 
@@ -579,19 +602,19 @@ def steerable(recipe: Recipe, *, steer, **pictures: Image.Image) -> Iterator[Pre
         yield replace(preview, measures={"strength": steer().style_strength})
 
 
-def moved(page: Tab, turn: Turn, **fields) -> None:
-    page.steered(*(StyleTransfer().model_dump() | fields).values(), turn)
+def moved(page: Tab, state: RunState, **fields) -> None:
+    page.steer(*(StyleTransfer().model_dump() | fields).values(), state)
 
 
 def test_a_run_under_way_follows_the_controls_and_keeps_on_while_a_number_is_half_typed():
-    page, turn = tab(StyleTransfer, steerable), Turn()
-    run = started(page, PAIR, turn=turn)
+    page, state = tab(StyleTransfer, steerable), RunState()
+    run = started(page, PAIR, state=state)
     next(run)
     assert "<span>1</span>" in next(run)[page.measures]["value"]
-    moved(page, turn, style_strength=3)
+    moved(page, state, style_strength=3)
     assert "<span>3</span>" in (shown := next(run)[page.measures]["value"])
-    assert "Style strength, content strength and smoothness can be changed while it works." in shown
-    moved(page, turn, style_strength=None)
+    assert "You can change style strength, content strength and smoothness during the run." in shown
+    moved(page, state, style_strength=None)
     assert "<span>3</span>" in next(run)[page.measures]["value"]
 
 
@@ -599,13 +622,13 @@ def test_a_run_out_of_reach_is_not_steered_and_the_page_says_so(monkeypatch):
     said = []
     monkeypatch.setattr(gr, "Info", said.append)
     with gr.Blocks(analytics_enabled=False):
-        page = Tab(StyleTransfer, ENGINE.lent(lambda run: run, zero_gpu=True), [])
-    turn = Turn()
-    run = started(page, PAIR, turn=turn)
+        page = Tab(StyleTransfer, ENGINE.with_device(lambda run: run, zero_gpu=True), [])
+    state = RunState()
+    run = started(page, PAIR, state=state)
     next(run), next(run)
-    moved(page, turn)
-    assert said == ["This takes effect in the next run."]
-    assert turn.wanted is None
+    moved(page, state)
+    assert said == ["This change takes effect in the next run."]
+    assert state.settings is None
 
 
 def test_bars_are_half_for_a_distance_of_one_and_names_are_escaped():
@@ -621,38 +644,38 @@ def test_bars_are_half_for_a_distance_of_one_and_names_are_escaped():
 
 def test_a_result_is_refined_at_double_its_size_and_only_once():
     page = tab(StyleTransfer)
-    shot = Shot(StyleTransfer(size=3000), next(fake(StyleTransfer(), image=Image.new("RGB", (32, 32)))))
+    result = Result(StyleTransfer(size=3000), next(fake(StyleTransfer(), image=Image.new("RGB", (32, 32)))))
     start = page.extras[list(StyleTransfer.extras).index("start")]
-    asked = page.refined(shot)
-    assert asked[start] == shot.file()
+    asked = page.prepare_refinement(result)
+    assert asked[start] == result.file()
     assert asked[page.named["size"]] == 4096
-    assert page.asked()[start] is None
+    assert page.prepare_run()[start] is None
 
 
 def test_going_back_shows_an_earlier_result_and_loses_none(recipe, pictures):
     page = tab(recipe)
-    shots = []
+    results = []
     for size in (80, 96):
-        *_, preview, _ = started(page, pictures, latest=shots[-1] if shots else None, kept=[], size=size)
-        shots.append(preview[page.latest])
-    first, second = shots
-    update = page.back(second, [first], Turn(), gr.SelectData(None, {"index": 0, "value": None}))
+        *_, preview, _ = started(page, pictures, latest=results[-1] if results else None, kept=[], size=size)
+        results.append(preview[page.latest])
+    first, second = results
+    update = page.show_earlier(second, [first], RunState(), gr.SelectData(None, {"index": 0, "value": None}))
     assert update[page.latest] is first
-    assert update[page.kept] == [second, first]
+    assert update[page.earlier_results] == [second, first]
     assert update[page.compare]["value"] is not None
-    assert page.keeping(first, [second, first]) == {}  # It is there already.
+    assert page.keep_earlier(first, [second, first]) == {}  # It is there already.
 
 
 def test_there_is_no_going_back_during_a_run(recipe, pictures, capsys):
-    page, turn = tab(recipe), Turn()
-    run = started(page, pictures, turn=turn)
+    page, state = tab(recipe), RunState()
+    run = started(page, pictures, state=state)
     next(run)
     latest = next(run)[page.latest]
     click = gr.SelectData(None, {"index": 0, "value": None})
-    assert page.back(latest, [latest], turn, click) == {page.status: gr.skip()}
+    assert page.show_earlier(latest, [latest], state, click) == {page.status: gr.skip()}
     assert "when this run is over" in capsys.readouterr().out
     list(run)
-    assert page.latest in page.back(latest, [latest], turn, click)
+    assert page.latest in page.show_earlier(latest, [latest], state, click)
 
 
 def test_a_transparent_picture_is_shown_and_keeps_its_transparency(tmp_path):
@@ -730,32 +753,32 @@ def test_a_result_is_written_once_and_is_said_to_be_deleted_where_its_file_is_go
     monkeypatch.setattr(
         running, "save_pil_to_cache", lambda *args, **kwargs: written.append(save(*args, **kwargs)) or written[-1]
     )
-    result = Preview(1, 1, "", 1.0, 0.0, 0.0, Image.new("RGB", (20, 16), "red"))
+    preview = Preview(1, 1, "", 1.0, 0.0, 0.0, Image.new("RGB", (20, 16), "red"))
     Image.new("RGB", (64, 48), (200, 100, 50)).save(tmp_path / "upload.png")
-    shot = Shot(DeepDream(), result, str(tmp_path / "upload.png"))
-    assert shot.exists
-    before, after = shot.shown()
-    assert shot.file() == after == shot.shown()[1]
+    result = Result(DeepDream(), preview, str(tmp_path / "upload.png"))
+    assert result.exists
+    before, after = result.shown()
+    assert result.file() == after == result.shown()[1]
     assert written == [after, before]
     with Image.open(before) as small, Image.open(after) as file:
         assert (small.size, small.getpixel((0, 0))) == ((20, 16), (200, 100, 50))
-        assert file.tobytes() == result.picture.tobytes()
+        assert file.tobytes() == preview.picture.tobytes()
     Path(before).unlink()
-    assert Path(shot.shown()[0]).exists()  # Made anew of the upload.
+    assert Path(result.shown()[0]).exists()  # Made anew of the upload.
     Path(after).unlink()
-    assert not shot.exists
-    for use in (shot.file, shot.shown):
+    assert not result.exists
+    for use in (result.file, result.shown):
         with pytest.raises(gr.Error, match="This result was deleted from the server after 2 h; please run it again"):
             use()
 
 
 def test_a_result_that_cannot_be_written_is_not_lost(monkeypatch):
-    shot = Shot(DeepDream(), Preview(1, 1, "", 1.0, 0.0, 0.0, Image.new("RGB", (20, 16), "red")))
+    result = Result(DeepDream(), Preview(1, 1, "", 1.0, 0.0, 0.0, Image.new("RGB", (20, 16), "red")))
     with monkeypatch.context() as patch:
         patch.setattr(running, "save_pil_to_cache", raises(OSError(errno.ENOSPC, "No space")))
         with pytest.raises(gr.Error, match="disk is full"):
-            shot.file()
-    with Image.open(shot.file()) as file:
+            result.file()
+    with Image.open(result.file()) as file:
         assert file.getpixel((0, 0)) == (255, 0, 0)
 
 
@@ -769,20 +792,20 @@ def raises(error: Exception):
 def test_earlier_results_that_were_deleted_leave_the_strip():
     recipe = DeepDream
     page = tab(recipe)
-    shots = [Shot(recipe(size=size), next(fake(recipe(), image=Image.new("RGB", (size, 32))))) for size in (80, 96, 112)]
-    Path(shots[1].file()).unlink()
-    assert page.keeping(shots[0], shots[1:])[page.kept] == [shots[0], shots[2]]
+    results = [Result(recipe(size=size), next(fake(recipe(), image=Image.new("RGB", (size, 32))))) for size in (80, 96, 112)]
+    Path(results[1].file()).unlink()
+    assert page.keep_earlier(results[0], results[1:])[page.earlier_results] == [results[0], results[2]]
 
 
 def test_earlier_results_are_kept_up_to_so_many_pixels_and_always_the_latest():
-    def shot(width: int) -> SimpleNamespace:
+    def result(width: int) -> SimpleNamespace:
         return SimpleNamespace(size=(width, 10))
 
-    shots = [shot(30), shot(20), shot(60)]
-    assert within(shots, 1100) == shots
-    assert within(shots, 1099) == shots[:2]
-    assert within(shots, 100) == shots[:1]
-    assert within([], 100) == []
+    results = [result(30), result(20), result(60)]
+    assert limit_pixels(results, 1100) == results
+    assert limit_pixels(results, 1099) == results[:2]
+    assert limit_pixels(results, 100) == results[:1]
+    assert limit_pixels([], 100) == []
 
 
 # What has no effect
@@ -797,8 +820,8 @@ def photo(tmp_path) -> dict[str, str]:
 def shown(tab: Tab, **given) -> dict[str, bool]:
     """What can have no effect → whether its control is enabled, where this is given beside the defaults."""
     values = {name: field.default for name, field in tab.recipe.model_fields.items()} | given
-    changes = tab.disabled(*(values.get(name) for name in tab.deciding))
-    return {name: changes[tab.parts[name]]["interactive"] for name in tab.concerned}
+    changes = tab.disable_unused(*(values.get(name) for name in tab.rule_inputs))
+    return {name: changes[tab.parts[name]]["interactive"] for name in tab.disableable}
 
 
 def test_what_has_no_effect_is_disabled_with_the_reason():
@@ -819,8 +842,8 @@ def test_what_has_no_effect_is_disabled_with_the_reason():
     assert shown(page, class_name="pizza", guide={"path": "x"}) == plain | dict.fromkeys(
         ["more_layers", "channels", "guide"], False
     )
-    values = dict.fromkeys(page.deciding) | {"class_name": "pizza", "full_size": False}
-    changes = page.disabled(*values.values())
+    values = dict.fromkeys(page.rule_inputs) | {"class_name": "pizza", "full_size": False}
+    changes = page.disable_unused(*values.values())
     reason = " No effect beside class name: the class is amplified and no layer."
     assert changes[page.named["channels"]]["info"] == DeepDream.model_fields["channels"].description + reason
     assert changes[page.parts["guide"]]["label"] == "Guide." + reason
@@ -859,9 +882,9 @@ def test_a_page_s_estimate_and_link_leave_it_out_too(photo):
 def test_programs_are_refused_what_has_no_effect(photo):
     page = tab(DeepDream)
     values = {name: field.default for name, field in DeepDream.model_fields.items()}
-    _, said = fails(page._answers([photo, *(values | {"outside": "vgg19/relu2_1"}).values(), None, None]))
+    _, said = fails(page._stream_output([photo, *(values | {"outside": "vgg19/relu2_1"}).values(), None, None]))
     assert said == "outside has no effect without mask: nothing is outside; leave outside out."
-    _, said = fails(page._answers([photo, *(values | {"channels": "3"}).values(), photo, None]))
+    _, said = fails(page._stream_output([photo, *(values | {"channels": "3"}).values(), photo, None]))
     assert said == "channels has no effect beside guide: the guide tells what is amplified; leave channels out."
-    _, said = fails(page._answers([photo, *(values | {"channels": "9999"}).values(), None, None]))
+    _, said = fails(page._stream_output([photo, *(values | {"channels": "9999"}).values(), None, None]))
     assert said == "VGG-19 relu4_4 has no channel 9999; it has 0 to 511."

@@ -26,7 +26,7 @@ from featviz.runtime.estimate import Estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.memory import Ledger
 from featviz.runtime.stream import Preview
-from featviz.ui.running import Engine, Shot
+from featviz.ui.running import Engine, Result
 
 CAT = (451, 300)
 PICTURE = Image.new("RGB", (64, 48), (200, 100, 50))
@@ -133,8 +133,8 @@ def sent(tmp_path, **fields: Any) -> Callable[[Any], Any]:
     return value
 
 
-def shots(session: SessionState) -> list[Shot]:
-    return [value for value in session.state_data.values() if isinstance(value, Shot)]
+def results(session: SessionState) -> list[Result]:
+    return [value for value in session.state_data.values() if isinstance(value, Result)]
 
 
 @pytest.mark.parametrize("way", ["whole", "stopped", "failed"])
@@ -146,12 +146,12 @@ def test_after_a_run_a_session_holds_no_picture(page, tmp_path, way):
         for _ in range(2):  # The second run keeps the result of the first.
             with suppress(gr.Error):  # The page says it, and shows the latest picture.
                 happen(run, page, session, value, steps=3 if way == "stopped" else 100)
-        assert shots(session)
+        assert results(session)
         assert held(session) == []
-        assert all(shot.file() for shot in shots(session))
+        assert all(result.file() for result in results(session))
 
 
-@pytest.mark.parametrize(("method", "count"), [("seen", 1), ("named_", 1), ("show", 4), ("correlated", 1)])
+@pytest.mark.parametrize(("method", "count"), [("inspect", 1), ("classify", 1), ("show", 4), ("show_gram_matrix", 1)])
 def test_after_an_inspection_or_a_sheet_a_session_holds_no_picture(page, tmp_path, method, count):
     found = events(page, method)
     assert len(found) >= count
@@ -170,19 +170,24 @@ def test_pictures_in_a_session_are_found(page):
 def test_what_does_not_fit_is_refused_on_the_page_and_the_largest_size_that_fits_is_one_click_away(tmp_path, monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(memory, "_ledgers", {cpu: Ledger(lambda: 2e9)})
-    page = ui.build(replace(Engine.on("cpu"), estimate=lambda recipe, size: Estimate(1, memory.peak(recipe, size, cpu))))
+    page = ui.build(
+        replace(Engine.on("cpu"), estimate=lambda recipe, size: Estimate(1, memory.peak_memory(recipe, cpu, {"image": size})))
+    )
     run = next(event for event in events(page, "start") if inspect.unwrap(event.fn).__self__.recipe is DeepDream)
     tab = inspect.unwrap(run.fn).__self__
     value = sent(tmp_path, **{"size": 4096, "octaves above": 3, "octave scale": 2})
 
     with pytest.raises(gr.Error) as caught:
-        happen(run, page, SessionState(page), value)
+        happen(run, page, SessionState(page), lambda block: None if block in tab.extras else value(block))
     shown, fitting = tab.forecast.sentence(value(tab.pictures[0]), [value(control) for control in tab.controls])
     assert shown.endswith(f"; there are 2.0 GB free. Size {fitting} would fit.")
     assert caught.value.message == (
         f"This run takes {shown.split()[4]} GB of memory, and 2.0 GB are free; the largest size that fits is {fitting}."
     )
-    takes = [memory.peak(DeepDream(size=size, octaves_above=3, octave_scale=2), CAT, cpu) for size in (fitting, fitting + 16)]
+    takes = [
+        memory.peak_memory(DeepDream(size=size, octaves_above=3, octave_scale=2), cpu, {"image": CAT})
+        for size in (fitting, fitting + 16)
+    ]
     assert takes[0] <= 2e9 < takes[1]
 
     after = [event for event in page.fns.values() if event.trigger_after == run._id and tab.forecast.smaller in event.outputs]

@@ -12,8 +12,8 @@ from featviz.errors import FeatvizError
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.recipe import Recipe
 from featviz.runtime.stream import Preview
-from featviz.ui.controls import named_after
-from featviz.ui.running import Engine, Turn
+from featviz.ui.controls import api_function
+from featviz.ui.running import Engine, RunState
 from featviz.ui.video import VideoTab
 
 GREYS = [200, 150, 100, 50]
@@ -41,11 +41,11 @@ def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
 
 def tab(run=fake) -> VideoTab:
     with gr.Blocks(analytics_enabled=False):
-        return VideoTab(DeepDreamZoom, Engine(run).lent(lambda run: run), [])
+        return VideoTab(DeepDreamZoom, Engine(run).with_device(lambda run: run), [])
 
 
-def started(page: VideoTab, picture: dict, latest=None, turn=None) -> Iterator[dict]:
-    return page.start(picture, *DeepDreamZoom().model_dump().values(), None, None, latest, [], turn or Turn())
+def started(page: VideoTab, picture: dict, latest=None, state=None) -> Iterator[dict]:
+    return page.start(picture, *DeepDreamZoom().model_dump().values(), None, None, latest, [], state or RunState())
 
 
 def greys(path: str) -> list[int]:
@@ -67,23 +67,23 @@ def test_a_run_shows_pictures_then_a_player_and_a_download(picture):
 
 @pytest.mark.parametrize(("shown", "there"), [(2, [200]), (5, [200, 150]), (6, [200, 150, 100])])
 def test_stopping_keeps_a_video_of_what_there_is(picture, shown, there):
-    page, turn = tab(), Turn()
-    run = started(page, picture, turn=turn)
+    page, state = tab(), RunState()
+    run = started(page, picture, state=state)
     next(run)
     for _ in range(shown):
         latest = next(run)[page.latest]
-    update = page.stopped(latest, turn)
+    update = page.stop_run(latest, state)
     assert greys(update[page.download]["value"]) == pytest.approx(there, abs=3)
     assert list(run) == [{page.status: gr.skip()}]
-    assert greys(page.finished(latest)[page.download]["value"]) == pytest.approx(there, abs=3)
+    assert greys(page.show_finished(latest)[page.download]["value"]) == pytest.approx(there, abs=3)
 
 
 def test_stopping_before_the_first_finished_picture_keeps_the_one_there_is(picture):
-    page, turn = tab(), Turn()
-    run = started(page, picture, turn=turn)
+    page, state = tab(), RunState()
+    run = started(page, picture, state=state)
     next(run)
     latest = next(run)[page.latest]
-    assert greys(page.stopped(latest, turn)[page.download]["value"]) == pytest.approx([9], abs=3)
+    assert greys(page.stop_run(latest, state)[page.download]["value"]) == pytest.approx([9], abs=3)
     run.close()
 
 
@@ -91,7 +91,7 @@ def test_another_run_keeps_the_video_before_it(picture):
     page = tab()
     *_, preview, _ = started(page, picture)
     _, first, *_ = started(page, picture, latest=preview[page.latest])
-    ((file, _),) = first[page.earlier]["value"]
+    ((file, _),) = first[page.earlier_gallery]["value"]
     assert greys(file) == pytest.approx(GREYS, abs=3)
 
 
@@ -108,7 +108,7 @@ def test_a_run_that_fails_half_way_keeps_a_video_of_what_there_is(picture):
 
 
 def test_programs_get_the_video_at_the_end_and_can_cancel_on_the_way(picture):
-    endpoint = named_after(DeepDreamZoom, tab()._answers)
+    endpoint = api_function(DeepDreamZoom, tab()._stream_output)
     *before, path = endpoint(picture, *DeepDreamZoom().model_dump().values(), None, None)
     assert before == [None] * 8
     assert greys(path) == pytest.approx(GREYS, abs=3)
