@@ -5,6 +5,10 @@ print as the algebra that they are:
 
     channel("vgg19/relu4_1", 12) - 0.5 * total_variation("input")
 
+`DeepDream` and `FeatureVisualization` accept one, and `maximise` any over any parameterization:
+
+    featviz.run(featviz.DeepDream(objective=channel("mine/layer3.1", 12) - 0.5 * channel("mine/layer3.1", 40)), image="cat.jpg")
+
 An address is `network/layer`, as in recipes: the text before the first slash is the network. An address without a slash is a
 layer of the network that the objective is evaluated on. `input` is the image itself, `logits` the output of a classifier.
 

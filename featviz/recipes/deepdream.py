@@ -1,4 +1,4 @@
-"""DeepDream: amplify what a layer already sees in a picture."""
+"""DeepDream: amplify what a layer already detects in a picture (Mordvintsev et al., 2015)."""
 
 import math
 import re
@@ -144,7 +144,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         return self
 
     def variants(self, size: int = 144) -> list[Recipe]:
-        """The same dream, small, at every layer of its network, shallow to deep: which layer does what?"""
+        """Return small dreams of the same picture at every layer of the network, shallow to deep."""
         single = {"objective": None, "more_layers": "", "channels": "", "class_name": "", "outside": "", "full_size": False}
         small = {
             "size": size,
@@ -244,7 +244,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         return None if self.full_size else round(self.size * self.octave_scale**self.octaves_above)
 
     def sizes(self, network: Network, size: tuple[int, int]) -> tuple[int, list[tuple[int, int]]]:
-        """The longest side of the result for a picture of (height, width), and the (height, width) of every octave."""
+        """Return the longest side of the result for a picture of (height, width), and the (height, width) of every octave."""
         longest = max(size) if self.full_size else self.size
         top = fitted_size(size, round(longest * self.octave_scale**self.octaves_above))
         return longest, pyramid(top, self.octaves, self.octave_scale, network.spec.smallest)
@@ -271,9 +271,9 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         flops = self.steps * sum(cost.flops * tiles.seen_pixels(octave, sides[cost]) for cost in costs for octave in octaves)
         held: float = IMAGES_HELD * IMAGE_BYTES * pixels[-1]
         if self.objective is not None and not tiles.fits(octaves[-1], tiles.largest(costs[0].bytes, tiled=tiled)):
-            around = tiles.reach(network, self.objective.layers)
+            margin = tiles.reach(network, self.objective.layers)
             side = tiles.largest(costs[0].bytes)
-            step = tiles.peak(octaves[-1], costs[0].bytes, side, around)
+            step = tiles.peak(octaves[-1], costs[0].bytes, side, margin)
             values = sum(tiles.values_per_pixel(network, layer) for layer in self.objective.layers)
             held += 2 * 4 * values * pixels[-1]  # The activations of the whole image and their gradient.
             flops *= 1.5  # Each tile is run forward twice.
@@ -282,8 +282,8 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
             positions = {layer: 1 / network.receptive_field(layer).stride ** 2 for layer in self.weights}  # For each pixel.
             features = {layer: math.prod(guide) * tiles.values_per_pixel(network, layer) for layer in self.weights}
             forward = network.cost(self.weights).forward_bytes
-            around, side = tiles.reach(network, self.weights), tiles.largest(forward, tiled=network.tiled(self.weights))
-            extraction = tiles.peak(guide, forward, side, around, share=tiles.HEAP_SHARE_FORWARD)
+            margin, side = tiles.reach(network, self.weights), tiles.largest(forward, tiled=network.tiled(self.weights))
+            extraction = tiles.peak(guide, forward, side, margin, share=tiles.HEAP_SHARE_FORWARD)
             extraction += 4 * sum(features.values())
             if self.guide_by == "match":
                 products = sum(positions[layer] * 2 * features[layer] for layer in positions)
@@ -337,7 +337,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         return sum(terms[1:], terms[0])
 
     def guide_side(self, network: Network, image: tuple[int, int], guide: tuple[int, int]) -> int:
-        """The longest side at which a guide is looked at, from the (height, width) of both pictures."""
+        """Return the longest side to which a guide is scaled, from the (height, width) of both pictures."""
         longest, _ = self.sizes(network, image)
         return min(longest, max(guide))
 
@@ -353,10 +353,10 @@ def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[
 
 
 def parse_channels(text: str) -> tuple[int, ...]:
-    """'12, 85, 12' → (12, 85): each once, in the order of their first mention.
+    """Return '12, 85, 12' as (12, 85): each channel once, in the order of first mention.
 
     Raises:
-        FieldError: something in it is not a whole number of at least 0.
+        FieldError: an item is not a whole number of at least 0.
     """
     items = re.findall(r"[^\s,]+", text)
     for item in items:

@@ -55,10 +55,10 @@ How do you find out what a detector looks for? **Make the picture that activates
         group="What",
     )
     answers: Literal["channel", "neuron"] = param(
-        "channel", "Who answers: the channel all over the picture, or its one neuron at the centre.", group="What"
+        "channel", "What is maximised: the channel at all positions, or its neuron at the centre.", group="What"
     )
-    pictures: int = param(1, "Pictures side by side, each of them another answer.", ge=1, le=6)
-    diversity: float = param(1.0, "How hard several pictures try to be unlike each other.", ge=0, le=10, step=0.1, group="What")
+    pictures: int = param(1, "Pictures side by side, all of the same channel.", ge=1, le=6)
+    diversity: float = param(1.0, "How different several pictures are made from each other.", ge=0, le=10, step=0.1, group="What")
     size: int = param(224, "Side of each picture, in pixels.", ge=32, le=512, step=16, group="How")
     steps: int = param(64, "Steps of gradient ascent: more are clearer and take longer.", ge=1, le=1000, group="How")
     robustness: float = param(
