@@ -215,7 +215,7 @@ def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) ->
 def reach(network: Network, layers: Iterable[str]) -> float:
     """Pixels around a tile that the units of these layers in it look at."""
     layers = [*layers]
-    return max((network.receptive_field(layer).reach for layer in layers), default=0) if network.tiled(layers) else 0
+    return max((network.receptive_field(layer).margin for layer in layers), default=0) if network.tiled(layers) else 0
 
 
 def inside(

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from featviz.networks.network import Network
 from featviz.networks.relu_gradients import RedirectedReLU
-from featviz.networks.table import LOGITS, Address, check_knows, class_index, split
+from featviz.networks.table import LOGITS, Address, check_class, class_index, split
 from featviz.optimise import tiles
 from featviz.optimise.objectives import Activations, Objective, channels, diversity, neurons, objective
 from featviz.optimise.parameterization import Spectrum
@@ -59,7 +59,7 @@ class FeatureVisualization(Recipe):
 
     @model_validator(mode="after")
     def _check_together(self) -> "FeatureVisualization":
-        check_knows(self.network_name, self.class_name)
+        check_class(self.network_name, self.class_name)
         return self
 
     @property

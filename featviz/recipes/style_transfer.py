@@ -473,7 +473,7 @@ def moments_of(
 
 def counts_of(network: Network, where: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
     """Layer → how much each of its positions counts, (1, 1, h, w), for weights of pixels (1, 1, H, W)."""
-    entered = network.fitted(where)
+    entered = network.adapt_size(where)
     return {layer: pooled(where if layer == INPUT else entered, network.receptive_field(layer).stride) for layer in layers}
 
 

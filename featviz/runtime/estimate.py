@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
-from featviz.networks.cache import is_here, load, load_untrained, survive_forks
+from featviz.networks.cache import is_local, load, load_untrained, make_fork_safe
 from featviz.networks.network import zero_gpu
 from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.optimise.style_statistics import wasserstein_distance
@@ -83,7 +83,7 @@ def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Dev
     recipe.check_network(network)
     demand = recipe.demand(network, size and size[::-1])
     correction = _corrections.of((where.type, name, recipe.name), TYPICAL.get(recipe.name, 1.0))
-    return Estimate(correction * _predicted(demand, where, name), demand.bytes, not is_here(name))
+    return Estimate(correction * _predicted(demand, where, name), demand.bytes, not is_local(name))
 
 
 def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
@@ -96,7 +96,7 @@ def lease(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
 def warm_up(device: Device = "auto") -> None:
     """Load every bundled network ahead of the first run and measure its speed, so that nobody waits for it."""
     if zero_gpu():
-        survive_forks()
+        make_fork_safe()
     at = [torch.device("cpu")] if zero_gpu() else find_devices(device)
     for name in BUNDLED:  # All of them first: what cannot be measured is at least loaded.
         for where in at:
