@@ -7,6 +7,7 @@ note has the cosine with the gradient as it is, and the seconds of the first cal
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         part = leading(net, name) if bench.plan.deepest else leading(net, name)[:2]
         image = noise(bench.plan.precision, bench.device).to(net.precision, memory_format=torch.channels_last)
         title = f"{NETWORKS[name].title}, {bench.plan.precision} px"
-        yield Row(f"{title}, as it is", "s", bench.seconds(gradient, part, image))
+        yield Row(f"{title}, as it is", "s", bench.seconds(partial(gradient, part, image)))
         for way, make in ways(bench).items():
             case = f"{title}, {way}"
             yield from attempt(case, compiled, bench, case, part, image, make)
