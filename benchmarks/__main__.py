@@ -10,7 +10,7 @@ import time
 
 from benchmarks.measure import RESULTS, put
 
-QUESTIONS = ("step_rate", "textbook", "feed_forward", "page", "starting", "growth", "demand", "users")
+QUESTIONS = ("step_rate", "textbook", "feed_forward", "page", "starting", "growth", "demand", "estimates", "users")
 """Files of this folder, each with a docstring that is the question and a generator `rows()`."""
 
 

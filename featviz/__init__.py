@@ -4,14 +4,18 @@ from typing import Any
 
 from featviz import aliases
 from featviz.errors import FeatvizError
-from featviz.media.images import save
+from featviz.media.images import save, to_picture
 from featviz.networks.table import NETWORKS, NetworkSpec
 from featviz.networks.user_network import add_network, describe_network, remove_network
+from featviz.optimise import objectives
+from featviz.optimise.objectives import Objective
+from featviz.optimise.parameterization import Pixels, Spectrum
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.feature_visualization import FeatureVisualization
+from featviz.recipes.maximise import maximise
 from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES, recipe_of
@@ -30,21 +34,27 @@ __all__ = [
     "FeatureVisualization",
     "FeatvizError",
     "NetworkSpec",
+    "Objective",
+    "Pixels",
     "Preview",
     "ReconstructContent",
     "ReconstructStyle",
+    "Spectrum",
     "StyleTransfer",
     "__version__",
     "add_network",
     "describe_network",
     "film",
     "inspect_layer",
+    "maximise",
+    "objectives",
     "prepare",
     "recipe_of",
     "remove_network",
     "run",
     "save",
     "stream",
+    "to_picture",
 ]
 
 

@@ -23,10 +23,8 @@ from tqdm import tqdm
 
 from featviz import __version__, aliases
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
-from featviz.media.images import FORMATS as PICTURE_FORMATS
-from featviz.media.images import open_picture, save
-from featviz.media.video import FORMATS as VIDEO_FORMATS
-from featviz.media.video import Video
+from featviz.media.images import PICTURE_FORMATS, open_picture, save
+from featviz.media.video import VIDEO_FORMATS, Video
 from featviz.networks.user_network import add_network
 from featviz.recipes import metadata, presets
 from featviz.recipes.recipe import Recipe, choices

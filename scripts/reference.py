@@ -46,11 +46,13 @@ def reference() -> str:
     ]
     exceptions = [name for name, thing in things.items() if inspect.isclass(thing) and issubclass(thing, Exception)]
     functions = [name for name, thing in things.items() if inspect.isfunction(thing)]
-    rest = [name for name in things if name not in {*recipes, *exceptions, *functions, "Recipe"}]
+    submodules = [name for name, thing in things.items() if inspect.ismodule(thing)]
+    rest = [name for name in things if name not in {*recipes, *exceptions, *functions, *submodules, "Recipe"}]
     parts = [
         HEAD,
         "## Functions\n",
         *(_function(name, things[name]) for name in functions),
+        *(part for name in submodules for part in _submodule(name, things[name])),
         "## Recipes\n",
         _class("Recipe", Recipe),
         *(_recipe(name, things[name]) for name in recipes),
@@ -68,6 +70,15 @@ def reference() -> str:
 def _function(name: str, function: object) -> str:
     node = _definition(sys.modules[function.__module__], name)
     return f"### {name}\n\n{_code(_signature(node))}\n{_docstring(ast.get_docstring(node))}"
+
+
+def _submodule(name: str, module: ModuleType) -> Iterator[str]:
+    """A public module: what it says of itself, and its public functions."""
+    yield f"### {name}\n\n{_docstring(inspect.getdoc(module))}"
+    for member in module.__all__:
+        if inspect.isfunction(getattr(module, member)):
+            node = _definition(module, member)
+            yield f"#### {name}.{member}\n\n{_code(_signature(node))}\n{_docstring(ast.get_docstring(node))}"
 
 
 def _class(name: str, kind: type) -> str:

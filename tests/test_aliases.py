@@ -41,14 +41,14 @@ def test_an_earlier_recipe_name_is_read_from_files_and_links(earlier, current):
 def test_an_earlier_recipe_name_is_a_command(earlier, current):
     kind = RECIPES[current]
     arguments = vars(cli.parser().parse_args([earlier.replace("_", "-"), *kind.images, "--size", "128"]))
-    assert arguments["do"].args == (kind,)
-    assert cli._settings(kind, arguments) == kind(size=128)
+    assert arguments["command_function"].args == (kind,)
+    assert cli.recipe_from_arguments(kind, arguments) == kind(size=128)
 
 
 def test_the_earlier_option_sets_the_preset_and_is_not_in_the_help(capsys):
     preset = next(preset for preset in presets.read_presets() if preset.name == "eyes")
     arguments = vars(cli.parser().parse_args(["deepdream", "image.png", "out.png", "--look", "eyes"]))
-    assert cli._settings(RECIPES["deepdream"], arguments) == preset.recipe
+    assert cli.recipe_from_arguments(RECIPES["deepdream"], arguments) == preset.recipe
     with pytest.raises(SystemExit, match="0"):
         cli.main(["deepdream", "--help"])
     assert "--look" not in capsys.readouterr().out

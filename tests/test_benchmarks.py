@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import demand, measure
+from benchmarks import demand, estimates, measure
 from benchmarks.__main__ import QUESTIONS
 from benchmarks.cases import at_one_size, every, flops, square
 from benchmarks.measure import Row, apart, exponent, memory_of, peak_memory, put, ratios, side_by_side
@@ -87,6 +87,12 @@ def test_a_run_takes_the_memory_that_it_is_said_to_take():
     found = dict(zip(map(str, demand.SMALL), apart(demand.several, demand.SMALL), strict=True))
     ratios = {case: round(peak / estimate, 2) for case, (peak, estimate) in found.items()}
     assert {case: ratio for case, ratio in ratios.items() if not demand.LOW < ratio < demand.HIGH} == {}
+
+
+def test_estimates_are_compared_with_runs():
+    (pair,) = estimates.measured("deepdream", {"layer": "efficientnet_lite0/stem", "size": 64, "octaves": 1, "steps": 2}, runs=1)
+    assert min(pair) > 0
+    assert estimates.share_within([0.6, 0.7, 1.4, 1.6]) == 0.5
 
 
 def test_an_answer_takes_the_place_of_the_one_before_and_leaves_the_rest(tmp_path):

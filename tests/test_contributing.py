@@ -77,7 +77,7 @@ def test_a_network(copy, typed):
 
 def test_an_objective_and_a_recipe(copy, typed):
     assert perform("An objective", copy) == 1
-    assert perform("A recipe", copy) == 5
+    assert perform("A recipe", copy) == 3
     typed("-m", "scripts.readme")
     files = ["tests/recipes/test_table.py", "tests/test_readme.py", "tests/test_reference.py"]
     assert "passed" in typed("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "not typed and not mcp")

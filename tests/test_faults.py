@@ -19,7 +19,7 @@ from PIL import Image
 
 from featviz import limits
 from featviz.errors import DivergedError, FeatvizError, LimitError, WeightsError
-from featviz.media.video import FORMATS
+from featviz.media.video import VIDEO_FORMATS
 from featviz.networks.cache import load
 from featviz.networks.network import Network
 from featviz.networks.table import NETWORKS
@@ -186,7 +186,7 @@ def test_the_disk_is_full_while_a_video_grows(monkeypatch, tmp_path):
 def test_there_is_no_codec(monkeypatch, tmp_path):
     recipe = small(RECIPES["deepdream_zoom"])
     with monkeypatch.context() as patch:
-        patch.setitem(FORMATS, ".mp4", replace(FORMATS[".mp4"], codec="libx266"))
+        patch.setitem(VIDEO_FORMATS, ".mp4", replace(VIDEO_FORMATS[".mp4"], codec="libx266"))
         with pytest.raises(FeatvizError, match="This machine cannot write such videos: its FFmpeg lacks libx266"):
             list(film(recipe, tmp_path / "a.mp4", device="cpu", image=PHOTO))
     assert list(tmp_path.iterdir()) == []

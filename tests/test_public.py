@@ -1,4 +1,4 @@
-"""What others may use: named in one place, and each says what it is."""
+"""The public names: listed in one place, and each with a docstring."""
 
 import importlib
 import inspect
@@ -13,18 +13,18 @@ from featviz.recipes.table import RECIPES
 
 
 def public() -> Iterator[tuple[str, object]]:
-    """Every class and function of every module but the page, and every method, whose name begins with a letter."""
-    for found in pkgutil.iter_modules(featviz.__path__):
-        if found.name in ("ui", "__main__"):
+    """Yield every public class, function, method and property of every module but the page's, by its name below `featviz`."""
+    for found in pkgutil.walk_packages(featviz.__path__, "featviz."):
+        if found.name.startswith("featviz.ui") or found.name == "featviz.__main__":
             continue
-        module = importlib.import_module(f"featviz.{found.name}")
+        module, prefix = importlib.import_module(found.name), found.name.removeprefix("featviz.")
         for name, thing in vars(module).items():
             if getattr(thing, "__module__", None) != module.__name__ or name.startswith("_") or not callable(thing):
                 continue
-            yield f"{found.name}.{name}", thing
+            yield f"{prefix}.{name}", thing
             for part, value in vars(thing).items() if inspect.isclass(thing) else ():
                 if not part.startswith(("_", "model_")) and (inspect.isfunction(value) or isinstance(value, property)):
-                    yield f"{found.name}.{name}.{part}", getattr(thing, part)
+                    yield f"{prefix}.{name}.{part}", getattr(thing, part)
 
 
 def test_the_public_names_are_there_every_recipe_among_them():
@@ -41,7 +41,12 @@ def test_no_public_name_hides_a_module(package):
     assert all(inspect.ismodule(getattr(package, name)) for name in modules & vars(package).keys())
 
 
-def test_everything_public_says_what_it_is():
+def test_everything_public_has_a_docstring():
     found = dict(public())
-    assert {"dream.DeepDream.run", "tiles.grid", "streaming.Preview.done", "network.Network.activations"} < found.keys()
+    assert {
+        "recipes.deepdream.DeepDream.run",
+        "optimise.tiles.grid",
+        "runtime.stream.Preview.done",
+        "networks.network.Network.activations",
+    } < found.keys()
     assert [name for name, thing in found.items() if not inspect.getdoc(thing)] == []

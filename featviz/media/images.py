@@ -496,7 +496,7 @@ class Format:
 
 _JPEG = Format(_as_exif, {"quality": 95, "subsampling": 0}, ("RGB",), 65_533)
 
-FORMATS: dict[str, Format] = {
+PICTURE_FORMATS: dict[str, Format] = {
     ".png": Format(_as_text),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
@@ -511,13 +511,13 @@ def save(picture: Image.Image, path: str | os.PathLike) -> None:
     Warns with `RecipeLeftOut` where the recipe is too long for the file; the picture is written all the same.
 
     Raises:
-        InputError: the extension of `path` is none of `FORMATS`.
+        InputError: the extension of `path` is none of `PICTURE_FORMATS`.
         FeatvizError: the file cannot be written.
     """
     path = Path(path)
-    if (extension := path.suffix.lower()) not in FORMATS:
-        raise InputError(f"'{path}' has no extension of a picture; accepted: {', '.join(FORMATS)}.")
-    form, note = FORMATS[extension], picture.info.get(NOTE, "")
+    if (extension := path.suffix.lower()) not in PICTURE_FORMATS:
+        raise InputError(f"'{path}' has no extension of a picture; accepted: {', '.join(PICTURE_FORMATS)}.")
+    form, note = PICTURE_FORMATS[extension], picture.info.get(NOTE, "")
     options = form.annotated(note)
     left_out = len(note) > LONGEST or len(options.get("exif", b"")) > form.longest_note
     if left_out:

@@ -93,7 +93,7 @@ _SRGB = {  # Or a player guesses, and small videos come out in other colours tha
     "color_range": LIMITED_RANGE,
 }
 
-FORMATS: dict[str, Format] = {
+VIDEO_FORMATS: dict[str, Format] = {
     # The index comes first, so that a browser plays before it has all.
     ".mp4": Format("libx264", _bt709, None, _SRGB, {"crf": "18", "preset": "medium"}, {"movflags": "faststart"}),
     ".webp": Format("libwebp_anim", _bgra, 1000, {}, {"quality": "80"}, {"loop": "0"}, _in_webp),
@@ -129,7 +129,7 @@ def limitation() -> str:
         codecs = av.codecs_available
     except MissingExtraError as error:
         return str(error)
-    lacking = [extension for extension, format_ in FORMATS.items() if format_.codec not in codecs]
+    lacking = [extension for extension, format_ in VIDEO_FORMATS.items() if format_.codec not in codecs]
     return f"Videos cannot be written as {', '.join(lacking)}: FFmpeg lacks their codec." if lacking else ""
 
 
@@ -140,7 +140,7 @@ class Video:
     when the first picture is written: who writes none leaves none behind. `note` goes into the file's metadata.
 
     Raises:
-        InputError: the extension of `path` is not one of `FORMATS`.
+        InputError: the extension of `path` is not one of `VIDEO_FORMATS`.
         MissingExtraError: PyAV is not installed.
     """
 
@@ -200,7 +200,7 @@ class Video:
         except ValueError:
             self.path.unlink(missing_ok=True)
             raise FeatvizError(f"This machine cannot write such videos: its FFmpeg lacks {self._format.codec}.") from None
-        assert isinstance(stream, av.VideoStream)  # All of `FORMATS` are videos.
+        assert isinstance(stream, av.VideoStream)  # All of `VIDEO_FORMATS` are videos.
         self._opened = file, stream
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
@@ -288,8 +288,8 @@ def format_of(path: str | os.PathLike) -> Format:
     """How the file of this name is written.
 
     Raises:
-        InputError: its extension is not one of `FORMATS`.
+        InputError: its extension is not one of `VIDEO_FORMATS`.
     """
-    if (extension := Path(path).suffix.lower()) not in FORMATS:
-        raise InputError(f"'{path}' has no extension of a video; accepted: {', '.join(FORMATS)}.")
-    return FORMATS[extension]
+    if (extension := Path(path).suffix.lower()) not in VIDEO_FORMATS:
+        raise InputError(f"'{path}' has no extension of a video; accepted: {', '.join(VIDEO_FORMATS)}.")
+    return VIDEO_FORMATS[extension]

@@ -1,1 +1,1 @@
-"""Optimise: the parts that the loops are made of, as functions of tensors."""
+"""Optimise: the parts of optimisation loops, as functions of tensors."""

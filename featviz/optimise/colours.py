@@ -1,4 +1,4 @@
-"""Colours of images: match the colours of one to another."""
+"""Match the colours of one image to those of another."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ from featviz.optimise.precision import exact
 
 
 def match_colours(image: Tensor, like: Tensor, opacity: Tensor | None = None, opacity_of_like: Tensor | None = None) -> Tensor:
-    """An image (1, 3, H, W) with the colours of another: their mean and covariance, by the least change of each colour.
+    """Return an image (1, 3, H, W) in [0, 1] with the mean and covariance of the colours of `like`.
 
-    Each pixel counts as much as its opacity (1, 1, H, W), if given. Linear, after Gatys et al. (Preserving Color in Neural
-    Artistic Style Transfer, 2016), by the map of optimal transport between Gaussians, which unlike a Cholesky factor treats
-    red, green and blue alike. Grey pictures are no exception.
+    Opacities (1, 1, H, W), if given, weigh the pixels. The map is linear, as in Gatys et al. (Preserving Color in Neural
+    Artistic Style Transfer, 2016): the optimal transport between Gaussians, which changes each colour least and, unlike a
+    Cholesky factor, treats red, green and blue alike. It holds for grey images too.
     """
 
     def colours(picture: Tensor, opacity: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -24,7 +24,7 @@ def match_colours(image: Tensor, like: Tensor, opacity: Tensor | None = None, op
 
     def power(matrix: Tensor, exponent: float) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
-        return vectors * values.clamp_min(1e-6) ** exponent @ vectors.T  # A variance of (1/4 of 1/255)² counts as none.
+        return vectors * values.clamp_min(1e-6) ** exponent @ vectors.T  # About (1/4 of 1/255)²: less variance is rounding.
 
     (old_mean, old), (new_mean, new) = colours(image, opacity), colours(like, opacity_of_like)
     root, inverse = power(old, 0.5), power(old, -0.5)

@@ -1,7 +1,6 @@
-"""How a gradient is shaped before the image follows it, (1, 3, H, W) → (1, 3, H, W), and where it is followed.
+"""Shape the gradient of an image before a step, (1, 3, H, W) → (1, 3, H, W), and soften masks.
 
-Each ends with a mean absolute value of 1, so that a step has the same size whatever the shape. They compose with what
-follows; none knows where the gradient came from.
+Every shaper returns a mean absolute value of 1, so that a step has the same size with each of them.
 """
 
 import math
@@ -13,25 +12,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from featviz.errors import InputError
+from featviz.optimise.precision import TINY
 
 Shaper = Callable[[Tensor, float], Tensor]
-"""A gradient (1, 3, H, W) and the progress through an octave, in [0, 1], to the gradient that is followed."""
-
-TINY = 1e-12
+"""Gradient (1, 3, H, W), progress through an octave in [0, 1] → shaped gradient."""
 
 
 def mean_absolute(gradient: Tensor, progress: float = 0.0) -> Tensor:
-    """The gradient itself, divided by its mean absolute value (Mordvintsev et al., 2015)."""
-    # The norm and not abs().mean(), which would take the memory of another image.
+    """Return the gradient divided by its mean absolute value (Mordvintsev et al., 2015)."""
+    # Not abs().mean(), which allocates another image.
     mean = torch.linalg.vector_norm(gradient, 1) / gradient.numel()
     return gradient / mean.clamp_min(TINY)
 
 
 def laplacian(gradient: Tensor, progress: float = 0.0, *, levels: int = 4) -> Tensor:
-    """Every band of a Laplacian pyramid brought to the same strength: detail at all scales at once.
+    """Return the gradient with every band of its Laplacian pyramid at the same strength: detail at all scales.
 
-    After the TensorFlow DeepDream notebook (2015): each of `levels` bands, and what is left below them, is divided by its
-    root mean square.
+    After the TensorFlow DeepDream notebook (2015): each of `levels` bands, and the residual, is divided by its root mean
+    square.
     """
     bands = []
     for _ in range(levels):
@@ -47,10 +45,10 @@ def laplacian(gradient: Tensor, progress: float = 0.0, *, levels: int = 4) -> Te
 
 
 def gaussian(gradient: Tensor, progress: float) -> Tensor:
-    """The mean of three Gaussian blurs, with a blur that grows through an octave: smooth and painterly.
+    """Return the mean of three Gaussian blurs of the gradient, which grow through an octave: smooth and painterly.
 
-    After Gordić (pytorch-deepdream, 2020): σ = 0.5 + 2 · progress, times ½, 1 and 2. The mean over the image is taken
-    away, which keeps its brightness from drifting.
+    After Gordić (pytorch-deepdream, 2020): σ = 0.5 + 2 · progress, times ½, 1 and 2. The mean over the image is subtracted, so
+    that the brightness does not drift.
     """
     sigma = 0.5 + 2.0 * progress
     fine, middle, coarse = (blur(gradient, sigma * factor) for factor in (0.5, 1.0, 2.0))
@@ -59,7 +57,7 @@ def gaussian(gradient: Tensor, progress: float) -> Tensor:
 
 
 def luminance(gradient: Tensor) -> Tensor:
-    """The same change for red, green and blue, so that the picture keeps its colours (weights of Rec. 601)."""
+    """Return the luminance in all three channels, so that colours do not change (weights of Rec. 601)."""
     weights = gradient.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     return (gradient * weights).sum(1, keepdim=True).expand_as(gradient)
 
@@ -81,20 +79,20 @@ def _padded(image: Tensor) -> Tensor:
 
 
 def _binomial(like: Tensor) -> Tensor:
-    """[1, 4, 6, 4, 1] ⊗ [1, 4, 6, 4, 1] / 256 for each of three channels, (3, 1, 5, 5)."""
+    """Return [1, 4, 6, 4, 1] ⊗ [1, 4, 6, 4, 1] / 256 for each of three channels, (3, 1, 5, 5)."""
     row = like.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0])
     return (torch.outer(row, row) / 256).expand(3, 1, 5, 5).contiguous()
 
 
 def _expand(low: Tensor, like: Tensor) -> Tensor:
-    """The transpose of the halving, brought to the size of `like`."""
+    """Return an image enlarged to the size of `like`, by the transpose of the halving."""
     height, width = like.shape[-2:]
     enlarged = functional.conv_transpose2d(low, 4 * _binomial(low), stride=2, groups=3)
     return enlarged[..., 2 : 2 + height, 2 : 2 + width]
 
 
 def blur(image: Tensor, sigma: float) -> Tensor:
-    """A separable Gaussian of every channel of (B, C, H, W), cut at 3σ, with the border reflected."""
+    """Return (B, C, H, W) blurred by a separable Gaussian, cut at 3σ, with reflected borders. `sigma` is in pixels."""
     radius = min(max(1, math.ceil(3 * sigma)), min(image.shape[-2:]) - 1)
     offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
     kernel = torch.exp(-offsets.square() / (2 * sigma**2))
@@ -104,10 +102,10 @@ def blur(image: Tensor, sigma: float) -> Tensor:
 
 
 def soften(mask: Tensor, feather: int) -> Tensor:
-    """A mask picture (1, 3, H, W) as (1, 1, H, W) in [0, 1], its edge softened over about `feather` pixels.
+    """Return a mask image (1, 3, H, W) as (1, 1, H, W) in [0, 1], with its edge softened over about `feather` pixels.
 
     Raises:
-        InputError: it is black all over.
+        InputError: the mask is black all over.
     """
     mask = mask.mean(1, keepdim=True).clamp(0, 1)
     if mask.max() < 1 / 255:

@@ -1,13 +1,29 @@
-"""What the optimiser moves: the sizes an image passes through, its spectrum, and a steadier view of an image that jitters."""
+"""Parameterizations: images as functions of the numbers that an optimiser changes. Also the sizes that an image passes through,
+and the average of its iterates."""
+
+from collections.abc import Iterable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 
-def pyramid(size: tuple[int, int], levels: int, ratio: float, smallest: int) -> list[tuple[int, int]]:
-    """The (height, width) an image passes through, small to large; the last is `size`.
+class Parameterization(Protocol):
+    """Images as a function of tensors that an optimiser changes."""
 
-    Levels with a side under `smallest` are left out, so there may be fewer than asked for, but always one.
+    def parameters(self) -> Iterable[Tensor]:
+        """Return the tensors to change: leaves that require a gradient, with the image as their first dimension."""
+        ...
+
+    def __call__(self) -> Tensor:
+        """Return the images (B, 3, H, W) in [0, 1], differentiable with respect to the parameters."""
+        ...
+
+
+def pyramid(size: tuple[int, int], levels: int, ratio: float, smallest: int) -> list[tuple[int, int]]:
+    """Return the (height, width) of each level of an image pyramid, small to large; the last is `size`.
+
+    Levels with a side under `smallest` are left out, so there may be fewer than `levels`, but at least one.
     """
     sizes = []
     for level in range(levels):
@@ -21,7 +37,7 @@ def pyramid(size: tuple[int, int], levels: int, ratio: float, smallest: int) -> 
 class Average:
     """An exponential moving average of an image, free of bias towards its start (Kingma & Ba, 2015, section 3).
 
-    Averaged iterates are smoother than the iterates: what an optimiser does to and fro cancels (Crowson, 2021).
+    It is smoother than the iterates, since oscillations of the optimiser cancel (Crowson, 2021).
     """
 
     def __init__(self, decay: float):
@@ -31,23 +47,41 @@ class Average:
 
     @torch.no_grad()
     def update(self, image: Tensor) -> Tensor:
-        """Take in one more iterate and return the average so far."""
+        """Add an iterate and return the average so far."""
         self._sum = self._decay * self._sum + (1 - self._decay) * image
         self._weight = self._decay * self._weight + (1 - self._decay)
         return self._sum / self._weight
 
 
+class Pixels:
+    """Images (B, 3, H, W) in (0, 1), given by their pixels through a sigmoid.
+
+    The plain parameterization, to compare others with: without a transform it gives high frequencies (Olah et al., 2017).
+    """
+
+    def __init__(self, images: Tensor):
+        """`images` are (B, 3, H, W) in [0, 1]. Values closer than 1/512 to 0 or 1 are moved there, where a sigmoid still moves."""
+        self._values = torch.logit(images.detach(), eps=1 / 512).requires_grad_()
+
+    def parameters(self) -> list[Tensor]:
+        """Return the pixels before the sigmoid, (B, 3, H, W)."""
+        return [self._values]
+
+    def __call__(self) -> Tensor:
+        """Return the images."""
+        return self._values.sigmoid()
+
+
 COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]]) / 0.4619
-"""Rows R, G, B; columns the ways in which colours of photographs vary, most first: brightness, red or blue, green or not. They
-are uncorrelated there. Measured on ImageNet by Lucid (Olah et al., 2017), here with the longest column of length 1."""
+"""Rows R, G, B; columns the principal directions of the colours of photographs, in which they are uncorrelated: brightness, red
+against blue, green against the rest. Measured on ImageNet by Lucid (Olah et al., 2017), here with the longest column of length 1."""
 
 
 class Spectrum:
-    """Images (B, 3, H, W) in (0, 1) given by what the optimiser moves: the waves they are made of (Olah et al., 2017).
+    """Images (B, 3, H, W) in (0, 1), given by their Fourier coefficients (Olah et al., 2017).
 
-    The waves of an image are scaled by 1/f, as in photographs, so that a step changes large shapes as easily as small ones;
-    their colours are decorrelated; a sigmoid keeps the result in range. To an optimiser this is a much rounder valley than
-    pixels are.
+    Coefficients are scaled by 1/f, as in photographs, so that a step changes large shapes as easily as small ones. Colours are
+    decorrelated, and a sigmoid keeps the result in range. The problem is better conditioned than on pixels.
     """
 
     def __init__(self, waves: Tensor, size: tuple[int, int], decay: float = 1.0):
@@ -63,25 +97,30 @@ class Spectrum:
     def noise(
         cls,
         size: tuple[int, int],
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
         device: torch.device | str = "cpu",
         *,
         batch: int = 1,
         decay: float = 1.0,
     ) -> "Spectrum":
-        """Almost even grey."""
+        """Return `batch` images of (height, width) that are almost even grey. Without a generator, the seed is 0."""
         height, width = size
+        generator = generator or torch.Generator().manual_seed(0)
         waves = torch.randn(batch, 3, height, width // 2 + 1, 2, generator=generator)
         return cls(0.01 * waves.to(device), size, decay)
 
+    def parameters(self) -> list[Tensor]:
+        """Return the coefficients, (B, 3, H, W // 2 + 1, 2)."""
+        return [self.waves]
+
     def __call__(self) -> Tensor:
-        """The images, with a gradient that leads to the waves."""
+        """Return the images."""
         planes = torch.fft.irfft2(torch.view_as_complex(self.waves) * self._scale, s=self.size, norm="ortho")
         return torch.einsum("rc,bchw->brhw", self._colours, planes / 4).sigmoid()
 
 
 def frequencies(size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
-    """Cycles per pixel of each wave of a real image of (height, width), (H, W // 2 + 1); 1 over the longer side for no wave."""
+    """Return the cycles per pixel of each coefficient of an image of (height, width), (H, W // 2 + 1); at least 1 / longest side."""
     height, width = size
     down, right = torch.fft.fftfreq(height, device=device), torch.fft.rfftfreq(width, device=device)
     return torch.hypot(down.unsqueeze(1), right).clamp_min(1 / max(size))

@@ -1,14 +1,17 @@
-"""float64, for what loses too much by rounding, on devices with and without it."""
+"""Numerical precision: float64 on devices with and without it, and the least divisor."""
 
 import torch
 from torch import Tensor
 
 LACK_FLOAT64 = {"mps"}
-"""Kinds of devices without float64. PyTorch has no eigenvalues on them either."""
+"""Types of devices without float64. PyTorch has no eigenvalues on them either."""
+
+TINY = 1e-12
+"""Lower bound of divisors that may be 0, such as the norm of a gradient."""
 
 
 def exact(values: Tensor) -> Tensor:
-    """The values in float64: on their own device, or on the CPU where that device has no float64. Gradients flow back."""
+    """Return the values in float64, on the CPU if their own device has no float64. Gradients flow back."""
     if values.device.type in LACK_FLOAT64:
         values = values.cpu()
     return values.to(torch.float64)

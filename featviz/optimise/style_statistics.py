@@ -1,15 +1,14 @@
-"""What tells a style: statistics of feature maps, and how far two of them are apart.
+"""Statistics of feature maps that describe a style, and the distances between them.
 
-All are functions of moments, the means of the feature maps and of the products of any two. Moments are sums over positions,
-which is what makes them useful: they forget arrangement, add up over the tiles of a large picture, can be taken over a region,
-and those of several styles blend. They are written as one matrix (C + 1, C + 1), as if there were one more feature map, the
-first, that is 1 everywhere:
+All are functions of moments: the sums of feature maps and of their pairwise products over positions. Sums do not depend on the
+arrangement, add up over the tiles of a large image, can be restricted to a region, and can be blended. They are written as one
+matrix (C + 1, C + 1), as if the first feature map were 1 everywhere:
 
     Σ w [1 a][1 a]ᵀ  =  [ Σ w     Σ w aᵀ  ]
                         [ Σ w a   Σ w aaᵀ ]
 
-Distances are relative to the target: about 1 for activations of zero, whatever the network, the layer and the size. That is
-where they differ from Gatys et al. (2016), whose weights have to be found anew for each network and size.
+Distances are relative to the target: about 1 for activations of zero, whatever the network, the layer and the size. This differs
+from Gatys et al. (2016), whose weights have to be tuned for each network and size.
 """
 
 from collections.abc import Callable
@@ -19,92 +18,92 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from featviz.optimise.precision import exact
-
-TINY = 1e-12
+from featviz.optimise.objectives import relative_distance
+from featviz.optimise.precision import TINY, exact
 
 LEAST = 1e-2
-"""Of the mean variance: principal components of a style with less are not told apart."""
+"""Principal components with a smaller variance, relative to the mean variance, are compared as a whole."""
 
 Distance = Callable[[Tensor], Tensor]
-"""Moments (C + 1, C + 1) → how far they are from a target, ()."""
+"""Moments (C + 1, C + 1) → distance from a target, ()."""
 
 
 def moments(activations: Tensor, where: Tensor | None = None) -> Tensor:
-    """The sums over the positions of (1, C, h, w), each counted as much as `where` (1, 1, h, w) says, if given."""
+    """Return the moments (C + 1, C + 1) of (1, C, h, w). `where` (1, 1, h, w), if given, weighs the positions."""
     features = functional.pad(activations[0].flatten(1), (0, 0, 1, 0), value=1.0)
     return (features if where is None else features * where.flatten()) @ features.mT
 
 
-def blend(one: Tensor, other: Tensor, share: float) -> Tensor:
-    """The moments of a mixture: `other` with its share in [0, 1]. Of a style with itself it is the style."""
-    return torch.lerp(one / one[0, 0], other / other[0, 0], share)
+def blend(first: Tensor, second: Tensor, share: float) -> Tensor:
+    """Return the moments of a mixture in which `second` has a share in [0, 1]."""
+    return torch.lerp(first / first[0, 0], second / second[0, 0], share)
 
 
 def mean(sums: Tensor) -> Tensor:
-    """μ (C,); zero where there are no positions at all."""
+    """Return μ (C,); zero if there are no positions."""
     return sums[0, 1:] / sums[0, 0].clamp_min(TINY)
 
 
-def gram(sums: Tensor) -> Tensor:
-    """M (C, C), mean over positions (Gatys et al., 2016, eq. 3), so that pictures of different size compare."""
+def second_moment(sums: Tensor) -> Tensor:
+    """Return M (C, C), the mean products of feature maps: `objectives.gram`, of sums that may be weighted."""
     return sums[1:, 1:] / sums[0, 0].clamp_min(TINY)
 
 
 def covariance(sums: Tensor) -> Tensor:
-    """Σ = M − μμᵀ (C, C)."""
-    return gram(sums) - torch.outer(mean(sums), mean(sums))
+    """Return Σ = M − μμᵀ (C, C)."""
+    return second_moment(sums) - torch.outer(mean(sums), mean(sums))
 
 
 def gram_distance(target: Tensor) -> Distance:
-    """‖M − M*‖² / ‖M*‖² (Gatys et al., 2016, eqs. 4 and 5)."""
-    wanted = gram(target)
-    return lambda found: _square(gram(found) - wanted) / _square(wanted).clamp_min(TINY)
+    """Return the distance ‖M − M*‖² / ‖M*‖² (Gatys et al., 2016, eqs. 4 and 5)."""
+    correlations = second_moment(target)
+    return lambda sums: relative_distance(second_moment(sums), correlations)
 
 
 def covariance_distance(target: Tensor) -> Distance:
-    """4 ‖μ − μ*‖² / tr M* + ‖Σ − Σ*‖² / ‖M*‖²: what all positions share cannot hide what tells them apart.
+    """Return the distance 4 ‖μ − μ*‖² / tr M* + ‖Σ − Σ*‖² / ‖M*‖².
 
-    The factor makes a small difference of means weigh as much as in Gram matrices, where it is squared: (1 + x)² ≈ 1 + 2x.
+    Unlike in Gram matrices, large means do not hide differences between positions. The factor 4 makes a small difference of
+    means weigh as much as in Gram matrices, where it is squared: (1 + x)² ≈ 1 + 2x.
     """
-    wanted, middle, energy = covariance(target), mean(target), gram(target)
+    target_covariance, target_mean, energy = covariance(target), mean(target), second_moment(target)
 
-    def distance(found: Tensor) -> Tensor:
-        means = 4 * _square(mean(found) - middle) / energy.trace().clamp_min(TINY)
-        return means + _square(covariance(found) - wanted) / _square(energy).clamp_min(TINY)
+    def distance(sums: Tensor) -> Tensor:
+        means = 4 * _square(mean(sums) - target_mean) / energy.trace().clamp_min(TINY)
+        return means + _square(covariance(sums) - target_covariance) / _square(energy).clamp_min(TINY)
 
     return distance
 
 
 def wasserstein_distance(target: Tensor) -> Distance:
-    """4 W₂² / tr M* between the Gaussians N(μ, Σ): how far positions have to travel at best (Olkin & Pukelsheim, 1982).
+    """Return the distance 4 W₂² / tr M* between Gaussians N(μ, Σ), by optimal transport (Olkin & Pukelsheim, 1982).
 
-    W₂² = ‖μ − μ*‖² + tr(Σ + Σ* − 2 (Σ*^½ Σ Σ*^½)^½). With the principal components R of the target, RRᵀ = Σ*, the last term has
-    the eigenvalues of RᵀΣR, and the trace of a root is the sum of their roots. That is a small matrix where a picture is
-    small, since there are no more components than positions, and its derivative needs neither Newton–Schulz iterations nor a
-    Lyapunov equation, as in Crowson (2021). What the components leave over, a thousandth of the variance, is compared as a whole.
-    The factor 4 is that of `covariance_distance`.
+    W₂² = ‖μ − μ*‖² + tr(Σ + Σ* − 2 (Σ*^½ Σ Σ*^½)^½). With the principal components R of the target, RRᵀ = Σ*, the matrix under
+    the root has the eigenvalues of RᵀΣR, and the trace of the root is the sum of their roots. RᵀΣR is small for a small image,
+    since there are no more components than positions. The derivative needs no Newton–Schulz iterations and no Lyapunov
+    equation; differs from Crowson (2021). The variance beyond the components, a thousandth, is compared as a whole. The factor
+    4 is that of `covariance_distance`.
     """
-    target = exact(target)  # Roots magnify what is lost by rounding.
-    middle, energy = mean(target), gram(target).trace().clamp_min(TINY)
+    target = exact(target)  # Roots magnify rounding errors.
+    target_mean, energy = mean(target), second_moment(target).trace().clamp_min(TINY)
     values, vectors = torch.linalg.eigh(covariance(target))
     least = LEAST * values.mean().clamp_min(TINY)
     rest = values[values <= least].clamp_min(0).sum()
     values, vectors = values[values > least], vectors[:, values > least]
 
     def root(squares: Tensor) -> Tensor:
-        """√x, with a derivative at 0, where two flat pictures are."""
+        """Return √x, with a finite derivative at 0, which flat images have."""
         little = (0.001 * least).square()
         return (squares.clamp_min(0) + little).sqrt() - little.sqrt()
 
-    def distance(found: Tensor) -> Tensor:
-        sums = exact(found)
-        here, there = covariance(sums), values.sqrt()
-        within = vectors.mT @ here @ vectors
-        overlap = root(torch.linalg.eigvalsh(there * within * there.unsqueeze(1))).sum()
-        overlap = overlap + root(rest * (here.trace() - within.trace()))
-        squared = _square(mean(sums) - middle) + here.trace() + values.sum() + rest - 2 * overlap
-        return (4 * squared / energy).to(found)
+    def distance(sums: Tensor) -> Tensor:
+        precise = exact(sums)
+        variances, deviations = covariance(precise), values.sqrt()
+        projected = vectors.mT @ variances @ vectors
+        overlap = root(torch.linalg.eigvalsh(deviations * projected * deviations.unsqueeze(1))).sum()
+        overlap = overlap + root(rest * (variances.trace() - projected.trace()))
+        squared = _square(mean(precise) - target_mean) + variances.trace() + values.sum() + rest - 2 * overlap
+        return (4 * squared / energy).to(sums)
 
     return distance
 

@@ -1,4 +1,4 @@
-"""Large images a piece at a time, so that memory follows the tile and not the image."""
+"""Process large images tile by tile, so that memory depends on the tile and not on the image; and memory that runs out."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from featviz.networks.network import Network
 
 ALIGNED = 32
-"""Tiles begin at multiples of this, the stride of the deepest layers, so that a tile is sampled where the whole image is."""
+"""Tiles begin at multiples of this, the stride of the deepest layers, so that units are at the same positions as without tiles."""
 
 HEAP = 96e6
-"""Bytes of free blocks between used ones that the C library keeps at most; blocks of 32 MB and more go back to the system."""
+"""Most bytes of free blocks that the heap of the C library keeps; blocks of 32 MB and more go back to the system."""
 
 FIXED = 16e6
-"""Bytes that any step takes, whatever the image: weights in the order of the library that multiplies, small blocks."""
+"""Bytes of any step, whatever the image: weights in the layout of the library that multiplies, small blocks."""
 
 HEAP_SHARE, HEAP_SHARE_FORWARD = 0.5, 1.5
-"""The same as a share of the live tensors, where these are small: of a step with a backward pass, and of a forward pass alone.
+"""Free blocks of the heap relative to the live tensors, if these are small: with a backward pass, and of a forward pass alone.
 Measured with glibc at eight layers of the two bundled networks, 256 and 512 pixels a side."""
 
 LEAST = 64
-"""Pixels of a tile's side: with a margin on one side of it, enough for the network that needs most to see anything."""
+"""Least side of a tile without its margin, in pixels: with a margin, enough for the network with the largest smallest input."""
 
 MARGIN = 32
-"""Pixels around a tile that are looked at and whose gradient is dropped: near its own border a network sees padding."""
+"""Pixels around a tile that are processed and whose gradient is dropped, since padding affects it near the border."""
 
 
 SMALLEST = 128
-"""Pixels of a side that no tile goes below."""
+"""Least side of a tile with its margin, in pixels."""
 
 WHOLE = 1 << 30
-"""The side of a tile that any picture fits into."""
+"""Side of a tile that any image fits into."""
 
 T = TypeVar("T")
 
@@ -60,25 +60,25 @@ OUT_OF_MEMORY = (
     "could not create a primitive",
     "could not execute a primitive",
 )
-"""Parts of the messages of the `RuntimeError`s that mean that memory has run out."""
+"""Parts of the messages of a `RuntimeError` for memory that has run out."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the device has run out of memory. Only CUDA has a class of its own for that."""
+    """Return whether an error means that the device has run out of memory. Only CUDA has an exception class for that."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     return isinstance(error, RuntimeError) and any(part in str(error) for part in OUT_OF_MEMORY)
 
 
 def give_back() -> None:
-    """Return to the system what the C library keeps of memory that is free, where it is glibc."""
+    """Return the free memory of the heap to the system, if the C library is glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """A context in which memory that runs out raises a sentence.
+    """Turn errors of memory that has run out into InputError.
 
     Raises:
         InputError: the device has too little memory.
@@ -94,33 +94,33 @@ def enough_memory() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Tile:
-    """A piece of an image, as slices of (rows, columns)."""
+    """A part of an image, as slices of (rows, columns)."""
 
     seen: tuple[slice, slice]
-    """What the network looks at: the tile and the margin around it, as far as the image reaches."""
+    """The tile with its margin, as far as the image reaches: what the network processes."""
     kept: tuple[slice, slice]
-    """The tile itself, in the image."""
+    """The tile without margin, in the image."""
     inside: tuple[slice, slice]
-    """The tile itself, in what is seen."""
+    """The tile without margin, within `seen`."""
     share: float
-    """The tile's share of the pixels that are seen."""
+    """The tile's share of the pixels of `seen`."""
 
     def within(self, stride: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """The tile itself among activations of a layer: of the whole image, and of what is seen. Their pixels are `stride` apart."""
+        """Return where the activations of the tile are, at `stride`: among those of the whole image, and among those of `seen`."""
         rows, columns = (slice(kept.start // stride, -(-kept.stop // stride)) for kept in self.kept)
         top, left = (seen.start // stride for seen in self.seen)
         return (rows, columns), (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
 
 
 def allowed() -> float:
-    """Bytes that one step may hold in activations. Raises InputError as `Limit.value` does."""
+    """Return the bytes of activations that a step may hold. Raises InputError as `Limit.value` does."""
     return limits.TILE_MEGABYTES.value * 1e6
 
 
 def largest(bytes_per_pixel: float, memory: float | None = None, *, tiled: bool = True) -> int:
-    """The side of the largest square tile whose activations fit into `memory` bytes, by default those that are allowed.
+    """Return the side of the largest square tile whose activations fit into `memory` bytes, by default `allowed()`.
 
-    `WHOLE` for a network that cannot be run by tiles.
+    `WHOLE` if the image cannot be processed by tiles.
     """
     if not tiled:
         return WHOLE
@@ -129,35 +129,40 @@ def largest(bytes_per_pixel: float, memory: float | None = None, *, tiled: bool 
 
 
 def resident(live: float, share: float = HEAP_SHARE) -> float:
-    """Bytes that a process takes while tensors of `live` bytes are alive at the peak: these, and free blocks between them."""
+    """Return the bytes that a process takes for tensors of `live` bytes: these, and free blocks between them."""
     return live + min(share * live, HEAP) + FIXED
 
 
 def peak(size: tuple[int, int], bytes_per_pixel: float, side: int, margin: float = MARGIN, *, share: float = HEAP_SHARE) -> float:
-    """Bytes that a step takes for an image of (height, width), by tiles of at most `side` pixels."""
+    """Return the peak bytes of a step for an image of (height, width), by tiles of at most `side` pixels."""
     return resident(max(_area(tile.seen) for tile in grid(size, side, margin)) * bytes_per_pixel, share)
 
 
+def seen_pixels(size: tuple[int, int], side: int, margin: float = MARGIN) -> int:
+    """Return the pixels that all tiles of an image of (height, width) see together. Margins count once for each tile."""
+    return sum(_area(tile.seen) for tile in grid(size, side, margin))
+
+
 def fits(size: tuple[int, int], side: int) -> bool:
-    """Whether an image of (height, width) is one tile: whatever its shape, it has no more pixels than the largest tile."""
+    """Return whether an image of (height, width) is one tile: it has no more pixels than the largest tile, whatever its shape."""
     return math.prod(size) <= side**2
 
 
 class Allowance:
-    """How much memory the steps of a run may take: what is allowed, or as much less as the device turns out to have."""
+    """The memory that the steps of a run may take: what is allowed, or less if the device has less."""
 
     def __init__(self, memory: float | None = None, *, tiled: bool = True):
         self.memory = allowed() if memory is None else memory
         self.tiled = tiled
-        """Whether a step may take a picture by tiles; without, it gets `WHOLE` for their side."""
+        """Whether images are processed by tiles; if not, the side is `WHOLE`."""
         self.word = "" if tiled else ", in one piece, since its layers see the whole picture"
-        """What is to be said of it, once there is something."""
+        """What the progress line says about tiles, "" if nothing."""
 
     def fit(self, step: Callable[[int], T], bytes_per_pixel: float) -> T:
-        """`step(side)` with the largest tiles that fit; where memory runs out all the same, with smaller ones from then on.
+        """Return `step(side)` with the largest tiles that fit. If memory runs out, use smaller tiles from then on.
 
         Raises:
-            The error for which `out_of_memory` holds, where the smallest do not fit either.
+            The error for which `out_of_memory` holds, if the smallest tiles do not fit either.
         """
         while True:
             side = largest(bytes_per_pixel, self.memory, tiled=self.tiled)
@@ -166,16 +171,16 @@ class Allowance:
             except (RuntimeError, MemoryError) as error:
                 if side in (SMALLEST, WHOLE) or not out_of_memory(error):
                     raise
-            # Not in the handler: as long as that lasts, the error holds on to what the step had.
+            # Not in the handler, where the error keeps the tensors of the step alive.
             give_back()
             self.memory, self.word = self.memory / 2, ", in smaller tiles, since memory is short"
 
 
 def grid(size: tuple[int, int], side: int, margin: float = MARGIN) -> Iterator[Tile]:
-    """Tiles of about equal size that cover (height, width) without overlap, each seen with its margin.
+    """Yield tiles of about equal size that cover (height, width) without overlap.
 
-    With the margin, which is rounded up to multiples of 32, a tile is about `side` pixels a side: up to 63 more, so that it ends
-    where networks that pad by halves sample it as they do the whole image, and so that no tile is too small for them.
+    With its margin, which is rounded up to multiples of 32, a tile has about `side` pixels a side, and at most 63 more: it ends
+    where the units of networks with asymmetric padding are at the positions of the whole image, and is never too small.
     """
     margin = math.ceil(margin / ALIGNED) * ALIGNED
     height, width = size
@@ -208,37 +213,45 @@ def _cuts(length: int, side: int, margin: int) -> list[tuple[int, int]]:
 
 
 def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) -> Iterator[Tile]:
-    """The tiles by which these layers see an image (1, 3, H, W), each with all that they look at around it."""
+    """Yield tiles of an image (1, 3, H, W) whose margins are the receptive fields of some layers, so that activations are exact."""
     return grid((image.shape[-2], image.shape[-1]), side, margin=reach(network, layers))
 
 
 def reach(network: Network, layers: Iterable[str]) -> float:
-    """Pixels around a tile that the units of these layers in it look at."""
+    """Return how many pixels beyond a tile the units of some layers see; 0 if they cannot be processed by tiles."""
     layers = [*layers]
     return max((network.receptive_field(layer).reach for layer in layers), default=0) if network.tiled(layers) else 0
+
+
+def values_per_pixel(network: Network, layer: str) -> float:
+    """Return how many activations a layer has for each pixel of an image."""
+    return network.channels(layer) / network.receptive_field(layer).stride ** 2
 
 
 def inside(
     network: Network, tile: Tile, part: Tensor, layers: Iterable[str], *, continued: bool
 ) -> dict[str, tuple[Slices, Tensor]]:
-    """Layer → where the tile itself is among the activations of the whole image, and its activations (1, C, h, w)."""
-    found = {}
+    """Return {layer: (position among the activations of the whole image, activations (1, C, h, w))} of a tile without margin.
+
+    `part` is the tile with its margin. `continued` as in `Network.activations`.
+    """
+    placed = {}
     for layer, values in network.activations(part, layers, continued=continued).items():
-        place, here = tile.within(network.receptive_field(layer).stride)
-        found[layer] = (place, values[(..., *here)])
-    return found
+        place, own = tile.within(network.receptive_field(layer).stride)
+        placed[layer] = (place, values[(..., *own)])
+    return placed
 
 
 def activations_of(network: Network, image: Tensor, layers: Collection[str], side: int, *, continued: bool) -> dict[str, Tensor]:
-    """Layer → its activations (1, C, h, w) for the whole image, by tiles. `continued` as in `Network.activations`."""
+    """Return {layer: activations (1, C, h, w)} for the whole image, by tiles. `continued` as in `Network.activations`."""
     rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     for _, side_by_side in groupby(tiling(network, image, layers, side), key=lambda tile: tile.kept[0].start):
         row = [inside(network, tile, image[(..., *tile.seen)], layers, continued=continued) for tile in side_by_side]
         for layer, parts in rows.items():
-            parts.append(_joined([answer[layer][1] for answer in row], -1))
+            parts.append(_joined([placed[layer][1] for placed in row], -1))
     return {layer: _joined(rows.pop(layer), -2) for layer in list(rows)}
 
 
 def _joined(parts: list[Tensor], side: int) -> Tensor:
-    """Parts side by side; of one alone, itself and no copy."""
+    """Return parts joined along a dimension; a single part is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts, side)

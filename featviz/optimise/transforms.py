@@ -1,4 +1,4 @@
-"""Image → image; what is random about one comes from a `torch.Generator`."""
+"""Transforms, image → image. Random ones are drawn with a `torch.Generator`."""
 
 import math
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Roll:
-    """A cyclic shift by (down, right) pixels, and its undoing.
+    """A cyclic shift by (down, right) pixels, and its inverse.
 
-    Jitter by rolling keeps every pixel and puts no border at a fixed place, unlike crop-and-pad jitter.
+    Jitter by rolling keeps every pixel and has no border at a fixed position, unlike jitter by cropping and padding.
     """
 
     down: int
@@ -21,7 +21,7 @@ class Roll:
 
     @classmethod
     def random(cls, most: int, generator: torch.Generator) -> "Roll":
-        """Up to `most` pixels each way."""
+        """Return a shift by up to `most` pixels in each direction."""
         down, right = torch.randint(-most, most + 1, (2,), generator=generator).tolist()
         return cls(down, right)
 
@@ -29,32 +29,32 @@ class Roll:
         return image.roll((self.down, self.right), dims=(-2, -1))
 
     def undo(self, image: Tensor) -> Tensor:
-        """The image (…, H, W) as it was before the shift."""
+        """Return an image (…, H, W) shifted back."""
         return image.roll((-self.down, -self.right), dims=(-2, -1))
 
 
 @dataclass(frozen=True)
 class Zoom:
-    """Enlarge by a factor and turn clockwise by degrees, about the centre, which stays where it is.
+    """Enlarge by a factor and turn clockwise by degrees, about the centre.
 
-    What would be seen beyond the borders, when turning or at a factor under 1, is the picture's own mirror image.
+    Beyond the borders, which show when turning or at a factor under 1, is the mirror image.
     """
 
     factor: float
     degrees: float = 0.0
 
     def __call__(self, image: Tensor) -> Tensor:
-        """(1, 3, H, W) in [0, 1] → the same.
+        """Return the transformed image, (1, 3, H, W) in [0, 1].
 
-        Bicubic by Catmull and Rom's spline (a = -1/2), which is exact where an image is even, sloping or curved. That
-        of `torch.nn.functional.grid_sample` (a = -3/4) sharpens a little, which adds up over the frames of a video.
+        Bicubic by the spline of Catmull and Rom (a = -1/2), which is exact for quadratic images. That of
+        `torch.nn.functional.grid_sample` (a = -3/4) sharpens a little, which adds up over the frames of a video.
         """
         height, width = image.shape[-2:]
         turn = math.radians(self.degrees)
         cosine, sine = math.cos(turn) / self.factor, math.sin(turn) / self.factor
         down = torch.arange(height, device=image.device).unsqueeze(1) - (height - 1) / 2
         right = torch.arange(width, device=image.device) - (width - 1) / 2
-        # From a pixel of the result back to where it was, in rows and columns, between the pixels there.
+        # The source position of each pixel of the result, in fractional rows and columns.
         rows = cosine * down - sine * right + (height - 1) / 2
         columns = sine * down + cosine * right + (width - 1) / 2
         moved = torch.zeros_like(image)
@@ -64,10 +64,10 @@ class Zoom:
         return moved.clamp(0, 1)  # It overshoots at edges.
 
 
-def _taps(places: Tensor, length: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The four pixels about each place and their weights, mirrored at the borders so that the edge is there twice."""
-    first = places.floor()
-    t = places - first
+def _taps(positions: Tensor, length: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield index and weight of the four pixels around each position, mirrored at the borders, with the edge repeated."""
+    first = positions.floor()
+    t = positions - first
     weights = (
         ((2 - t) * t - 1) * t / 2,
         ((3 * t - 5) * t * t + 2) / 2,
@@ -81,11 +81,10 @@ def _taps(places: Tensor, length: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 @dataclass(frozen=True)
 class Wobble:
-    """Move, enlarge and turn clockwise, about the centre: all that makes a visualisation robust, in one go.
+    """Shift, enlarge and turn clockwise about the centre: the random transform that makes a visualisation robust.
 
-    Padding, jitter, scaling, rotation and jitter again (Olah et al., 2017) are one affine map. Done together, the image is
-    sampled once. Bilinear, with a gradient; beyond the borders is the picture's own mirror image. Unlike `Zoom`, which is
-    exact enough for a film of hundreds of frames, it is cheap enough for each step.
+    Jitter, scaling, rotation and jitter again (Olah et al., 2017) are one affine map, so the image is sampled once. Bilinear and
+    differentiable; beyond the borders is the mirror image. Less exact than `Zoom`, but cheap enough for each step.
     """
 
     down: float = 0.0
@@ -95,21 +94,19 @@ class Wobble:
 
     @classmethod
     def random(cls, strength: float, generator: torch.Generator) -> "Wobble":
-        """Of strength 1: up to 10 pixels each way, a tenth larger or smaller, and 10 degrees."""
+        """Return a random transform; at strength 1 up to 10 pixels in each direction, a factor of 1.1, and 10 degrees."""
         down, right, factor, degrees = (strength * (2 * torch.rand(4, generator=generator) - 1)).tolist()
         return cls(10 * down, 10 * right, 1.1**factor, 10 * degrees)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) → the same."""
+        """Return the transformed images, (B, 3, H, W)."""
         height, width = image.shape[-2:]
         turn = math.radians(self.degrees)
         cosine, sine = math.cos(turn) / self.factor, math.sin(turn) / self.factor
-        # From a place in the result back to where it was, both in units of half a side.
-        back = [
+        # From a position in the result to its source, both in units of half a side.
+        inverse = [
             [cosine, sine * height / width, -2 * self.right / width],
             [-sine * width / height, cosine, -2 * self.down / height],
         ]
-        places = functional.affine_grid(image.new_tensor([back]), [1, *image.shape[1:]], align_corners=False)
-        return functional.grid_sample(
-            image, places.expand(len(image), -1, -1, -1), padding_mode="reflection", align_corners=False
-        )
+        grid = functional.affine_grid(image.new_tensor([inverse]), [1, *image.shape[1:]], align_corners=False)
+        return functional.grid_sample(image, grid.expand(len(image), -1, -1, -1), padding_mode="reflection", align_corners=False)

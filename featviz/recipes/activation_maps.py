@@ -135,6 +135,18 @@ class ActivationMaps(Recipe):
     name: ClassVar[str] = "activation_maps"
     title: ClassVar[str] = "Activation Maps"
     tab_group: ClassVar[str] = "Look Inside"
+    action: ClassVar[str] = "Show this layer"
+    explanation: ClassVar[str] = """\
+A layer of the network is a stack of *channels*. Each channel is a small detector that is moved over the whole picture, and
+its **activation map** shows where it found its pattern: bright where it is active, dark where it is not.
+
+- **The number** under a map is the channel's activation, averaged over the picture.
+- **Deeper layers** have more channels on a coarser grid, and each of their units *sees* a larger part of the picture, its
+  receptive field.
+- **Click a map** to see what the channel looks for, and to dream it.
+
+*Try it: a picture with eyes, first with an early layer, then with deeper ones. You see edges, then eyes, then faces.*
+"""
     images: ClassVar[dict[str, str]] = {"image": "The picture to look at."}
     keeps_alpha: ClassVar[bool] = False
 

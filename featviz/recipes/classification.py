@@ -18,6 +18,13 @@ class Classification(Recipe):
     name: ClassVar[str] = "classification"
     title: ClassVar[str] = "Classification"
     tab_group: ClassVar[str] = "Look Inside"
+    action: ClassVar[str] = "What is it?"
+    explanation: ClassVar[str] = """\
+This is what the network was trained for: a thousand names of animals and things, and for each the probability that the
+picture shows it. It knows no other names, so it calls a face a wig or a bow tie.
+
+*Try it: first a photograph, then its dream. For the network the mountain has become a dog.*
+"""
     images: ClassVar[dict[str, str]] = {"image": "The picture to name."}
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "numbers"
 

@@ -1,4 +1,4 @@
-"""DeepDream: amplify what a layer already sees in a picture."""
+"""DeepDream: amplify what a layer already detects in a picture (Mordvintsev et al., 2015)."""
 
 import math
 import re
@@ -14,29 +14,53 @@ from featviz.errors import FieldError, nearest, short
 from featviz.networks.network import Network
 from featviz.networks.table import LOGITS, NETWORKS, Address, AddressOrNone, check_knows, class_index, split
 from featviz.optimise import tiles
+from featviz.optimise.ascent import ascent, exact_ascent
 from featviz.optimise.gradients import SHAPERS, Shape, luminance, soften
-from featviz.optimise.objectives import CHUNK, Objective, energy, guided_by_channels, guided_by_match, unit
+from featviz.optimise.objectives import CHUNK, Objective, channel, energy, guided_by_channels, guided_by_match
 from featviz.optimise.parameterization import pyramid
+from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
 from featviz.optimise.transforms import Roll
+from featviz.recipes.objective_recipe import ObjectiveRecipe
 from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
 
 Regions = list[tuple[Objective, Tensor]]
-"""What is wanted where: objectives with masks (1, 1, H, W) in [0, 1] or (1, 1, 1, 1) for everywhere."""
+"""Objectives, each with the mask (1, 1, H, W) in [0, 1] of where it is maximised."""
 
 GUIDES: dict[str, Callable[[str, Tensor], Objective]] = {"match": guided_by_match, "channels": guided_by_channels}
-"""How a guide steers → the objective for a layer and what it answers to the guide."""
+"""How a guide steers → the objective for an address and the guide's activations there."""
 
 IMAGES_HELD = 15
 """Copies of the largest octave that a run holds at once."""
 
 
-class DeepDream(Recipe):
+class DeepDream(ObjectiveRecipe):
     """Amplify what a layer of a trained network already sees in a picture (Mordvintsev et al., 2015)."""
 
     name: ClassVar[str] = "deepdream"
     title: ClassVar[str] = "DeepDream"
     tab_group: ClassVar[str] = "DeepDream"
+    action: ClassVar[str] = "Start dreaming"
+    sweep_action: ClassVar[str] = "Compare the layers"
+    sweep_caption: ClassVar[str] = "The same dream at every layer, from shallow to deep."
+    mask_action: ClassVar[str] = "Paint where to dream"
+    explanation: ClassVar[str] = """\
+A network that was trained to name things in photographs has learnt what edges, fur and eyes look like.
+DeepDream amplifies this: **whatever a layer already detects in your picture, you get more of it.**
+
+1. **Choose a picture and a layer.** The first layers of the network react to edges and textures, the later ones to eyes,
+   faces and whole animals.
+2. **Activations.** The picture goes through the network up to that layer. The result is its *activation maps*: one for
+   each pattern that the layer looks for, bright where it found the pattern.
+3. **Ask for more of the same.** The layer's gradient is set equal to its activations, so that the strongest activations
+   count most.
+4. **Gradient.** The gradient is computed back to the picture. It says for each pixel which change would make the
+   activations stronger.
+5. **Change the picture a little in this direction, and repeat.** It starts on a small version of the picture and continues
+   on larger ones, the *octaves*, so that the dream has large shapes as well as fine detail.
+
+*Try it: the same picture with an early, a middle and a late layer. You see how the network builds animals from edges.*
+"""
     images: ClassVar[dict[str, str]] = {"image": "The picture to dream on."}
     extras: ClassVar[dict[str, str]] = {
         "guide": "A picture whose features the dream shall grow, instead of its own.",
@@ -51,6 +75,10 @@ class DeepDream(Recipe):
         Rule(("outside",), "nothing is outside", without="mask"),
         Rule(("feather",), "there is no edge", without="mask", refused=False),
         Rule(("size",), "the picture keeps its own size", beside="full_size", refused=False),
+    )
+
+    objective_rule: ClassVar[Rule] = Rule(
+        ("layer", "more_layers", "channels", "class_name", "outside", "guide"), "it is amplified instead", beside="objective"
     )
 
     layer: Address = param(
@@ -116,8 +144,8 @@ class DeepDream(Recipe):
         return self
 
     def variants(self, size: int = 144) -> list[Recipe]:
-        """The same dream, small, at every layer of its network, shallow to deep: which layer does what?"""
-        single = {"more_layers": "", "channels": "", "class_name": "", "outside": "", "full_size": False}
+        """Return small dreams of the same picture at every layer of the network, shallow to deep."""
+        single = {"objective": None, "more_layers": "", "channels": "", "class_name": "", "outside": "", "full_size": False}
         small = {
             "size": size,
             "octaves": min(self.octaves, 2),
@@ -130,41 +158,43 @@ class DeepDream(Recipe):
 
     @property
     def network_name(self) -> str:
-        return split(self.layer)[0]
+        return split(self.layer)[0] if self.objective is None else self.objective.network
 
     def check_network(self, network: Network) -> None:
-        network.check_channels(split(self.layer)[1], parse_channels(self.channels))
+        super().check_network(network)
+        if self.objective is None:
+            network.check_channels(split(self.layer)[1], parse_channels(self.channels))
 
     @property
     def weights(self) -> dict[str, float]:
-        """Every layer that is amplified and its weight, the chosen one first."""
+        """Each layer that is amplified, without its network, and its weight; the field `layer` first."""
         return {split(self.layer)[1]: 1.0} | parse_weights(self.more_layers)
 
     def run(self, network: Network, *, image: Tensor, guide: Tensor | None = None, mask: Tensor | None = None) -> Frames:
-        """Yields a frame after each step of each octave. `image`, `guide` and `mask` are (1, 3, H, W) in [0, 1].
+        """Yield a frame after each step of each octave. `image`, `guide` and `mask` are (1, 3, H, W) in [0, 1].
 
         Raises:
             InputError: a picture is too small for the network, the mask selects nothing, or a channel does not exist.
         """
-        yield from self.dream(network, image, self.guided(network, image, guide), mask)
+        yield from self.dream(network, image, self.fixed_objective(network, image, guide), mask)
 
-    def dream(self, network: Network, image: Tensor, guided: Objective | None, mask: Tensor | None) -> Frames:
-        """`run`, after what a guide gives is known."""
+    def dream(self, network: Network, image: Tensor, fixed: Objective | None, mask: Tensor | None) -> Frames:
+        """`run`, with the result of `fixed_objective`."""
         generator = torch.Generator().manual_seed(self.seed)
-        allowance = tiles.Allowance(tiled=network.tiled(frozenset().union(*self.layers())))
+        allowance = tiles.Allowance(tiled=self.tiled(network))
         longest, octaves = self.sizes(network, size_of(image))
         target = fitted_size(size_of(image), longest)
         image = fit(image, max(octaves[-1]), network.spec.smallest)
         pixels = [height * width for height, width in octaves]
         mask = soften(resize(mask, target), self.feather) if mask is not None else image.new_ones(1, 1, *target)
-        dream, dreamt = image, torch.zeros_like(resize(image, octaves[0]))
+        dream, change = image, torch.zeros_like(resize(image, octaves[0]))
 
         for octave, size in enumerate(octaves):
-            base, here = resize(image, size).clamp(0, 1), resize(mask, size).clamp(0, 1)
-            # What has been dreamt is carried on, not the picture: its own detail enters sharp at every octave.
-            dream = base + resize(dreamt, size) if self.detail else resize(dream, size)
-            dream = self.confine(dream.clamp(0, 1), base, here)
-            regions = self.regions(network, dream, guided, here)
+            base, octave_mask = resize(image, size).clamp(0, 1), resize(mask, size).clamp(0, 1)
+            # The change is carried on, not the picture: the picture's own detail enters sharp at every octave.
+            dream = base + resize(change, size) if self.detail else resize(dream, size)
+            dream = self.confine(dream.clamp(0, 1), base, octave_mask)
+            regions = self.regions(network, dream, fixed, octave_mask)
             for step in range(1, self.steps + 1):
                 value, dream = self.stepped(network, regions, dream, step / self.steps, generator, allowance)
                 yield Frame(
@@ -177,7 +207,7 @@ class DeepDream(Recipe):
                     if size[0] <= target[0]
                     else self.confine(resize(dream, target).clamp(0, 1), resize(image, target), mask),
                 )
-            dreamt = dream - base
+            change = dream - base
 
     def stepped(
         self,
@@ -188,125 +218,133 @@ class DeepDream(Recipe):
         generator: torch.Generator,
         allowance: tiles.Allowance,
     ) -> tuple[Tensor, Tensor]:
-        """What the objectives say of the dream, (), and the dream a step further. Nothing else is held between steps."""
-        value, further, shape = dream.new_zeros(()), dream, SHAPERS[self.gradient]
-        for objective, where in regions:
+        """Return the sum of the objectives, (), and the dream after a step. Nothing else is held between steps."""
+        total, changed, shape = dream.new_zeros(()), dream, SHAPERS[self.gradient]
+        for objective, mask in regions:
             shifted = partial(self.shifted_ascent, network, objective, dream, generator)
-            answer, gradient = allowance.fit(shifted, network.cost(objective.layers).bytes)
-            value = value + answer
+            value, gradient = allowance.fit(shifted, network.cost(objective.layers).bytes)
+            total = total + value
             shaped = shape(luminance(gradient) if self.keep_colours else gradient, progress)
-            further = torch.addcmul(further, where, shaped, value=self.strength / 255)
-        return value, further.clamp_(0, 1)
+            changed = torch.addcmul(changed, mask, shaped, value=self.strength / 255)
+        return total, changed.clamp_(0, 1)
 
     def shifted_ascent(
         self, network: Network, objective: Objective, image: Tensor, generator: torch.Generator, side: int
     ) -> tuple[Tensor, Tensor]:
-        """`ascent` at a random shift. Beyond one tile, that moves the borders of the tiles to another place at each step."""
+        """Return the value and the gradient of an objective at a random shift of the image.
+
+        Beyond one tile, the shift also moves the borders of the tiles at each step.
+        """
         roll = Roll.random(self.jitter if tiles.fits(size_of(image), side) else side, generator)
-        value, gradient = ascent(network, objective, roll(image), side)
+        differentiate = ascent if self.objective is None else exact_ascent
+        value, gradient = differentiate(network, objective, roll(image), side)
         return value, roll.undo(gradient)
 
     def needed(self, role: str) -> int | None:
-        """Of the guide and the mask no more than of the picture, which octaves above the result see larger."""
         return None if self.full_size else round(self.size * self.octave_scale**self.octaves_above)
 
     def sizes(self, network: Network, size: tuple[int, int]) -> tuple[int, list[tuple[int, int]]]:
-        """The longest side of the result for a picture of (height, width), and the (height, width) of every octave."""
+        """Return the longest side of the result for a picture of (height, width), and the (height, width) of every octave."""
         longest = max(size) if self.full_size else self.size
         top = fitted_size(size, round(longest * self.octave_scale**self.octaves_above))
         return longest, pyramid(top, self.octaves, self.octave_scale, network.spec.smallest)
 
     def layers(self) -> list[frozenset[str]]:
-        """The layers that a step asks for, region by region."""
+        """Return the layers that a step needs, region by region."""
+        if self.objective is not None:
+            return [self.objective.layers]
         inside = {LOGITS} if self.class_name else self.weights
         return [frozenset(inside), *([frozenset({split(self.outside)[1]})] if self.outside else [])]
+
+    def tiled(self, network: Network) -> bool:
+        """Return whether an image may be processed by tiles. A class may, tile by tile, but not exactly."""
+        layers = frozenset().union(*self.layers())
+        return network.tiled(layers) and not (self.objective is not None and LOGITS in layers)
 
     def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
         _, octaves = self.sizes(network, size)
         pixels = [height * width for height, width in octaves]
         costs = [network.cost(layers) for layers in self.layers()]
-        tiled = network.tiled(frozenset().union(*self.layers()))
-        step = max(tiles.peak(octaves[-1], cost.bytes, tiles.largest(cost.bytes, tiled=tiled)) for cost in costs)
-        flops: float = sum(pixels) * self.steps * sum(cost.flops for cost in costs)
+        tiled = self.tiled(network)
+        sides = {cost: tiles.largest(cost.bytes, tiled=tiled) for cost in costs}
+        step = max(tiles.peak(octaves[-1], cost.bytes, side) for cost, side in sides.items())
+        flops = self.steps * sum(cost.flops * tiles.seen_pixels(octave, sides[cost]) for cost in costs for octave in octaves)
         held: float = IMAGES_HELD * IMAGE_BYTES * pixels[-1]
+        if self.objective is not None and not tiles.fits(octaves[-1], tiles.largest(costs[0].bytes, tiled=tiled)):
+            margin = tiles.reach(network, self.objective.layers)
+            side = tiles.largest(costs[0].bytes)
+            step = tiles.peak(octaves[-1], costs[0].bytes, side, margin)
+            values = sum(tiles.values_per_pixel(network, layer) for layer in self.objective.layers)
+            held += 2 * 4 * values * pixels[-1]  # The activations of the whole image and their gradient.
+            flops *= 1.5  # Each tile is run forward twice.
         if "guide" in others and not self.class_name:
             guide = fitted_size(others["guide"], self.guide_side(network, size, others["guide"]))
             positions = {layer: 1 / network.receptive_field(layer).stride ** 2 for layer in self.weights}  # For each pixel.
-            values = {layer: math.prod(guide) * share * network.channels(layer) for layer, share in positions.items()}
+            features = {layer: math.prod(guide) * tiles.values_per_pixel(network, layer) for layer in self.weights}
             forward = network.cost(self.weights).forward_bytes
-            features = 4 * sum(values.values())
-            around, side = tiles.reach(network, self.weights), tiles.largest(forward, tiled=network.tiled(self.weights))
-            extraction = tiles.peak(guide, forward, side, around, share=tiles.HEAP_SHARE_FORWARD) + features
+            margin, side = tiles.reach(network, self.weights), tiles.largest(forward, tiled=network.tiled(self.weights))
+            extraction = tiles.peak(guide, forward, side, margin, share=tiles.HEAP_SHARE_FORWARD)
+            extraction += 4 * sum(features.values())
             if self.guide_by == "match":
-                products = sum(positions[layer] * 2 * values[layer] for layer in positions)
+                products = sum(positions[layer] * 2 * features[layer] for layer in positions)
                 flops += sum(pixels) * self.steps * products
-                held += features + 2 * 4 * CHUNK**2
+                held += 4 * sum(features.values()) + 2 * 4 * CHUNK**2
             step = max(step, extraction)
         return Demand(flops=flops, bytes=max(held + step, handed_in(size, *others.values())))
 
     def confine(self, dream: Tensor, base: Tensor, mask: Tensor) -> Tensor:
-        """The dream where the mask lets it be, the picture itself elsewhere, to the bit."""
+        """Return the dream where the mask is above 0, and the picture elsewhere, unchanged to the bit."""
         return dream if self.outside else torch.where(mask > 0, dream, base)
 
-    def regions(self, network: Network, image: Tensor, guided: Objective | None, mask: Tensor) -> Regions:
-        """What is wanted inside the mask and, where asked for, outside of it."""
-        inside = [(guided or self.objective(network, image), mask)]
-        return [*inside, (energy(split(self.outside)[1]), 1 - mask)] if self.outside else inside
+    def regions(self, network: Network, image: Tensor, fixed: Objective | None, mask: Tensor) -> Regions:
+        """Return the objective inside the mask and, if the field `outside` is set, the one outside."""
+        inside = [(fixed or self.octave_objective(network, image), mask)]
+        return [*inside, (energy(self.outside), 1 - mask)] if self.outside else inside
 
     @torch.no_grad()
-    def objective(self, network: Network, image: Tensor) -> Objective:
-        """Without a guide: a class, or more of what is there."""
-        if self.class_name:
-            return unit(LOGITS, class_index(self.class_name, self.network_name))
+    def octave_objective(self, network: Network, image: Tensor) -> Objective:
+        """Return the energy of the layers. Several are weighed by the norms of their activations for the image of the octave."""
         weights = self.weights
         first, *others = weights
         channels = parse_channels(self.channels)
         network.check_channels(first, channels)
         norms = norms_of(network, image, weights) if others else {first: 1.0}
-        terms = [weights[first] / norms[first] * energy(first, channels)]
-        terms += [weights[layer] / norms[layer] * energy(layer) for layer in others]
+        terms = [weights[first] / norms[first] * energy(self.layer, channels)]
+        terms += [weights[layer] / norms[layer] * energy(f"{self.network_name}/{layer}") for layer in others]
         return sum(terms[1:], terms[0])
 
     @torch.no_grad()
-    def guided(self, network: Network, image: Tensor, guide: Tensor | None) -> Objective | None:
-        """What a guide (1, 3, H, W) has, in every layer relative to the norm of its activations. The same at every octave.
+    def fixed_objective(self, network: Network, image: Tensor, guide: Tensor | None) -> Objective | None:
+        """Return the objective if it is the same at every octave: the user's, a class, or the features of a guide; else None.
 
-        A guide is looked at as large as the result, but never enlarged. None where there is none, or a class instead.
+        The features of a guide (1, 3, H, W) are relative to the norm of its activations in each layer. It is scaled to the size
+        of the result, but never enlarged.
         """
-        if guide is None or self.class_name:
+        if self.objective is not None:
+            return self.objective
+        if self.class_name:
+            return channel(f"{self.network_name}/{LOGITS}", class_index(self.class_name, self.network_name))
+        if guide is None:
             return None
         guide = fit(guide, self.guide_side(network, size_of(image), size_of(guide)), network.spec.smallest)
         weights, steer = self.weights, GUIDES[self.guide_by]
         extract = partial(tiles.activations_of, network, guide, weights, continued=False)
         features = tiles.Allowance(tiled=network.tiled(weights)).fit(extract, network.cost(weights).forward_bytes)
-        terms = [weight / features[layer].norm() * steer(layer, features[layer]) for layer, weight in weights.items()]
+        terms = [
+            (weight / features[layer].norm()).item() * steer(f"{self.network_name}/{layer}", features[layer])
+            for layer, weight in weights.items()
+        ]
         return sum(terms[1:], terms[0])
 
     def guide_side(self, network: Network, image: tuple[int, int], guide: tuple[int, int]) -> int:
-        """The longest side at which a guide is looked at, from the (height, width) of both pictures."""
+        """Return the longest side to which a guide is scaled, from the (height, width) of both pictures."""
         longest, _ = self.sizes(network, image)
         return min(longest, max(guide))
 
 
-def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """The objective's value () and its gradient with respect to the image (1, 3, H, W), by tiles of at most `side` pixels.
-
-    For objectives that are sums over positions, both are what the whole image would give, but for what the network
-    would see beyond a tile's margin.
-    """
-    value, gradient = image.new_zeros(()), torch.empty_like(image)
-    for tile in tiles.grid(size_of(image), side):
-        seen = image[(..., *tile.seen)].detach().requires_grad_()
-        answer = objective(network.activations(seen, objective.layers))
-        (change,) = torch.autograd.grad(answer, seen)
-        gradient[(..., *tile.kept)] = change[(..., *tile.inside)]
-        value = value + tile.share * answer.detach()
-    return value, gradient
-
-
 def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[str, float]:
-    """‖a‖₂ of each layer for an image (1, 3, H, W), by tiles: what makes a weight of 0.5 mean half."""
-    squares = dict.fromkeys(layers, 1e-12)
+    """Return ‖a‖₂ of each layer for an image (1, 3, H, W), by tiles. Divided by it, a weight of 0.5 means half."""
+    squares = dict.fromkeys(layers, TINY)
     side = tiles.largest(network.cost(layers).bytes) if network.tiled(layers) else tiles.WHOLE
     for tile in tiles.grid(size_of(image), side):
         for layer, activations in network.activations(image[(..., *tile.seen)], layers).items():
@@ -315,10 +353,10 @@ def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[
 
 
 def parse_channels(text: str) -> tuple[int, ...]:
-    """'12, 85, 12' → (12, 85): each once, in the order of their first mention.
+    """Return '12, 85, 12' as (12, 85): each channel once, in the order of first mention.
 
     Raises:
-        FieldError: something in it is not a whole number of at least 0.
+        FieldError: an item is not a whole number of at least 0.
     """
     items = re.findall(r"[^\s,]+", text)
     for item in items:

@@ -1,4 +1,4 @@
-"""Zoom: dream, zoom in and turn a little, and dream again: a journey into the picture."""
+"""Zoom: a video whose frames are each a dream on the one before, zoomed in and turned a little."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -17,6 +17,19 @@ class DeepDreamZoom(DeepDream):
 
     name: ClassVar[str] = "deepdream_zoom"
     title: ClassVar[str] = "DeepDream Zoom"
+    action: ClassVar[str] = "Start the zoom"
+    explanation: ClassVar[str] = """\
+A zoom into a dream: **each frame of the video is a dream of the previous frame, seen from a little closer.**
+
+1. **Dream.** The picture is changed so that a layer of the network sees more of what it already sees, as in *DeepDream*,
+   but only a little.
+2. **Move closer.** The dream is enlarged about its centre and turned by a fraction of a degree.
+3. **Dream again, on the dream.** The last dream is now larger, so the layer finds new detail inside it: an eye
+   gets lashes, and between the lashes another eye begins.
+4. **Repeat.** After a few seconds nothing is left of your picture. You see only what the network knows.
+
+*Try it: an early layer such as block 5 for a flight through patterns, and a zoom below 1 to fly out instead of in.*
+"""
     sweep_fields: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[Literal["picture", "video"]] = "video"
 
@@ -38,29 +51,29 @@ class DeepDreamZoom(DeepDream):
     fps: int = param(12, "Frames a second: more are smoother, take longer and dream more often.", ge=1, le=50, group="Video")
 
     def variants(self, size: int = 144) -> list[Recipe]:
-        """None: there is no layer to choose by still pictures."""
+        """Return none: stills do not show which layer suits a video."""
         return []
 
     @property
     def frames(self) -> int:
-        """Of the video."""
+        """The number of frames of the video."""
         return max(1, round(self.seconds * self.fps))
 
     def run(self, network: Network, *, image: Tensor, guide: Tensor | None = None, mask: Tensor | None = None) -> Frames:
-        """Yields a frame after each step of each octave of each picture of the video, whose last one is `kept`.
+        """Yield a frame after each step of each octave of each video frame; the last of each has `is_video_frame`.
 
-        The first picture is a plain dream. While a later one is in the making, the one before is shown: its small
-        octaves would flicker. Pictures stay float32 from one to the next and are never rounded. Takes what
-        `DeepDream.run` takes, and raises what it raises.
+        The first video frame is a plain dream. While a later one is computed, `image` is the one before, since small octaves
+        would flicker. Images stay float32 from one to the next and are never rounded. Takes the arguments of `DeepDream.run`
+        and raises what it raises.
         """
         motion = Zoom(self.zoom ** (1 / self.fps), self.turn / self.fps)
-        guided = self.guided(network, image, guide)
-        finished = None
+        fixed = self.fixed_objective(network, image, guide)
+        previous: Tensor | None = None
         for number in range(self.frames):
-            # Another seed for each, or what the shifts favour would stand still on the screen.
+            # A seed for each, since the same shifts would leave a pattern that stands still on the screen.
             dream = self.replace(seed=(self.seed + number) % 2**31)
-            before = image if finished is None else motion(finished)
-            for frame in DeepDream.dream(dream, network, before, guided, mask):
+            before = image if previous is None else motion(previous)
+            for frame in DeepDream.dream(dream, network, before, fixed, mask):
                 done = frame.step == frame.steps
                 yield replace(
                     frame,
@@ -68,10 +81,10 @@ class DeepDreamZoom(DeepDream):
                     steps=self.frames * frame.steps,
                     stage=f"frame {number + 1} of {self.frames}",
                     work=(number + frame.work) / self.frames,
-                    image=frame.image if done or finished is None else finished,
+                    image=frame.image if done or previous is None else previous,
                     is_video_frame=done,
                 )
-            finished = frame.image
+            previous = frame.image
 
     def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
         dream = super().demand(network, size, **others)

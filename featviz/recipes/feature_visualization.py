@@ -1,36 +1,50 @@
-"""Feature visualisation: what does a channel look for? A picture out of noise that it answers to most."""
+"""Feature visualisation: a picture made from noise that activates a channel most."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import model_validator
 from torch import Tensor
-from torch.nn import functional
 
 from featviz.networks.network import Network
-from featviz.networks.relu_gradients import RedirectedReLU
 from featviz.networks.table import LOGITS, Address, check_knows, class_index, split
 from featviz.optimise import tiles
-from featviz.optimise.objectives import Activations, Objective, channels, diversity, neurons, objective
+from featviz.optimise.objectives import Objective, channel, diversity, neuron, objective
 from featviz.optimise.parameterization import Spectrum
-from featviz.optimise.transforms import Wobble
-from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, param
+from featviz.recipes.maximise import maximise
+from featviz.recipes.objective_recipe import ObjectiveRecipe
+from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frames, Rule, param
 
 IMAGES_HELD = 8
-"""Images and spectra that are held at once: two of them are what Adam remembers."""
-
-STEP_SIZE, JOURNEY = 0.16, 6.4
-"""Of Adam, on a spectrum: the most in a step, and in all steps together, beyond which colours only get harsher."""
+"""Images and spectra that are held at once; Adam remembers two of them."""
 
 
-class FeatureVisualization(Recipe):
+class FeatureVisualization(ObjectiveRecipe):
     """Show what a channel of a trained network looks for, as a picture made from noise (Olah et al., 2017)."""
 
     name: ClassVar[str] = "feature_visualization"
     title: ClassVar[str] = "Feature Visualization"
     tab_group: ClassVar[str] = "Look Inside"
+    action: ClassVar[str] = "See what it looks for"
+    explanation: ClassVar[str] = """\
+How do you find out what a detector looks for? **Make the picture that activates it most.**
+
+1. **Start with noise**, almost grey.
+2. **Measure the activation** of one channel, and compute the gradient back to the picture, as in DeepDream.
+3. **Move, turn and scale** the picture a little at each step. A pattern that activates the network only at one exact place
+   is noise; the patterns that remain are those that the channel really looks for.
+4. **Change waves instead of pixels.** The picture is a sum of frequencies, so that large shapes grow as easily as
+   small ones.
+
+*Try it: the same channel as several pictures. A channel often looks for more than one pattern.*
+"""
     images: ClassVar[dict[str, str]] = {}
     rules: ClassVar[tuple[Rule, ...]] = (Rule(("channel",), "the class is shown and no channel", beside="class_name"),)
+    objective_rule: ClassVar[Rule] = Rule(
+        ("layer", "channel", "class_name", "answers", "diversity"), "it is maximised instead", beside="objective"
+    )
 
     layer: Address = param("efficientnet_lite0/block9", "Network and layer of the channel.")
     channel: int = param(93, "Number of the channel in its layer.", ge=0, le=4095)
@@ -41,10 +55,10 @@ class FeatureVisualization(Recipe):
         group="What",
     )
     answers: Literal["channel", "neuron"] = param(
-        "channel", "Who answers: the channel all over the picture, or its one neuron at the centre.", group="What"
+        "channel", "What is maximised: the channel at all positions, or its neuron at the centre.", group="What"
     )
-    pictures: int = param(1, "Pictures side by side, each of them another answer.", ge=1, le=6)
-    diversity: float = param(1.0, "How hard several pictures try to be unlike each other.", ge=0, le=10, step=0.1, group="What")
+    pictures: int = param(1, "Pictures side by side, all of the same channel.", ge=1, le=6)
+    diversity: float = param(1.0, "How different several pictures are made from each other.", ge=0, le=10, step=0.1, group="What")
     size: int = param(224, "Side of each picture, in pixels.", ge=32, le=512, step=16, group="How")
     steps: int = param(64, "Steps of gradient ascent: more are clearer and take longer.", ge=1, le=1000, group="How")
     robustness: float = param(
@@ -64,88 +78,73 @@ class FeatureVisualization(Recipe):
 
     @property
     def network_name(self) -> str:
-        return split(self.layer)[0]
+        return split(self.layer)[0] if self.objective is None else self.objective.network
 
     def check_network(self, network: Network) -> None:
-        layer, channel = self.place
-        network.check_channels(layer, [channel])
+        super().check_network(network)
+        if self.objective is None:
+            layer, index = self.place
+            network.check_channels(layer, [index])
 
     @property
     def place(self) -> tuple[str, int]:
-        """The layer that answers and the channel in it."""
-        return (
-            (LOGITS, class_index(self.class_name, self.network_name)) if self.class_name else (split(self.layer)[1], self.channel)
-        )
+        """The layer, without its network, and the channel in it."""
+        if self.class_name:
+            return LOGITS, class_index(self.class_name, self.network_name)
+        return split(self.layer)[1], self.channel
 
     def run(self, network: Network) -> Frames:
-        """Yields a frame after each step: one picture, or several in a row.
+        """Yield a frame after each step: one picture, or several side by side.
 
         Raises:
             FieldError: the layer has no such channel.
             InputError: the size is smaller than the network can see.
         """
         self.check_network(network)
-        layer, channel = self.place
         generator = torch.Generator().manual_seed(self.seed)
         noise = Spectrum.noise((self.size, self.size), generator, network.device, batch=self.pictures)
-        yield from self.ascend(network, noise, self.objective(layer, [channel] * self.pictures), generator)
+        goal = self.field_objective([self.place[1]] * self.pictures) if self.objective is None else self.objective
+        yield from self.ascend(network, noise, goal, generator)
 
-    def each(self, network: Network, wanted: list[int]) -> Frames:
-        """The same for many channels of the layer at once, all from the same noise: the pictures `run` makes for each of them."""
-        layer, _ = self.place
+    def each(self, network: Network, channels: Sequence[int]) -> Frames:
+        """Yield a frame after each step for many channels of the layer at once: the pictures that `run` makes for each of them.
+
+        All start from the same noise.
+        """
         generator = torch.Generator().manual_seed(self.seed)
         noise = Spectrum.noise((self.size, self.size), generator, network.device)
-        noise = Spectrum(noise.waves.detach().repeat(len(wanted), 1, 1, 1, 1), noise.size)
-        yield from self.ascend(network, noise, self.objective(layer, wanted), generator)
+        noise = Spectrum(noise.waves.detach().repeat(len(channels), 1, 1, 1, 1), noise.size)
+        yield from self.ascend(network, noise, self.field_objective(channels), generator)
 
-    def ascend(self, network: Network, spectrum: Spectrum, objective: Objective, generator: torch.Generator) -> Frames:
-        """Change the spectrum until the network answers loudly, however the pictures are moved, turned and scaled."""
-        step_size = min(STEP_SIZE, JOURNEY / self.steps)
-        optimiser = torch.optim.Adam([spectrum.waves], lr=step_size)
-        for step in range(1, self.steps + 1):
-            optimiser.param_groups[0]["lr"] = step_size * min(1, 2 - 2 * step / (self.steps + 1))  # Settle in the second half.
-            wobble = Wobble.random(self.robustness, generator)
+    def ascend(self, network: Network, spectrum: Spectrum, goal: Objective, generator: torch.Generator) -> Frames:
+        """Maximise an objective over a spectrum, with its images side by side in the frames."""
+        stage = "objective" if self.objective is not None else self.class_name or f"channel {self.channel}"
+        frames = maximise(goal, spectrum, network, steps=self.steps, robustness=self.robustness, generator=generator)
+        for frame in frames:
+            yield replace(frame, stage=stage, image=torch.cat(list(frame.image.split(1)), dim=3))
 
-            def climb(wobble: Wobble = wobble) -> tuple[Tensor, Tensor]:
-                loss = -objective(network.activations(wobble(spectrum()), objective.layers))
-                return loss.detach(), torch.autograd.grad(loss, spectrum.waves)[0]
+    def field_objective(self, channels: Sequence[int]) -> Objective:
+        """Return the objective of the fields, with a channel for each image of the batch.
 
-            loss, gradient = climb()
-            if not (heard := gradient.flatten(1).any(1)).all():  # A channel that is silent has no gradient, and stays so.
-                with RedirectedReLU():
-                    gradient = torch.where(heard.view(-1, 1, 1, 1, 1), gradient, climb()[1])
-            # Of length 1, since Adam would remember the first gradients of a channel that was silent for too long.
-            spectrum.waves.grad = functional.normalize(gradient, dim=(1, 2, 3, 4))  # type: ignore[arg-type]  # Several are fine.
-            optimiser.step()
-            with torch.no_grad():
-                pictures = torch.cat(list(spectrum().split(1)), dim=3)
-            yield Frame(
-                step=step,
-                steps=self.steps,
-                stage=f"channel {self.channel}" if not self.class_name else self.class_name,
-                work=step / self.steps,
-                loss=loss,
-                image=pictures,
-            )
-
-    def objective(self, layer: str, wanted: list[int]) -> Objective:
-        """A channel for each picture of the batch and, where asked for, pictures that are unlike each other.
-
-        Diversity weighs as much as the answer itself, whatever the network and layer: differs from Olah et al.
+        Diversity is weighed by the activation itself, so that it counts alike on every network and layer. Differs from Olah et
+        al. (2017).
         """
-        answer = {"channel": channels, "neuron": neurons}[self.answers](layer, wanted)
+        layer, _ = self.place
+        address = f"{self.network_name}/{layer}"
+        activation = {"channel": channel, "neuron": neuron}[self.answers](address, channels)
         if self.pictures == 1 or not self.diversity:
-            return answer
-        unlikeness = diversity(layer)
+            return activation
+        unlikeness = diversity(address)
 
-        @objective(layer)
-        def both(activations: Activations) -> Tensor:
-            value = answer(activations)
-            return value + self.diversity * value.detach().abs() * unlikeness(activations)
+        @objective(address)
+        def diverse(values: Tensor) -> Tensor:
+            value = activation({layer: values})
+            return value + self.diversity * value.detach().abs() * unlikeness({layer: values})
 
-        return both
+        return diverse
 
     def demand(self, network: Network, size: None, **others: tuple[int, int]) -> Demand:
-        cost, pixels = network.cost({self.place[0]}), self.pictures * self.size**2
+        layers = {self.place[0]} if self.objective is None else self.objective.layers
+        cost, pixels = network.cost(layers), self.pictures * self.size**2
         held = pixels * (cost.bytes + IMAGES_HELD * IMAGE_BYTES)
         return Demand(flops=pixels * self.steps * cost.flops, bytes=tiles.resident(held))

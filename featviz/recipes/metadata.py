@@ -19,6 +19,7 @@ from featviz import aliases
 from featviz.errors import FieldError, ImageError, InputError, nearest, short
 from featviz.media import images, video
 from featviz.networks.table import NETWORKS
+from featviz.recipes.objective_recipe import ObjectiveRecipe
 from featviz.recipes.recipe import Recipe
 from featviz.version import __version__
 
@@ -45,8 +46,13 @@ class Restored:
 
 
 def as_json(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as {"recipe": name, "fields": {name: value}}, the form in which programs and files pass it on."""
-    return {"recipe": recipe.name, "fields": recipe.model_dump()}
+    """Return a recipe as {"recipe": name, "fields": {name: value}}, the form in which programs and files pass it on.
+
+    An objective is only recorded, as {"objective": its text}.
+    """
+    objective = recipe.objective if isinstance(recipe, ObjectiveRecipe) else None
+    recorded = {} if objective is None else {"objective": str(objective)}
+    return {"recipe": recipe.name, "fields": recipe.model_dump(), **recorded}
 
 
 def note(
@@ -172,11 +178,17 @@ def from_json(data: object, recipes: Recipes, pictures: Collection[Any] | None =
     `pictures` are the roles of those it was made of, None where they are not known.
 
     Raises:
-        InputError: it is nothing of the kind, or there is no recipe of that name.
+        InputError: it is nothing of the kind, there is no recipe of that name, or it was made with an objective.
     """
     if not isinstance(data, dict) or "recipe" not in data or not isinstance(data.get("fields", {}), dict):
         raise InputError('This is no recipe; expected {"recipe": name, "fields": {name: value}}.')
-    return _accepted(_kind(data["recipe"], recipes), data.get("fields", {}), pictures)
+    kind = _kind(data["recipe"], recipes)
+    if objective := data.get("objective"):
+        raise InputError(
+            f"It was made with the objective {short(objective, 200)}, which was given in Python; "
+            f"it can be run again as {kind.__name__}(objective=…), but not from this file alone."
+        )
+    return _accepted(kind, data.get("fields", {}), pictures)
 
 
 def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:

@@ -146,13 +146,27 @@ class Recipe(BaseModel):
     title: ClassVar[str]
     """As people read it."""
     tab_group: ClassVar[str]
-    """The part of the page where people find it; recipes of one room stand side by side there."""
+    """The tab of the page that it is in; recipes of one group have tabs side by side there."""
+    action: ClassVar[str]
+    """The text of the button that starts a run."""
+    explanation: ClassVar[str]
+    """How it works, for people who have never heard of it, in Markdown."""
     images: ClassVar[dict[str, str]]
     """The pictures it needs: name → meaning, in order; none for a recipe that starts from noise."""
     extras: ClassVar[dict[str, str]] = {}
     """The pictures it can do without: name → meaning, in order."""
     sweep_fields: ClassVar[tuple[str, ...]] = ()
     """The fields in which `variants` differ, none where there is nothing to choose among."""
+    sweep_action: ClassVar[str] = ""
+    """The text of the button that shows the variants, where there are any."""
+    sweep_caption: ClassVar[str] = ""
+    """What the variants show, where there are any."""
+    mask_action: ClassVar[str] = ""
+    """The text of the button that opens the first picture for painting, where the recipe takes a mask."""
+    measure_label: ClassVar[str] = ""
+    """The measure of a variant, as a format of one number, e.g. "{:.1f} dB"; empty where none is shown."""
+    measure_sentence: ClassVar[str] = ""
+    """The measure of a result in a sentence, as a format of one number; empty where measures are shown as bars."""
     rules: ClassVar[tuple[Rule, ...]] = ()
     """What has no effect beside what; of two rules that hold for a name, the first one counts."""
     keeps_alpha: ClassVar[bool] = True

@@ -46,8 +46,25 @@ class ReconstructContent(Recipe):
     name: ClassVar[str] = "reconstruct_content"
     title: ClassVar[str] = "Reconstruct Content"
     tab_group: ClassVar[str] = "Look Inside"
+    action: ClassVar[str] = "Rebuild from one layer"
+    sweep_action: ClassVar[str] = "Compare the depths"
+    sweep_caption: ClassVar[str] = (
+        "From shallow to deep. Early layers keep every pixel. Later layers keep what is where, but not exactly how it"
+        " looked. Each caption has the layer and the similarity in decibels: above 30 you hardly see a difference."
+    )
+    explanation: ClassVar[str] = """\
+What does a layer *know* about your picture? Keep only its activations, start from noise, and change the noise
+until the activations are the same. **You see again only what the layer has kept.**
+
+Early layers give back every pixel. Deep layers give back what is where, but the exact colours and textures are lost: they
+do not matter for telling a cat from a dog. That is why style transfer takes its *content* from a deep layer.
+"""
     images: ClassVar[dict[str, str]] = {"image": "The picture to rebuild."}
     sweep_fields: ClassVar[tuple[str, ...]] = ("layer",)
+    measure_label: ClassVar[str] = "{:.1f} dB"
+    measure_sentence: ClassVar[str] = (
+        "Similarity to the picture: {:.1f} decibels. Above 30 you hardly see a difference; below 20 details are lost."
+    )
 
     layer: Address = param("vgg19/relu4_1", "Network and layer whose activations are all that is left of the picture.")
     size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
@@ -84,10 +101,25 @@ class ReconstructStyle(Recipe):
     name: ClassVar[str] = "reconstruct_style"
     title: ClassVar[str] = "Reconstruct Style"
     tab_group: ClassVar[str] = "Look Inside"
+    action: ClassVar[str] = "Rebuild from correlations"
+    sweep_action: ClassVar[str] = "Compare one to five layers"
+    sweep_caption: ClassVar[str] = (
+        "One layer gives only colours and grain. Each deeper layer adds larger strokes and shapes. The places of "
+        "things in the picture are lost."
+    )
+    explanation: ClassVar[str] = """\
+Now keep even less: not where each channel is active, only **which channels are active together**. These correlations, the
+*Gram matrix*, are summed over the whole picture, so every place in it is lost.
+
+From noise and these numbers alone, the texture comes back: with one layer only colours and grain, with deeper ones strokes,
+then whole shapes. The arrangement does not come back. That is why style transfer takes its *style* from here.
+"""
     images: ClassVar[dict[str, str]] = {"style": "The picture whose style is rebuilt."}
     keeps_alpha: ClassVar[bool] = False
     opacity_roles: ClassVar[tuple[str, ...]] = ("style",)
     sweep_fields: ClassVar[tuple[str, ...]] = ("layers",)
+    measure_label: ClassVar[str] = "{:.0f}× nearer"
+    measure_sentence: ClassVar[str] = "The correlations are {:.0f} times nearer to those of the picture than at the start."
 
     layers: int = param(
         4, "How many layers take part, one at each resolution, from the first on: more keep larger structures.", ge=1, le=5

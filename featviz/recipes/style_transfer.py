@@ -1,4 +1,4 @@
-"""Style transfer: the content of one picture in the style of another."""
+"""Style transfer: the content of one picture in the style of another (Gatys et al., 2016)."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,29 +22,30 @@ from featviz.optimise.gradients import luminance, soften
 from featviz.optimise.objectives import total_variation
 from featviz.optimise.optimisers import OPTIMISERS, remembered, resized
 from featviz.optimise.parameterization import Average, pyramid
+from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
-from featviz.optimise.style_statistics import STATISTICS, TINY, Distance, Statistic, blend, moments
+from featviz.optimise.style_statistics import STATISTICS, Distance, Statistic, blend, moments
 from featviz.optimise.transforms import Roll
 from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
 
 STYLE, SMOOTHNESS = 32.0, 240.0
-"""What a strength of 1 weighs against a content strength of 1, found by looking. All distances are relative to their
-target, so that these two numbers serve every network, layer and size."""
+"""Weights of style_strength 1 and smoothness 1 against content_strength 1, chosen by eye. All distances are relative to their
+target, so the two numbers hold for every network, layer and size."""
 
-MEMORY = 6
-"""How much more than a dream a tile may hold in activations, since here all that a layer sees is added around it."""
+TILE_MEMORY = 6
+"""Bytes of activations that a tile may hold, as a multiple of `tiles.allowed()`: margins are the whole receptive field here."""
 
 IMAGES_HELD = 22
-"""Copies of the image that a run holds at once, beside what L-BFGS remembers."""
+"""Copies of the image that a run holds at once, without the history of L-BFGS."""
 
-FALL = 1.35
-"""How fast the weights of style layers fall with the distance of their positions: each layer of half the size weighs 2^-1.35."""
+STRIDE_EXPONENT = 1.35
+"""Default weights of style layers are stride^-1.35: each layer of half the size weighs 2^-1.35 of the one before."""
 
-FEWER = 0.7
-"""Steps of a scale, as a share of those of the next smaller one: what is large is settled by then."""
+STEPS_RATIO = 0.7
+"""Steps of a scale, relative to those of the next smaller one: large structures are finished by then."""
 
 BLACK = 2 / 255
-"""What is darker everywhere is black: relative to it any other picture is infinitely far away."""
+"""Darkest usable style. Distances are relative to the energy of the target, which is 0 for black."""
 
 
 class StyleTransfer(Recipe):
@@ -53,6 +54,22 @@ class StyleTransfer(Recipe):
     name: ClassVar[str] = "style_transfer"
     title: ClassVar[str] = "Style Transfer"
     tab_group: ClassVar[str] = "Style Transfer"
+    action: ClassVar[str] = "Transfer the style"
+    sweep_action: ClassVar[str] = "Compare strengths and brush sizes"
+    sweep_caption: ClassVar[str] = "The same two pictures, small, with other strengths and brush sizes."
+    mask_action: ClassVar[str] = "Paint where to use the style"
+    explanation: ClassVar[str] = """\
+A network sees two things in a picture that can be separated: **what is in it, and how it is painted.**
+
+1. **Content.** Deeper layers know which objects there are and how they are arranged. They depend little on texture and
+   colour. Their activations are the *content representation* of the first picture.
+2. **Style.** The correlations between a layer's feature maps say which features occur *together*, for example blue with
+   curved strokes. They keep texture and colour, and lose all places: the *style representation* of the second picture.
+3. **Combine.** The result starts as the content picture. Step by step its pixels are changed until the network finds in it
+   the content of the first and the style of the second.
+
+*Try it: more style strength. At some point the objects begin to dissolve.*
+"""
     images: ClassVar[dict[str, str]] = {
         "content": "The picture whose objects and arrangement are kept.",
         "style": "The picture whose textures and colours are taken.",
@@ -150,7 +167,7 @@ class StyleTransfer(Recipe):
         return self.network
 
     def variants(self, size: int = 160) -> list[Recipe]:
-        """The same pair, small, with other strengths and brush sizes."""
+        """Return small runs of the same pair, with other strengths and stroke sizes."""
         small = {"size": size, "steps": min(self.steps, 20), "scales": 2, "feather": round(self.feather * size / self.size)}
         return [
             self.replace(**small | {"style_strength": strength, "style_scale": scale})
@@ -169,13 +186,14 @@ class StyleTransfer(Recipe):
         start: Tensor | None = None,
         opacity: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Frames:
-        """Yields a frame after each step of each scale. All images are (1, 3, H, W) in [0, 1].
+        """Yield a frame after each step of each scale. All images are (1, 3, H, W) in [0, 1].
 
-        `opacity` has (1, 1, H, W) in [0, 1] for those of `content`, `style` and `style2` that are transparent somewhere: each
-        position enters statistics as much as it is opaque.
+        `opacity` has (1, 1, H, W) in [0, 1] for those of `content`, `style` and `style2` that are transparent somewhere. It
+        weighs the positions in all statistics.
 
-        Differs from Gatys et al. (2015): coarse to fine, and distances that are relative to their target. A second style is
-        mixed with the first; with a mask it is wanted outside of that, and without a second style all outside stays as it is.
+        A second style is mixed with the first. With a mask it applies outside the mask; without a second style, the content
+        outside the mask stays unchanged. Differs from Gatys et al. (2016): coarse to fine, and distances are relative to their
+        target.
 
         Raises:
             InputError: a picture is too narrow for the network, a style is black all over, or the mask selects nothing.
@@ -184,65 +202,66 @@ class StyleTransfer(Recipe):
         generator = torch.Generator().manual_seed(self.seed)
         content = fit(content, self.size, network.spec.smallest)
         mask = mask if mask is None else soften(resize(mask, size_of(content)), self.feather)
-        styles = [(one, opacity.get(role)) for role, one in (("style", style), ("style2", style2)) if one is not None]
-        if any(one.max() < BLACK for one, _ in styles):
+        styles = [(image, opacity.get(role)) for role, image in (("style", style), ("style2", style2)) if image is not None]
+        if any(image.max() < BLACK for image, _ in styles):
             raise InputError("The style is black all over; choose one that has something to take.")
-        visible = opacity.get("content")
+        content_opacity = opacity.get("content")
         schedule = self.schedule(network, size_of(content), start)
-        steps, work = (sum(spent) for spent in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
-        shown = start if start is not None else content if self.init == "content" else noise(content, generator)
-        way = OPTIMISERS[self.optimiser]
-        budget, cost = MEMORY * tiles.allowed(), self.bytes(network)
+        steps, work = (sum(counts) for counts in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
+        result = start if start is not None else content if self.init == "content" else grey_noise(content, generator)
+        method = OPTIMISERS[self.optimiser]
+        budget, cost = TILE_MEMORY * tiles.allowed(), self.bytes(network)
         allowance = tiles.Allowance(budget, tiled=network.tiled(self.layers(network)))
-        memory: Mapping[str, Tensor] = {}  # What Adam has learnt about each pixel, carried from scale to scale.
-        step = done = 0
+        state: Mapping[str, Tensor] = {}  # The state of Adam for each pixel, carried from scale to scale.
+        step = pixels_done = 0
 
         for scale, (size, count) in enumerate(schedule, start=1):
             base = resize(content, size).clamp(0, 1)
-            here = mask if mask is None else resize(mask, size).clamp(0, 1)
-            confined = here if style2 is None else None  # To where the picture may change.
-            seen = visible if visible is None else resize(visible, size).clamp(0, 1)
-            wanted = allowance.fit(partial(self.wanted, network, base, styles, here, seen), cost)
-            image = resize(shown, size).clamp(0, 1).requires_grad_()
-            optimiser = way.make([image])
-            optimiser.state[image].update(resized(memory, size))
-            average = Average(way.averaged)
-            for now in range(1, count + 1):
-                roll = Roll.random(way.jitter, generator)
-                painted = image if confined is None else torch.lerp(base, image, confined)
-                measures, loss, gradient = allowance.fit(partial(wanted.compare, roll(painted.detach()), settings), cost)
-                image.grad = roll.undo(gradient) * (1.0 if confined is None else confined)
-                optimiser.param_groups[0]["lr"] = way.rate(now / count, image.grad, loss, not optimiser.state[image])
+            scaled_mask, scaled_opacity = (
+                None if weights is None else resize(weights, size).clamp(0, 1) for weights in (mask, content_opacity)
+            )
+            region = scaled_mask if style2 is None else None  # The only part of the image that changes.
+            target = allowance.fit(partial(self.target, network, base, styles, scaled_mask, scaled_opacity), cost)
+            image = resize(result, size).clamp(0, 1).requires_grad_()
+            optimiser = method.make([image])
+            optimiser.state[image].update(resized(state, size))
+            average = Average(method.averaged)
+            for step_of_scale in range(1, count + 1):
+                roll = Roll.random(method.jitter, generator)
+                painted = image if region is None else torch.lerp(base, image, region)
+                measures, loss, gradient = allowance.fit(partial(target.compare, roll(painted.detach()), settings), cost)
+                image.grad = roll.undo(gradient) * (1.0 if region is None else region)
+                optimiser.param_groups[0]["lr"] = method.rate(step_of_scale / count, image.grad, loss, not optimiser.state[image])
                 optimiser.step(lambda loss=loss: loss)  # type: ignore[misc]  # A tensor, where torch's stubs have a float.
                 image.data.clamp_(0, 1)
-                shown = average.update(image if confined is None else torch.lerp(base, image, confined)).clamp(0, 1)
-                step, done = step + 1, done + size[0] * size[1]
-                sent = yield Frame(
+                result = average.update(image if region is None else torch.lerp(base, image, region)).clamp(0, 1)
+                step, pixels_done = step + 1, pixels_done + size[0] * size[1]
+                changed_settings = yield Frame(
                     step=step,
                     steps=steps,
                     stage=f"scale {scale} of {len(schedule)}{allowance.word}",
-                    work=done / work,
+                    work=pixels_done / work,
                     loss=loss,
-                    image=self.coloured(shown, base),
+                    image=self.coloured(result, base),
                     measures=measures,
                 )
-                if isinstance(sent, StyleTransfer) and sent != settings:
-                    settings = sent
-                    way.forget_loss(optimiser)
-            memory = optimiser.state[image]
+                if isinstance(changed_settings, StyleTransfer) and changed_settings != settings:
+                    settings = changed_settings
+                    method.forget_loss(optimiser)
+            state = optimiser.state[image]
 
     def needed(self, role: str) -> int | None:
         return None if role == "start" else math.ceil(self.size * (self.style_scale if role in ("style", "style2") else 1))
 
     def schedule(self, network: Network, size: tuple[int, int], start: Tensor | None = None) -> list[tuple[tuple[int, int], int]]:
-        """The (height, width) of every scale for a result of (height, width), and its steps.
+        """Return the (height, width) and the steps of each scale, for a result of (height, width).
 
-        Scales that the start picture has already are left out, but for the last.
+        Scales up to the size of the start picture are left out, except the last.
         """
         sizes = pyramid(size, self.scales, 2**0.5, 2 * network.spec.smallest)
-        schedule = [(one, max(1, round(self.steps * FEWER**i))) for i, one in enumerate(sizes)]
-        passed = 0 if start is None else max(size_of(start))
-        return [one for one in schedule[:-1] if max(one[0]) > passed] + schedule[-1:]
+        schedule = [(level, max(1, round(self.steps * STEPS_RATIO**i))) for i, level in enumerate(sizes)]
+        reached = 0 if start is None else max(size_of(start))
+        return [(level, steps) for level, steps in schedule[:-1] if max(level) > reached] + schedule[-1:]
 
     def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
         target = fitted_size(size, self.size)
@@ -252,137 +271,153 @@ class StyleTransfer(Recipe):
         others = {"style": size, **others}
         regions = 1 + ("style2" in others) if "mask" in others else 0
         layers = self.layers(network)
-        side = tiles.largest(self.bytes(network), MEMORY * tiles.allowed(), tiled=network.tiled(layers))
-        around = tiles.reach(network, layers)
-        step = tiles.peak((height, width), self.bytes(network, regions), side, around)
-        # The styles stay as they were handed in; each is looked at as large as its strokes are wanted.
+        side = tiles.largest(self.bytes(network), TILE_MEMORY * tiles.allowed(), tiled=network.tiled(layers))
+        margin = tiles.reach(network, layers)
+        step = tiles.peak((height, width), self.bytes(network, regions), side, margin)
+        # The styles are held at their own size, and scaled for the strokes.
         styles = [others[role] for role in ("style", "style2") if role in others]
         sized = [self.style_size(style, max(target)) for style in styles]
         style_bytes = self.style_bytes(network)
-        step = max(step, *(tiles.peak(one, style_bytes, side, around, share=tiles.HEAP_SHARE_FORWARD) for one in sized))
+        step = max(step, *(tiles.peak(scaled, style_bytes, side, margin, share=tiles.HEAP_SHARE_FORWARD) for scaled in sized))
         held = IMAGE_BYTES * sum(map(math.prod, [*styles, *sized])) + self.kept(network) * pixels
         held += (IMAGES_HELD + 2 * remembered(image)) * image
         return Demand(
-            flops=sum(h * w * count for (h, w), count in schedule) * network.cost(layers).flops,
+            flops=sum(self._flops(network, size, count, styles, side, margin) for size, count in schedule),
             bytes=max(held + step, handed_in(size, *others.values())),
             eigen=sum(count for _, count in schedule) * self.eigen(network),
         )
 
+    def _flops(
+        self, network: Network, size: tuple[int, int], steps: int, styles: list[tuple[int, int]], side: int, margin: float
+    ) -> float:
+        """Return the operations at one scale, for styles of (height, width): their statistics, then the steps.
+
+        Beyond one tile, a step has another forward pass: the statistics of all tiles come before the gradient of any.
+        """
+        sized = [self.style_size(style, max(size)) for style in styles]
+        forward = network.cost(self.weights(network, "style_layers")).flops / 2
+        seen = tiles.seen_pixels(size, side, margin)
+        passes = 1 if tiles.fits(size, side) else 1.5
+        statistics = forward * sum(tiles.seen_pixels(style, side, margin) for style in sized)
+        content = network.cost(self.weights(network, "content_layers")).flops / 2 * seen
+        return statistics + content + steps * passes * network.cost(self.layers(network)).flops * seen
+
     def eigen(self, network: Network) -> float:
-        """What the eigenvalues of one step take, as `Demand` counts them."""
+        """Return the cost of the eigenvalues of one step, in the unit of `Demand.eigen`."""
         if self.statistic != "wasserstein" or not self.style_strength:
             return 0.0
         return float(sum(network.channels(layer) ** 3 for layer in self.weights(network, "style_layers")))
 
     def layers(self, network: Network) -> list[str]:
-        """All that a step asks for."""
+        """Return the layers that a step needs."""
         return [*self.weights(network, "style_layers"), *self.weights(network, "content_layers"), INPUT]
 
     def bytes(self, network: Network, regions: int = 0) -> float:
-        """What a step takes for each pixel: the network's own, and the feature maps of style layers in float32, beside the one
-        that is 1 everywhere. In each of `regions` of a mask they are there as they are and weighted by it.
+        """Return the bytes of a step for each pixel: the network's, and the float32 feature maps of `moments` in style layers.
+
+        With `regions` of a mask, each has the maps twice: as they are, and weighted.
         """
         return network.cost(self.layers(network)).bytes + 4 * max(1, 2 * regions) * self.maps(network, "style_layers")
 
     def style_bytes(self, network: Network) -> float:
-        """What it takes to look at a style, for each pixel of it."""
+        """Return the bytes for the statistics of a style, for each of its pixels."""
         forward = network.cost(self.weights(network, "style_layers")).forward_bytes
         return forward + 4 * self.maps(network, "style_layers")
 
     def kept(self, network: Network) -> float:
-        """For each pixel of the content: its activations."""
+        """Return the bytes of the content's activations, for each pixel."""
         return 4 * self.maps(network, "content_layers")
 
     def maps(self, network: Network, name: str) -> float:
-        """Values for each pixel in the feature maps of the layers of a field."""
-        return sum(network.channels(layer) / network.receptive_field(layer).stride ** 2 for layer in self.weights(network, name))
+        """Return the activations for each pixel in the layers of a field."""
+        return sum(tiles.values_per_pixel(network, layer) for layer in self.weights(network, name))
 
     def weights(self, network: Network, name: str) -> dict[str, float]:
-        """The layers of a field and their weights, which add up to 1.
+        """Return the layers of a field and their weights, which add up to 1.
 
-        Where the field is empty they are the network's own, and a layer weighs the less the coarser it is: colours and strokes
-        are to be right, and what deep layers see gives way to the content. After Crowson (2021).
+        If the field is empty, the layers are those of the network's row, and coarse layers weigh less: colours and strokes come
+        from the style, large structures from the content. After Crowson (2021).
         """
         own = {"style_layers": network.spec.style_layers, "content_layers": (network.spec.content_layer,)}[name]
         chosen = {layer: weight for layer, weight in parse_weights(getattr(self, name)).items() if weight}
-        chosen = chosen or {layer: network.receptive_field(layer).stride ** -FALL for layer in own}
+        chosen = chosen or {layer: network.receptive_field(layer).stride ** -STRIDE_EXPONENT for layer in own}
         return {layer: weight / sum(chosen.values()) for layer, weight in chosen.items()}
 
     def sized(self, style: Tensor, longest: int, smallest: int = 1) -> Tensor:
-        """The style picture at the size its strokes shall have beside a content of `longest` pixels; never enlarged.
+        """Return a style picture at the size for its strokes, for a content whose longest side is `longest`; never enlarged.
 
-        One that is narrower than `smallest` is continued by its mirror image, which changes nothing of its statistics.
+        If a side is under `smallest`, the picture is continued by its mirror image, which keeps its statistics.
         """
         return mirrored(resize(style, self.style_size(size_of(style), longest)).clamp(0, 1), smallest)
 
     def style_size(self, size: tuple[int, int], longest: int) -> tuple[int, int]:
-        """The (height, width) of a style of (height, width), beside a content of `longest` pixels."""
+        """Return the (height, width) to which `sized` scales a style of (height, width)."""
         return fitted_size(size, min(round(longest * self.style_scale), max(size)))
 
     def coloured(self, image: Tensor, content: Tensor) -> Tensor:
-        """The result, with the colours that are wanted."""
+        """Return the result in the colours of the field `colours`."""
         if self.colours != "content":
             return image
         return (content + luminance(image) - luminance(content)).clamp(0, 1)
 
     @torch.no_grad()
-    def wanted(
+    def target(
         self,
         network: Network,
         content: Tensor,
         styles: Sequence[tuple[Tensor, Tensor | None]],
         mask: Tensor | None,
-        visible: Tensor | None,
+        opacity: Tensor | None,
         side: int,
-    ) -> "Wanted":
-        """What is wanted at the size of `content`: its activations, and the statistics of the styles, everywhere or by region.
+    ) -> "Target":
+        """Return the activations of the content and the statistics of the styles, everywhere or by region.
 
-        A style comes with its opacity, None where all of it is opaque. `mask` and `visible`, the opacity of the content, are
-        (1, 1, H, W) of the same size. By tiles of at most `side` pixels.
+        Each of `styles` is an image with its opacity, None if it is opaque. `mask`, and `opacity` of the content, are
+        (1, 1, H, W) of the size of `content`. By tiles of at most `side` pixels.
         """
         longest, smallest = max(size_of(content)), network.spec.smallest
         pairs = [
-            (self.sized(style, longest, smallest), opacity if opacity is None else self.sized(opacity, longest, smallest))
-            for style, opacity in styles
+            (self.sized(style, longest, smallest), weights if weights is None else self.sized(weights, longest, smallest))
+            for style, weights in styles
         ]
         if self.colours == "content":
-            content, pairs = luminance(content), [(luminance(style), opacity) for style, opacity in pairs]
+            content, pairs = luminance(content), [(luminance(style), weights) for style, weights in pairs]
         if self.colours != "style":
-            pairs = [(match_colours(style, content, opacity, visible), opacity) for style, opacity in pairs]
+            pairs = [(match_colours(style, content, weights, opacity), weights) for style, weights in pairs]
         content_layers, style_layers = (self.weights(network, name) for name in ("content_layers", "style_layers"))
-        targets = [moments_of(network, style, style_layers, side, opacity) for style, opacity in pairs]
-        if mask is None and len(targets) == 2:
-            one, other = targets
-            targets = [{layer: blend(one[layer], other[layer], self.style_blend) for layer in style_layers}]
+        statistics = [moments_of(network, style, style_layers, side, weights) for style, weights in pairs]
+        if mask is None and len(statistics) == 2:
+            first, second = statistics
+            statistics = [{layer: blend(first[layer], second[layer], self.style_blend) for layer in style_layers}]
         regions = []
-        parts: list[Tensor | None] = [visible] if mask is None else [mask, 1 - mask]
-        if mask is not None and visible is not None:
-            parts = [mask * visible, (1 - mask) * visible]
-        area = 1.0 if visible is None else visible.mean()
-        for where, target in zip(parts, targets, strict=False):
-            counts = {} if where is None else counts_of(network, where, style_layers)
-            distances = {layer: STATISTICS[self.statistic](target[layer]) for layer in style_layers}
-            regions.append(Region(1.0 if where is None else where.mean() / area, counts, distances))
-        targets_of_content = tiles.activations_of(network, content, content_layers, side, continued=True)
-        counts = {} if visible is None else counts_of(network, visible, content_layers)
-        return Wanted(network, targets_of_content, content_layers, counts, regions, style_layers)
+        parts: list[Tensor | None] = [opacity] if mask is None else [mask, 1 - mask]
+        if mask is not None and opacity is not None:
+            parts = [mask * opacity, (1 - mask) * opacity]
+        area = 1.0 if opacity is None else opacity.mean()
+        for part, sums in zip(parts, statistics, strict=False):
+            counts = {} if part is None else counts_of(network, part, style_layers)
+            distances = {layer: STATISTICS[self.statistic](sums[layer]) for layer in style_layers}
+            regions.append(Region(1.0 if part is None else part.mean() / area, counts, distances))
+        activations = tiles.activations_of(network, content, content_layers, side, continued=True)
+        counts = {} if opacity is None else counts_of(network, opacity, content_layers)
+        return Target(network, activations, content_layers, counts, regions, style_layers)
 
 
 @dataclass(frozen=True)
 class Region:
-    """A part of the image, and the style that is wanted there."""
+    """A part of the image, and its target style."""
 
     share: Tensor | float
-    """Of the image's area."""
+    """Its share of the image's area."""
     counts: Mapping[str, Tensor]
-    """Layer → how much each of its positions counts, (1, 1, h, w); no layer where all count alike."""
+    """Layer → the weight of each position, (1, 1, h, w); empty if all weigh the same."""
     distances: Mapping[str, Distance]
-    """Layer → how far moments are from the style's."""
+    """Layer → the distance of moments from those of the style."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is wanted of an image, and how far one of the same size is from it."""
+class Target:
+    """The target of the optimisation at one size."""
 
     network: Network
     content: Mapping[str, Tensor]
@@ -390,25 +425,25 @@ class Wanted:
     content_layers: Mapping[str, float]
     """Layer → weight."""
     content_counts: Mapping[str, Tensor]
-    """Layer → how much each of its positions counts, (1, 1, h, w); no layer where all count alike."""
+    """Layer → the weight of each position, (1, 1, h, w); empty if all weigh the same."""
     regions: Sequence[Region]
     style_layers: Mapping[str, float]
     """Layer → weight."""
 
     def compare(self, image: Tensor, settings: StyleTransfer, side: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Distances by name, the loss () with the strengths of `settings`, and its gradient (1, 3, H, W).
+        """Return distances by name, the loss () with the strengths of `settings`, and its gradient (1, 3, H, W).
 
-        By tiles of at most `side` pixels, and exact for the whole of it all the same: what layers answer is summed over all
-        tiles first, then each tile gets its gradient from what the finished sums say.
+        By tiles of at most `side` pixels, and still exact: statistics are summed over all tiles first. The gradient with
+        respect to these sums is then carried back tile by tile.
         """
         style_layers = [*self.style_layers] if settings.style_strength else []
         content_layers = [*self.content_layers] if settings.content_strength else []
         layers = (style_layers, content_layers)
-        pieces = [(tile, seen(image, tile)) for tile in tiles.tiling(self.network, image, [*style_layers, *content_layers], side)]
+        pieces = [(tile, leaf(image, tile)) for tile in tiles.tiling(self.network, image, [*style_layers, *content_layers], side)]
         with torch.set_grad_enabled(len(pieces) == 1):
-            answers = [self._sums(*piece, *layers) for piece in pieces]
+            sums_of_tiles = [self._sums(*piece, *layers) for piece in pieces]
         with torch.enable_grad():
-            totals = [sum(values).detach().requires_grad_() for values in zip(*answers, strict=True)]
+            totals = [sum(values).detach().requires_grad_() for values in zip(*sums_of_tiles, strict=True)]
             measures = self._distances(totals, *layers)
             whole = image.detach().requires_grad_()
             loss = settings.smoothness * SMOOTHNESS * total_variation(INPUT)({INPUT: whole})
@@ -417,51 +452,53 @@ class Wanted:
             if content_layers:
                 loss = loss + settings.content_strength * measures["content"]
             gradient, *pushes = torch.autograd.grad(loss, [whole, *totals])
-            for (tile, part), sums in zip(pieces, answers, strict=True):
+            for (tile, part), sums in zip(pieces, sums_of_tiles, strict=True):
                 sums = sums if len(pieces) == 1 else self._sums(tile, part, *layers)
                 gradient[(..., *tile.seen)] += torch.autograd.grad(sums, part, pushes)[0]
         return {name: value.detach() for name, value in measures.items()}, loss.detach(), gradient
 
     def _sums(self, tile: tiles.Tile, part: Tensor, style_layers: Sequence[str], content_layers: Sequence[str]) -> list[Tensor]:
-        """All that is summed over positions, for those of a tile: region by region moments, then squared errors."""
-        answer = tiles.inside(self.network, tile, part, [*style_layers, *content_layers], continued=True)
+        """Return the sums over the positions of a tile: the moments of each region, then the squared errors of the content."""
+        activations_of_layer = tiles.inside(self.network, tile, part, [*style_layers, *content_layers], continued=True)
         sums = []
         for region in self.regions:
             for layer in style_layers:
-                place, activations = answer[layer]
+                place, activations = activations_of_layer[layer]
                 sums.append(moments(activations, at(region.counts, layer, place, activations)))
         for layer in content_layers:
-            place, activations = answer[layer]
+            place, activations = activations_of_layer[layer]
             sums.append(self._squares(layer, place, activations - self.content[layer][(..., *place)]))
         return sums
 
     def _squares(self, layer: str, place: tiles.Slices, values: Tensor) -> Tensor:
-        """The sum of squares of values at some positions of a content layer, each counted as it should be."""
+        """Return the weighted sum of squares of values at some positions of a content layer."""
         counts = at(self.content_counts, layer, place, values)
         return values.square().sum() if counts is None else (values.square() * counts).sum()
 
     def _distances(self, totals: list[Tensor], style_layers: Sequence[str], content_layers: Sequence[str]) -> dict[str, Tensor]:
-        """Style layer → distance; "content" → distance: relative, so that a strength is the same everywhere."""
-        left = iter(totals)
-        parts = [{layer: region.share * region.distances[layer](next(left)) for layer in style_layers} for region in self.regions]
-        found = {layer: reduce(add, (part[layer] for part in parts)) for layer in style_layers}
+        """Return the relative distances by name: of each style layer, and "content"."""
+        remaining = iter(totals)
+        parts = [
+            {layer: region.share * region.distances[layer](next(remaining)) for layer in style_layers} for region in self.regions
+        ]
+        distances = {layer: reduce(add, (part[layer] for part in parts)) for layer in style_layers}
         if content_layers:
             everywhere = (slice(None), slice(None))
             sizes = {layer: self._squares(layer, everywhere, self.content[layer]).clamp_min(TINY) for layer in content_layers}
-            errors = {layer: next(left) / sizes[layer] for layer in content_layers}
-            found["content"] = reduce(add, (self.content_layers[layer] * error for layer, error in errors.items()))
-        return found
+            errors = {layer: next(remaining) / sizes[layer] for layer in content_layers}
+            distances["content"] = reduce(add, (self.content_layers[layer] * error for layer, error in errors.items()))
+        return distances
 
 
-def seen(image: Tensor, tile: tiles.Tile) -> Tensor:
-    """What a tile sees of an image (1, 3, H, W), as a leaf of its own."""
+def leaf(image: Tensor, tile: tiles.Tile) -> Tensor:
+    """Return a tile of an image (1, 3, H, W) with its margin, as a tensor whose gradient can be taken."""
     return image[(..., *tile.seen)].detach().requires_grad_()
 
 
 def moments_of(
     network: Network, image: Tensor, layers: Collection[str], side: int, opacity: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Layer → the moments of its activations over the whole image, by tiles; each position counts as much as it is opaque."""
+    """Return {layer: moments of its activations over the whole image}, by tiles; opacity weighs the positions."""
     sums = dict.fromkeys(layers, image.new_zeros(()))
     counts = {} if opacity is None else counts_of(network, opacity, layers)
     for tile in tiles.tiling(network, image, layers, side):
@@ -472,15 +509,15 @@ def moments_of(
 
 
 def counts_of(network: Network, where: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-    """Layer → how much each of its positions counts, (1, 1, h, w), for weights of pixels (1, 1, H, W)."""
-    entered = network.fitted(where)
-    return {layer: pooled(where if layer == INPUT else entered, network.receptive_field(layer).stride) for layer in layers}
+    """Return {layer: the weight of each position, (1, 1, h, w)}, for weights of pixels (1, 1, H, W)."""
+    fitted = network.fitted(where)
+    return {layer: pooled(where if layer == INPUT else fitted, network.receptive_field(layer).stride) for layer in layers}
 
 
 def at(counts: Mapping[str, Tensor], layer: str, place: tiles.Slices, activations: Tensor) -> Tensor | None:
-    """How much each of these activations counts, None where all count alike.
+    """Return the weights of these activations, None if all weigh the same.
 
-    A network that rounds sizes down has left the last row or column out.
+    They are cut to the size of the activations: a network that rounds sizes down leaves out the last row or column.
     """
     if not counts:
         return None
@@ -489,10 +526,10 @@ def at(counts: Mapping[str, Tensor], layer: str, place: tiles.Slices, activation
 
 
 def pooled(mask: Tensor, stride: int) -> Tensor:
-    """A mask (1, 1, H, W) as the activations of a layer count its pixels: mean over squares of `stride`."""
+    """Return the mean of a mask (1, 1, H, W) over squares of `stride` pixels, one for each activation of a layer."""
     return functional.avg_pool2d(mask, stride, ceil_mode=True, count_include_pad=False)
 
 
-def noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """An image of the same size, grey but for faint noise."""
+def grey_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Return an image of the same size: grey with faint noise."""
     return (0.5 + 0.1 * torch.randn(like.shape, generator=generator).to(like)).clamp(0, 1)

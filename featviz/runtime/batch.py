@@ -70,7 +70,7 @@ def is_batch(source: str | os.PathLike, out: str | os.PathLike | None = "") -> b
     """
     if Path(source).is_dir() or _is_video(source):
         return True
-    return out is not None and Path(out).suffix.lower() not in images.FORMATS and _is_animated(Path(source))
+    return out is not None and Path(out).suffix.lower() not in images.PICTURE_FORMATS and _is_animated(Path(source))
 
 
 def count(source: str | os.PathLike) -> int:

@@ -23,7 +23,7 @@ def film(
     Closing the generator stops the run and completes the file with the pictures made so far.
 
     Args:
-        recipe: a recipe whose `produces` is "video", such as `DreamZoom`. Its field `fps` is the frame rate.
+        recipe: a recipe whose `produces` is "video", such as `DeepDreamZoom`. Its field `fps` is the frame rate.
         path: the file to write; its extension selects the format: .mp4, .webp or .gif.
         device: "auto", "cpu", "cuda", "cuda:1" (a card by its index) or "mps".
         every: least seconds between two previews. The file gets every picture of the video, however they are paced.

@@ -47,12 +47,21 @@ def spoken(value: str) -> str:
     return " · ".join(filter(None, (NETWORKS[network].title, layer)))
 
 
+def needs_download(value: str) -> bool:
+    """Whether a choice names a network, or a layer of one, that has to be downloaded."""
+    spec = NETWORKS.get(value.partition("/")[0])
+    return spec is not None and spec.weights.needs_download
+
+
 def control(name: str, field: FieldInfo) -> gr.components.Component:
     """Build the component that sets a field."""
     low, high = bounds(field)
     shared = {"value": field.default, "label": label(name), "info": field.description}
     if choices(field):
-        return gr.Dropdown([(spoken(choice), choice) for choice in choices(field)], **shared)
+        ordered = sorted(choices(field), key=needs_download)  # Stable: the order of the table within both groups.
+        return gr.Dropdown(
+            [(f"{spoken(choice)}{' (download)' * needs_download(choice)}", choice) for choice in ordered], **shared
+        )
     if field.annotation is bool:
         return gr.Checkbox(**shared)
     if field.annotation is str:

@@ -1,6 +1,7 @@
 """The estimate of a run before it starts, and the largest size that fits this machine."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
@@ -12,7 +13,7 @@ from gradio.events import Dependency
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError
 from featviz.media.images import open_header
-from featviz.recipes.recipe import Recipe, largest_size
+from featviz.recipes.recipe import Recipe, bounds, increment, largest_size
 from featviz.runtime.estimate import Estimate, duration, gigabytes
 from featviz.ui.controls import recipe_of
 from featviz.ui.running import PAGE_EVENT, file_of
@@ -20,6 +21,10 @@ from featviz.ui.running import PAGE_EVENT, file_of
 logger = logging.getLogger(__name__)
 
 Estimator = Callable[[Recipe, tuple[int, int]], Estimate]
+
+
+SHORT_SIDE = 128
+"""Pixels of the shorter side below which a layer has too few positions for a good result."""
 
 
 class Forecast:
@@ -75,7 +80,10 @@ class Forecast:
             return "", None
         message = str(needed)
         if fits(needed, free):
-            return message, None
+            larger = size_for_short_side(recipe, size_of(sent))
+            if larger is None or not fits(estimate(recipe.replace(size=larger)), free):
+                return message, None
+            return f"{message} The shorter side has fewer than {SHORT_SIDE} pixels; size {larger} is better.", larger
         reasons = [f"there are {gigabytes(free)} free"] if needed.bytes > free else []
         if needed.seconds > limits.RUN_SECONDS.value:
             reasons.append(f"that is over {duration(limits.RUN_SECONDS.value)}")
@@ -89,6 +97,20 @@ def size_of(sent: Mapping[str, Any] | None) -> tuple[int, int] | None:
         return None
     with open_header(file_of(sent)) as picture:
         return picture.size
+
+
+def size_for_short_side(recipe: Recipe, size: tuple[int, int] | None) -> int | None:
+    """Return the size at which the shorter side of the result has `SHORT_SIDE` pixels, None if it has as many already.
+
+    `size`: (width, height) of the first picture. No more than the picture and the field allow.
+    """
+    if size is None or "size" not in type(recipe).model_fields or getattr(recipe, "full_size", False):
+        return None
+    field = type(recipe).model_fields["size"]
+    step, longest = int(increment(field)), max(size)
+    needed = step * math.ceil(min(SHORT_SIDE, min(size)) * longest / min(size) / step)
+    larger = int(min(needed, bounds(field)[1] or needed))
+    return larger if larger > recipe.size and recipe.size * min(size) < SHORT_SIDE * longest else None
 
 
 def fits(needed: Estimate, free: float) -> bool:

@@ -25,6 +25,16 @@ THUMBNAIL = 192
 """Side in pixels at which a thumbnail of the atlas is shown."""
 
 
+SHOW_CHANNEL = """() => requestAnimationFrame(() => {
+    const title = document.querySelector("#activation_maps_channel h3");
+    title?.scrollIntoView({behavior: "smooth", block: "start"});
+    title?.focus({preventScroll: true});
+})"""
+"""The box of a channel opens above or below the clicked map, often out of sight."""
+
+NO_THUMBNAIL = "There is no stored picture for this layer. Press 'See what it looks for' to compute it."
+
+
 def thumbnail(layer: str, channel: int) -> Image.Image | None:
     """Return the picture that a channel responds to most, from the atlas; None if the atlas lacks the layer."""
     sheet = atlas.sheets().get(layer)
@@ -35,8 +45,8 @@ class ReconstructionTab(Tab):
     """A tab that states its measures in sentences, because they are not distances."""
 
     def show_measures(self, run: Preview | Result, hint: str = "") -> dict:
-        sentences = " ".join(text.MEASURED[name].format(value) for name, value in run.measures.items())
-        return {self.measures: gr.update(value=f"<p>{sentences}</p>", visible=True)} if sentences else {}
+        sentence = self.recipe.measure_sentence.format(*run.measures.values()) if run.measures else ""
+        return {self.measures: gr.update(value=f"<p>{sentence}</p>", visible=True)} if sentence else {}
 
 
 class StyleReconstructionTab(ReconstructionTab):
@@ -102,7 +112,7 @@ class FeatureVisualizationTab(Tab):
         """Show the thumbnails of a layer, or say which layers have some."""
         sheet = atlas.sheets().get(layer)
         if sheet is None:
-            covered, button = enumeration(map(spoken, atlas.sheets())), text.RUN[self.recipe.name]
+            covered, button = enumeration(map(spoken, atlas.sheets())), self.recipe.action
             gr.Info(f"There are pictures only for {covered}. Press '{button}' to compute one.")
             return gr.skip()
         tiles = [(in_cache(sheet.thumbnail(channel), "jpeg"), str(channel)) for channel in range(len(sheet.peaks))]
@@ -188,7 +198,7 @@ class ActivationMapsTab(Tab):
                 label="The most active channels: click one", columns=4, height=420, allow_preview=False, interactive=False,
                 buttons=[], elem_classes="sheet",
             )  # fmt: skip
-            with gr.Column(visible=False, elem_classes="channel") as self.box:
+            with gr.Column(visible=False, elem_id="activation_maps_channel") as self.box:
                 self.title = gr.HTML()
                 with gr.Row():
                     shared = {"height": 260, "interactive": False, "buttons": [], "min_width": 140}
@@ -230,8 +240,8 @@ class ActivationMapsTab(Tab):
             runs.append(filled.then(**run))
         self.forecast.events(self.pictures, self.named, runs)
         channel = [self.box, self.title, self.map, self.visualization, self.patches, self.chosen]
-        self.maps.select(self.show_channel, self.shown, channel, **immediate)
-        self.most.select(self.show_channel, self.strongest_channels, channel, **immediate)
+        for gallery, channels in ((self.maps, self.shown), (self.most, self.strongest_channels)):
+            gallery.select(self.show_channel, channels, channel, **immediate).success(None, js=SHOW_CHANNEL, **PAGE_EVENT)
         self.presets.events(self.named)
 
     def inspect(self, *sent: Any) -> Iterator[dict]:
@@ -260,9 +270,10 @@ class ActivationMapsTab(Tab):
         if not all(Path(file).is_file() for file in (*chosen.patches, *filter(None, [chosen.activation_map]))):
             raise deleted_error()
         visualization = thumbnail(chosen.layer, chosen.channel)
+        note = "" if visualization else f"<p>{NO_THUMBNAIL}</p>"
         return {
             self.box: gr.update(visible=True),
-            self.title: f"<h3>{escape(spoken(chosen.layer))}, channel {chosen.channel}</h3>",
+            self.title: f'<h3 tabindex="-1">{escape(spoken(chosen.layer))}, channel {chosen.channel}</h3>{note}',
             self.map: gr.update(value=chosen.activation_map, visible=chosen.activation_map is not None),
             self.visualization: gr.update(value=visualization, visible=visualization is not None),
             self.patches: gr.update(value=list(chosen.patches), visible=bool(chosen.patches)),
@@ -307,11 +318,13 @@ def connect(tabs: Mapping[str, Tab], navigation: Any) -> None:
     immediate = {"queue": False, **PAGE_EVENT}
     for button, name, field in ((maps.dream, "deepdream", "channels"), (maps.visualize, "feature_visualization", "channel")):
         tab = tabs[name]
-        button.click(
+        opened = button.click(
             partial(_open_channel, tab, navigation, field), [maps.chosen, *maps.pictures],
             [*navigation.outputs, tab.named["layer"], tab.named[field], *tab.pictures[:1], *_clear_conflicts(tab, field)],
             preprocess=False, **immediate,
         )  # fmt: skip
+        if button is maps.visualize:
+            tab.start_after(opened)
 
 
 def _open_channel(tab: Tab, navigation: Any, field: str, cell: Channel, picture: Mapping[str, Any] | None) -> dict:

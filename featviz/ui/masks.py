@@ -7,7 +7,7 @@ import gradio as gr
 from PIL import Image, ImageChops
 
 from featviz.media.images import open_picture
-from featviz.ui import text
+from featviz.recipes.recipe import Recipe
 from featviz.ui.running import PAGE_EVENT, error_sentences, file_of
 
 LONGEST = 800
@@ -22,13 +22,13 @@ VIOLET = "rgb(139, 92, 246)"
 class Painting:
     """A button that opens the picture for painting and closes it again. Without paint the whole picture is used."""
 
-    def __init__(self, picture: gr.Image, name: str):
+    def __init__(self, picture: gr.Image, recipe: type[Recipe]):
         self.picture = picture
-        self.open, self.everywhere = f"Paint where to {text.PAINT[name]}", "Use the whole picture"
+        self.open, self.everywhere = recipe.mask_action, "Use the whole picture"
         self.button = gr.Button(self.open, size="sm", elem_classes="quiet")
         self.editor = gr.ImageEditor(
             label=f"{self.open}; the rest stays as it is", type="pil", visible=False, sources=(), transforms=(),
-            layers=False, buttons=[], height=380, elem_id=f"{name}_painting", format="png",
+            layers=False, buttons=[], height=380, elem_id=f"{recipe.name}_painting", format="png",
             brush=gr.Brush(default_size=48, colors=[(VIOLET, OPACITY)], default_color=(VIOLET, OPACITY), color_mode="fixed"),
             eraser=gr.Eraser(default_size=48),
         )  # fmt: skip

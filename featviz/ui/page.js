@@ -8,6 +8,21 @@
         if (!numeric(target)) return;
         if (!refused(target)) before.set(target, target.value);
     });
+    // Gradio 6.31 opens a long list near its end. Scroll to the chosen option until the visitor acts.
+    document.addEventListener("focusin", ({target}) => {
+        if (target.getAttribute("role") !== "combobox" && target.getAttribute("role") !== "listbox") return;
+        let frames = 60;
+        const stop = () => { frames = 0; };
+        ["wheel", "keydown", "pointerdown"].forEach(type => document.addEventListener(type, stop, {once: true, capture: true}));
+        const scroll = () => {
+            if (frames-- <= 0) return;
+            const list = document.getElementById(target.getAttribute("aria-controls"));
+            const chosen = list?.querySelector("[aria-selected=true]");
+            if (chosen) list.scrollTop = chosen.offsetTop - (list.clientHeight - chosen.offsetHeight) / 2;
+            requestAnimationFrame(scroll);
+        };
+        requestAnimationFrame(scroll);
+    });
     document.addEventListener("input", ({target}) => block(target)?.querySelector(".refused")?.remove());
     // In the capture phase, because Gradio sets its own value when the event arrives.
     document.addEventListener("blur", ({target}) => {

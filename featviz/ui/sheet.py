@@ -9,7 +9,6 @@ from PIL import Image
 from featviz.recipes.recipe import Recipe, differing
 from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
-from featviz.ui import text
 from featviz.ui.controls import api_function, label
 from featviz.ui.running import (
     PAGE_EVENT,
@@ -37,12 +36,13 @@ class Sheet:
 
     def __init__(self, recipe: type[Recipe], engine: Engine, button: gr.Button):
         self.recipe, self.engine, self.button = recipe, engine, button
+        large, fields = keeps_size(recipe), " and ".join(label(name).lower() for name in recipe.sweep_fields)
         with gr.Column(visible=False, elem_id=f"{recipe.name}_sheet") as self.box:
             self.status = gr.HTML(elem_classes="status")
             self.gallery = gr.Gallery(
-                label=f"Click a picture to choose its {' and '.join(label(name).lower() for name in recipe.sweep_fields)}",
-                columns=5 if len(recipe.sweep_fields) == 1 else 3, height=400, allow_preview=False, interactive=False, buttons=[],
-                elem_classes="sheet",
+                label=f"Click a picture to {'enlarge it and to ' * large}choose its {fields}",
+                columns=3 if large or len(recipe.sweep_fields) > 1 else 5, height=400, allow_preview=large, preview=False,
+                interactive=False, buttons=[], elem_classes=["sheet", "large"] if large else "sheet",
             )  # fmt: skip
             self.stop_button = gr.Button("Stop", variant="stop", size="sm")
             self.close_button = gr.Button("Close", size="sm", elem_classes="quiet", visible=False)
@@ -108,11 +108,11 @@ class Sheet:
         except gr.Error as error:
             yield self.over(error.message)
             raise
-        yield self.over(text.TRIED_OUT[self.recipe.name])
+        yield self.over(self.recipe.sweep_caption)
 
     def caption(self, variant: Recipe, preview: Preview) -> str:
         """Caption of a picture: the fields it differs in, and its measures."""
-        measured = (text.UNDER[name].format(value) for name, value in preview.measures.items() if name in text.UNDER)
+        measured = [variant.measure_label.format(*preview.measures.values())] if variant.measure_label else []
         return " · ".join([differing(variant), *measured])
 
     def answers(self, sent: Sequence[Any]) -> Iterator[Image.Image]:
@@ -137,3 +137,8 @@ class Sheet:
     def chosen(self, shown: list[Recipe], event: gr.SelectData) -> dict:
         """Set the fields of the clicked picture."""
         return {control: getattr(shown[event.index], name) for name, control in self.sweep_fields.items()}
+
+
+def keeps_size(recipe: type[Recipe]) -> bool:
+    """Whether the pictures of a sweep are as large as a run, so that it is worth to enlarge them."""
+    return all(variant.size == recipe().size for variant in recipe().variants())

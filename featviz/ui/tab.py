@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 from PIL import Image
 
 from featviz.errors import FeatvizError
@@ -77,7 +78,7 @@ class Tab:
             with gr.Column(scale=6, min_width=320):
                 self._build_result()
                 with gr.Accordion("How it works", elem_classes="prose-block"):
-                    gr.Markdown(text.HOW_IT_WORKS[recipe.name])
+                    gr.Markdown(recipe.explanation)
         self._events(buttons)
         self._passed_on()
         self._endpoint()
@@ -93,7 +94,7 @@ class Tab:
             height = 240 if len(recipe.images) > 1 else 280
             self.pictures = [self._picture(role, meaning, height=height) for role, meaning in recipe.images.items()]
         self.origin = Origin()
-        self.painting = Painting(self.pictures[0], recipe.name) if "mask" in recipe.extras else None
+        self.painting = Painting(self.pictures[0], recipe) if "mask" in recipe.extras else None
         self.presets = PresetCards(recipe, looks)
         self.named = self._controls([""])
         self.extras = {
@@ -105,7 +106,7 @@ class Tab:
         self.named = {name: self.named[name] for name in recipe.model_fields}  # In the order of the fields.
         self.controls = list(self.named.values())
         self.extras = [self.extras[role] for role in recipe.extras]
-        self.start_button = gr.Button(text.RUN[recipe.name], variant="primary")
+        self.start_button = gr.Button(recipe.action, variant="primary")
         self.forecast = Forecast(recipe, self.engine.estimate, self.engine.memory_left)
         self.link = CopyLink()
 
@@ -119,7 +120,7 @@ class Tab:
                 if group(field) == title:
                     made[name] = control(name, field)
                     if (name,) == self.recipe.sweep_fields[:1]:
-                        self.sweep_button = gr.Button(text.TRY_OUT[self.recipe.name], size="sm", elem_classes="quiet")
+                        self.sweep_button = gr.Button(self.recipe.sweep_action, size="sm", elem_classes="quiet")
             for role in self.recipe.extras:
                 if BESIDE.get(role) == title:
                     self.extras[role] = self._picture(role, self.recipe.extras[role], height=180)
@@ -180,6 +181,7 @@ class Tab:
             "trigger_mode": "multiple",
         } | RUN_QUEUE | PAGE_EVENT  # fmt: skip
 
+        self.run = run
         editors = [self.painting.editor] if self.painting else []
         runs = [self.start_button.click(self.prepare_run, editors, [*self.extras, *outputs], **scrolled).then(**run)]
         if "start" in self.recipe.extras:
@@ -218,6 +220,14 @@ class Tab:
                 "outputs": self.extras,
             } | immediate
             self.sheet.events(self.pictures, self.named, self.extras, paint)
+
+    def start_after(self, event: Dependency) -> None:
+        """Start a run after an event of another tab has set the controls. Stop ends it at its next step."""
+        prepared = event.then(
+            self.prepare_run, None, [*self.extras, *self._run_outputs()], queue=False,
+            js=SHOW_RESULT.format(self.recipe.name), **PAGE_EVENT,
+        )  # fmt: skip
+        prepared.then(**self.run)
 
     def _disabling(self) -> None:
         """Disable the controls that have no effect, by the recipe's rules, when the page opens and when an input of a rule changes."""

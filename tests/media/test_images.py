@@ -14,10 +14,10 @@ from featviz import limits
 from featviz.errors import ImageError
 from featviz.media.images import (
     EXTENSIONS,
-    FORMATS,
     GAP,
     LABEL,
     NOTE,
+    PICTURE_FORMATS,
     RecipeLeftOut,
     contact_sheet,
     count_frames,
@@ -414,7 +414,7 @@ def test_decoding_takes_no_more_memory_than_is_said(kind, longest, tmp_path):
 # Files that are written
 
 
-@pytest.mark.parametrize("extension", FORMATS)
+@pytest.mark.parametrize("extension", PICTURE_FORMATS)
 def test_what_is_written_is_srgb_the_same_each_time_and_keeps_colour_at_full_resolution(extension, tmp_path):
     stripes = np.zeros((24, 40, 3), np.uint8)
     stripes[:, ::2], stripes[:, 1::2] = (200, 30, 30), (30, 30, 200)
@@ -427,7 +427,7 @@ def test_what_is_written_is_srgb_the_same_each_time_and_keeps_colour_at_full_res
         assert np.abs(np.asarray(open_picture(tmp_path / f"a{extension}")).astype(int) - stripes).max() < 40
 
 
-@pytest.mark.parametrize("extension", FORMATS)
+@pytest.mark.parametrize("extension", PICTURE_FORMATS)
 def test_a_long_recipe_is_in_the_file_or_it_is_said_that_it_is_not(extension, tmp_path):
     picture, path = Image.fromarray(RGB), tmp_path / f"a{extension}"
     picture.info[NOTE] = json.dumps({"recipe": "deepdream", "more": "relu1_1: 0.25, " * 6000})

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image, ImageSequence
 
 from featviz.errors import FeatvizError, InputError
-from featviz.media.video import FORMATS, Video, count_frames, frames
+from featviz.media.video import VIDEO_FORMATS, Video, count_frames, frames
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 100, 50), (17, 180, 90), (128, 128, 128), (255, 255, 255), (0, 0, 0)]
 
-every_format = pytest.mark.parametrize("extension", FORMATS)
+every_format = pytest.mark.parametrize("extension", VIDEO_FORMATS)
 
 
 def write(path: Path, fps: int = 12, size: tuple[int, int] = (96, 64), colours=COLOURS) -> Path:
@@ -52,7 +52,7 @@ def test_every_picture_is_there_in_its_colours(extension, tmp_path):
 @pytest.mark.parametrize("fps", [1, 7, 12, 30, 50])
 def test_the_time_is_kept_to_the_clock_s_tick_and_does_not_drift(extension, fps, tmp_path):
     _, ends = read(write(tmp_path / f"a{extension}", fps))
-    tick = Fraction(1, FORMATS[extension].clock or 10**6)
+    tick = Fraction(1, VIDEO_FORMATS[extension].clock or 10**6)
     assert all(abs(end - Fraction(number, fps)) <= tick for number, end in enumerate(ends, 1))
 
 

@@ -3,20 +3,23 @@
 import pytest
 import torch
 
+from featviz.errors import FieldError, InputError
 from featviz.networks.network import LiveBytes
 from featviz.optimise.objectives import (
-    channels,
+    channel,
     content_distance,
+    direction,
+    direction_cosine,
     diversity,
     energy,
     gram,
     guided_by_channels,
     guided_by_match,
-    neurons,
+    neuron,
+    objective,
     relative_distance,
     style_distance,
     total_variation,
-    unit,
 )
 
 ACTIVATIONS = {"a": torch.randn(1, 4, 5, 6, dtype=torch.float64), "b": torch.randn(1, 3, 2, 2, dtype=torch.float64)}
@@ -49,15 +52,31 @@ def test_energy_of_some_channels_leaves_the_others_alone():
     assert not gradient[:, [0, 2]].any()
 
 
-def test_unit_is_the_sum_of_one_channel():
-    assert unit("a", 2)(ACTIVATIONS).item() == pytest.approx(ACTIVATIONS["a"][0, 2].sum().item())
+def test_a_channel_is_its_mean_over_positions_summed_over_the_batch():
+    batch = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    assert channel("a", 2)({"a": batch}).item() == pytest.approx((batch[0, 2].sum() + batch[1, 2].sum()).item() / 30)
+    assert neuron("a", 2)({"a": batch}).item() == pytest.approx((batch[0, 2, 2, 3] + batch[1, 2, 2, 3]).item())
 
 
-def test_each_image_of_a_batch_answers_for_its_own_channel():
+def test_a_direction_is_the_mean_dot_product_and_its_cosine_the_mean_cosine():
+    batch, vector = torch.randn(2, 4, 3, 5, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+    products, cosines = 0.0, 0.0
+    for image in batch:
+        for y in range(3):
+            for x in range(5):
+                product = sum(image[c, y, x] * vector[c] for c in range(4)).item()
+                norms = sum(image[c, y, x] ** 2 for c in range(4)) ** 0.5 * sum(vector[c] ** 2 for c in range(4)) ** 0.5
+                products, cosines = products + product / 15, cosines + product / norms.item() / 15
+    assert direction("a", vector)({"a": batch}).item() == pytest.approx(products)
+    assert direction_cosine("a", vector)({"a": batch}).item() == pytest.approx(cosines)
+    assert direction("a", [0, 0, 1, 0])({"a": batch}).item() == pytest.approx(channel("a", 2)({"a": batch}).item())
+
+
+def test_each_image_of_a_batch_may_have_its_own_channel():
     batch = torch.randn(2, 4, 5, 6, dtype=torch.float64)
     means = batch[0, 3].sum() / 30 + batch[1, 1].sum() / 30
-    assert channels("a", [3, 1])({"a": batch}).item() == pytest.approx(means.item())
-    assert neurons("a", [3, 1])({"a": batch}).item() == pytest.approx((batch[0, 3, 2, 3] + batch[1, 1, 2, 3]).item())
+    assert channel("a", [3, 1])({"a": batch}).item() == pytest.approx(means.item())
+    assert neuron("a", [3, 1])({"a": batch}).item() == pytest.approx((batch[0, 3, 2, 3] + batch[1, 1, 2, 3]).item())
 
 
 def test_diversity_is_minus_the_mean_cosine_between_grams():
@@ -92,9 +111,9 @@ def test_a_guide_by_channels_weighs_each_channel_by_its_share_of_the_guide():
     guide = torch.rand(1, 4, 3, 2, dtype=torch.float64)
     activations = ACTIVATIONS["a"].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(guided_by_channels("a", guide)({"a": activations}), activations)
-    for channel in range(4):
-        share = guide[0, channel].sum() / guide.sum()
-        assert torch.allclose(gradient[0, channel], share * activations[0, channel])
+    for index in range(4):
+        share = guide[0, index].sum() / guide.sum()
+        assert torch.allclose(gradient[0, index], share * activations[0, index])
 
 
 def test_gram_equals_the_slow_sum():
@@ -152,6 +171,12 @@ def test_total_variation_equals_the_slow_sum_and_is_alike_in_all_directions():
     "objective",
     [
         energy("a"),
+        energy("a", (1, 3)),
+        channel("a", 2),
+        neuron("a", [2]),
+        direction("a", [0.5, -1.0, 2.0, 0.25]),
+        direction_cosine("a", [0.5, -1.0, 2.0, 0.25]),
+        channel("mine/a", 2) - 0.5 * direction("mine/b", [1.0, 2.0, 3.0]) / 3,
         content_distance(TARGETS),
         style_distance({k: slow_gram(v) for k, v in TARGETS.items()}),
         total_variation("input"),
@@ -172,3 +197,53 @@ def test_objectives_compose_as_arithmetic_and_know_the_layers_they_need():
     image = torch.rand(1, 3, 4, 4, dtype=torch.float64)
     a, b, tv = energy("a")(ACTIVATIONS), energy("b")(ACTIVATIONS), total_variation("input")({"input": image})
     assert combined({**ACTIVATIONS, "input": image}).item() == pytest.approx((2 * a - 0.5 * b - tv).item())
+
+
+@objective("mine/layer3.1", "mine/layer4.0")
+def contrast(shallow, deep):
+    return shallow.var() + deep.var()
+
+
+@pytest.mark.parametrize(
+    ("goal", "text"),
+    [
+        (channel("vgg19/relu4_1", 12) - 0.5 * total_variation("input"), 'channel("vgg19/relu4_1", 12) - 0.5 * total_variation("input")'),
+        (-(channel("a", 1) - 2 * neuron("a", [3, 4])), '-channel("a", 1) + 2 * neuron("a", [3, 4])'),
+        (0.2 * energy("a") + 0.8 * energy("a", [7, 9]) / 2, '0.2 * energy("a") + 0.4 * energy("a", [7, 9])'),
+        (sum(channel("a", index) for index in (1, 2)), 'channel("a", 1) + channel("a", 2)'),
+        (direction("mine/layer3.1", torch.ones(64)), 'direction("mine/layer3.1", <64 values>)'),
+        (contrast * 1e-3, '0.001 * contrast("mine/layer3.1", "mine/layer4.0")'),
+        (-content_distance(TARGETS), '-content_distance("a", "b")'),
+    ],
+)  # fmt: skip
+def test_objectives_print_as_the_algebra_they_are(goal, text):
+    assert str(goal) == repr(goal) == text
+
+
+def test_the_text_before_the_first_slash_is_the_network_and_activations_have_keys_without_it():
+    goal = channel("mine/stage/1", 2) + total_variation("input")
+    assert (goal.network, goal.layers) == ("mine", {"stage/1", "input"})
+    assert channel("a", 2).network == ""
+    assert channel("mine/a", 2)(ACTIVATIONS) == channel("a", 2)(ACTIVATIONS)
+    assert (
+        contrast({"layer3.1": ACTIVATIONS["a"], "layer4.0": ACTIVATIONS["b"]}) == ACTIVATIONS["a"].var() + ACTIVATIONS["b"].var()
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "sentence"),
+    [
+        (lambda: channel("mine/a", 1) + channel("vgg19/a", 1), InputError, "layers of 'mine' and 'vgg19'; expected one network"),
+        (lambda: channel("a", -1), FieldError, "There is no channel -1; expected whole numbers from 0"),
+        (lambda: energy("a", [0.5]), FieldError, "There is no channel 0.5"),
+        (lambda: direction("a", [[1.0]]), InputError, r"this one has the shape \(1, 1\)"),
+        (lambda: direction("a", [1.0, 2.0])(ACTIVATIONS), InputError, "has 2 numbers; expected 4, one for each channel"),
+        (lambda: channel("a", [1, 2])(ACTIVATIONS), InputError, "has 2 channels for 1 images"),
+        (lambda: diversity("a")(ACTIVATIONS), InputError, "expected at least 2 images, not 1"),
+        (lambda: energy("a") * energy("b"), TypeError, "unsupported operand"),
+        (lambda: energy("a") + 1, TypeError, "unsupported operand"),
+    ],
+)
+def test_mistakes_are_refused_with_one_sentence(make, error, sentence):
+    with pytest.raises(error, match=sentence):
+        make()

@@ -8,10 +8,10 @@ from featviz.optimise.style_statistics import (
     blend,
     covariance,
     covariance_distance,
-    gram,
     gram_distance,
     mean,
     moments,
+    second_moment,
     wasserstein_distance,
 )
 
@@ -49,14 +49,14 @@ def test_moments_are_what_position_by_position_gives(where):
     total, first, second = slow_moments(HERE, torch.ones_like(WHERE) if where is None else where)
     assert sums[0, 0].item() == pytest.approx(float(total))
     assert torch.allclose(mean(sums), first)
-    assert torch.allclose(gram(sums), second)
+    assert torch.allclose(second_moment(sums), second)
     assert torch.allclose(covariance(sums), second - first[:, None] * first[None, :])
 
 
 def test_moments_forget_arrangement_and_size_and_add_up_over_the_parts_of_an_image():
     shuffled = HERE.flatten(2)[..., torch.randperm(30)].view_as(HERE)
     assert torch.allclose(moments(shuffled), moments(HERE))
-    assert torch.allclose(gram(moments(HERE.repeat(1, 1, 2, 3))), gram(moments(HERE)))
+    assert torch.allclose(second_moment(moments(HERE.repeat(1, 1, 2, 3))), second_moment(moments(HERE)))
     assert torch.allclose(moments(HERE[:, :, :2]) + moments(HERE[:, :, 2:]), moments(HERE))
 
 
@@ -68,16 +68,18 @@ def test_moments_of_a_region_are_those_of_its_positions_alone():
 
 def test_a_style_blended_with_itself_is_itself_and_two_styles_meet_in_between():
     one, other = moments(HERE), moments(THERE)
-    assert torch.allclose(gram(blend(one, one, 0.3)), gram(one))
-    assert torch.allclose(gram(blend(one, other, 0.25)), 0.75 * gram(one) + 0.25 * gram(other))
+    assert torch.allclose(second_moment(blend(one, one, 0.3)), second_moment(one))
+    assert torch.allclose(second_moment(blend(one, other, 0.25)), 0.75 * second_moment(one) + 0.25 * second_moment(other))
     assert torch.allclose(mean(blend(one, other, 1.0)), mean(other))
 
 
 def test_distances_equal_their_formulas_written_out():
     one, other = moments(HERE), moments(THERE)
-    energy = (gram(other) ** 2).sum()
-    assert gram_distance(other)(one).item() == pytest.approx((((gram(one) - gram(other)) ** 2).sum() / energy).item())
-    means = 4 * ((mean(one) - mean(other)) ** 2).sum() / gram(other).trace()
+    energy = (second_moment(other) ** 2).sum()
+    assert gram_distance(other)(one).item() == pytest.approx(
+        (((second_moment(one) - second_moment(other)) ** 2).sum() / energy).item()
+    )
+    means = 4 * ((mean(one) - mean(other)) ** 2).sum() / second_moment(other).trace()
     spread = ((covariance(one) - covariance(other)) ** 2).sum() / energy
     assert covariance_distance(other)(one).item() == pytest.approx((means + spread).item())
 
@@ -87,7 +89,7 @@ def test_the_wasserstein_distance_is_the_closed_form_with_roots_by_another_metho
     here, there = covariance(one), covariance(other)
     half = root(there)
     squared = ((mean(one) - mean(other)) ** 2).sum() + (here + there - 2 * root(half @ here @ half)).trace()
-    assert wasserstein_distance(other)(one).item() == pytest.approx((4 * squared / gram(other).trace()).item(), rel=2e-3)
+    assert wasserstein_distance(other)(one).item() == pytest.approx((4 * squared / second_moment(other).trace()).item(), rel=2e-3)
 
 
 def test_the_wasserstein_distance_of_independent_features_is_that_of_their_deviations():

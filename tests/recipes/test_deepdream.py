@@ -159,7 +159,7 @@ def test_several_layers_are_balanced_by_their_norms_so_that_half_means_half():
     network, image = load("efficientnet_lite0"), fit(MOUNTAIN, 96, 32)
     recipe = DeepDream(**QUICK | {"layer": "efficientnet_lite0/block3"}, more_layers="block9: 0.5")
     activations = {layer: value.requires_grad_() for layer, value in network.activations(image, ["block3", "block9"]).items()}
-    value = recipe.objective(network, image)(activations)
+    value = recipe.octave_objective(network, image)(activations)
     norms = [gradient.norm().item() for gradient in torch.autograd.grad(value, list(activations.values()))]
     assert norms == pytest.approx([1.0, 0.5], rel=1e-4)
 
@@ -187,7 +187,7 @@ def test_a_guide_s_features_are_the_same_by_tiles(layer, monkeypatch):
     features = network.activations(fit(MOUNTAIN, 288, 32), [name])[name]
     slow = guided_by_match(name, features) * (1 / features.norm())
     monkeypatch.setattr(tiles, "largest", lambda *_: 128)
-    tiled = recipe.guided(network, image, fit(MOUNTAIN, 288, 32))
+    tiled = recipe.fixed_objective(network, image, fit(MOUNTAIN, 288, 32))
     values, gradients = zip(*(ascent(network, objective, image, 999) for objective in (slow, tiled)), strict=True)
     assert values[1].item() == pytest.approx(values[0].item(), rel=1e-5)
     assert torch.allclose(*gradients, atol=1e-4 * gradients[0].abs().max())

@@ -89,7 +89,7 @@ def test_through_the_command_line(kind, data):
     assert cli.recipe_from_arguments(kind, vars(arguments)) == recipe
 
 
-@pytest.mark.parametrize("extension", images.FORMATS)
+@pytest.mark.parametrize("extension", images.PICTURE_FORMATS)
 def test_through_a_picture(extension, tmp_path_factory):
     file = tmp_path_factory.mktemp("made") / f"made{extension}"
 
@@ -104,7 +104,7 @@ def test_through_a_picture(extension, tmp_path_factory):
     check()
 
 
-@pytest.mark.parametrize("extension", video.FORMATS)
+@pytest.mark.parametrize("extension", video.VIDEO_FORMATS)
 def test_through_a_video(extension, tmp_path):
     recipe = RECIPES["deepdream_zoom"](channels="1, 2", seconds=1.5)
     file = tmp_path / f"made{extension}"
@@ -164,7 +164,7 @@ def private(tmp_path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("extension", images.FORMATS)
+@pytest.mark.parametrize("extension", images.PICTURE_FORMATS)
 def test_a_result_carries_its_own_recipe_and_nothing_of_the_picture_s(extension, private, tmp_path):
     recipe = RECIPES["deepdream"](**QUICK)
     out = tmp_path / f"out{extension}"
@@ -175,7 +175,7 @@ def test_a_result_carries_its_own_recipe_and_nothing_of_the_picture_s(extension,
         assert dict(made.getexif().get_ifd(0x8825)) == {}
 
 
-@pytest.mark.parametrize("extension", video.FORMATS)
+@pytest.mark.parametrize("extension", video.VIDEO_FORMATS)
 def test_the_same_recipe_gives_the_same_bytes_of_a_video_and_nothing_of_the_picture_s(extension, private, tmp_path):
     recipe = RECIPES["deepdream_zoom"](**QUICK, seconds=0.2)
     files = [tmp_path / f"{name}{extension}" for name in "ab"]

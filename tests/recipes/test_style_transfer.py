@@ -15,7 +15,7 @@ from featviz.networks.network import Network
 from featviz.networks.table import BUNDLED, INPUT, NETWORKS
 from featviz.optimise import tiles
 from featviz.optimise.scaling import fit, resize
-from featviz.optimise.style_statistics import STATISTICS, gram, moments
+from featviz.optimise.style_statistics import STATISTICS, moments, second_moment
 from featviz.recipes import presets, style_transfer
 from featviz.recipes.style_transfer import OPTIMISERS, StyleTransfer
 
@@ -39,7 +39,7 @@ def style_of(image, judge, style=WAVE):
     layers = [layer for layer in network.spec.style_layers if layer != INPUT][:4]
     with torch.no_grad():
         found, wanted = network.activations(image, layers), network.activations(fit(style, 160, 32), layers)
-    apart = [relative(gram(moments(found[layer])), gram(moments(wanted[layer]))) for layer in layers]
+    apart = [relative(second_moment(moments(found[layer])), second_moment(moments(wanted[layer]))) for layer in layers]
     return sum(apart) / len(layers)
 
 
@@ -96,7 +96,7 @@ def test_the_measures_are_the_relative_distances_of_what_is_shown():
     assert set(frame.measures) == {*layers, "content"}
     assert frame.measures["content"] == pytest.approx(0, abs=1e-6)
     for layer in layers:
-        expected = relative(gram(moments(found[layer])), gram(moments(wanted[layer])))
+        expected = relative(second_moment(moments(found[layer])), second_moment(moments(wanted[layer])))
         assert frame.measures[layer].item() == pytest.approx(expected, rel=0.02)  # It may have been computed in bfloat16.
 
 
@@ -250,7 +250,7 @@ def test_the_transparent_part_of_a_content_enters_nothing():
     other_image[..., 64:], other_content[..., 64:] = 1.0, 0.0
     found = []
     for one, of in ((image, content), (other_image, other_content)):
-        wanted = recipe.wanted(network, of, [(WAVE, None)], None, visible, 512)
+        wanted = recipe.target(network, of, [(WAVE, None)], None, visible, 512)
         measures, *_ = wanted.compare(one, recipe, 512)
         found.append({name: value.item() for name, value in measures.items()})
     assert found[0] == pytest.approx(found[1], rel=1e-4)
@@ -357,7 +357,7 @@ def test_tiled_equals_untiled(name, layers):
     def compared(side):
         opacity = half().double().flip(-1)[:, :1]
         styles = [(WAVE.double(), None), (TERRACE.double(), resize(opacity, TERRACE.shape[-2:]).clamp(0, 1))]
-        wanted = recipe.wanted(network, content, styles, mask, resize(opacity, content.shape[-2:]).clamp(0.1, 1), side)
+        wanted = recipe.target(network, content, styles, mask, resize(opacity, content.shape[-2:]).clamp(0.1, 1), side)
         count = len(list(tiles.tiling(network, image, recipe.layers(network), side)))
         return count, *wanted.compare(image, recipe, side)
 
@@ -379,8 +379,8 @@ def test_where_memory_is_short_the_same_is_painted_in_smaller_tiles_which_is_sai
         return compare(wanted, image, settings, side)
 
     recipe = StyleTransfer(network="efficientnet_lite0", size=160, scales=1, steps=2)
-    whole, compare = last(recipe), style_transfer.Wanted.compare
-    monkeypatch.setattr(style_transfer.Wanted, "compare", on_a_small_device)
+    whole, compare = last(recipe), style_transfer.Target.compare
+    monkeypatch.setattr(style_transfer.Target, "compare", on_a_small_device)
     tiled = last(recipe)
     assert whole.stage == "scale 1 of 1"
     assert tiled.stage == "scale 1 of 1, in smaller tiles, since memory is short"

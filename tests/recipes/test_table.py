@@ -1,6 +1,6 @@
 """The table of recipes."""
 
-from featviz.recipes.recipe import longest
+from featviz.recipes.recipe import choices, longest
 from featviz.recipes.table import RECIPES
 
 
@@ -12,7 +12,7 @@ def test_recipes_are_found_by_their_names():
 def test_every_text_has_a_greatest_length_and_every_rule_names_what_there_is():
     for recipe in RECIPES.values():
         for name, field in recipe.model_fields.items():
-            assert (longest(field) is not None) == (field.annotation is str), name
+            assert (longest(field) is not None) == (field.annotation is str and not choices(field)), name
         names = {*recipe.model_fields, *recipe.images, *recipe.extras}
         for rule in recipe.rules:
             assert bool(rule.beside) != bool(rule.without)
@@ -23,3 +23,11 @@ def test_there_are_no_variants_where_there_is_nothing_to_choose():
     assert [bool(recipe().variants()) for recipe in RECIPES.values()] == [
         bool(recipe.sweep_fields) for recipe in RECIPES.values()
     ]
+
+
+def test_every_recipe_has_the_texts_of_what_it_offers():
+    for recipe in RECIPES.values():
+        for text in ("title", "action", "explanation"):
+            assert vars(recipe)[text], (recipe, text)  # Its own, not those of the recipe it derives from.
+        assert not recipe.sweep_fields or (recipe.sweep_action and recipe.sweep_caption)
+        assert bool(recipe.mask_action) == ("mask" in recipe.extras)

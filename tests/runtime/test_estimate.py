@@ -7,9 +7,11 @@ import pytest
 import torch
 from huggingface_hub import constants
 from standins import PICTURE, Count
+from torch.utils.flop_counter import FlopCounterMode
 
 from featviz.media import video
 from featviz.networks import hub
+from featviz.networks.cache import load
 from featviz.networks.table import BUNDLED
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.style_transfer import StyleTransfer
@@ -51,6 +53,26 @@ def test_an_estimate_is_corrected_by_runs_of_the_same_recipe_and_network_alone(f
     record_throughput(cpu, style, needs, 0.5, 2 * seconds[style])
     assert estimate(style, (96, 96), device="cpu").seconds == pytest.approx(4 * seconds[style])
     assert estimate(dream, (96, 96), device="cpu").seconds == seconds[dream]
+
+
+@pytest.mark.parametrize("megabytes", [400, 1], ids=["whole", "tiles"])
+@pytest.mark.parametrize(
+    ("recipe", "tolerance"),
+    [
+        (DeepDream(layer="efficientnet_lite0/block2", size=320, octaves=2, steps=2), 0.1),
+        (StyleTransfer(network="efficientnet_lite0", size=256, scales=2, steps=4), 0.5),
+    ],
+    ids=["dream", "style"],
+)
+def test_the_operations_of_a_run_are_those_of_its_demand(recipe, tolerance, megabytes, monkeypatch):
+    """Margins of tiles, second passes and the statistics of the style count. Style transfer multiplies moments beside the network."""
+    monkeypatch.setenv("FEATVIZ_TILE_MEMORY_MB", str(megabytes))
+    network, pictures = load(recipe.network_name), {role: torch.rand(1, 3, recipe.size, recipe.size) for role in recipe.images}
+    with FlopCounterMode(display=False) as counter:
+        for _ in recipe.run(network, **pictures):
+            pass
+    counted = recipe.demand(network, (recipe.size, recipe.size)).flops
+    assert 1 <= counter.get_total_flops() / counted < 1 + tolerance
 
 
 def test_time_that_other_programs_take_of_a_cpu_is_not_counted(monkeypatch, fresh):

@@ -17,7 +17,6 @@ import featviz as api
 from featviz.recipes import presets
 from featviz.recipes.recipe import bounds, group
 from featviz.recipes.table import RECIPES
-from featviz.ui import text
 from featviz.ui.controls import control, label
 from featviz.ui.page import inner_title
 
@@ -88,7 +87,7 @@ class Visit:
 
     @property
     def run(self):
-        return self.page.get_by_role("button", name=text.RUN[self.name])
+        return self.page.get_by_role("button", name=RECIPES[self.name].action)
 
     @property
     def result(self):
@@ -297,6 +296,13 @@ def test_what_has_no_effect_cannot_be_set(visit):
     expect(visit.page.locator("#deepdream_guide")).not_to_contain_text("No effect")
 
 
+def test_the_list_of_layers_opens_at_the_chosen_one(visit):
+    visit.page.get_by_label("Layer", exact=True).locator("visible=true").click()
+    chosen = visit.page.get_by_role("option", selected=True).locator("visible=true")
+    expect(chosen).to_contain_text("VGG-19 · relu4_4")
+    expect(chosen).to_be_in_viewport()
+
+
 def test_an_estimate_appears_and_offers_what_fits(visit, quick_examples):
     visit.choose(quick_examples / "cat.jpg")
     line = visit.page.locator(".block.forecast:not(.copied)").locator("visible=true")
@@ -342,7 +348,7 @@ def corner(size: tuple[int, int]) -> Image.Image:
 
 def test_every_layer_is_shown_and_a_click_sets_it(visit, quick_examples):
     visit.choose(quick_examples / "cat.jpg")
-    visit.button(text.TRY_OUT["deepdream"]).click()
+    visit.button(RECIPES["deepdream"].sweep_action).click()
     sheet = visit.page.locator("#deepdream_sheet")
     sheet.locator("button", has_text=re.compile(r"^\s*relu1_1\s*$")).click()
     expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("VGG-19 · relu1_1")
@@ -515,7 +521,7 @@ def test_a_second_visit_takes_less_than_100_kb(browser, server):
     for _ in range(2):
         received.clear()
         page.goto(server)
-        expect(page.get_by_role("button", name=text.RUN["deepdream"])).to_be_visible(timeout=LONG)
+        expect(page.get_by_role("button", name=RECIPES["deepdream"].action)).to_be_visible(timeout=LONG)
         page.wait_for_load_state("networkidle")
         visits.append(sum(received))
     context.close()
@@ -543,6 +549,8 @@ def test_from_a_channel_to_its_dream(visit, quick_examples):
     title = visit.result.locator("h3")
     expect(title).to_contain_text("channel")
     channel = title.inner_text().rpartition(" ")[2]
+    expect(title).to_be_focused()
+    expect(title).to_be_in_viewport()
     expect(visit.result.get_by_alt_text("Its activation map.")).to_be_visible()
     expect(visit.result.get_by_alt_text("The picture that activates it most.")).to_be_visible()
 
@@ -550,6 +558,9 @@ def test_from_a_channel_to_its_dream(visit, quick_examples):
     visit.name = "feature_visualization"
     expect(visit.run).to_be_visible()
     expect(visit.page.get_by_label("number input for Channel", exact=True).locator("visible=true")).to_have_value(channel)
+    visit.says(re.compile(r"left|Done in"))  # It runs by itself.
+    if (stop := visit.result.get_by_role("button", name="Stop")).is_visible():
+        stop.click()
     visit.button("Show what every channel").click()
     expect(visit.page.locator(".atlas button img")).to_have_count(40)
 
@@ -572,13 +583,18 @@ def test_a_board_fills_and_keeps_what_it_has_when_it_is_stopped(visit, quick_exa
     visit.choose(next(iter(first_example("reconstruct_content", quick_examples).pictures.values())))
     visit.set("Steps", 2)
     visit.set("Size", 96)
-    visit.button(text.TRY_OUT["reconstruct_content"]).click()
+    visit.button(RECIPES["reconstruct_content"].sweep_action).click()
     board = visit.page.locator("#reconstruct_content_sheet")
     expect(board.get_by_text(re.compile(r"relu2_1 · \d+\.\d dB"))).to_be_visible()
     board.get_by_role("button", name="Stop").click()
     expect(board.get_by_text("Stopped. You can choose one of these.")).to_be_visible()
     expect(board.get_by_text(re.compile(r"relu1_1 · \d+\.\d dB"))).to_be_visible()
     expect(visit.run).to_be_enabled()
+    picture = board.locator(".grid-container button").first
+    assert picture.bounding_box()["width"] >= 180
+    picture.click()
+    expect(board.locator(".preview img").first).to_be_visible()
+    assert board.locator(".preview img").first.bounding_box()["width"] >= 500
 
 
 NAMELESS = """() => [...document.querySelectorAll('button, input:not([type=file]), select, textarea, a[href], [role=slider]')]

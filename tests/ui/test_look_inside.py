@@ -83,10 +83,26 @@ def test_a_click_on_a_map_shows_its_channel_and_what_it_looks_for():
     assert shown[maps.chosen].channel == 2
     assert shown[maps.visualization]["value"].size == (look_inside.THUMBNAIL, look_inside.THUMBNAIL)
     of_no_atlas = [shown[maps.chosen], look_inside.Channel.of(ChannelResponse("vgg19/relu1_2", 0, 1.0))]
-    assert not maps.show_channel(of_no_atlas, event)[maps.visualization]["visible"]
+    without = maps.show_channel(of_no_atlas, event)
+    assert not without[maps.visualization]["visible"]
+    assert "no stored picture for this layer" in without[maps.title]
+    assert "no stored picture" not in shown[maps.title]
     Path(shown[maps.chosen].activation_map).unlink()
     with pytest.raises(gr.Error, match="This result was deleted from the server after 2 h; please run it again"):
         maps.show_channel([None, shown[maps.chosen]], event)
+
+
+def test_see_what_it_looks_for_opens_the_tab_and_runs():
+    with gr.Blocks(analytics_enabled=False) as demo:
+        tabs = {name: Tab(RECIPES[name], ENGINE, []) for name in ("deepdream",)}
+        tabs |= {
+            name: look_inside.KINDS[name](RECIPES[name], ENGINE, []) for name in ("activation_maps", "feature_visualization")
+        }
+        look_inside.connect(tabs, SimpleNamespace(outputs=[], select=lambda recipe: {}))
+    (click,) = (fn for fn in demo.fns.values() if (tabs["activation_maps"].visualize._id, "click") in fn.targets)
+    (prepared,) = (fn for fn in demo.fns.values() if fn.trigger_after == click._id)
+    (started,) = (fn for fn in demo.fns.values() if fn.trigger_after == prepared._id)
+    assert started.fn == tabs["feature_visualization"].start
 
 
 def test_a_missing_picture_is_one_sentence():

@@ -19,7 +19,7 @@ from featviz import recipe_of, save, ui
 from featviz.errors import FeatvizError, WeightsError
 from featviz.media.images import GAP, LABEL, NOTE, open_picture
 from featviz.networks.hub import DownloadProgress
-from featviz.networks.table import NETWORKS
+from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.recipes import metadata, presets
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Recipe, bounds, choices, group, param
@@ -27,7 +27,7 @@ from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES
 from featviz.runtime.estimate import Estimate
 from featviz.runtime.stream import Preview
-from featviz.ui import look_inside, running, text
+from featviz.ui import look_inside, running
 from featviz.ui.controls import api_function, caption, control, spoken
 from featviz.ui.links import query_of
 from featviz.ui.masks import OPACITY, mention_stretching, painted
@@ -140,7 +140,7 @@ def test_a_control_says_what_its_field_says(recipe, name):
     assert made.info == field.description
     assert made.label == name.replace("_", " ").capitalize()
     if choices(field):
-        assert [value for _, value in made.choices] == list(choices(field))
+        assert {value for _, value in made.choices} == set(choices(field))
     elif field.annotation in (int, float):
         assert (made.minimum, made.maximum) == bounds(field)
         assert (made.precision == 0) == (field.annotation is int)
@@ -156,6 +156,16 @@ def test_a_slider_is_for_what_can_be_set_by_hand():
 
     kinds = {name: type(control(name, field)) for name, field in Some.model_fields.items()}
     assert kinds == {"few": gr.Slider, "many": gr.Number, "endless": gr.Number, "whether": gr.Checkbox}
+
+
+def test_bundled_networks_come_first_and_downloads_are_marked():
+    layers = control("layer", DeepDream.model_fields["layer"]).choices
+    downloads = [text.endswith(" (download)") for text, _ in layers]
+    assert downloads == sorted(downloads)
+    assert {value.partition("/")[0] for (_, value), download in zip(layers, downloads, strict=True) if not download} == set(
+        BUNDLED
+    )
+    assert ("VGG-19 · relu1_1", "vgg19/relu1_1") == layers[0]
 
 
 def test_choices_are_spoken_and_other_words_left_alone():
@@ -363,6 +373,19 @@ def test_what_takes_more_memory_than_there_is_is_offered_smaller(recipe, picture
     assert fitting == 96
     monkeypatch.setattr(page.forecast, "memory_left", lambda: 0)
     assert forecast(page, pictures[0], size=400)[1] is None
+
+
+def test_a_panorama_is_offered_a_size_at_which_its_shorter_side_is_large_enough(tmp_path):
+    page = tab(DeepDream)
+    values = DeepDream().model_dump().values()
+    Image.new("RGB", (6000, 600)).save(tmp_path / "a.png")
+    assert page.forecast.sentence({"path": str(tmp_path / "a.png")}, values)[1] is None  # 1280 s would exceed the time limit.
+    page.forecast.estimate = lambda recipe, size: Estimate(1, 1)
+    for width, height, offered in ((6000, 600, 1280), (600, 6000, 1280), (600, 400, None)):
+        Image.new("RGB", (width, height)).save(tmp_path / "a.png")
+        message, size = page.forecast.sentence({"path": str(tmp_path / "a.png")}, values)
+        assert size == offered
+        assert ("The shorter side has fewer than 128 pixels; size 1280 is better." in message) == (offered is not None)
 
 
 def test_a_setting_that_cannot_be_is_said_before_a_run(pictures):
@@ -670,8 +693,7 @@ def test_a_transparent_picture_is_shown_and_keeps_its_transparency(tmp_path):
 # The whole
 
 
-def test_the_page_has_words_for_every_recipe_and_an_example():
-    assert set(text.RUN) == set(text.HOW_IT_WORKS) == set(RECIPES)
+def test_there_is_an_example_for_every_recipe_that_takes_a_picture():
     needy = {recipe for recipe in RECIPES.values() if recipe.images}
     assert {type(example.recipe) for example in presets.read_examples()} == needy
 

@@ -1,0 +1,56 @@
+"""The value and the gradient of an objective for a whole image, by tiles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from featviz.optimise import tiles
+from featviz.optimise.objectives import Objective
+from featviz.optimise.scaling import size_of
+
+if TYPE_CHECKING:
+    from featviz.networks.network import Network
+
+
+def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Return the value () of a sum over positions, and its gradient with respect to an image (1, 3, H, W).
+
+    By tiles of at most `side` pixels, each by itself. The gradient is that of the whole image, except for what the network sees
+    beyond the margin of a tile. The value is approximate: the part of each tile is estimated from its share of what is seen.
+    """
+    value, gradient = image.new_zeros(()), torch.empty_like(image)
+    for tile in tiles.grid(size_of(image), side):
+        seen = image[(..., *tile.seen)].detach().requires_grad_()
+        part = objective(network.activations(seen, objective.layers))
+        (change,) = torch.autograd.grad(part, seen)
+        gradient[(..., *tile.kept)] = change[(..., *tile.inside)]
+        value = value + tile.share * part.detach()
+    return value, gradient
+
+
+def exact_ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Return the value () of any objective, and its gradient with respect to an image (1, 3, H, W), both exact.
+
+    By tiles of at most `side` pixels. First, the activations of the whole image are gathered without a gradient, and the
+    objective is differentiated with respect to them. Then each tile is run again, and carries its part of that gradient back.
+    """
+    layers = sorted(objective.layers)
+    pieces = [*tiles.tiling(network, image, layers, side)]
+    if len(pieces) == 1:
+        return ascent(network, objective, image, tiles.WHOLE)
+    with torch.no_grad():
+        activations = tiles.activations_of(network, image, layers, side, continued=False)
+    leaves = {layer: values.requires_grad_() for layer, values in activations.items()}
+    value = objective(leaves)
+    pushes = dict(zip(layers, torch.autograd.grad(value, [leaves[layer] for layer in layers]), strict=True))
+    gradient = torch.zeros_like(image)
+    for tile in pieces:
+        seen = image[(..., *tile.seen)].detach().requires_grad_()
+        inside = tiles.inside(network, tile, seen, layers, continued=False)
+        outputs = [values for _, values in inside.values()]
+        parts = [pushes[layer][(..., *place)] for layer, (place, _) in inside.items()]
+        gradient[(..., *tile.seen)] += torch.autograd.grad(outputs, seen, parts)[0]
+    return value.detach(), gradient
