@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test trust soak bench lint format readme wheel atlas clean
+.PHONY: help run test trust soak bench cuda lint format readme wheel atlas clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ soak: $(STAMP) ## Visit a server of one's own for ten minutes in every way; ARGS
 
 bench: $(STAMP) ## Measure speed and memory, and write benchmarks/RESULTS.md; ARGS="users" measures only that.
 	$(BIN)/python -m benchmarks $(ARGS)
+
+cuda: $(STAMP) ## Measure all about a CUDA card in seven minutes, and write benchmarks/CUDA.md; ARGS="precision" measures only that.
+	$(BIN)/python -m benchmarks.cuda $(ARGS)
 
 lint: $(STAMP) ## Check style, format, types, and the walls between the rooms.
 	$(BIN)/ruff check .

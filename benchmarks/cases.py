@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import EXAMPLES
 from featviz.media.images import open_picture, to_tensor
-from featviz.networks.cache import trained
+from featviz.networks.cache import load_module
 from featviz.networks.network import Network
 from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.recipes.deepdream import DeepDream
@@ -28,7 +28,7 @@ PICTURES: Mapping[type[Recipe], Mapping[str, Path]] = {
 @cache
 def exact(name: str) -> Network:
     """A bundled network in float32, whatever is quickest here: what results are judged by."""
-    return Network(NETWORKS[name], trained(name))
+    return Network(NETWORKS[name], load_module(name))
 
 
 def at_one_size(kind: type[Recipe], network: str, size: int, steps: int) -> Recipe:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from benchmarks.cases import BUNDLED, DREAMT, PICTURES
 from benchmarks.measure import Row, ratios, side_by_side
 from featviz.media.images import open_picture, to_tensor
-from featviz.networks.cache import load, trained
+from featviz.networks.cache import load, load_module
 from featviz.networks.table import NETWORKS, NetworkSpec
 from featviz.optimise.scaling import fit
 from featviz.recipes.deepdream import DeepDream
@@ -45,7 +45,7 @@ def compared(name: str, rounds: int = 3) -> dict[str, list[float]]:
     (path,) = PICTURES[DeepDream].values()
     image = fit(to_tensor(open_picture(path)), SIZE, 32)
     spec, network = NETWORKS[name], load(name)
-    model = trained(name)
+    model = load_module(name)
     layer = dict(model.named_children())[spec.layers[DREAMT[name]]]
     model.requires_grad_()
     recipe = DeepDream(layer=f"{name}/{DREAMT[name]}", size=SIZE, octaves=OCTAVES, octave_scale=SCALE, steps=STEPS)

@@ -1,4 +1,4 @@
-"""Optional packages. Each belongs to an extra of `pyproject.toml` and is imported when it is first needed."""
+"""Optional packages. Each belongs to an extra of `pyproject.toml` and is imported at first use."""
 
 from importlib import import_module
 from types import ModuleType
@@ -7,14 +7,14 @@ from typing import Any
 from featviz.errors import MissingExtraError
 
 EXTRAS = {"gradio": "app", "httpx": "app", "av": "video", "pillow_heif": "heif"}
-"""Module → the extra that installs it."""
+"""Module → extra that installs it."""
 
 PURPOSES = {"app": "The page needs Gradio", "video": "Videos need PyAV", "heif": "HEIC pictures need pillow-heif"}
-"""Extra → what needs it, as a message begins."""
+"""Extra → beginning of the message when it is missing."""
 
 
 def missing(extra: str) -> MissingExtraError:
-    """The error for an extra that is not installed. Its message has the command that installs it."""
+    """Return the error for an extra that is not installed. Its message has the command that installs it."""
     return MissingExtraError(f'{PURPOSES[extra]}, which is not installed: pip install "featviz[{extra}]"')
 
 
@@ -33,7 +33,7 @@ def load(name: str) -> ModuleType:
 
 
 class Lazy(ModuleType):
-    """Stands for a module of `EXTRAS`, and imports it when an attribute is first read, which raises as `load` does."""
+    """A module of `EXTRAS` that is imported when an attribute is first read. That raises as `load` does."""
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(load(self.__name__), name)

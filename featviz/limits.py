@@ -1,4 +1,4 @@
-"""What a server grants a visitor: one row a limit, each set by environment by whoever serves the page."""
+"""Limits of a server, one row each. The operator sets them by environment variables."""
 
 import os
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from featviz.errors import InputError
 
 @dataclass(frozen=True)
 class Limit:
-    """A number that may not be exceeded. Who exceeds it reads a sentence that says the number."""
+    """An upper bound, a whole number of at least 1."""
 
     variable: str
-    """Of the environment."""
+    """The environment variable that sets it."""
     default: int
     meaning: str
 
     @property
     def value(self) -> int:
-        """As the environment has it now.
+        """The current value of the environment variable, or the default.
 
         Raises:
-            InputError: what it has is not a whole number of at least 1.
+            InputError: the value is not a whole number of at least 1.
         """
         text = os.environ.get(self.variable, str(self.default))
         if not (text.isascii() and text.isdecimal() and int(text) >= 1):
@@ -28,27 +28,29 @@ class Limit:
         return int(text)
 
 
-PIXELS = Limit("FEATVIZ_MAX_PIXELS", 50_000_000, "Pixels of a picture, read from its header before a single one is decoded.")
+PIXELS = Limit("FEATVIZ_MAX_PIXELS", 50_000_000, "Pixels of a picture, read from its header before decoding.")
 MEGABYTES = Limit(
     "FEATVIZ_MAX_MEGABYTES",
     40,
-    "Megabytes of a picture's file, however it comes: uploaded, inside a request, or from an address.",
+    "Megabytes of a picture's file: uploaded, inside a request, or from an address.",
 )
-RUN_SECONDS = Limit("FEATVIZ_RUN_SECONDS", 900, "Seconds of the device that a run may take; its latest picture is kept.")
-QUEUE = Limit("FEATVIZ_QUEUE", 24, "Runs that may wait for their turn, of all visitors together.")
+RUN_SECONDS = Limit("FEATVIZ_RUN_SECONDS", 900, "Seconds of device time for a run; its latest picture is kept.")
+QUEUE = Limit("FEATVIZ_QUEUE", 24, "Runs in the queue, of all visitors together.")
 RUNS_PER_MINUTE = Limit("FEATVIZ_RUNS_PER_MINUTE", 60, "Runs that a visitor may start in a minute.")
 SESSIONS = Limit(
-    "FEATVIZ_SESSIONS", 200, "Visitors who are remembered, with their latest results: those seen last; a megabyte each."
+    "FEATVIZ_SESSIONS", 200, "Visitors whose latest results are kept, about a megabyte each; the least recent are dropped."
 )
 HOURS_KEPT = Limit("FEATVIZ_HOURS_KEPT", 2, "Hours until uploads and results are deleted from the server's disk.")
-DISK_MEGABYTES = Limit("FEATVIZ_DISK_FREE_MB", 200, "Megabytes of the server's disk that stay free: with less, no run starts.")
+DISK_MEGABYTES = Limit("FEATVIZ_DISK_FREE_MB", 200, "Megabytes of free disk space below which no run starts.")
 TILE_MEGABYTES = Limit(
     "FEATVIZ_TILE_MEMORY_MB",
     400,
-    "Megabytes that one step of a dream may hold in activations, and one of a style transfer six times.",
+    "Megabytes of activations in one step of a dream; a style transfer may use six times as much.",
 )
 NETWORK_MEGABYTES = Limit(
-    "FEATVIZ_NETWORKS_MEMORY_MB", 1000, "Megabytes of networks that stay loaded on a device: those unused for longest make room."
+    "FEATVIZ_NETWORKS_MEMORY_MB",
+    1000,
+    "Megabytes of networks that stay loaded on a device; the least recently used are unloaded.",
 )
 
 LIMITS = (
@@ -66,6 +68,6 @@ LIMITS = (
 
 
 def check() -> None:
-    """Read every limit once, so that a mistyped one is said when a server starts. Raises InputError as `Limit.value` does."""
+    """Read every limit, so that an invalid one is reported when the server starts. Raises InputError as `Limit.value` does."""
     for limit in LIMITS:
         limit.value  # noqa: B018

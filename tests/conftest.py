@@ -78,7 +78,7 @@ def hub_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-        monkeypatch.setattr(hub, "GLANCE", 0.05)
+        monkeypatch.setattr(hub, "POLL_SECONDS", 0.05)
         yield server
         server.go_on.set()
         for download in unfinished():

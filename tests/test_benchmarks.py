@@ -110,10 +110,10 @@ def test_the_textbook_s_loop_dreams_too(monkeypatch):
     monkeypatch.setattr("benchmarks.textbook.OCTAVES", 2)
     network = load("efficientnet_lite0")
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    layer = dict(network.trunk.named_children())["block5"]
+    layer = dict(network.module.named_children())["block5"]
     energies = [
         network.activations(one, ["block5"])["block5"].square().mean().item()
-        for one in (image, textbook(network.trunk, layer, image, NETWORKS["efficientnet_lite0"]))
+        for one in (image, textbook(network.module, layer, image, NETWORKS["efficientnet_lite0"]))
     ]
     assert energies[1] > 1.5 * energies[0]
     assert math.isfinite(energies[1])

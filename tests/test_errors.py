@@ -1,7 +1,7 @@
 from featviz.errors import nearest
 
 
-def test_the_nearest_name_is_offered_or_else_what_is_accepted():
+def test_the_nearest_name_or_else_the_accepted_ones_are_named():
     names = ["vgg19", "efficientnet_lite0"]
     assert nearest("vgg91", names) == "did you mean 'vgg19'?"
     assert nearest("?", names) == "accepted: 'vgg19', 'efficientnet_lite0'"

@@ -1,4 +1,4 @@
-"""`import featviz`, and of every module in it, does nothing but define names; on Windows as well."""
+"""Importing featviz, or any module of it, only defines names; on Windows too."""
 
 import json
 import os
@@ -38,7 +38,7 @@ class Recorder(type(os.environ)):
 read = []
 os.environ.__class__ = Recorder
 
-# What Windows lacks, taken away when other packages have been imported, which know Windows by themselves.
+# Remove what Windows lacks, after the other packages were imported: they support Windows by themselves.
 absent = {
     os: ["fork", "forkpty", "register_at_fork", "getuid", "geteuid", "getloadavg", "sched_getaffinity", "statvfs", "sysconf"],
     signal: ["SIGALRM", "SIGHUP", "SIGKILL", "SIGUSR1", "SIGUSR2", "alarm", "setitimer", "pthread_sigmask"],
@@ -67,7 +67,7 @@ MISTYPED = {limit.variable: "abc" for limit in LIMITS}
 
 
 def python(*arguments: str) -> str:
-    """What a process of Python prints, with every limit mistyped."""
+    """Return the last line that a Python process prints, with every limit set to an invalid value."""
     command, environment = [sys.executable, *arguments], os.environ | MISTYPED
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -75,9 +75,9 @@ def python(*arguments: str) -> str:
 
 
 def test_importing_only_defines_names_on_windows_as_well():
-    """No environment is read, no attribute of another package changed, and nothing used that only POSIX has."""
+    """No environment variable is read, no attribute of another package is changed, and nothing is used that Windows lacks."""
     assert json.loads(python("-c", SCENE)) == {"read": [], "changed": []}
 
 
-def test_a_mistyped_limit_disturbs_only_what_needs_it():
+def test_an_invalid_limit_does_not_affect_commands_that_do_not_use_it():
     assert python("-m", "featviz", "--version").startswith("featviz ")

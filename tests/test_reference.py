@@ -20,7 +20,7 @@ def test_every_public_name_is_explained_once():
 def test_signatures_sections_and_defaults_are_there():
     assert "def run(recipe: Recipe, *, device: Device = 'auto', **pictures: Picture) -> Image.Image" in PAGE
     assert "\nRaises:\n\n- `InputError`: a picture is missing" in PAGE
-    assert "- `done: bool`: Whether this is the run's last one.\n" in PAGE
+    assert "- `done: bool`: Whether this is the last preview of its run.\n" in PAGE
 
 
 def test_links_lead_to_headings_of_the_parameters():

@@ -1,4 +1,4 @@
-"""Gabor filters as a network: edges in eight directions at three sizes. Nothing is trained, so nothing is downloaded."""
+"""Gabor filters as a network: edges in eight directions at three scales. Nothing is trained or downloaded."""
 
 import math
 
@@ -9,7 +9,7 @@ DIRECTIONS, SIDE = 8, 11
 
 
 def gabor(angle: float, phase: float) -> torch.Tensor:
-    """A wave of 6 pixels in a direction, under a Gaussian, (SIDE, SIDE); without its mean, so that even areas give 0."""
+    """Return a Gabor filter (SIDE, SIDE): a wave of 6 pixels under a Gaussian. Its mean is 0, so constant areas give 0."""
     rows, columns = torch.meshgrid(*(torch.arange(SIDE) - SIDE // 2,) * 2, indexing="ij")
     along = columns * math.cos(angle) + rows * math.sin(angle)
     wave = torch.cos(2 * math.pi * along / 6 + phase) * torch.exp(-(rows**2 + columns**2) / 18)
@@ -17,7 +17,7 @@ def gabor(angle: float, phase: float) -> torch.Tensor:
 
 
 class Gabor(nn.Module):
-    """(B, 3, H, W) → (B, 16, h, w) at each of three sizes, each half of the last: eight directions, in two phases."""
+    """(B, 3, H, W) → (B, 16, h, w): eight directions in two phases, at three scales, each half of the one before."""
 
     def __init__(self):
         super().__init__()
@@ -34,7 +34,7 @@ class Gabor(nn.Module):
 
 
 def network():
-    """The row that featviz adds under the entry point's name. Called at the first look at the table of networks."""
+    """Return the row that featviz adds under the name of the entry point. Called when the table of networks is first used."""
     import featviz
 
     return featviz.describe_network(

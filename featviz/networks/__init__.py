@@ -1,1 +1,1 @@
-"""Networks: an image goes in, activations come out."""
+"""Networks: from images to activations."""

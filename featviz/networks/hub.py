@@ -1,10 +1,10 @@
-"""A file of the Hugging Face Hub: out of its cache without a request, or downloaded once, however many wait for it.
+"""Files of the Hugging Face Hub: read from the cache without a request, or downloaded once for all who wait.
 
-The only file that knows huggingface_hub, which is bounded here: by itself it retries for up to a minute before it says
-that something is wrong, and takes bytes as they come without comparing them with their hash.
+Only this module uses huggingface_hub. That library (2.4) locks, retries and resumes by itself, so none of this is done here. It
+does not compare a file with its sha256, ends no transfer that hangs (a Xet download waits without limit), and reports progress
+only by a bar; so a thread around it does these three, and gives each failure one sentence.
 """
 
-import hashlib
 import os
 import re
 import threading
@@ -20,62 +20,63 @@ import httpx2
 from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils._runtime import is_xet_available
-from huggingface_hub.utils._xet import abort_xet_session  # Nothing public ends a Xet download that hangs.
+from huggingface_hub.utils._xet import abort_xet_session  # No public function ends a Xet download that hangs.
 
 from featviz.errors import WeightsError
+from featviz.networks.weights import sha256_of
 
-PATIENCE = 12
+STALL_SECONDS = 12
 """Seconds without a byte after which a download counts as stalled."""
 
-ANSWER = 8
-"""Seconds that the Hub has to say what file it has."""
+METADATA_SECONDS = 8
+"""Seconds that the Hub may take to answer a request for a file's metadata."""
 
-GLANCE = 0.25
-"""Seconds between two looks at a download."""
+POLL_SECONDS = 0.25
+"""Seconds between two checks of a download."""
 
-CHUNK = 1 << 18
-"""Bytes between two signs of progress. The default of huggingface_hub, 10 MB, makes a slow connection look stalled."""
+CHUNK_BYTES = 1 << 18
+"""Bytes between two reports of progress. With huggingface_hub's default of 10 MB, a slow connection looks stalled."""
 
 
 @dataclass(frozen=True)
 class DownloadProgress:
-    """How far a download is."""
+    """The progress of a download."""
 
     repo: str
     done: int
-    """Bytes."""
+    """Bytes on this machine."""
     total: int | None
-    """Bytes, None as long as nobody knows."""
+    """Bytes of the file; None while unknown."""
     seconds_left: float | None
-    """At the speed so far, None as long as there is none."""
+    """At the average speed so far; None before the speed is known."""
 
     @property
     def share(self) -> float:
-        """In [0, 1]."""
+        """The share that is done, in [0, 1]."""
         return min(self.done / self.total, 1) if self.total else 0
 
     def __str__(self) -> str:
-        how_far = f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB" if self.total else "asking for it"
+        amount = f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB" if self.total else "asking for it"
         left = f" · about {max(1, round(self.seconds_left))} s left" if self.seconds_left is not None else ""
-        return f"Downloading {self.repo} · {how_far}{left}"
+        return f"Downloading {self.repo} · {amount}{left}"
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository, and what is known of it."""
+    """A file of a repository."""
 
     repo: str
     name: str
     revision: str
     sha256: str | None
-    """What its bytes have to add up to; None to take the Hub's word for it."""
+    """Of its bytes; None to accept the sha256 that the Hub states."""
 
     def __str__(self) -> str:
         return f"'{self.name}' of {self.repo}"
 
 
 def limitation() -> str:
-    """What keeps downloads from this machine, as far as can be told without asking anybody; "" where nothing does."""
+    """Return what prevents downloads on this machine, "" if nothing is known to. Sends no request."""
     cache = Path(constants.HF_HUB_CACHE)
     if constants.HF_HUB_OFFLINE:
         return "Downloads are off (HF_HUB_OFFLINE): of the Hub's networks, those work that are here already."
@@ -84,61 +85,65 @@ def limitation() -> str:
     return ""
 
 
-def is_here(file: HubFile) -> bool:
-    """Whether the file is in the cache, as far as can be told without reading it."""
-    return isinstance(try_to_load_from_cache(file.repo, file.name, revision=file.revision), str)
+def is_cached(file: HubFile) -> bool:
+    """Return whether the cache has the file. The file is not read."""
+    return _cache_entry(file) is not None
 
 
 def cached(file: HubFile) -> Path | None:
-    """Where the file is on this machine, without asking anybody. One that is damaged is thrown away."""
-    pointer = try_to_load_from_cache(file.repo, file.name, revision=file.revision)
-    if not isinstance(pointer, str):
+    """Return the path of the file in the cache, None if it is missing or has another sha256. A damaged file is deleted."""
+    path = _cache_entry(file)
+    if path is None:
         return None
-    path = Path(pointer)
-    found, promised = _sha256(path), _as_sha256(path.resolve().name)  # The cache names a file after its ETag.
-    if found == (file.sha256 or promised or found):
+    digest, stated = sha256_of(path), _as_sha256(path.resolve().name)  # The cache names a file after its ETag.
+    if digest == (file.sha256 or stated or digest):
         return path
-    if found != promised:
-        _forget(path)  # An intact file that is not the one wanted may be wanted by others.
+    if digest != stated:  # Damaged. An intact file with another sha256 stays: other programs may use it.
+        _delete(path)
     return None
 
 
+def _cache_entry(file: HubFile) -> Path | None:
+    entry = try_to_load_from_cache(file.repo, file.name, revision=file.revision)
+    return Path(entry) if isinstance(entry, str) else None
+
+
 def fetch(file: HubFile) -> Generator[DownloadProgress, None, Path]:
-    """Yield how far the download is until the file is here; return its path. Yields nothing if it is in the cache.
+    """Yield the progress of the download; return the path of the file. Yields nothing if the file is in the cache.
 
-    All who ask for one file wait for one download. One that stalls is begun anew, once and without Xet; a plain download that
-    has got some bytes is not, since huggingface_hub resumes it. If it stays stalled, the next call begins anew.
+    Concurrent calls for one file share one download. A stalled download is restarted once, without Xet; a plain download that
+    has received bytes is not restarted, since huggingface_hub resumes it. A later call restarts one that stays stalled.
 
-    Closing the generator ends the waiting, not the download.
+    Closing the generator does not stop the download, which others may be waiting for.
 
     Raises:
-        WeightsError: the file cannot be had, or nothing has come for twice `PATIENCE` seconds.
+        WeightsError: the download failed, or received no byte for `STALL_SECONDS`, twice if it was restarted.
     """
     if path := cached(file):
         return path
-    download, begun_anew = _join(file), False
+    download, restarted = _join(file), False
     while True:
-        download.join(GLANCE)
+        download.join(POLL_SECONDS)
         if not download.is_alive():
             break
-        arriving = download.look()
+        progress = download.progress()
         if not download.stalled:
-            yield arriving
-        elif begun_anew or download.resumes:
+            yield progress
+        elif restarted or download.resumable:
             raise WeightsError(
-                f"{file} stopped arriving from {constants.ENDPOINT}, {download.how_far()}; check the connection, and try again "
+                f"{file} stopped arriving from {constants.ENDPOINT}, {download.amount()}; check the connection, and try again "
                 "in a minute."
             )
         else:
-            download, begun_anew = _join(file), True
+            download, restarted = _join(file), True
     if download.path is None:
         raise WeightsError(download.failure)
     return download.path
 
 
 def _join(file: HubFile) -> "_Download":
-    """The download of a file that is under way, or a new one where there is none or it has stalled."""
-    with _starting:
+    """Return the running download of a file; start one if there is none or it has stalled."""
+    with _lock:
         download = _downloads.get(file)
         if download is not None and download.stalled:
             download.abandon()
@@ -150,7 +155,7 @@ def _join(file: HubFile) -> "_Download":
 
 
 class _Download(threading.Thread):
-    """One download, whoever waits for it. A daemon: nobody has to wait for it to leave the program."""
+    """The download of one file, for any number of waiting callers. A daemon, so that it never delays the program's exit."""
 
     def __init__(self, file: HubFile):
         super().__init__(daemon=True)
@@ -159,105 +164,113 @@ class _Download(threading.Thread):
         self.failure: str | None = None
         self.done = 0
         self.total: int | None = None
-        self._began: tuple[float, int] | None = None  # When the first bytes were there, and how many.
-        self._heard = time.monotonic()
-        self._incomplete: Callable[[], Iterator[Path]] = lambda: iter(())
-        self._lock: Path | None = None  # What huggingface_hub holds meanwhile.
+        self._first_bytes: tuple[float, int] | None = None
+        """When the first bytes were seen, and how many: a resumed download starts with some."""
+        self._last_byte_at = time.monotonic()
+        self._partial_files: Callable[[], Iterator[Path]] = lambda: iter(())
+        self._lock_file: Path | None = None
+        """Held by huggingface_hub during the download."""
         self._by_xet = False
         self._abandoned = False
 
     @property
     def silence(self) -> float:
         """Seconds since the last byte."""
-        return time.monotonic() - self._heard
+        return time.monotonic() - self._last_byte_at
 
     @property
     def stalled(self) -> bool:
-        """Whether nothing has come for `PATIENCE` seconds."""
-        return self.silence > PATIENCE
+        """Whether no byte has arrived for `STALL_SECONDS`."""
+        return self.silence > STALL_SECONDS
 
     @property
-    def resumes(self) -> bool:
-        """Whether huggingface_hub takes it up where it broke off: plain downloads, not those by Xet."""
+    def resumable(self) -> bool:
+        """Whether huggingface_hub resumes it: a plain download that has received bytes, not one by Xet."""
         return self.done > 0 and not self._by_xet
 
     def abandon(self) -> None:
-        """Let another download of the same file begin. This one ends as soon as it can, and is waited for by nobody."""
+        """Let another download of the same file start. This one ends when it can, and nobody waits for it."""
         self._abandoned = True
         if self._by_xet:
-            constants.HF_HUB_DISABLE_XET = True  # Its only switch. Where one file hangs, so do the next ones.
+            constants.HF_HUB_DISABLE_XET = True  # The only switch. Off for the process: where one file hangs, others will.
             abort_xet_session()
-        if self._lock:
-            with suppress(OSError):  # A download that hangs would hold it forever. Windows keeps an open file.
-                self._lock.unlink()
+        if self._lock_file:
+            with suppress(OSError):  # A hanging download would hold it forever. Windows does not delete an open file.
+                self._lock_file.unlink()
 
     def run(self) -> None:
         try:
-            self.path = self._fetched()
+            self.path = self._fetch()
         except WeightsError as error:
             self.failure = str(error)
         except Exception as error:
-            self.failure = _sentence(error, self.file)
+            self.failure = _message(error, self.file)
         finally:
-            with _starting:
+            with _lock:
                 if _downloads.get(self.file) is self:
                     del _downloads[self.file]
 
-    def _fetched(self) -> Path:
-        constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, CHUNK)
+    def _fetch(self) -> Path:
+        constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, CHUNK_BYTES)
         file = self.file
-        at: dict[str, Any] = {"repo_id": file.repo, "filename": file.name, "revision": file.revision}
-        found = get_hf_file_metadata(hf_hub_url(**at), timeout=ANSWER)  # Not retried, unlike in the download itself.
-        if found.commit_hash is None or found.etag is None:
+        location: dict[str, Any] = {"repo_id": file.repo, "filename": file.name, "revision": file.revision}
+        metadata = get_hf_file_metadata(hf_hub_url(**location), timeout=METADATA_SECONDS)  # Without the download's retries.
+        if metadata.commit_hash is None or metadata.etag is None:
             raise errors.FileMetadataError
-        there = _as_sha256(found.etag)
-        if file.sha256 and there and there != file.sha256:
+        stated = _as_sha256(metadata.etag)
+        if file.sha256 and stated and stated != file.sha256:
             raise WeightsError(
-                f"{file} has sha256 {there[:12]}… on the Hub instead of {file.sha256[:12]}…, so it is not the file that featviz "
+                f"{file} has sha256 {stated[:12]}… on the Hub instead of {file.sha256[:12]}…, so it is not the file that featviz "
                 "knows; name a revision in FEATVIZ_REVISIONS to take it as it is."
             )
         cache, folder = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=file.repo, repo_type="model")
-        self.total, self._incomplete = found.size, lambda: (cache / folder / "blobs").glob(f"{found.etag}.*.incomplete")
-        self._lock = cache / ".locks" / folder / f"{found.etag}.lock"
-        self._by_xet = found.xet_file_data is not None and is_xet_available()
-        meter: Any = partial(_Meter, self.arrived)  # Asked for is a class of tqdm's; this does what is called of one.
-        path = Path(hf_hub_download(**at, etag_timeout=ANSWER, tqdm_class=meter))
-        if (expected := file.sha256 or there) is not None and expected != _sha256(path):
-            _forget(path)
+        self.total = metadata.size
+        self._partial_files = lambda: (cache / folder / "blobs").glob(f"{metadata.etag}.*.incomplete")
+        self._lock_file = cache / ".locks" / folder / f"{metadata.etag}.lock"
+        self._by_xet = metadata.xet_file_data is not None and is_xet_available()
+        meter: Any = partial(_Meter, self.record)  # In place of a subclass of tqdm.
+        path = Path(hf_hub_download(**location, etag_timeout=METADATA_SECONDS, tqdm_class=meter))
+        if (expected := file.sha256 or stated) is not None and expected != sha256_of(path):
+            _delete(path)
             raise WeightsError(f"{file} arrived damaged: its sha256 is not {expected[:12]}…; nothing of it was kept, try again.")
         return path
 
-    def arrived(self, done: int) -> None:
-        """Note how many bytes are here. Raises WeightsError if nothing new has come for long, or if this is abandoned."""
-        if self._abandoned:
-            raise WeightsError(f"{self.file} was begun anew.")
-        if done > self.done:
-            self.done, self._heard = done, time.monotonic()
-            self._began = self._began or (self._heard, done)
-        elif self.silence > 5 * PATIENCE:
-            raise WeightsError(f"{self.file} breaks off again and again, {self.how_far()}; try again later.")
+    def record(self, done: int) -> None:
+        """Record how many bytes have arrived.
 
-    def look(self) -> DownloadProgress:
-        """How far it is. Another process may be the one that downloads, which is seen by how its file grows."""
-        for path in self._incomplete():
-            with suppress(OSError):  # Complete by now, and renamed.
+        Raises:
+            WeightsError: this download was abandoned, or retries have brought no new byte for five times `STALL_SECONDS`.
+        """
+        if self._abandoned:
+            raise WeightsError(f"{self.file} was restarted.")
+        if done > self.done:
+            self.done, self._last_byte_at = done, time.monotonic()
+            self._first_bytes = self._first_bytes or (self._last_byte_at, done)
+        elif self.silence > 5 * STALL_SECONDS:
+            raise WeightsError(f"{self.file} breaks off again and again, {self.amount()}; try again later.")
+
+    def progress(self) -> DownloadProgress:
+        """Return the progress. The size of the partial file counts too, since another process may be downloading it."""
+        for path in self._partial_files():
+            with suppress(OSError):  # It may have been completed and renamed meanwhile.
                 if (size := path.stat().st_size) > self.done:
-                    self.arrived(size)
+                    self.record(size)
         left = None
-        if self._began and self.total and self.done > self._began[1]:
-            since, first = self._began
+        if self._first_bytes and self.total and self.done > self._first_bytes[1]:
+            since, first = self._first_bytes
             left = (self.total - self.done) * (time.monotonic() - since) / (self.done - first)
         return DownloadProgress(self.file.repo, self.done, self.total, left)
 
-    def how_far(self) -> str:
+    def amount(self) -> str:
+        """Return how much has arrived, for a message."""
         return f"after {self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB" if self.total else "before the first byte"
 
 
 class _Meter:
-    """What huggingface_hub takes for a progress bar."""
+    """The part of tqdm's interface that huggingface_hub uses. Reports bytes instead of drawing a bar."""
 
-    def __init__(self, arrived: Callable[[int], None], *, total: int | None = None, **_: Any):
-        self._arrived, self.n, self.total = arrived, 0, total
+    def __init__(self, record: Callable[[int], None], *, total: int | None = None, **_: Any):
+        self._record, self.n, self.total = record, 0, total
 
     def __enter__(self) -> "_Meter":
         return self
@@ -266,7 +279,7 @@ class _Meter:
 
     def update(self, n: int = 1) -> None:
         self.n += n
-        self._arrived(self.n)
+        self._record(self.n)
 
     def refresh(self) -> None: ...
 
@@ -276,23 +289,24 @@ class _Meter:
 
 
 _downloads: dict[HubFile, _Download] = {}
-_starting = threading.Lock()
+_lock = threading.Lock()
+"""Guards `_downloads`."""
 
-_MAY_NOT = "{hub} does not let us have {file} (error {status}); set HF_TOKEN to a token that may read it, and check HF_ENDPOINT."
+_REFUSED = "{hub} refuses access to {file} (error {status}); set HF_TOKEN to a token that may read it, and check HF_ENDPOINT."
 
-_ANSWERED: dict[int, str] = {
-    401: _MAY_NOT,
-    403: _MAY_NOT,
-    429: "{hub} has had too many requests from here; try again in a few minutes, or set HF_TOKEN, which may ask more often.",
+_STATUS_MESSAGES: dict[int, str] = {
+    401: _REFUSED,
+    403: _REFUSED,
+    429: "{hub} has had too many requests from here; try again in a few minutes, or set HF_TOKEN, which allows more.",
 }
-"""The HTTP status of an answer → what is said of it."""
+"""HTTP status → message."""
 
-_SAID: tuple[tuple[type[Exception], str], ...] = (
+_MESSAGES: tuple[tuple[type[Exception], str], ...] = (
     (
         errors.OfflineModeIsEnabled,
-        "{file} is not on this machine, and HF_HUB_OFFLINE forbids to download it; unset it and try again.",
+        "{file} is not on this machine, and HF_HUB_OFFLINE forbids downloading it; unset it and try again.",
     ),
-    (errors.GatedRepoError, "{file} is only for those who have accepted its terms at {page}; do so, and set HF_TOKEN."),
+    (errors.GatedRepoError, "{file} requires that you accept its terms at {page}; do so, and set HF_TOKEN."),
     (
         errors.RepositoryNotFoundError,
         "There is no {repo} at {hub}, or it is private; check HF_ENDPOINT, or set HF_TOKEN to a token that may read it.",
@@ -308,22 +322,22 @@ _SAID: tuple[tuple[type[Exception], str], ...] = (
     (httpx2.RemoteProtocolError, "{file} broke off on its way from {hub}; nothing of it was kept, try again."),
     (httpx2.TimeoutException, "{hub} does not answer when asked for {file}; check the connection, and try again in a minute."),
     (httpx2.HTTPError, "{hub} cannot be reached for {file}; check the network connection, the proxy, and HF_ENDPOINT."),
-    (OSError, "{file} could not be kept in {cache} ({reason}); make room there, or set HF_HOME to another folder."),
+    (OSError, "{file} could not be saved in {cache} ({reason}); make room there, or set HF_HOME to another folder."),
     (Exception, "{file} could not be downloaded from {hub} ({reason}); try again in a few minutes."),
 )
-"""What can go wrong → what is said of it; the first that fits."""
+"""Exception → message. The first class that matches is used."""
 
 
-def _sentence(error: BaseException, file: HubFile) -> str:
+def _message(error: BaseException, file: HubFile) -> str:
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
-        error = error.__cause__  # It says that the file is not here; the cause says why it could not be fetched.
+        error = error.__cause__  # The cause says why the file could not be downloaded.
     if type(error) is OSError and error.errno is None:
-        error = httpx2.RemoteProtocolError(str(error))  # What huggingface_hub means by it: a body that ends too early.
+        error = httpx2.RemoteProtocolError(str(error))  # huggingface_hub raises this when the body ends too early.
     status = getattr(getattr(error, "response", None), "status_code", None)
-    kind, said = next((kind, said) for kind, said in _SAID if isinstance(error, kind))
-    if kind is errors.HfHubHTTPError and status in _ANSWERED:
-        said = _ANSWERED[status]
-    return said.format(
+    kind, message = next((kind, message) for kind, message in _MESSAGES if isinstance(error, kind))
+    if kind is errors.HfHubHTTPError and status in _STATUS_MESSAGES:
+        message = _STATUS_MESSAGES[status]
+    return message.format(
         file=file,
         repo=file.repo,
         name=file.name,
@@ -336,21 +350,13 @@ def _sentence(error: BaseException, file: HubFile) -> str:
     )
 
 
-def _forget(pointer: Path) -> None:
-    """Throw a file away: the link that the cache knows it by, and its bytes."""
-    for path in (pointer.resolve(), pointer):
-        with suppress(OSError):  # A cache that is shared may be read-only.
+def _delete(link: Path) -> None:
+    """Delete a file of the cache: the link and its target."""
+    for path in (link.resolve(), link):
+        with suppress(OSError):  # A shared cache may be read-only.
             path.unlink()
 
 
 def _as_sha256(etag: str) -> str | None:
-    """The ETag of a large file is the sha256 of its bytes; that of a small one says nothing about them."""
+    """Return an ETag if it is a sha256, as those of large files are, else None."""
     return etag if re.fullmatch("[0-9a-f]{64}", etag) else None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

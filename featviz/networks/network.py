@@ -1,4 +1,4 @@
-"""A network, and the activations of its layers."""
+"""A network and the activations of its layers."""
 
 import math
 import os
@@ -25,35 +25,36 @@ from featviz.networks.table import INPUT, LOGITS, NetworkSpec
 
 
 def zero_gpu() -> bool:
-    """Whether the GPU is lent to a fork of this process for one run at a time (ZeroGPU), and must not be touched outside of it."""
+    """Return whether this is a ZeroGPU Space: the GPU is lent to a fork for one run, and must not be touched outside of it."""
     return "SPACES_ZERO_GPU" in os.environ
 
 
 class _Complete(BaseException):  # Not an Exception, so that no `except Exception` of a module stops it.
-    """Raised in a hook: every layer that was asked for has been recorded, so the rest of the pass is not needed."""
+    """Raised by a hook to end a pass whose remaining operations are not needed."""
 
 
 class Network:
-    """A frozen network that answers an image with the activations of its layers.
+    """A frozen module that maps an image to the activations of named layers.
 
-    Any `nn.Module` with a name for each layer: activations are recorded by forward hooks, which are removed after each pass.
-    Images are (B, 3, H, W) float32 RGB in [0, 1]; mean and standard deviation stay in here.
+    Works with any `nn.Module`: forward hooks record the activations, end the pass at the deepest layer, and are removed.
+    Images are (B, 3, H, W) float32 RGB in [0, 1]; only this class knows mean and standard deviation. The module is changed:
+    batch norms are folded into convolutions (unless `spec.unmodified`), and in-place operations are switched off.
     """
 
     def __init__(self, spec: NetworkSpec, module: nn.Module):
         self.spec = spec
-        self.trunk = module.eval().requires_grad_(False)
-        if not spec.as_is:
-            folded(self.trunk)
-        for part in self.trunk.modules():
+        self.module = module.eval().requires_grad_(False)
+        if not spec.unmodified:
+            fold_batch_norms(self.module)
+        for part in self.module.modules():
             if getattr(part, "inplace", False) is True:
-                part.inplace = False  # type: ignore[assignment]  # In place, it would overwrite what was recorded.
-        self._modules = dict(self.trunk.named_modules())
+                part.inplace = False  # type: ignore[assignment]  # In place, it would overwrite recorded activations.
+        self._modules = dict(self.module.named_modules())
         self._module_of = dict(spec.layers)
         if spec.classifier is not None and spec.classifier in self._modules:
             self._module_of[LOGITS] = spec.classifier
         self._overwritten: set[str] = set()
-        """Modules whose output is changed in place by a later operation: found when that is seen, and copied from then on."""
+        """Modules whose output a later operation changes in place. Filled when this is detected; then their output is copied."""
         self._first: nn.Module | None = None
         self._costs: dict[frozenset[str], Cost] = {}
         self._channels: dict[str, int] = {}
@@ -63,54 +64,54 @@ class Network:
         self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
 
     def to(self, device: torch.device | str) -> "Network":
-        """Move to a device, and to the precision and the memory format that are quickest there."""
+        """Move to a device, in the precision and the memory format that are fastest there."""
         dtype = precision(self.spec, device)
-        self.trunk.to(device, dtype, memory_format=self._memory_format)  # type: ignore[call-overload]  # Not in torch's stubs.
+        self.module.to(device, dtype, memory_format=self._memory_format)  # type: ignore[call-overload]  # Not in torch's stubs.
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         return self
 
     @property
     def _memory_format(self) -> torch.memory_format:
-        return torch.contiguous_format if self.spec.as_is else torch.channels_last
+        return torch.contiguous_format if self.spec.unmodified else torch.channels_last
 
     @property
     def bytes(self) -> int:
-        """Of its weights."""
-        return sum(tensor.nbytes for tensor in self.trunk.state_dict().values())
+        """The size of the weights."""
+        return sum(tensor.nbytes for tensor in self.module.state_dict().values())
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, and where images have to be."""
+        """The device of the weights, on which images have to be."""
         return self._mean.device
 
     @property
     def precision(self) -> torch.dtype:
-        """What it computes in."""
-        return next((parameter.dtype for parameter in self.trunk.parameters()), self._mean.dtype)
+        """The type of the weights, in which activations are computed."""
+        return next((parameter.dtype for parameter in self.module.parameters()), self._mean.dtype)
 
     def activations(self, image: Tensor, layers: Iterable[str], *, continued: bool = False) -> dict[str, Tensor]:
-        """The activations of some layers, {layer: (B, C, h, w)}, without running anything deeper than the deepest.
+        """Return the activations of some layers, {layer: (B, C, h, w)}. Nothing deeper than the deepest layer is computed.
 
-        Of the image's own type, whatever the network computes in. A module that is called more than once gives its first
-        output. An image is padded or resized where the network takes only some sizes.
+        The type is the image's, whatever the network computes in. A module that is called more than once gives its first
+        output. The image is resized or padded if the network accepts only some sizes.
 
-        `continued`: the first convolution sees the image's border continued beyond it, instead of zeros, which are grey. Those
-        are an edge all around the image, and one that is optimised glows against it (Crowson, 2021).
+        `continued`: the first convolution pads by replicating the image's border instead of by zeros, which are the mean colour.
+        Zeros are an edge all around the image, and an optimised image glows along that edge (Crowson, 2021).
 
         Raises:
             FieldError: the network has no such layer.
-            InputError: the image is smaller than the network can see.
+            InputError: the image is smaller than the network accepts.
         """
-        wanted = set(layers)
-        self._check(wanted, image)
-        self._reserve(wanted, image)
-        return self._forward(wanted, image, continued=continued)
+        layers = set(layers)
+        self._check(layers, image)
+        self._check_memory(layers, image)
+        return self._forward(layers, image, continued=continued)
 
-    def _check(self, wanted: set[str], image: Tensor) -> None:
-        """What `activations` raises."""
-        if LOGITS in wanted and self.spec.classifier is not None and LOGITS not in self._module_of:
+    def _check(self, layers: set[str], image: Tensor) -> None:
+        """Raise what `activations` documents."""
+        if LOGITS in layers and self.spec.classifier is not None and LOGITS not in self._module_of:
             raise FieldError(f"The weights of {self.spec.title} came without its classifier; choose a layer instead of a class.")
-        for layer in wanted - {INPUT}:
+        for layer in layers - {INPUT}:
             if layer not in self._module_of:
                 raise FieldError(f"{self.spec.title} has no layer '{layer}'; {nearest(layer, list(self.spec.layers))}")
         height, width = image.shape[-2:]
@@ -119,41 +120,41 @@ class Network:
                 f"{self.spec.title} needs at least {self.spec.smallest} pixels a side; this image is {width}×{height}."
             )
 
-    def _reserve(self, wanted: set[str], image: Tensor) -> None:
-        """Raise now if a CPU has too little memory for the pass and its way back. The memory is not touched, so this is free.
+    def _check_memory(self, layers: set[str], image: Tensor) -> None:
+        """Raise torch's error now if a CPU has too little memory for the pass and its backward pass.
 
-        In the middle of a convolution oneDNN would go on with a null pointer, and the process would end (torch 2.11).
+        Inside a convolution, oneDNN would continue with a null pointer and end the process (torch 2.11). The block allocated
+        here is not touched, so it costs nothing.
         """
         if image.device.type == "cpu":
-            cost, pixels = self.cost(wanted), image.numel() / 3
+            cost, pixels = self.cost(layers), image.numel() / 3
             needed = pixels * (cost.bytes if torch.is_grad_enabled() and image.requires_grad else cost.forward_bytes)
-            torch.empty(int(max(RESERVE * needed, LEAST_RESERVE)), dtype=torch.uint8)
+            torch.empty(int(max(RESERVE * needed, MIN_RESERVE)), dtype=torch.uint8)
 
-    def _forward(self, wanted: set[str], image: Tensor, *, continued: bool = False) -> dict[str, Tensor]:
-        found = {INPUT: image} if INPUT in wanted else {}
-        if names := {self._module_of[layer] for layer in wanted - {INPUT}}:
-            features = (self.fitted(image) - self._mean) / self._std
+    def _forward(self, layers: set[str], image: Tensor, *, continued: bool = False) -> dict[str, Tensor]:
+        activations = {INPUT: image} if INPUT in layers else {}
+        if names := {self._module_of[layer] for layer in layers - {INPUT}}:
+            features = (self.adapt_size(image) - self._mean) / self._std
             features = features.to(self.precision, memory_format=self._memory_format)
-            outputs = self._outputs(features, names, continued)
-            size, entered = (image.shape[-2], image.shape[-1]), (features.shape[-2], features.shape[-1])
-            for name in outputs:
-                for layer in wanted:
+            size, adapted_size = (image.shape[-2], image.shape[-1]), (features.shape[-2], features.shape[-1])
+            for name, output in self._outputs(features, names, continued).items():
+                for layer in layers:
                     if self._module_of.get(layer) == name:
-                        found[layer] = self._as_map(layer, outputs[name], entered, size).to(image.dtype)
-        return found
+                        activations[layer] = self._as_map(layer, output, adapted_size, size).to(image.dtype)
+        return activations
 
-    def fitted(self, image: Tensor) -> Tensor:
-        """An image or a mask (B, C, H, W) in a size that the network takes: resized, or padded right and below."""
+    def adapt_size(self, image: Tensor) -> Tensor:
+        """Return an image or a mask (B, C, H, W) in a size that the network accepts: resized, or padded right and below."""
         if side := self.spec.fixed_size:
             image = functional.interpolate(image, (side, side), mode="bilinear", antialias=True)
         right, below = (-side % self.spec.multiple for side in (image.shape[-1], image.shape[-2]))
         return functional.pad(image, (0, right, 0, below), mode="replicate") if right or below else image
 
     def _outputs(self, features: Tensor, names: set[str], continued: bool = False) -> dict[str, Tensor]:
-        """Module name → its output, in the order in which they are computed. Ends the pass with the last of them."""
+        """Return module name → output, in order of execution. The pass ends with the last of them."""
         outputs: dict[str, Tensor] = {}
         versions: dict[str, int] = {}
-        caller = threading.get_ident()  # Another thread may be in the same module with hooks of its own.
+        caller = threading.get_ident()  # Other threads may run the same module, with hooks of their own.
 
         def record(name: str, output: Tensor) -> None:
             if threading.get_ident() == caller and name not in outputs:
@@ -164,25 +165,25 @@ class Network:
 
         with ExitStack() as hooks:
             if continued:
-                hooks.enter_context(_continuing(self._first_convolution(features), caller))
+                hooks.enter_context(_replicating(self._first_convolution(features), caller))
             for name in names:
                 hook = self._modules[name].register_forward_hook(lambda _, __, output, name=name: record(name, output))
                 hooks.callback(hook.remove)
             with suppress(_Complete):
-                self.trunk(features)
-        if changed := {name for name, output in outputs.items() if output._version != versions[name]}:
-            self._overwritten |= changed
+                self.module(features)
+        if overwritten := {name for name, output in outputs.items() if output._version != versions[name]}:
+            self._overwritten |= overwritten
             return self._outputs(features, names, continued)
         if missing := names - outputs.keys():
             raise FieldError(f"{self.spec.title} does not reach its module '{missing.pop()}' with this image.")
         return outputs
 
     def _first_convolution(self, features: Tensor) -> nn.Module | None:
-        """The convolution that is called first; None where there is none."""
+        """Return the convolution that is called first, None if there is none."""
         if self._first is None:
             caller = threading.get_ident()
 
-            def note(module: nn.Module, _: object) -> None:
+            def record(module: nn.Module, _: object) -> None:
                 if threading.get_ident() == caller:
                     self._first = module
                     raise _Complete
@@ -190,45 +191,47 @@ class Network:
             with ExitStack() as hooks, torch.no_grad():
                 for module in self._modules.values():
                     if isinstance(module, nn.Conv2d):
-                        hooks.callback(module.register_forward_pre_hook(note).remove)
+                        hooks.callback(module.register_forward_pre_hook(record).remove)
                 with suppress(_Complete):
-                    self.trunk(features)
+                    self.module(features)
         return self._first
 
-    def _as_map(self, layer: str, output: Tensor, entered: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        """A module's output as (B, C, h, w), without what belongs to the padding of an image of `size` to `entered`."""
+    def _as_map(self, layer: str, output: Tensor, adapted_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        """Return a module's output as (B, C, h, w), without the part that belongs to the padding of `size` to `adapted_size`."""
         if layer == LOGITS:
             return output.flatten(1)[..., None, None]
         if layer in self.spec.layouts:
-            output = self.spec.layouts[layer].as_map(output, entered)
+            output = self.spec.layouts[layer].as_map(output, adapted_size)
         if self.spec.multiple == 1:
             return output
-        height, width = (-(-part * own // whole) for part, own, whole in zip(output.shape[-2:], size, entered, strict=True))
+        height, width = (
+            math.ceil(positions * side / adapted)
+            for positions, side, adapted in zip(output.shape[-2:], size, adapted_size, strict=True)
+        )
         return output[..., :height, :width]
 
     def logits(self, image: Tensor) -> Tensor:
-        """The classifier's answer, (B, classes), for networks that end in one."""
+        """Return the logits of the classifier, (B, classes). Raises as `activations` does."""
         return self.activations(image, [LOGITS])[LOGITS].flatten(1)
 
     def channels(self, layer: str) -> int:
-        """How many feature maps a layer has."""
+        """Return the number of channels of a layer. Raises as `activations` does."""
         if layer not in self._channels:
             side = self.spec.smallest
             with torch.no_grad():
-                answer = self.activations(torch.zeros(1, 3, side, side, device=self.device), [layer])[layer]
-            self._channels[layer] = answer.shape[1]
+                activations = self.activations(torch.zeros(1, 3, side, side, device=self.device), [layer])[layer]
+            self._channels[layer] = activations.shape[1]
         return self._channels[layer]
 
     def check_channels(self, layer: str, channels: Iterable[int]) -> None:
-        """Raises FieldError for a channel that the layer does not have."""
+        """Raise FieldError for a channel that the layer does not have."""
         count = self.channels(layer)
         for channel in channels:
             if channel >= count:
                 raise FieldError(f"{self.spec.title} {layer} has no channel {channel}; it has 0 to {count - 1}.")
 
     def receptive_field(self, layer: str) -> ReceptiveField:
-        """What the units of a layer see of an image, and how far they are apart. A matter of shapes alone, but for layers
-        whose row says what was measured.
+        """Return the receptive field of a layer's units: as measured where the row has it, else as the operations imply.
 
         Raises:
             FieldError: the network has no such layer.
@@ -241,115 +244,126 @@ class Network:
         return self._receptive_fields[layer]
 
     def tiled(self, layers: Iterable[str]) -> bool:
-        """Whether an image may be seen by tiles: not where a unit of these layers sees all of it.
+        """Return whether the layers may be computed tile by tile: not if a unit of them sees the whole image.
 
-        A class may be asked of each tile, if the maps that the classifier averages may.
+        The logits of a tile are those of an image of its own, so they need this only of the layers before the classifier.
         """
         maps = {list(self.spec.layers)[-1] if layer == LOGITS else layer for layer in layers} - {INPUT}
         return not any(math.isinf(side) for layer in maps for side in self.receptive_field(layer).field)
 
     def cost(self, layers: Iterable[str]) -> "Cost":
-        """What a forward pass to these layers and the way back to the image take, per pixel. Counted on a small image."""
-        wanted = frozenset(layers)
-        if wanted not in self._costs:
-            self._check({*wanted}, torch.empty(1, 3, self.spec.smallest, self.spec.smallest, device="meta"))
-            self._costs[wanted] = self._count(wanted)
-        return self._costs[wanted]
+        """Return the cost per pixel of a forward pass to these layers and of the gradient of the image.
+
+        Counted once, on a small image.
+
+        Raises:
+            FieldError: the network has no such layer.
+        """
+        key = frozenset(layers)
+        if key not in self._costs:
+            self._check({*key}, torch.empty(1, 3, self.spec.smallest, self.spec.smallest, device="meta"))
+            self._costs[key] = self._count(key)
+        return self._costs[key]
 
     def _count(self, layers: frozenset[str]) -> "Cost":
-        from torch.utils.flop_counter import FlopCounterMode  # Here, since it brings Triton along, which takes its time.
+        from torch.utils.flop_counter import FlopCounterMode  # Imported late: it imports Triton, which is slow.
 
         side = max(64, 2 * self.spec.smallest)
         image = torch.rand(1, 3, side, side, device=self.device, requires_grad=True)
-        with torch.enable_grad(), LiveBytes() as there_and_back, FlopCounterMode(display=False) as counter:
+        with torch.enable_grad(), LiveBytes() as with_backward, FlopCounterMode(display=False) as counter:
             sums = (activations.square().sum() for activations in self._forward({*layers}, image).values())
             torch.autograd.grad(reduce(add, sums), image)
-        with torch.no_grad(), LiveBytes() as there:
+        with torch.no_grad(), LiveBytes() as forward:
             self._forward({*layers}, image)
         return Cost(
             flops=counter.get_total_flops() / side**2,
-            bytes=there_and_back.peak / side**2,
-            forward_bytes=there.peak / side**2,
+            bytes=with_backward.peak / side**2,
+            forward_bytes=forward.peak / side**2,
         )
 
 
 RESERVE = 1.25
-"""Of what a pass is expected to take: the buffers of oneDNN, and free blocks between used ones."""
+"""Factor on the bytes that a pass is expected to take, for oneDNN's buffers and the fragmentation of the heap."""
 
-LEAST_RESERVE = 64e6
-"""Bytes. A block this large is a mapping of its own, as oneDNN's code for a new shape is; the C library's heap may have free
-blocks where the system grants no more mappings."""
+MIN_RESERVE = 64e6
+"""Bytes. A block this large is a memory mapping of its own, as oneDNN's code for a new shape is; smaller ones may come from free
+blocks of the heap while the system grants no more mappings."""
 
-RIM = 4
-"""Pixels by which an image is continued at least: all that the first convolution of the networks in the table sees beyond it."""
+MIN_RIM = 4
+"""The least number of pixels by which an image is continued: at least what the first convolutions of the table see beyond it."""
 
 
 @contextmanager
-def _continuing(convolution: nn.Module | None, caller: int) -> Iterator[None]:
-    """A context in which a convolution computes its output as if its input continued beyond the border as it is there.
+def _replicating(convolution: nn.Module | None, caller: int) -> Iterator[None]:
+    """A context in which a convolution pads its input by replicating the border instead of by zeros.
 
-    For the passes of the thread `caller`. A whole number of steps is added on each side, so that positions stay the same.
+    For the passes of the thread `caller`. The rim is a multiple of the convolution's stride, so that positions stay the same.
     """
     if not isinstance(convolution, nn.Conv2d):
         yield
         return
+    multiples = [math.lcm(MIN_RIM, stride) for stride in convolution.stride]
     rims = [
-        math.lcm(RIM, step) * -(-(kernel * dilation // 2) // math.lcm(RIM, step))
-        for kernel, dilation, step in zip(convolution.kernel_size, convolution.dilation, convolution.stride, strict=True)
+        multiple * math.ceil(kernel * dilation // 2 / multiple)
+        for kernel, dilation, multiple in zip(convolution.kernel_size, convolution.dilation, multiples, strict=True)
     ]
-    above, left = (rim // step for rim, step in zip(rims, convolution.stride, strict=True))
+    above, left = (rim // stride for rim, stride in zip(rims, convolution.stride, strict=True))
 
-    def enlarge(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    def enlarge(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if threading.get_ident() != caller:
             return None
-        return functional.pad(given[0], (rims[1], rims[1], rims[0], rims[0]), mode="replicate"), *given[1:]
+        return functional.pad(arguments[0], (rims[1], rims[1], rims[0], rims[0]), mode="replicate"), *arguments[1:]
 
-    def cut(_: nn.Module, __: object, output: Tensor) -> Tensor:
-        return output[..., above:-above, left:-left] if threading.get_ident() == caller else output
+    def crop(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        if threading.get_ident() != caller:
+            return output
+        height, width = output.shape[-2:]
+        return output[..., above : height - above, left : width - left]
 
     with ExitStack() as hooks:
         hooks.callback(convolution.register_forward_pre_hook(enlarge).remove)
-        hooks.callback(convolution.register_forward_hook(cut).remove)
+        hooks.callback(convolution.register_forward_hook(crop).remove)
         yield
 
 
-def folded(trunk: nn.Module) -> nn.Module:
-    """A network in which each batch norm is part of the convolution before it: the same answers, without a pass for each."""
-    for module in list(trunk.modules()):
-        for (name, convolution), (norm_name, norm) in pairwise(list(module.named_children())):
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """Fold each batch norm into the convolution defined before it, and return the module: same outputs, fewer operations."""
+    for parent in list(module.modules()):
+        for (name, convolution), (norm_name, norm) in pairwise(list(parent.named_children())):
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, fuse_conv_bn_eval(convolution, norm))
-                setattr(module, norm_name, nn.Identity())
-    return trunk
+                setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
+                setattr(parent, norm_name, nn.Identity())
+    return module
 
 
 def precision(spec: NetworkSpec, device: torch.device | str) -> torch.dtype:
-    """What a network computes in: bfloat16 where it bears that and a CPU has instructions for it, else float32.
+    """Return the type that a network computes in on a device: bfloat16 if the network and the CPU support it, else float32.
 
-    On such a CPU that is twice as fast, and takes half the memory. On a GPU it has not been measured. Where a GPU is lent,
-    the CPU only keeps the weights for it, and keeps them as they are.
+    On such a CPU, bfloat16 takes half the time and memory. It has not been measured on a GPU. On a ZeroGPU Space the CPU only
+    stores the weights for the GPU, so they stay float32.
     """
-    able = torch.cpu.get_capabilities()
-    native = torch.device(device).type == "cpu" and not zero_gpu() and (able.get("avx512_bf16") or able.get("amx_bf16"))
-    return torch.bfloat16 if spec.bears_bfloat16 and native else torch.float32
+    capabilities = torch.cpu.get_capabilities()
+    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    on_cpu = torch.device(device).type == "cpu" and not zero_gpu()
+    return torch.bfloat16 if spec.supports_bfloat16 and on_cpu and native else torch.float32
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an image costs, per pixel of it."""
+    """The cost of an image, per pixel."""
 
     flops: float
-    """Floating point operations, a multiplication and an addition counted as two."""
+    """Floating point operations of the forward and the backward pass; a multiplication and an addition count as two."""
     bytes: float
-    """Memory at the peak of a forward pass and the backward pass of ½‖a‖², beside the image and the weights."""
+    """Peak memory of a forward pass and the backward pass of Σa², without the image and the weights."""
     forward_bytes: float
-    """The same for a forward pass alone."""
+    """Peak memory of a forward pass alone."""
 
 
 class LiveBytes(TorchDispatchMode):
-    """A context that counts the bytes of the tensors made in it that are alive, and their peak. Also on the meta device.
+    """A context that counts the bytes of the live tensors created in it, and their peak. Works on the meta device too.
 
-    Counts what operations return. Buffers inside an operation are not seen.
+    Counts the results of operations; buffers inside an operation are not seen.
     """
 
     def __init__(self) -> None:

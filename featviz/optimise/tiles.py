@@ -220,7 +220,7 @@ def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) ->
 def reach(network: Network, layers: Iterable[str]) -> float:
     """Return how many pixels beyond a tile the units of some layers see; 0 if they cannot be processed by tiles."""
     layers = [*layers]
-    return max((network.receptive_field(layer).reach for layer in layers), default=0) if network.tiled(layers) else 0
+    return max((network.receptive_field(layer).margin for layer in layers), default=0) if network.tiled(layers) else 0
 
 
 def values_per_pixel(network: Network, layer: str) -> float:

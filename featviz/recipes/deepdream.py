@@ -12,7 +12,7 @@ from torch import Tensor
 
 from featviz.errors import FieldError, nearest, short
 from featviz.networks.network import Network
-from featviz.networks.table import LOGITS, NETWORKS, Address, AddressOrNone, check_knows, class_index, split
+from featviz.networks.table import LOGITS, NETWORKS, Address, AddressOrNone, check_class, class_index, split
 from featviz.optimise import tiles
 from featviz.optimise.ascent import ascent, exact_ascent
 from featviz.optimise.gradients import SHAPERS, Shape, luminance, soften
@@ -139,7 +139,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
             raise FieldError("All layers weigh 0; at least one needs another weight.")
         if self.outside and split(self.outside)[0] != network:
             raise FieldError(f"outside is '{self.outside}'; expected a layer of the same network, {spec.title}.")
-        check_knows(network, self.class_name)
+        check_class(network, self.class_name)
         parse_channels(self.channels)
         return self
 

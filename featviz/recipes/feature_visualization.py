@@ -9,7 +9,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from featviz.networks.network import Network
-from featviz.networks.table import LOGITS, Address, check_knows, class_index, split
+from featviz.networks.table import LOGITS, Address, check_class, class_index, split
 from featviz.optimise import tiles
 from featviz.optimise.objectives import Objective, channel, diversity, neuron, objective
 from featviz.optimise.parameterization import Spectrum
@@ -73,7 +73,7 @@ How do you find out what a detector looks for? **Make the picture that activates
 
     @model_validator(mode="after")
     def _check_together(self) -> "FeatureVisualization":
-        check_knows(self.network_name, self.class_name)
+        check_class(self.network_name, self.class_name)
         return self
 
     @property

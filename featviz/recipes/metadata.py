@@ -67,7 +67,7 @@ def note(
     `pictures` are the roles of the pictures that it was made of, e.g. "image" and "mask". `fingerprints` are those of the same
     pictures, where known. `whole` tells whether the run ended by itself and was not steered; None where that is not known yet.
     """
-    origin = {"network": recipe.network_name, "weights": NETWORKS[recipe.network_name].weights.expected}
+    origin = {"network": recipe.network_name, "weights": NETWORKS[recipe.network_name].weights.expected_sha256}
     optional = {"whole": whole, "fingerprints": fingerprints or None}
     said = {"featviz": __version__, **as_json(recipe), **origin, "pictures": list(pictures)}
     return json.dumps(said | {name: value for name, value in optional.items() if value is not None})
@@ -193,7 +193,7 @@ def from_json(data: object, recipes: Recipes, pictures: Collection[Any] | None =
 
 def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
     """What is known to keep a run of this recipe from giving the same picture here."""
-    here, theirs = NETWORKS[recipe.network_name].weights.expected, data.get("weights")
+    here, theirs = NETWORKS[recipe.network_name].weights.expected_sha256, data.get("weights")
     if data.get("featviz", __version__) != __version__:
         yield f"It was made by featviz {short(data['featviz'])}; this is {__version__}, whose results may differ."
     elif here and theirs and theirs != here:

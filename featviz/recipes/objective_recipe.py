@@ -71,7 +71,7 @@ def _check(objective: object) -> None:
         raise FieldError(f"objective is {short(objective)}; expected an Objective, as in featviz.objectives.")
     name = named_network(objective)
     if name not in NETWORKS:
-        raise FieldError(NETWORKS.missing(name))
+        raise FieldError(NETWORKS.missing_message(name))
     row = NETWORKS[name]
     accepted = [INPUT, *row.layers, *([LOGITS] if row.classifier is not None else [])]
     for layer in sorted(objective.layers):

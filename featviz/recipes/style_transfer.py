@@ -510,7 +510,7 @@ def moments_of(
 
 def counts_of(network: Network, where: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
     """Return {layer: the weight of each position, (1, 1, h, w)}, for weights of pixels (1, 1, H, W)."""
-    fitted = network.fitted(where)
+    fitted = network.adapt_size(where)
     return {layer: pooled(where if layer == INPUT else fitted, network.receptive_field(layer).stride) for layer in layers}
 
 

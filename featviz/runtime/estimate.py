@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
-from featviz.networks.cache import is_here, load, load_untrained, survive_forks
+from featviz.networks.cache import is_local, load, load_untrained, make_fork_safe
 from featviz.networks.network import zero_gpu
 from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.optimise.style_statistics import wasserstein_distance
@@ -99,7 +99,7 @@ def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Dev
     recipe.check_network(load_untrained(name, torch_device))
     needs = demand(recipe, torch_device, {role: size for role in list(recipe.images)[:1] if size})
     correction = _corrections.factor((torch_device.type, name, recipe.name), DEFAULT_CORRECTIONS.get(recipe.name, 1.0))
-    return Estimate(correction * _predicted(needs, torch_device, name), needs.bytes, not is_here(name))
+    return Estimate(correction * _predicted(needs, torch_device, name), needs.bytes, not is_local(name))
 
 
 def zero_gpu_seconds(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
@@ -112,7 +112,7 @@ def zero_gpu_seconds(recipe: Recipe, *_: object, **pictures: Image.Image) -> int
 def warm_up(device: Device = "auto") -> None:
     """Load every bundled network and measure its speed, so that the first run need not."""
     if zero_gpu():
-        survive_forks()
+        make_fork_safe()
     devices = [torch.device("cpu")] if zero_gpu() else find_devices(device)
     for name in BUNDLED:  # All before the first measurement, which may run out of memory.
         for torch_device in devices:

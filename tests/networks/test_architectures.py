@@ -18,4 +18,4 @@ def test_vgg_is_torchvision_s(name):
 
 
 def test_no_relu_works_in_place():
-    assert not any(getattr(module, "inplace", False) for name in NETWORKS for module in load_untrained(name).trunk.modules())
+    assert not any(getattr(module, "inplace", False) for name in NETWORKS for module in load_untrained(name).module.modules())

@@ -171,7 +171,7 @@ def test_the_networks_used_last_stay_within_the_budget_and_runs_keep_theirs(monk
     cache._loaded.clear()
     lite, vgg = load("efficientnet_lite0"), load("vgg19")
     assert 18e6 < lite.bytes < 22e6
-    assert vgg.bytes == sum(parameter.nbytes for parameter in vgg.trunk.parameters())
+    assert vgg.bytes == sum(parameter.nbytes for parameter in vgg.module.parameters())
     monkeypatch.setenv(limits.NETWORK_MEGABYTES.variable, str(math.ceil((lite.bytes + vgg.bytes) / 1e6)))
     assert load("efficientnet_lite0") is lite
     assert load("vgg19") is vgg

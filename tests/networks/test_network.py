@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from featviz.errors import FieldError, InputError
 from featviz.media.images import open_picture, to_tensor
-from featviz.networks.cache import load, result_of, trained
-from featviz.networks.network import Network, folded, precision
+from featviz.networks.cache import load, load_module, return_value
+from featviz.networks.network import Network, fold_batch_norms, precision
 from featviz.networks.table import BUNDLED, INPUT, LOGITS, NETWORKS, class_names
 from featviz.networks.weights import Bundled
 from featviz.optimise.scaling import fit
@@ -31,7 +31,7 @@ def test_the_cat_is_a_tabby_or_an_egyptian_cat():
 
 def exact(name: str, kind: torch.dtype) -> Network:
     """A bundled network in a precision of choice."""
-    trunk = trained(name)
+    trunk = load_module(name)
     network = Network(NETWORKS[name], trunk.to(kind))
     network._mean, network._std = network._mean.to(kind), network._std.to(kind)
     return network
@@ -51,10 +51,10 @@ def test_gradients_are_those_of_float64_in_whatever_precision_a_network_runs_her
 
 
 def test_a_batch_norm_folded_into_its_convolution_changes_no_answer_and_no_gradient():
-    plain, image = trained("efficientnet_lite0").double(), fit(CAT, 48, 32).double()
+    plain, image = load_module("efficientnet_lite0").double(), fit(CAT, 48, 32).double()
     seen = [image.clone().requires_grad_() for _ in range(2)]
-    answers = [plain[:10](seen[0]), folded(copy.deepcopy(plain))[:10](seen[1])]
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in exact("efficientnet_lite0", torch.float32).trunk.modules())
+    answers = [plain[:10](seen[0]), fold_batch_norms(copy.deepcopy(plain))[:10](seen[1])]
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in exact("efficientnet_lite0", torch.float32).module.modules())
     assert torch.allclose(*answers, atol=1e-9)
     assert torch.allclose(*(torch.autograd.grad(a.square().sum(), x)[0] for a, x in zip(answers, seen, strict=True)), atol=1e-8)
 
@@ -62,9 +62,9 @@ def test_a_batch_norm_folded_into_its_convolution_changes_no_answer_and_no_gradi
 def test_only_a_network_that_bears_it_computes_in_bfloat16_and_only_on_a_cpu_that_can(monkeypatch):
     for able, found in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
-        assert precision(replace(NETWORKS["vgg19"], bears_bfloat16=True), "cpu") == found
-        assert precision(replace(NETWORKS["vgg19"], bears_bfloat16=False), "cpu") == torch.float32
-        assert precision(replace(NETWORKS["vgg19"], bears_bfloat16=True), "cuda") == torch.float32
+        assert precision(replace(NETWORKS["vgg19"], supports_bfloat16=True), "cpu") == found
+        assert precision(replace(NETWORKS["vgg19"], supports_bfloat16=False), "cpu") == torch.float32
+        assert precision(replace(NETWORKS["vgg19"], supports_bfloat16=True), "cuda") == torch.float32
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -73,7 +73,7 @@ def test_weights_get_no_gradient_and_the_image_does(name):
     image = fit(CAT, 64, 32).requires_grad_()
     deepest = list(network.spec.layers)[-1]
     network.activations(image, [deepest])[deepest].square().sum().backward()
-    assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.trunk.parameters())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.module.parameters())
     assert image.grad.abs().sum() > 0
 
 
@@ -84,7 +84,7 @@ def test_a_shallow_layer_does_not_run_deeper_ones(name):
     ran = []
     handles = [
         module.register_forward_hook(lambda *_, child=child: ran.append(child))
-        for child, module in network.trunk.named_children()
+        for child, module in network.module.named_children()
     ]
     try:
         network.activations(fit(CAT, 64, 32), [layers[0], layers[2]])
@@ -99,11 +99,11 @@ def test_activations_are_those_of_the_plain_modules_and_stay_as_recorded():
     image = torch.rand(2, 3, 10, 11)
     found = network.activations(image, ["relu1", "conv3", INPUT])
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (network.spec.mean, network.spec.std))
-    first = functional.relu(network.trunk[0]((image - mean) / std))
+    first = functional.relu(network.module[0]((image - mean) / std))
     assert set(found) == {"relu1", "conv3", INPUT}
     assert torch.equal(found[INPUT], image)
     assert torch.equal(found["relu1"], first)
-    assert torch.equal(found["conv3"], network.trunk[4](functional.relu(network.trunk[2](first))))
+    assert torch.equal(found["conv3"], network.module[4](functional.relu(network.module[2](first))))
 
 
 def test_an_image_too_small_for_the_network_is_refused_with_its_size():
@@ -157,7 +157,7 @@ def test_beyond_the_border_the_image_goes_on_where_asked(name):
 def test_a_layer_sees_as_far_as_it_is_said_to_and_no_further(name):
     network = load(name)
     for layer in NETWORKS[name].style_layers:
-        stride, reach = network.receptive_field(layer).stride, network.receptive_field(layer).reach
+        stride, reach = network.receptive_field(layer).stride, network.receptive_field(layer).margin
         image = torch.rand(1, 3, 96, 512)
         changed = image.clone()
         changed[..., 256 + reach :] = torch.rand(1, 3, 96, 256 - reach)
@@ -173,7 +173,7 @@ def test_vgg19_equals_a_slow_computation_on_bgr_255_minus_the_caffe_means():
     """Convolutions as explicit sums over the dequantised filters, in the order the network was trained in."""
     row = NETWORKS["vgg19"].weights
     plain = Bundled(row.distribution, row.file, row.sha256)
-    entries = plain.load(result_of(plain.fetch()), {})
+    entries = plain.load(return_value(plain.fetch()), {})
     rgb = fit(CAT, 48, 32)
     bgr = rgb[0].flip(0).double().numpy() * 255 - np.array([103.939, 116.779, 123.68]).reshape(3, 1, 1)
 

@@ -16,7 +16,7 @@ from featviz.networks.table import BUNDLED, LOGITS, NETWORKS
 
 def transparent(network: Network) -> Network:
     """The same geometry, but nothing is hidden: positive weights, averages for maxima, no batch statistics."""
-    trunk = deepcopy(network.trunk)
+    trunk = deepcopy(network.module)
     for module in list(trunk.modules()):
         if isinstance(module, nn.Conv2d):
             module.weight = nn.Parameter(torch.full_like(module.weight, 1 / module.weight[0].numel()))

@@ -9,7 +9,7 @@ from torch import nn
 from featviz.errors import FieldError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks import architectures
-from featviz.networks.cache import load, trained
+from featviz.networks.cache import load, load_module
 from featviz.networks.network import Network
 from featviz.networks.table import BUNDLED, INPUT, NETWORKS, addresses, class_index, class_names, split
 from featviz.optimise.objectives import energy
@@ -24,11 +24,11 @@ _VGG19 = {int(place) - 1: int(NETWORKS["vgg19"].layers[layer]) - 1 for layer, pl
 @pytest.mark.parametrize("name", BUNDLED)
 def test_the_menu_is_complete_and_in_depth_order(name):
     network = load(name)
-    children = [child for child, _ in network.trunk.named_children()]
+    children = [child for child, _ in network.module.named_children()]
     places = [children.index(child) for child in network.spec.layers.values()]
     assert places == sorted(set(places))
     if name == "vgg19":  # Every ReLU that follows a convolution.
-        assert places == [i for i, module in enumerate(network.trunk) if isinstance(module, nn.ReLU)]
+        assert places == [i for i, module in enumerate(network.module) if isinstance(module, nn.ReLU)]
     else:  # Every stage but the logits, which are not convolutional.
         assert places == list(range(len(children) - 1))
 
@@ -60,13 +60,13 @@ def test_capitals_matter_only_where_they_tell_two_classes_apart():
 
 
 def test_networks_of_one_architecture_compute_in_one_precision():
-    kinds = {(spec.build.__name__.startswith("vgg"), spec.bears_bfloat16) for spec in NETWORKS.values()}
+    kinds = {(spec.build.__name__.startswith("vgg"), spec.supports_bfloat16) for spec in NETWORKS.values()}
     assert kinds == {(True, True), (False, False)}
 
 
 def test_vgg_16_with_trained_weights_bears_bfloat16():
     """Of its architecture with the bundled weights of VGG-19, as far as both are the same: cosine with float64 over 0.99."""
-    spec, trunk, state = NETWORKS["vgg16"], architectures.vgg16(), trained("vgg19").state_dict()
+    spec, trunk, state = NETWORKS["vgg16"], architectures.vgg16(), load_module("vgg19").state_dict()
     trunk.load_state_dict({name: state[f"{_VGG19[int(name.split('.')[0])]}.{name.split('.')[1]}"] for name in trunk.state_dict()})
     image = fit(to_tensor(open_picture(presets.FOLDER / "cat.jpg")), 96, 32)
     for layer in ("relu1_2", "relu3_3", "relu5_3"):

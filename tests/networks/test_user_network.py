@@ -1,4 +1,4 @@
-"""Networks of the user's: every family, every recipe, and what is measured of them against the slow way."""
+"""Networks added by users: every family, every recipe, files of weights, packages."""
 
 import copy
 import json
@@ -12,15 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from loopback_hub import as_file, torchvision_model
 from snippets import ROOT, run, snippets
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision import models
-from torchvision.models.convnext import CNBlockConfig
-from torchvision.models.resnet import BasicBlock
+from user_modules import CLASSES, FAMILY, Toy, UNet, seeded
 
 import featviz
 from featviz import cli
@@ -30,97 +27,13 @@ from featviz.networks.cache import load, load_untrained
 from featviz.networks.network import Network
 from featviz.networks.table import INPUT, NETWORKS, ChannelsLast, NetworkSpec, Tokens
 from featviz.networks.user_network import add_network, describe_network, remove_network
-from featviz.optimise import tiles
-from featviz.optimise.scaling import size_of
 from featviz.recipes import metadata
 from featviz.recipes.recipe import choices
-from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES
 from featviz.runtime.estimate import estimate
 from featviz.ui.controls import control
 
-CLASSES = ["cat", "dog", "hen"]
-
 PHOTO = ROOT / "examples" / "cat.jpg"
-
-
-class UNet(nn.Module):
-    """Down twice and up twice, once by a transposed convolution and once by interpolation, with in-place ReLUs."""
-
-    def __init__(self, width: int = 6):
-        super().__init__()
-        self.down1, self.down2, self.bottom = self.unit(3, width), self.unit(width, 2 * width), self.unit(2 * width, 4 * width)
-        self.pool = nn.MaxPool2d(2)
-        self.up2, self.mix2 = nn.ConvTranspose2d(4 * width, 2 * width, 2, 2), self.unit(4 * width, 2 * width)
-        self.up1, self.mix1 = nn.Upsample(scale_factor=2), self.unit(3 * width, width)
-
-    def unit(self, channels_in: int, channels_out: int) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)
-        )
-
-    def forward(self, image: Tensor) -> Tensor:
-        fine = self.down1(image)
-        middle = self.down2(self.pool(fine))
-        middle = self.mix2(torch.cat([self.up2(self.bottom(self.pool(middle))), middle], 1))
-        return self.mix1(torch.cat([self.up1(middle), fine], 1))
-
-
-class Toy(nn.Module):
-    """What people write: a batch norm after the ReLU, sums in place, `view`, and a classifier of one size."""
-
-    def __init__(self, side: int = 64):
-        super().__init__()
-        self.first, self.norm = nn.Conv2d(3, 6, 5, stride=2, padding=2), nn.BatchNorm2d(6)
-        self.second = nn.Conv2d(6, 6, 3, padding=1)
-        self.head = nn.Linear(6 * (side // 2) ** 2, len(CLASSES))
-
-    def forward(self, image: Tensor) -> Tensor:
-        features = self.first(image)
-        features.relu_()
-        features = self.norm(features)
-        total = self.second(features)
-        total += features
-        return self.head(total.view(len(total), -1))
-
-
-def seeded(build: Callable[[], nn.Module]) -> nn.Module:
-    """A module with random weights, and statistics of batches that are not those of a fresh one."""
-    torch.manual_seed(0)
-    module = build()
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.uniform_(-0.2, 0.2)
-            part.running_var.uniform_(0.5, 1.5)
-    return module
-
-
-FAMILY: dict[str, Callable[[], nn.Module]] = {
-    "resnet": lambda: models.ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3),
-    "convnext": lambda: models.ConvNeXt([CNBlockConfig(16, 32, 1), CNBlockConfig(32, None, 1)], num_classes=3),
-    "mobilenet_v3": lambda: models.mobilenet_v3_small(num_classes=3),
-    "vit": lambda: models.VisionTransformer(64, 16, 2, 2, 32, 64, num_classes=3),
-    "timm_resnet": lambda: timm.create_model("resnet10t", num_classes=3),
-    "timm_convnext": lambda: timm.create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_classes=3),
-    "timm_mobilenet_v3": lambda: timm.create_model("mobilenetv3_small_050", num_classes=3),
-    "timm_vit": lambda: timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2, embed_dim=32, num_heads=2, num_classes=3),
-    "unet": UNet,
-    "toy": Toy,
-}
-
-FIXED = {"vit": 64, "timm_vit": 64, "toy": 64}
-SEE_EVERYTHING = {"mobilenet_v3", "vit", "timm_mobilenet_v3", "timm_vit", "toy"}
-
-SMALL = {
-    "deepdream": {"size": 64, "octaves": 2, "steps": 1, "class_name": "dog"},
-    "deepdream_zoom": {"size": 64, "octaves": 1, "steps": 1, "seconds": 0.1, "fps": 10},
-    "style_transfer": {"size": 64, "scales": 1, "steps": 1},
-    "activation_maps": {"size": 64, "count": 2},
-    "classification": {"size": 64},
-    "feature_visualization": {"size": 64, "steps": 2, "channel": 1},
-    "reconstruct_content": {"size": 64, "steps": 1},
-    "reconstruct_style": {"size": 64, "steps": 1, "layers": 1},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -134,13 +47,38 @@ def tiny(**changes: object) -> NetworkSpec:
     return add_network("tiny", seeded(UNet), **changes)
 
 
-# Every family, every recipe
+# Every family
+
+FIXED = {"vit": 64, "timm_vit": 64, "toy": 64}
+SEE_EVERYTHING = {"mobilenet_v3", "vit", "timm_mobilenet_v3", "timm_vit", "toy"}
+
+CHOSEN = {
+    "timm_resnet": ["conv1", "layer1.0.bn1", "layer2", "layer4"],
+    "timm_convnext": ["stem", "stages.0.blocks.0.conv_dw", "stages.1", "stages.3"],
+    "timm_mobilenet_v3": ["conv_stem", "blocks.1.0.conv_dw", "blocks.2", "blocks.4.1.se", "blocks.5"],
+}
+"""Layers given for the families with many; all are measured for the others."""
+
+SMALL = {
+    "deepdream": {"size": 64, "octaves": 2, "steps": 1},
+    "deepdream_zoom": {"size": 64, "octaves": 1, "steps": 1, "seconds": 0.1, "fps": 10},
+    "style_transfer": {"size": 64, "scales": 1, "steps": 1},
+    "activation_maps": {"size": 64, "count": 2},
+    "classification": {"size": 64},
+    "feature_visualization": {"size": 64, "steps": 2, "channel": 1},
+    "reconstruct_content": {"size": 64, "steps": 1},
+    "reconstruct_style": {"size": 64, "steps": 1, "layers": 1},
+}
+
+
+def classes_of(family: str) -> list[str] | None:
+    return None if family == "unet" else CLASSES
 
 
 @pytest.mark.parametrize("family", FAMILY)
-def test_every_recipe_runs_and_gradients_are_those_of_plain_autograd(family):
+def test_gradients_are_those_of_plain_autograd(family):
     module = seeded(FAMILY[family])
-    row = add_network("mine", module, classes=None if family == "unet" else CLASSES)
+    row = add_network("mine", module, layers=CHOSEN.get(family), classes=classes_of(family))
     layers = list(row.layers)
     assert row.fixed_size == FIXED.get(family)
     network = load("mine")
@@ -149,38 +87,44 @@ def test_every_recipe_runs_and_gradients_are_those_of_plain_autograd(family):
         assert ours.abs().sum() > 0
         assert torch.allclose(ours, plain, rtol=1e-3, atol=1e-4 * plain.abs().max().item()), layer
     assert network.tiled([layers[-1]]) == (family not in SEE_EVERYTHING)
-    for name, kind in RECIPES.items():
-        if family == "unet" and name == "classification":
-            continue
-        given = {field: f"mine/{row.content_layer}" for field in ("layer",) if field in kind.model_fields}
-        given |= {field: "mine" for field in ("network",) if field in kind.model_fields}
-        small = {field: value for field, value in SMALL[name].items() if family != "unet" or field != "class_name"}
-        recipe = kind(**given, **small)
-        frames = list(featviz.stream(recipe, device="cpu", **dict.fromkeys(kind.images, PHOTO)))
-        assert frames[-1].done
-        assert math.isfinite(frames[-1].loss)
-        assert estimate(recipe, (64, 48) if kind.images else None, device="cpu").bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("family", "recipe"),
+    [(family, recipe) for family in FAMILY if family != "toy" for recipe in ("deepdream", "style_transfer")]
+    + [("toy", recipe) for recipe in RECIPES],
+)
+def test_recipes_run(family, recipe):
+    row = add_network("mine", seeded(FAMILY[family]), layers=CHOSEN.get(family), classes=classes_of(family))
+    kind = RECIPES[recipe]
+    fields = SMALL[recipe] | ({"class_name": "dog"} if recipe == "deepdream" and row.classes else {})
+    fields |= {"layer": f"mine/{row.content_layer}"} if "layer" in kind.model_fields else {"network": "mine"}
+    *_, frame = featviz.stream(kind(**fields), device="cpu", **dict.fromkeys(kind.images, PHOTO))
+    assert frame.done
+    assert math.isfinite(frame.loss)
+    assert estimate(kind(**fields), (64, 48) if kind.images else None, device="cpu").bytes > 0
 
 
 def gradients(network: Network, module: nn.Module, row: NetworkSpec, layer: str) -> tuple[Tensor, Tensor]:
-    """Of ½‖a‖² with respect to an image: ours, and by one hook and nothing else."""
+    """Return the gradients of ½‖a‖² with respect to an image: by `Network`, and by a single hook."""
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    seen = [image.clone().requires_grad_() for _ in range(2)]
+    images = [image.clone().requires_grad_() for _ in range(2)]
     outputs: list[Tensor] = []
     handle = dict(module.named_modules())[row.layers[layer]].register_forward_hook(
         lambda *given: outputs.append(given[2].clone())
     )
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (row.mean, row.std))
-    module((seen[1] - mean) / std)
+    module((images[1] - mean) / std)
     handle.remove()
-    plain, ours = outputs[0], network.activations(seen[0], [layer])[layer]
+    plain, ours = outputs[0], network.activations(images[0], [layer])[layer]
     if isinstance(layout := row.layouts.get(layer), Tokens):  # Row by row, after the class token.
         assert layout.extra == 1
         plain = plain[:, 1:].transpose(1, 2).reshape(1, -1, 4, 4)
     elif layout == ChannelsLast():
         plain = plain.permute(0, 3, 1, 2)
     assert torch.allclose(ours, plain, rtol=1e-3, atol=1e-4 * plain.abs().max().item())
-    return tuple(torch.autograd.grad(values.square().sum() / 2, one)[0] for values, one in zip((ours, plain), seen, strict=True))
+    pairs = zip((ours, plain), images, strict=True)
+    return tuple(torch.autograd.grad(activations.square().sum() / 2, image)[0] for activations, image in pairs)
 
 
 # The pass
@@ -215,13 +159,13 @@ def test_hooks_are_removed_and_nothing_deeper_runs_even_when_a_pass_fails():
     add_network("mine", Fragile())
     network = load("mine")
     image = torch.rand(1, 3, 32, 32)
-    before = network.trunk.calls
+    before = network.module.calls
     network.activations(image, ["one"], continued=True)
-    assert network.trunk.calls == before
-    network.trunk.broken = True
+    assert network.module.calls == before
+    network.module.broken = True
     with pytest.raises(RuntimeError, match="broken"):
         network.activations(image, ["two"], continued=True)
-    assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.trunk.modules())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.module.modules())
 
 
 def test_passes_in_several_threads_do_not_disturb_each_other():
@@ -254,121 +198,21 @@ def test_the_module_itself_is_left_alone_and_its_later_training_is_not_seen():
     with torch.no_grad():
         module.down1[0].weight.zero_()
     assert torch.equal(network.activations(image, ["mix1"])["mix1"], answer)
-    assert not any(parameter.requires_grad for parameter in network.trunk.parameters())
+    assert not any(parameter.requires_grad for parameter in network.module.parameters())
 
 
-@pytest.mark.parametrize("family", ["resnet", "unet", "convnext"])
-def test_beyond_the_border_the_image_continues(family):
-    row = add_network("mine", seeded(FAMILY[family]))
+def pointwise() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3))
+
+
+@pytest.mark.parametrize("build", [FAMILY["resnet"], UNet, FAMILY["convnext"], pointwise])
+def test_beyond_the_border_the_image_continues(build):
+    row = add_network("mine", seeded(build))
     first = next(iter(row.layers))
     image = torch.full((1, 3, 64, 64), 0.9)
     plain, continued = (load("mine").activations(image, [first], continued=continued)[first] for continued in (False, True))
     assert continued.shape == plain.shape
     assert torch.allclose(continued, continued[..., 3:4, 3:4].expand_as(continued), atol=1e-4)
-
-
-# What is measured
-
-
-@pytest.mark.parametrize("family", ["unet", "resnet", "convnext"])
-def test_a_unit_sees_no_further_than_was_measured_and_nearly_as_far(family):
-    """Against the slow way: every pixel column in turn is changed, and the units that change are looked at."""
-    row = add_network("mine", seeded(FAMILY[family]))
-    network, width = load("mine"), 96
-    layers = [row.content_layer] if family != "unet" else ["bottom.2", "mix2.2", "mix1.2"]
-    image = torch.rand(1, 3, 32, width).expand(width, -1, -1, -1).clone()
-    for column in range(width):
-        image[column, ..., column] = torch.nan
-    with torch.no_grad():
-        maps = network.activations(image, layers)
-    for layer in layers:
-        receptive_field, seeing = network.receptive_field(layer), maps[layer].isnan().any(1).any(1)  # (pixel column, unit column)
-        assert math.isfinite(receptive_field.field[1])
-        for unit in range(seeing.shape[1]):
-            columns = seeing[:, unit].nonzero().flatten()
-            assert receptive_field.first[1] + unit * receptive_field.stride <= columns.min()
-            assert columns.max() <= receptive_field.last[1] + unit * receptive_field.stride
-        widest = (seeing.sum(0)).max().item()
-        assert (
-            receptive_field.field[1] <= widest + 8 + 2 * receptive_field.stride or widest > width // 2
-        )  # 8: what two poolings shift.
-
-
-def test_tiles_give_what_the_whole_picture_gives_through_a_u_net():
-    tiny()
-    network, image = load("tiny"), torch.rand(1, 3, 200, 260)
-    layers = ["down2", "bottom", "mix2", "mix1"]
-    with torch.no_grad():
-        whole, pieces = (tiles.activations_of(network, image, layers, side, continued=True) for side in (1000, 128))
-    for layer in layers:
-        assert torch.allclose(pieces[layer], whole[layer], atol=1e-4 * whole[layer].abs().max().item()), layer
-
-
-def test_a_layer_that_sees_everything_is_never_tiled_and_this_is_said(monkeypatch):
-    add_network("mine", seeded(FAMILY["mobilenet_v3"]))
-    network = load("mine")
-    assert network.tiled(["features.0"])
-    assert not network.tiled(["features.0", "features.12"])
-    monkeypatch.setattr(tiles, "SMALLEST", 32)
-    monkeypatch.setattr(tiles, "largest", lambda *_: 32)
-    cut = []
-    monkeypatch.setattr(tiles, "_cuts", lambda length, side, margin: cut.append(length > side) or [(0, length)])
-    image = torch.rand(1, 3, 64, 80)
-    for recipe in (
-        featviz.DeepDream(layer="mine/features.12", size=80, octaves=1, steps=1),
-        StyleTransfer(network="mine", style_layers="features.12", size=80, scales=1, steps=1),
-    ):
-        given = {"content": image, "style": image} if isinstance(recipe, StyleTransfer) else {"image": image}
-        (frame,) = recipe.run(network, **given)
-        assert frame.stage.endswith(", in one piece, since its layers see the whole picture")
-    assert cut
-    assert not any(cut)
-    next(featviz.DeepDream(layer="mine/features.0", size=80, octaves=1, steps=1).run(network, image=image))
-    assert any(cut)
-
-
-def test_sides_that_a_u_net_does_not_take_are_padded_and_cut_off_again():
-    assert tiny().multiple == 4
-    found = load("tiny").activations(torch.rand(1, 3, 45, 50), ["down1", "bottom", "mix1", INPUT])
-    assert [size_of(found[layer]) for layer in ("down1", "bottom", "mix1", INPUT)] == [(45, 50), (12, 13), (45, 50), (45, 50)]
-
-
-def test_a_mask_reaches_the_layers_of_a_network_of_one_size():
-    add_network("mine", seeded(FAMILY["vit"]))
-    image, mask = torch.rand(1, 3, 90, 120), torch.zeros(1, 3, 90, 120)
-    mask[..., :60] = 1
-    recipe = StyleTransfer(network="mine", size=120, scales=1, steps=1, feather=0)
-    (frame,) = recipe.run(load("mine"), content=image, style=torch.rand(1, 3, 64, 64), mask=mask)
-    assert torch.equal(frame.image[..., 60:], image[..., 60:])
-    assert not torch.equal(frame.image[..., :60], image[..., :60])
-
-
-def test_windows_of_attention_that_do_not_fit_the_tiles_are_not_tiled():
-    swin = models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [7, 7])
-    row = add_network("mine", seeded(lambda: swin), layers=["features.0", "features.1", "features.3"])
-    assert set(row.layouts.values()) == {ChannelsLast()}
-    assert [load("mine").tiled([layer]) for layer in row.layers] == [True, False, False]
-
-
-def test_a_module_that_refuses_nan_is_not_tiled():
-    class Strict(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.one = nn.Conv2d(3, 4, 3)
-
-        def forward(self, image):
-            if image.isnan().any():
-                raise ValueError("NaN")
-            return self.one(image)
-
-    add_network("mine", Strict())
-    assert not load("mine").tiled(["one"])
-
-
-def test_cost_and_channels_are_those_of_the_layer():
-    tiny(layers={"stem": "down1.0"})
-    assert load("tiny").channels("stem") == 6
-    assert load_untrained("tiny").cost(["stem"]).flops == 2 * 2 * 3 * 3 * 3 * 6
 
 
 # The table
@@ -412,7 +256,7 @@ def test_surfaces_made_afterwards_have_the_new_network():
         ({"network": "resnet50", "weights": "no.safetensors"}, "The weights 'no.safetensors' cannot be read: No such file"),
     ],
 )
-def test_what_cannot_be_added_is_said_in_a_sentence(given, sentence):
+def test_what_cannot_be_added_is_refused_in_a_sentence(given, sentence):
     given = {"name": "mine", "network": UNet(), **given}
     with pytest.raises((InputError, WeightsError), match=sentence):
         add_network(given.pop("name"), given.pop("network"), **given)
@@ -426,7 +270,7 @@ def test_a_layer_without_a_map_is_refused_with_what_it_has():
         add_network("mine", seeded(Toy), layers=["head"], classes=CLASSES)
 
 
-def test_what_came_with_featviz_is_not_removed_and_what_is_not_there_is_said():
+def test_networks_of_featviz_and_unknown_ones_cannot_be_removed():
     with pytest.raises(FieldError, match="The network 'vgg19' belongs to featviz"):
         remove_network("vgg19")
     with pytest.raises(FieldError, match="There is no network 'tinny'; "):
@@ -436,14 +280,14 @@ def test_what_came_with_featviz_is_not_removed_and_what_is_not_there_is_said():
 # Where a picture comes from
 
 
-def test_a_picture_knows_its_network_and_without_it_this_is_one_sentence(tmp_path):
+def test_a_picture_records_its_network_and_without_it_the_error_names_it(tmp_path):
     tiny()
     recipe = featviz.DeepDream(layer="tiny/bottom", size=64, octaves=1, steps=1)
     featviz.save(featviz.run(recipe, image=PHOTO), tmp_path / "out.png")
     note = json.loads(metadata.find(tmp_path / "out.png"))
     assert note["network"] == "tiny"
     assert re.fullmatch("[0-9a-f]{64}", note["weights"])
-    assert note["weights"] == describe_network(seeded(UNet)).weights.expected
+    assert note["weights"] == describe_network(seeded(UNet)).weights.expected_sha256
     assert featviz.recipe_of(tmp_path / "out.png") == recipe
     remove_network("tiny")
     with pytest.raises(InputError, match=r"made with the network 'tiny', which is not here; featviz\.add_network adds"):
@@ -474,7 +318,7 @@ def test_weights_of_a_file_for_a_known_architecture(weights):
     assert list(RECIPES["classification"](network="mine", size=64).names(load("mine"), torch.rand(1, 3, 64, 64))) != []
     with pytest.raises(FieldError, match="There is no class 'hummingbird'; accepted: 'cat', 'dog', 'hen'"):
         featviz.DeepDream(layer="mine/conv1", class_name="hummingbird")
-    with pytest.raises(FieldError, match=r"The classifier in 'my.safetensors' tells 3 classes apart; 2 are named\."):
+    with pytest.raises(FieldError, match=r"The classifier in 'my.safetensors' has 3 classes; 2 are named\."):
         add_network("other", "googlenet", weights=weights, classes=["a", "b"])
     with pytest.raises(WeightsError, match=r"'my\.safetensors' has no tensor "):
         add_network("other", "resnet50", weights=weights)
@@ -511,73 +355,72 @@ def test_the_command_line_takes_weights_and_reruns_with_them(weights, tmp_path, 
 
 
 @pytest.fixture
-def installed(tmp_path, monkeypatch) -> Callable[[str, str, str], None]:
-    """Puts a package with an entry point where Python finds it, as an installer would."""
+def install(tmp_path, monkeypatch) -> Callable[[str, str], None]:
+    """Writes a package with an entry point of its name to a folder on Python's path."""
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(table, "NETWORKS", NETWORKS)
 
-    def install(package: str, points: str, source: str) -> None:
-        module = points.partition("= ")[2].partition(":")[0].strip()
-        (tmp_path / f"{module}.py").write_text(source, encoding="utf-8")
-        info = tmp_path / f"{package.replace('-', '_')}-1.0.dist-info"
+    def install(name: str, source: str) -> None:
+        (tmp_path / f"some_{name}.py").write_text(source, encoding="utf-8")
+        info = tmp_path / f"featviz_{name}-1.0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
-        (info / "entry_points.txt").write_text(f"[{table.GROUP}]\n{points}\n", encoding="utf-8")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: featviz-{name}\nVersion: 1.0\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[featviz.networks]\n{name} = some_{name}:network\n", encoding="utf-8")
 
     return install
 
 
-def test_a_package_brings_a_network_and_a_broken_one_takes_nothing_down(installed, caplog):
-    example = ROOT / "examples" / "network_package"
-    points = re.search(
-        r'^\[project\.entry-points\."featviz\.networks"\]\n(.+)$', (example / "pyproject.toml").read_text(), re.MULTILINE
-    )[1].replace('"', "")
-    installed("featviz-gabor", points, (example / "featviz_gabor.py").read_text(encoding="utf-8"))
-    installed("featviz-broken", "broken = some_broken:network", "import no_such_module\n")
-    installed("featviz-odd", "odd = some_odd:network", "network = 3\n")
+def test_the_example_package_adds_a_network_once_it_is_installed(tmp_path, monkeypatch):
+    """As pip installs it. The build system is here already, so nothing is downloaded."""
+    options = ["-q", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "--target", str(tmp_path)]
+    package = shutil.copytree(ROOT / "examples" / "network_package", tmp_path / "source")
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(package)], check=True)
+    monkeypatch.syspath_prepend(tmp_path)
     networks = table.Table(table.SHIPPED)
-    assert "featviz_gabor" not in sys.modules
-    assert networks["vgg19"]  # What is shipped is there without a look at packages.
-    assert "featviz_gabor" not in sys.modules
+    assert networks["vgg19"]
+    assert "featviz_gabor" not in sys.modules  # No package is read for a network that comes with featviz.
     assert list(networks) == [*table.SHIPPED, "gabor"]
     assert list(networks["gabor"].layers) == ["fine", "middle", "coarse"]
+    network = Network(networks["gabor"], networks["gabor"].build())
+    stripes = (torch.arange(64) % 6 < 3).float().expand(1, 3, 64, 64)  # Vertical, as the first two filters.
+    strength = network.activations(stripes, ["fine"])["fine"][0, :, 16:48, 16:48].mean((1, 2))
+    assert strength.argmax().item() in (0, 1)
+
+
+def test_a_broken_package_is_logged_and_affects_no_other_network(install, caplog):
+    install("broken", "import no_such_module\n")
+    install("odd", "network = 3\n")
+    networks = table.Table(table.SHIPPED)
+    assert list(networks) == [*table.SHIPPED]
     assert sorted(caplog.messages) == [
         "The network 'broken' of the package 'featviz-broken' cannot be used: No module named 'no_such_module'.",
         "The network 'odd' of the package 'featviz-odd' cannot be used: 'some_odd:network' gives int; expected a NetworkSpec, "
         "as featviz.describe_network makes it.",
     ]
-    assert table.missing("broken") == "The network 'broken' of the package 'featviz-broken' cannot be used: " + (
-        "No module named 'no_such_module'."
-    )
-    network = Network(table["gabor"], table["gabor"].build())
-    stripes = (torch.arange(64) % 6 < 3).float().expand(1, 3, 64, 64)  # Upright ones, so edges along the rows.
-    strength = network.activations(stripes, ["fine"])["fine"][0, :, 16:48, 16:48].mean((1, 2))
-    assert strength.argmax().item() in (0, 1)
+    assert [networks.missing_message("broken"), networks.missing_message("odd")] == sorted(caplog.messages)
 
 
-def test_importing_featviz_looks_for_no_package():
-    code = (
+def test_the_documented_python_runs_and_importing_featviz_reads_no_entry_point(tmp_path):
+    (code,) = snippets("docs/networks.md", "python")
+    watch = (
         "from importlib import metadata\n"
-        "look = metadata.entry_points\n"
-        "def watched(**given):\n"
-        "    if given == {'group': 'featviz.networks.table'}: raise SystemExit('looked for packages')\n"
-        "    return look(**given)\n"
-        "metadata.entry_points = watched\n"
+        "original, importing = metadata.entry_points, True\n"
+        "def watched(**options):\n"
+        "    if options == {'group': 'featviz.networks'}:\n"
+        "        assert not importing, 'entry points were read on import'\n"
+        "        read.append(options)\n"
+        "    return original(**options)\n"
+        "metadata.entry_points, read = watched, []\n"
         "import featviz\n"
         "featviz.DeepDream(); featviz.StyleTransfer()\n"
+        "importing = False\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_the_document_s_python_runs_as_typed(tmp_path):
-    (code,) = snippets("docs/networks.md", "python")
-    run([sys.executable, "-W", "error", "-c", code], tmp_path)
+    run([sys.executable, "-W", "error", "-c", f"{watch}{code}\nassert read"], tmp_path)
     assert (tmp_path / "toy.png").stat().st_size > 1000
 
 
 def test_a_copy_of_a_module_shares_its_memory():
     module = seeded(UNet)
     row = add_network("mine", copy.deepcopy(module))
-    parameters = [dict(network.trunk.named_parameters())["down1.0.weight"] for network in (load("mine"), load_untrained("mine"))]
+    parameters = [dict(network.module.named_parameters())["down1.0.weight"] for network in (load("mine"), load_untrained("mine"))]
     assert parameters[0].data_ptr() == parameters[1].data_ptr() == row.weights.module.down1[0].weight.data_ptr()
     assert functional.mse_loss(parameters[0], module.down1[0].weight) == 0

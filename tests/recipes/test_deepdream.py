@@ -43,7 +43,7 @@ def test_the_gradient_is_that_of_the_layer_with_its_activations_for_a_gradient()
 
 def test_the_gradient_of_a_whole_network_equals_finite_differences():
     network = load("efficientnet_lite0")
-    network = Network(network.spec, copy.deepcopy(network.trunk).double())
+    network = Network(network.spec, copy.deepcopy(network.module).double())
     image = fit(MOUNTAIN, 48, 32).double()
     _, gradient = ascent(network, energy("block5"), image, 999)
     for y, x in ((3, 4), (20, 40)):

@@ -348,7 +348,7 @@ UNPADDED = {"style_layers": "conv1a, conv2b, conv4a", "content_layers": "conv4a"
 @pytest.mark.parametrize(("name", "layers"), [("vgg19", SHALLOW), ("efficientnet_lite0", {}), ("inception_v3", UNPADDED)])
 def test_tiled_equals_untiled(name, layers):
     """The loss, its gradient and every measure, with a mask and two styles, at a size that no stride divides."""
-    trunk = load(name).trunk if name in BUNDLED else NETWORKS[name].build()
+    trunk = load(name).module if name in BUNDLED else NETWORKS[name].build()
     network = Network(NETWORKS[name], copy.deepcopy(trunk).double())
     network._mean, network._std = network._mean.double(), network._std.double()
     recipe = StyleTransfer(network=name, **layers)

@@ -1,0 +1,1 @@
+"""All that a CUDA card can tell about featviz, by one command: `python -m benchmarks.cuda`."""

@@ -1,0 +1,110 @@
+"""The benchmark of a card runs from end to end on a CPU, and what it cannot measure costs only that answer."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from benchmarks.cuda import __main__ as cuda
+from benchmarks.cuda.bench import Bench, attempt
+from benchmarks.cuda.correctness import small_runs
+from benchmarks.cuda.plan import FULL, QUESTIONS, TOTAL
+from benchmarks.cuda.waiting import Reads
+from benchmarks.measure import Row
+from featviz.errors import InputError
+from featviz.networks.table import BUNDLED
+from featviz.optimise.gradients import soften
+from featviz.recipes.table import RECIPES
+
+ROOT = Path(__file__).parent.parent
+
+NOT_NEEDED = ("gradio", "gradio_client", "av", "pillow_heif", "httpx", "httpx2", "huggingface_hub", "tqdm", "timm", "mcp", "pytest",
+              "hypothesis", "playwright")  # fmt: skip
+"""What is installed here and not beside a card."""
+
+HIDE = f"import sys; sys.modules.update(dict.fromkeys({NOT_NEEDED}))"
+"""Python's own way of saying that a module cannot be imported."""
+
+
+def test_every_question_is_answered_on_a_cpu_with_the_library_s_needs_alone(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(HIDE)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.cuda", "--device", "cpu", "--tiny", "--out", str(tmp_path / "CPU.md")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    messages = [json.loads(line) for line in (tmp_path / "CPU.jsonl").read_text().splitlines()]
+    assert [message["done"] for message in messages if "done" in message] == [*QUESTIONS], done.stderr[-2000:]
+    rows = [message for message in messages if "case" in message]
+    assert {row["question"] for row in rows} == {*QUESTIONS}
+    refused = [row for row in rows if None in row["values"]]
+    assert {row["question"] for row in refused} == {"memory"}, refused
+    assert all(re.match("LimitError|InputError", row["note"]) for row in refused)
+    recovered = [row["values"] for row in rows if row["case"].endswith("afterwards")]
+    assert recovered == [[0.0]] * len(recovered) != []
+    tables = (tmp_path / "CPU.md").read_text()
+    assert re.findall(r"^### .*\?$", tables, re.MULTILINE) == [
+        import_module(f"benchmarks.cuda.{name}").__doc__.splitlines()[0] for name in QUESTIONS
+    ]
+    assert all(f"| {row['case']} |" in tables for row in rows)
+
+
+def test_the_whole_fits_into_seven_minutes_and_takes_every_bundled_network():
+    assert sum(QUESTIONS.values()) < TOTAL < 420
+    assert FULL.networks == tuple(BUNDLED)
+
+
+SCRIPT = """
+import json, sys, time
+for name in sys.argv[1:]:
+    print(json.dumps({"question": name, "title": f"### {name}?"}), flush=True)
+    print(json.dumps({"case": name, "unit": "s", "values": [1.0], "note": ""}), flush=True)
+    if name == "waiting":
+        time.sleep(60)
+    if name == "precision":
+        sys.exit(3)
+    print(json.dumps({"done": name}), flush=True)
+"""
+
+
+def test_a_question_that_hangs_or_ends_its_process_costs_only_itself(tmp_path, monkeypatch):
+    monkeypatch.setitem(QUESTIONS, "waiting", 0.2)
+    names = ["correctness", "waiting", "precision", "rate"]
+    with cuda.Report(tmp_path / "out.md") as report:
+        cuda.answer_all([sys.executable, "-c", SCRIPT], names, report)
+    messages = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [message["question"] for message in messages if "title" in message] == names
+    assert [message["done"] for message in messages if "done" in message] == ["correctness", "rate"]
+    failures = {message["question"]: message["case"] for message in messages if message.get("values") == [None]}
+    assert failures == {"waiting": "Ended by force, since the time is up.", "precision": "The process ended."}
+
+
+def test_a_process_that_never_starts_is_not_tried_for_ever(tmp_path):
+    with cuda.Report(tmp_path / "out.md") as report:
+        cuda.answer_all([sys.executable, "-c", "raise SystemExit(1)"], ["rate", "memory"], report)
+    assert (tmp_path / "out.md").read_text().count("The process ended.") == 2
+
+
+def test_a_case_that_fails_is_a_row_and_the_next_one_follows():
+    def rows():
+        yield Row("first", "s", [1.0])
+        raise InputError("Too large.")
+
+    assert [row.note for row in attempt("case", rows)] == ["", "InputError: Too large."]
+
+
+def test_a_wait_is_found_with_the_line_that_waits():
+    with Reads(torch.device("cpu")) as reads:
+        soften(torch.ones(1, 3, 8, 8), 0)
+    (line,) = reads.lines
+    assert line.startswith("featviz/optimise/gradients.py:")
+
+
+def test_every_recipe_is_compared_on_every_network_that_it_can_be_run_on():
+    runs = [(recipe.name, recipe.network_name) for recipe in small_runs(Bench(torch.device("cpu"), FULL))]
+    assert {*runs} == {*product(RECIPES, BUNDLED)} - {("classify", "vgg19")}
