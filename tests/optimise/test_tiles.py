@@ -78,7 +78,9 @@ SHORT_OF_MEMORY = """
 from PIL import Image
 from featviz import ActivationMaps, DeepDream, StyleTransfer, inspect_layer, run, stream
 from featviz.errors import InputError
+from featviz.runtime import memory
 
+memory._free_address_space = lambda: float("inf")  # As where memory is gone only after a run has reserved it.
 PHOTO = Image.effect_noise((640, 640), 60).convert("RGB")
 DREAM = {"layer": "vgg19/relu2_1", "octaves": 1, "steps": 2}
 STYLE = {"network": "efficientnet_lite0", "scales": 1, "steps": 2}
