@@ -6,7 +6,7 @@ from typing import Any
 
 from featviz.errors import MissingExtraError
 
-EXTRAS = {"gradio": "app", "httpx": "app", "av": "video", "pillow_heif": "heif"}
+EXTRAS = {"gradio": "app", "httpx": "app", "starlette": "app", "av": "video", "pillow_heif": "heif"}
 """Module → extra that installs it."""
 
 PURPOSES = {"app": "The page needs Gradio", "video": "Videos need PyAV", "heif": "HEIC pictures need pillow-heif"}

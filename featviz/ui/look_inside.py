@@ -138,7 +138,7 @@ class ClassificationTab(Tab):
     def _events(self, buttons: Sequence[tuple[gr.Button, Any]]) -> None:
         outputs = [self.status, self.now, self.before, self.latest]
         run = {
-            "fn": self.classify, "inputs": [*self.pictures, *self.controls, self.latest], "outputs": outputs, "preprocess": False,
+            "fn": self.show_names, "inputs": [*self.pictures, *self.controls, self.latest], "outputs": outputs, "preprocess": False,
         } | RUN_QUEUE | PAGE_EVENT  # fmt: skip
         scrolled = {"queue": False, "js": SHOW_RESULT.format(self.recipe.name), **PAGE_EVENT}
         self.start_button.click(**run)
@@ -147,7 +147,7 @@ class ClassificationTab(Tab):
             button.click(partial(self.fill_example, example), outputs=self._example_outputs(), **scrolled)
         self.presets.events(self.named)
 
-    def classify(self, *values: Any) -> dict:
+    def show_names(self, *values: Any) -> dict:
         """Classify the picture. The previous result moves to the second column."""
         *sent, latest = values
         if sent[0] is None:

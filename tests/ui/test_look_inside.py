@@ -112,10 +112,10 @@ def test_a_missing_picture_is_one_sentence():
 
 def test_names_stand_beside_those_of_the_picture_before():
     names = tab("classification")
-    first = names.classify(CAT, *values("classification"), None)
+    first = names.show_names(CAT, *values("classification"), None)
     assert first[names.now]["tabby"] == 0.8
     assert not first[names.before]["visible"]
-    then = names.classify(CAT, *values("classification"), first[names.latest])
+    then = names.show_names(CAT, *values("classification"), first[names.latest])
     assert then[names.before] == gr.update(value=first[names.now], visible=True)
 
 
