@@ -1,6 +1,6 @@
-"""Pictures in, pictures out: the only module that knows uint8, PIL, EXIF and colour profiles.
+"""Read and write pictures, and convert them to tensors and back. File formats, EXIF and colour profiles are handled here.
 
-Everywhere else an image is a float32 RGB tensor (1, 3, H, W) in [0, 1].
+Algorithms work on float32 RGB tensors (1, 3, H, W) in [0, 1].
 """
 
 import io
@@ -26,7 +26,7 @@ from featviz import extras, limits
 from featviz.errors import FeatvizError, ImageError, InputError, MissingExtraError, short
 
 SMALLEST_SIDE = 16
-"""Pixels. Below this there is nothing for a convolutional network to look at."""
+"""Shortest accepted side, in pixels. Smaller pictures leave a convolutional network too few positions."""
 
 READABLE: dict[str, tuple[str, ...]] = {
     "PNG": (".png",),
@@ -38,70 +38,76 @@ READABLE: dict[str, tuple[str, ...]] = {
     "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
 }
-"""Format → its extensions: everything that is read, from a file of any name, and all that is picked out of a folder.
+"""Format → extensions. A file is recognised by its content; in a folder, files are selected by extension.
 
-Pillow's other formats stay closed: their code is little used, and that of PostScript runs a program."""
+Pillow's other formats are disabled for security: their decoders are little used, and PostScript's runs an external program."""
 
 EXTENSIONS = tuple(chain.from_iterable(READABLE.values()))
 
 NAMES = f"{', '.join(list(READABLE)[:-1])} and {list(READABLE)[-1]}"
-"""The formats, as a sentence lists them."""
+"""The readable formats, as a list for messages."""
 
 ANIMATED = ("GIF", "WEBP", "AVIF", "PNG", "TIFF")
-"""Pillow's names of formats whose files may hold a sequence. What a camera puts beside its JPEG or HEIC (a preview, a gain
-map) is no sequence."""
+"""Pillow's names of the formats whose extra frames count. The extra images in a camera's JPEG or HEIC (a preview, a gain map)
+do not."""
 
 Picture = Image.Image | str | os.PathLike | bytes | BinaryIO | np.ndarray | Tensor
-"""What people hand in: a PIL image; a path, the bytes or an open binary file of any `READABLE` format; a NumPy array
-(H, W), (H, W, 1), (H, W, 3) or (H, W, 4); a tensor (H, W) or (C, H, W) or (1, C, H, W) with C of 1, 3 or 4. Numbers are uint8,
-bool, or floats in [0, 1]."""
+"""Accepted types of a picture:
+
+- a PIL image
+- a path, the bytes or an open binary file of a `READABLE` format
+- a NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)
+- a tensor (H, W), (C, H, W) or (1, C, H, W) with C of 1, 3 or 4
+
+Arrays and tensors hold uint8, bool, or floats in [0, 1]."""
 
 SMOOTHED = 2
-"""How often continued colours are averaged with their neighbours at each size, so that two of them meet in a soft transition."""
+"""Smoothing passes at each size when colours are extended under transparent pixels. They soften borders between colours."""
 
 ROUNDING = 1e-3
-"""By how much floats may be outside [0, 1]: less than an eighth of a step of 8 bits."""
+"""Accepted excess of floats beyond [0, 1]. About a quarter of an 8-bit step, 1/255."""
 
 MASK = "mask"
-"""The role of pictures that are read as brightness times opacity."""
+"""The role of masks. They are read as brightness times opacity."""
 
 OVERSAMPLING = 4
-"""A picture is decoded at no less than so many times the size that is needed, so that a reduction in whole steps does not show
-after the final resize. At 2, as in Pillow's `Image.thumbnail`, shallow activations differ by up to 8 %."""
+"""Least ratio of the decoded size to the needed size. It keeps errors of the integer reduction small after the final resize.
+With 2, the value in Pillow's `Image.thumbnail`, shallow activations differ by up to 8 %."""
 
 FAINT = 16
-"""Opacity, of 255, below which a pixel's colour is not relied on: programs that multiply colours by opacity leave few of
-their bits there."""
+"""Opacity, from 0 to 255, below which a pixel's colour is unreliable. Programs that premultiply colours by opacity lose most
+of its bits there."""
 
 DECODED_BYTES, MORE_DECODED_BYTES = 13, 22
-"""Bytes that opening takes at its peak for each decoded pixel; the second for WebP, for transparency and for numbers of 32 bits.
+"""Peak memory of opening a picture, in bytes per decoded pixel. The second applies to WebP, transparency and 32-bit values.
 
-Measured on 12 megapixels: GIF 6, JPEG and PNG 8 or with a profile 12, HEIC 9, WebP 16, transparent PNG with a profile 22."""
+Measured on 12 megapixels: GIF 6; JPEG and PNG 8, with a profile 12; HEIC 9; WebP 16; transparent PNG with a profile 22."""
 
 
 def open_picture(picture: Picture | None, role: str = "picture", longest: int | None = None) -> Image.Image:
-    """Open a picture: upright, sRGB, without metadata. The mode is RGB, or RGBA where there is transparency.
+    """Return a picture upright, in sRGB and without metadata. Its mode is RGB, or RGBA if it has transparency.
 
-    Under transparent pixels the colours of the opaque ones are continued, so that resizing mixes nothing foreign into an edge.
+    Colours of opaque pixels are extended under the transparent ones, so that resizing does not mix hidden colours into edges.
     The role "mask" gives mode L: brightness times opacity, so transparent means outside.
 
-    `longest` is the longest side in pixels that is needed. A picture that is much larger is reduced, to no less than `OVERSAMPLING`
-    times that; a JPEG is decoded at that scale to begin with.
+    `longest` is the needed longest side in pixels, None for full size. A much larger picture is reduced by an integer factor,
+    to at least `OVERSAMPLING` times `longest`. A JPEG is decoded at reduced size, which is faster.
 
     Raises:
-        ImageError: it is not a picture, is damaged or transparent all over, its size is outside the limits, or a mask has one
-            value all over. `role` names it in the message.
+        ImageError: the picture is missing, unreadable, damaged, fully transparent or outside the limits of size, or a mask has
+            the same value everywhere. The message names the picture by `role`.
+        MissingExtraError: it is HEIC and pillow-heif is not installed.
     """
     with open_header(picture, role) as opened:
         _check_size(opened.size, role)
         try:
-            if opened is not picture:  # What people have opened themselves keeps its size.
+            if opened is not picture:  # A caller's own PIL image must not be changed.
                 _draft(opened, longest)
             opened.load()
             result = _to_srgb(_upright(opened), longest)
         except MemoryError:
             raise
-        except Exception as error:  # Decoders raise many kinds.
+        except Exception as error:  # Decoders raise errors of many types.
             raise ImageError(f"The {role} is damaged and cannot be decoded ({error}).") from error
     if result.mode == "RGBA":
         if _range(result.getchannel("A"))[1] == 0:
@@ -111,7 +117,7 @@ def open_picture(picture: Picture | None, role: str = "picture", longest: int | 
 
 
 def remarks(picture: Picture, role: str = "picture") -> list[str]:
-    """What is not obvious about how a picture is read, in a sentence each. Raises ImageError as `open_picture` does."""
+    """Return remarks for the user about how a picture is read, one sentence each. Raises ImageError as `open_picture` does."""
     found = []
     if (count := count_frames(picture, role)) > 1:
         found.append(f"The {role} has {count} frames; the first one is used.")
@@ -121,19 +127,19 @@ def remarks(picture: Picture, role: str = "picture") -> list[str]:
 
 
 def count_frames(picture: Picture | None, role: str = "picture") -> int:
-    """Frames of a GIF, WebP, AVIF, PNG or TIFF; 1 for anything else. Raises ImageError where it is not a picture."""
+    """Return the number of frames of a GIF, WebP, AVIF, PNG or TIFF, and 1 for other formats. Raises as `open_header` does."""
     with open_header(picture, role) as opened:
         try:
             return getattr(opened, "n_frames", 1) if opened.format in ANIMATED else 1
-        except Exception:  # A damaged file; the first frame may be sound.
+        except Exception:  # The file is damaged, but its first frame may be intact.
             return 1
 
 
 def frames(file: str | os.PathLike, role: str = "picture") -> Iterator[Image.Image]:
-    """Every frame of a file, each as `open_picture` has it. One frame is decoded at a time.
+    """Yield every frame of a file, converted as by `open_picture`. One frame is decoded at a time.
 
     Raises:
-        ImageError: it is not a picture, or a frame is damaged; those before it have been yielded.
+        ImageError: the file is not a picture, or the next frame is damaged. Frames before it have been yielded.
     """
     count = count_frames(file, role)
     with _open(_file(file, role), role) as opened:
@@ -148,7 +154,7 @@ def frames(file: str | os.PathLike, role: str = "picture") -> Iterator[Image.Ima
 
 
 def decoding_bytes(picture: Picture | None, role: str = "picture", longest: int | None = None) -> int:
-    """Bytes of memory that `open_picture` takes at its peak, from the header alone. Raises ImageError as `open_picture` does."""
+    """Return the peak memory of `open_picture` in bytes, estimated from its header. Raises ImageError for a bad file or size."""
     with open_header(picture, role) as opened:
         _check_size(opened.size, role)
         if opened is not picture:
@@ -159,10 +165,11 @@ def decoding_bytes(picture: Picture | None, role: str = "picture", longest: int 
 
 @contextmanager
 def open_header(picture: Picture | None, role: str = "picture") -> Iterator[Image.Image]:
-    """A picture whose header has been read and whose pixels may not be decoded yet.
+    """Yield a picture with its header read. Its pixels are not decoded yet if it is a file. The file is closed on exit.
 
     Raises:
-        ImageError: it is missing, no picture, too large a file, or an array that cannot be one.
+        ImageError: the picture is missing, not a picture, or too large a file; or an array has a wrong shape, type or range.
+        MissingExtraError: it is HEIC and pillow-heif is not installed.
     """
     if picture is None:
         raise ImageError(f"There is no {role} yet: choose one, or click an example.")
@@ -177,14 +184,18 @@ def open_header(picture: Picture | None, role: str = "picture") -> Iterator[Imag
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Pillow's warnings of oddities in a file: those that matter are checked, and its limit of pixels is not ours."""
+    """Silence Pillow's warnings. Relevant problems are checked here, and `limits.PIXELS` replaces Pillow's limit."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
         yield
 
 
 def _file(picture: object, role: str) -> Path | io.BytesIO:
-    """The file to read, known to be within the limit of megabytes."""
+    """Return the file to read, as a path or as bytes in memory.
+
+    Raises:
+        ImageError: it does not exist, cannot be read, is larger than `limits.MEGABYTES`, or has an unsupported type.
+    """
     most = int(limits.MEGABYTES.value * 1e6)
     if isinstance(picture, (str, os.PathLike)):
         path = Path(picture)
@@ -205,7 +216,7 @@ def _file(picture: object, role: str) -> Path | io.BytesIO:
                 seek(0)
             data = read(most + 1)
             if seek:
-                seek(0)  # It may be read again.
+                seek(0)  # So that the caller can read it again.
         if not isinstance(data, (bytes, bytearray, memoryview)):
             kind = "a file of text" if data is not picture else type(picture).__name__
             raise ImageError(
@@ -238,19 +249,19 @@ def _open(file: Path | io.BytesIO, role: str) -> Image.Image:
 
 
 def _open_heif(file: Path | io.BytesIO) -> Image.Image:
-    """Open HEIC or HEIF. Pillow's table of formats stays as it is, since it belongs to the whole process.
+    """Open HEIC or HEIF without registering a plugin, which would change Pillow for the whole process.
 
     Raises:
-        UnidentifiedImageError: it is another kind of file.
+        UnidentifiedImageError: the file has another format.
         MissingExtraError: pillow-heif is not installed.
     """
     if isinstance(file, io.BytesIO):
-        file.seek(0)  # Pillow has read its beginning.
+        file.seek(0)  # Pillow has read the header.
         start = bytes(file.getbuffer()[:12])
     else:
         with file.open("rb") as opened:
             start = opened.read(12)
-    if start[4:8] != b"ftyp":  # Not of the family of HEIF, so that pillow-heif need not be there to tell.
+    if start[4:8] != b"ftyp":  # Not an ISO base media file, so not HEIF. Detected without pillow-heif, which may be missing.
         raise UnidentifiedImageError
     if not extras.load("pillow_heif").is_supported(file):
         raise UnidentifiedImageError
@@ -266,7 +277,7 @@ def _not_a_picture(role: str) -> ImageError:
 
 
 def _check_size(size: tuple[int, int], role: str) -> None:
-    """Raises ImageError where (width, height) is outside the limits."""
+    """Raise ImageError if a size (width, height) in pixels is outside the limits."""
     width, height = size
     if min(width, height) < SMALLEST_SIDE:
         raise ImageError(f"The {role} is {width}×{height} pixels; each side needs at least {SMALLEST_SIDE}.")
@@ -279,10 +290,10 @@ def _most_pixels() -> str:
 
 
 def _from_array(values: np.ndarray | Tensor, role: str) -> Image.Image:
-    """An array or a tensor, as `Picture` describes them, as a PIL image.
+    """Return an array or a tensor as a PIL image. `Picture` lists the accepted shapes, types and ranges.
 
     Raises:
-        ImageError: its shape, type or range is none of those, or its size is outside the limits.
+        ImageError: the shape, type or range is not accepted, or the size is outside the limits.
     """
     shape, expected = tuple(values.shape), "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
     if isinstance(values, Tensor):
@@ -311,18 +322,18 @@ def _from_array(values: np.ndarray | Tensor, role: str) -> Image.Image:
 
 
 def _reduction(size: tuple[int, int], longest: int | None) -> int:
-    """By how much a picture may be reduced, as a whole number, and still have `OVERSAMPLING` times the pixels that are needed."""
+    """Return the largest integer factor that reduces the longest side to at least `OVERSAMPLING` × `longest`; at least 1."""
     return max(1, max(size) // (OVERSAMPLING * longest)) if longest else 1
 
 
 def _draft(picture: Image.Image, longest: int | None) -> None:
-    """Have a JPEG decoded at 1/2, 1/4 or 1/8 of its size where that is enough. Of any other format, nothing changes."""
+    """Set a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size if that is enough. Other formats are unchanged."""
     if picture.format in ("JPEG", "MPO") and (factor := _reduction(picture.size, longest)) > 1:
         picture.draft(None, (-(-picture.width // factor), -(-picture.height // factor)))
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """Turned as its metadata says; as it lies where those make no sense, since the picture may be whole."""
+    """Return a picture rotated by its EXIF orientation, or unrotated if its EXIF is damaged: the pixels may be intact."""
     try:
         return ImageOps.exif_transpose(picture)
     except Exception:
@@ -330,7 +341,7 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _to_srgb(picture: Image.Image, longest: int | None) -> Image.Image:
-    """RGB or RGBA, converted by the embedded colour profile where it is sound, reduced towards `longest`, without metadata."""
+    """Return a picture as RGB or RGBA in sRGB, reduced towards `longest`, without metadata. A damaged profile is ignored."""
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         picture = _stretch(picture)
@@ -343,11 +354,11 @@ def _to_srgb(picture: Image.Image, longest: int | None) -> Image.Image:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            picture = converted or picture  # It is None only for conversions in place.
+            picture = converted or picture  # None only for in-place conversions.
         except (ImageCms.PyCMSError, OSError):
-            pass  # A broken profile, or one of another colour space: the plain numbers are the best guess there is.
+            pass  # The profile is damaged or for another colour space. The values are taken as sRGB.
     picture = _as(picture, "RGB")
-    picture.info.clear()  # EXIF, GPS and comments would otherwise travel into what we return.
+    picture.info.clear()  # Otherwise EXIF, GPS and comments would be copied to the result.
     picture.getexif().clear()
     if alpha is not None and _range(alpha) != (255, 255):
         picture.putalpha(alpha)
@@ -356,26 +367,26 @@ def _to_srgb(picture: Image.Image, longest: int | None) -> Image.Image:
 
 
 def _as(picture: Image.Image, mode: str) -> Image.Image:
-    """A picture in a mode; itself where it is in that mode already, since Pillow would copy it."""
+    """Return a picture in a mode: itself if it has that mode (Pillow would copy it), else a converted copy."""
     return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _continued(picture: Image.Image) -> Image.Image:
-    """RGBA with the colours of its opaque pixels continued under the transparent ones, near ones counting most.
+    """Return an RGBA picture with the colours of opaque pixels extended under transparent ones. The alpha channel is unchanged.
 
-    By push and pull (Gortler et al., The Lumigraph, 1996): average the known pixels into ever smaller pictures until every
-    pixel is known, then fill the unknown pixels of each from the next smaller one and smooth them.
+    Push-pull interpolation (Gortler et al., The Lumigraph, 1996): average the known pixels into smaller and smaller pictures
+    until every pixel is known. Then fill the unknown pixels of each picture from the next smaller one, and smooth them.
     """
     alpha = picture.getchannel("A")
     least = min(FAINT, _range(alpha)[1])
     levels = [_known(picture, alpha, least)]
     while _range(levels[-1].getchannel("A"))[0] == 0:
-        smaller = levels[-1].reduce(2)  # Pillow weighs colours by opacity, so unknown ones count nothing.
+        smaller = levels[-1].reduce(2)  # Pillow weights colours by opacity, so unknown pixels have weight 0.
         levels.append(_known(smaller, smaller.getchannel("A"), 1))
     colours = levels.pop().convert("RGB")
     for level in reversed(levels):
         colours = colours.resize(level.size, Image.Resampling.BILINEAR)
-        for _ in range(SMOOTHED if level is not levels[0] else 0):  # At full size it is slow and would not be seen.
+        for _ in range(SMOOTHED if level is not levels[0] else 0):  # At full size, smoothing is slow and has no visible effect.
             colours.paste(level, mask=level.getchannel("A"))
             colours = colours.filter(ImageFilter.BoxBlur(1))
         colours.paste(level, mask=level.getchannel("A"))
@@ -384,17 +395,17 @@ def _continued(picture: Image.Image) -> Image.Image:
 
 
 def _known(picture: Image.Image, alpha: Image.Image, least: int) -> Image.Image:
-    """RGBA that is opaque where `alpha` is at least `least`, and transparent elsewhere."""
+    """Return a picture as RGBA that is opaque where `alpha` is at least `least`, and transparent elsewhere."""
     known = picture.copy()
     known.putalpha(alpha.point(lambda opacity: 255 * (opacity >= least)))
     return known
 
 
 def _brightness(picture: Image.Image, role: str) -> Image.Image:
-    """A mask as mode L: brightness times opacity.
+    """Return a mask in mode L: brightness times opacity.
 
     Raises:
-        ImageError: it has one value all over.
+        ImageError: the mask has the same value everywhere.
     """
     mask = picture.convert("L")
     if picture.mode == "RGBA":
@@ -408,7 +419,7 @@ def _brightness(picture: Image.Image, role: str) -> Image.Image:
 
 
 def _range(band: Image.Image) -> tuple[int, int]:
-    """The least and the greatest value of a picture of mode L."""
+    """Return the (minimum, maximum) of a picture of mode L."""
     low, high = band.getextrema()
     assert isinstance(low, int)
     assert isinstance(high, int)
@@ -416,13 +427,17 @@ def _range(band: Image.Image) -> tuple[int, int]:
 
 
 def _colourful(picture: Picture) -> bool:
-    """Whether anything in a picture is clearly of a colour other than grey."""
+    """Return whether any pixel is clearly not grey: red and green, or green and blue, differ by more than 32 of 255."""
     red, green, blue, *_ = open_picture(picture, "picture", 256).split()
     return any(_range(ImageChops.difference(*pair))[1] > 32 for pair in ((red, green), (green, blue)))
 
 
 def _stretch(picture: Image.Image) -> Image.Image:
-    """16-bit, integer and float pictures to 8 bits: by 257 where that is their range, else from the least value, or 0 if that is less, to the greatest."""
+    """Return a 16-bit, integer or float picture as 8 bits.
+
+    16-bit values are divided by 257. Other ranges are mapped linearly to 0 to 255, from min(0, minimum) to the maximum. Values
+    that are not finite are ignored in the range, and NaN becomes 0.
+    """
     values = np.array(picture, dtype=np.float32)
     low, high = 0.0, 65535.0
     if not picture.mode.startswith("I;16"):
@@ -431,37 +446,40 @@ def _stretch(picture: Image.Image) -> Image.Image:
         low = float(values.min(where=finite, initial=0.0))
         np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
     scale = 255 / max(high - low, 1e-12)
-    values *= scale  # In place and first, so that neither memory nor range runs out.
+    values *= scale  # In place to save memory, and before the subtraction to avoid overflow.
     values -= low * scale
     return Image.fromarray(values.round(out=values).astype(np.uint8))
 
 
 NOTE = "featviz"
-"""Under this name a picture carries its note: in `Image.info`, and in a PNG's text."""
+"""Key of the note in `Image.info` and in the text of a PNG. The note is the recipe that made the picture, as JSON."""
 
 LABEL, GAP = 26, 6
-"""Pixels of a contact sheet: above a picture, and between two."""
+"""Contact sheet, in pixels: height of a label above a picture, and space between two pictures."""
 
 ASCII = b"ASCII\0\0\0"
-"""The encoding of an EXIF comment, which stands before its text."""
+"""Prefix of an EXIF comment that declares its encoding."""
 
 LONGEST = 100_000
-"""Characters of a note that are written and read; ours have about a thousand."""
+"""Maximum length of a note, in characters. A typical note has about 1000."""
 
 PACKED, PLAIN = "featviz-zlib-base64:", 8_000
-"""What a compressed note begins with, and the characters up to which a note is stored as it is."""
+"""Prefix of a compressed note, and the maximum length of an uncompressed one, in characters."""
 
 
 def _as_text(note: str) -> dict[str, Any]:
     chunks = PngInfo()
-    chunks.add(b"sRGB", b"\0")  # The colour space, rendered perceptually.
+    chunks.add(b"sRGB", b"\0")  # Colour space sRGB, rendering intent 0: perceptual.
     if note:
         chunks.add_text(NOTE, note)
     return {"pnginfo": chunks}
 
 
 def exif_of(note: str) -> bytes:
-    """EXIF with a note as its comment, and nothing else. A long note is compressed: EXIF in a JPEG holds 64 kB."""
+    """Return EXIF data with a note as its comment, and nothing else. Characters outside ASCII become "?".
+
+    A note of more than `PLAIN` characters is compressed, since EXIF in a JPEG holds at most 64 kB.
+    """
     exif = Image.Exif()
     text = note.encode("ascii", "replace")
     if len(text) > PLAIN:
@@ -471,7 +489,7 @@ def exif_of(note: str) -> bytes:
 
 
 def _unpacked(text: str) -> str:
-    """A note as it was before `exif_of` compressed it, "" where it is damaged or too long."""
+    """Return the note that `exif_of` compressed, "" if the data are damaged or the note is too long."""
     with suppress(ValueError, zlib.error):
         unpacker = zlib.decompressobj()
         note = unpacker.decompress(b64decode(text.removeprefix(PACKED), validate=True), LONGEST + 1)
@@ -481,7 +499,7 @@ def _unpacked(text: str) -> str:
 
 @cache
 def srgb_profile() -> bytes:
-    """The ICC profile of sRGB, the same bytes each time: its date, which is in bytes 24 to 35, is cleared."""
+    """Return the ICC profile of sRGB. Its date, bytes 24 to 35, is cleared, so that files are reproducible."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile[:24] + bytes(12) + profile[36:]
 
@@ -492,14 +510,14 @@ def _as_exif(note: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Format:
-    """How the files of an extension are written."""
+    """How files of one extension are written."""
 
     annotated: Callable[[str], dict[str, Any]]
-    """A note, "" for none → options of Pillow that write it and the colour space."""
+    """Note, "" for none → options of `Image.save` that write the note and the colour space."""
     options: Mapping[str, Any] = field(default_factory=dict)
     modes: tuple[str, ...] = ("RGB", "RGBA")
     longest_note: int = 2**31
-    """Bytes of EXIF that a file holds."""
+    """Maximum size of the EXIF data in bytes."""
 
 
 _JPEG = Format(_as_exif, {"quality": 95, "subsampling": 0}, ("RGB",), 65_533)
@@ -510,16 +528,17 @@ PICTURE_FORMATS: dict[str, Format] = {
     ".jpeg": _JPEG,
     ".webp": Format(_as_exif, {"quality": 95}),
 }
-"""The extension of a picture → how it is written. All are tagged sRGB; JPEG keeps colour at full resolution (4:4:4)."""
+"""Extension → how it is written. All files are tagged as sRGB. JPEG keeps full chroma resolution (4:4:4)."""
 
 
 def save(picture: Image.Image, path: str | os.PathLike) -> None:
-    """Write a picture, with the recipe that it was made by if featviz made it, and with no other metadata.
+    """Write a picture as PNG, JPEG or WebP. The recipe is included if featviz made the picture; other metadata are left out.
 
-    Warns with `RecipeLeftOut` where the recipe is too long for the file; the picture is written all the same.
+    JPEG drops transparency. If the recipe is too long for the file, the picture is written without it, with the warning
+    `RecipeLeftOut`.
 
     Raises:
-        InputError: the extension of `path` is none of `PICTURE_FORMATS`.
+        InputError: the extension of `path` is not one of `PICTURE_FORMATS`.
         FeatvizError: the file cannot be written.
     """
     path = Path(path)
@@ -541,11 +560,11 @@ def save(picture: Image.Image, path: str | os.PathLike) -> None:
 
 
 class RecipeLeftOut(UserWarning):
-    """A picture was written without the recipe that it was made by."""
+    """A picture was written without its recipe, which is too long for the file."""
 
 
 def contact_sheet(cells: Sequence[tuple[str, Image.Image]], columns: int, width: int) -> Image.Image:
-    """Pictures in rows, each `width` pixels wide under its label."""
+    """Return an RGB picture with the cells (label, picture) in rows of `columns`, each `width` pixels wide below its label."""
     scaled = [(label, picture.resize((width, round(width * picture.height / picture.width)))) for label, picture in cells]
     rows = [scaled[start : start + columns] for start in range(0, len(scaled), columns)]
     tops = list(accumulate((LABEL + max(picture.height for _, picture in row) for row in rows), initial=0))
@@ -559,10 +578,11 @@ def contact_sheet(cells: Sequence[tuple[str, Image.Image]], columns: int, width:
 
 
 def read_note(picture: Picture) -> str:
-    """The note in a picture that featviz made or an animation that it wrote, "" where there is none. No pixel is decoded.
+    """Return the note in a picture or animation that featviz wrote, "" if there is none. No pixels are decoded.
 
     Raises:
         ImageError: it is not a picture.
+        MissingExtraError: it is HEIC and pillow-heif is not installed.
     """
     with open_header(picture) as opened:
         return _note(opened)
@@ -572,44 +592,44 @@ def _note(picture: Image.Image) -> str:
     try:
         comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
     except Exception:
-        comment = None  # The metadata is damaged; the picture may be whole.
+        comment = None  # The EXIF is damaged, but the note may be stored elsewhere.
     for found in (picture.info.get(NOTE), comment, picture.info.get("comment")):
         text = found.removeprefix(ASCII).decode("ascii", "replace") if isinstance(found, bytes) else found
         if isinstance(text, str) and text.startswith(PACKED):
             text = _unpacked(text)
-        if isinstance(text, str) and text.startswith("{"):  # Comments of other programs are not JSON.
+        if isinstance(text, str) and text.startswith("{"):  # Notes are JSON; comments by other programs are not.
             return text
     return ""
 
 
 def to_tensor(picture: Image.Image, device: torch.device | str = "cpu") -> Tensor:
-    """A picture as (1, 3, H, W) float32 in [0, 1]; what transparency it has is left aside."""
+    """Return a picture as a tensor (1, 3, H, W), float32 in [0, 1], on `device`. Transparency is ignored."""
     pixels = torch.from_numpy(np.array(picture.convert("RGB"))).to(device)
-    return pixels.permute(2, 0, 1).unsqueeze(0).contiguous().float().div_(255)  # Four bytes a value only once.
+    return pixels.permute(2, 0, 1).unsqueeze(0).contiguous().float().div_(255)  # Float last, to save memory.
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """(1, 3, H, W) in [0, 1], rounded to 8 bits. Waits for the device."""
+    """Return an image (1, 3, H, W) in [0, 1] as an 8-bit picture. Values outside are clipped. Blocks until the device is done."""
     pixels = image[0].detach().clamp(0, 1).mul_(255).round_().to(torch.uint8)
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
 def with_alpha(picture: Image.Image, source: Image.Image) -> Image.Image:
-    """A result with the transparency of the picture it was made of, if that has any."""
+    """Return `picture` with the alpha channel of `source` added in place, resized to fit. Unchanged if `source` has none."""
     if source.mode == "RGBA":
         picture.putalpha(source.getchannel("A").resize(picture.size, Image.Resampling.LANCZOS))
     return picture
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """A picture as RGB, laid on white where it is transparent."""
+    """Return a picture as RGB, composited on white if its mode is RGBA. Other modes are returned unchanged."""
     if picture.mode != "RGBA":
         return picture
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def opacity_of(picture: Image.Image, device: torch.device | str = "cpu") -> Tensor | None:
-    """The opacity of a picture as (1, 1, H, W) float32 in [0, 1]; None where all of it is opaque."""
+    """Return the opacity of a picture as (1, 1, H, W), float32 in [0, 1], on `device`; None if its mode is not RGBA."""
     if picture.mode != "RGBA":
         return None
     return torch.from_numpy(np.array(picture.getchannel("A"))).to(device)[None, None].float().div_(255)

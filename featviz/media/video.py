@@ -1,4 +1,4 @@
-"""Pictures to a video file and back, one at a time: the only file that knows codecs and containers."""
+"""Write pictures to video files and read them back, one at a time. Codecs and containers are handled only here."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ else:
     av = extras.Lazy("av")
 
 BT709, BT601, BT2020, UNSPECIFIED = 1, 5, 9, 2
-"""Colour matrices and primaries, numbered as in ITU-T H.273, and by FFmpeg."""
+"""Codes of colour matrices and primaries (ITU-T H.273), as FFmpeg uses them."""
 
 LIMITED_RANGE, SRGB_TRANSFER = 1, 13
-"""A range, and a transfer function, numbered likewise."""
+"""FFmpeg's codes of the limited colour range and of the sRGB transfer function."""
 
 
 def _bt709(picture: Image.Image) -> av.VideoFrame:
-    """What every browser plays: H.264 with colour at half the resolution, so an odd last row or column is left out."""
+    """Return a frame for H.264 in BT.709 and 4:2:0, which every browser plays. An odd last row or column is cropped."""
     picture = picture.crop((0, 0, picture.width // 2 * 2, picture.height // 2 * 2))
     return av.VideoFrame.from_image(picture).reformat(
         format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED_RANGE, interpolation="LANCZOS"
@@ -44,26 +44,26 @@ def _bgra(picture: Image.Image) -> av.VideoFrame:
 
 
 def _palette(picture: Image.Image) -> av.VideoFrame:
-    """256 colours of the picture's own. Not dithered: the grain would flicker, and the file be twice as large."""
+    """Return a frame with its own palette of 256 colours. Not dithered: dithering flickers and doubles the size of the file."""
     indexed = picture.quantize(256)
-    palette = np.full((256, 4), 255, np.uint8)  # As FFmpeg has it: alpha first.
+    palette = np.full((256, 4), 255, np.uint8)  # ARGB, FFmpeg's order.
     colours = np.array(indexed.getpalette("RGB"), np.uint8).reshape(-1, 3)
     palette[: len(colours), 1:] = colours
-    both: Any = (np.asarray(indexed), palette)  # Of this format alone, PyAV takes two arrays.
+    both: Any = (np.asarray(indexed), palette)  # For pal8 PyAV takes two arrays.
     return av.VideoFrame.from_ndarray(both, format="pal8")
 
 
 def _in_gif(file: bytes, note: str) -> bytes:
-    """A GIF with a comment ahead of its first picture, where readers look for it."""
+    """Return a GIF with a note as a comment before its first frame, where readers expect it."""
     flags = file[10]
-    start = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)  # Behind the header and the palette of all pictures.
+    start = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)  # After the header and the global palette.
     text = note.encode("ascii", "replace")
     blocks = b"".join(bytes([len(part)]) + part for part in (text[i : i + 255] for i in range(0, len(text), 255)))
     return file[:start] + b"\x21\xfe" + blocks + b"\0" + file[start:]
 
 
 def _in_webp(file: bytes, note: str) -> bytes:
-    """An animated WebP with an EXIF chunk at its end, and the flag that says so in its first one (VP8X)."""
+    """Return an animated WebP with a note in an EXIF chunk at the end, and the EXIF flag set in its first chunk (VP8X)."""
     data = exif_of(note)
     chunk = b"EXIF" + len(data).to_bytes(4, "little") + data + b"\0" * (len(data) % 2)
     body = file[8:20] + bytes([file[20] | 0x08]) + file[21:] + chunk
@@ -72,21 +72,21 @@ def _in_webp(file: bytes, note: str) -> bytes:
 
 @dataclass(frozen=True)
 class Format:
-    """How the files of an extension are written."""
+    """How files of one extension are written."""
 
     codec: str
     frame: Callable[[Image.Image], av.VideoFrame]
-    """An RGB picture as the codec takes it."""
+    """RGB picture → frame in the pixel format of the codec."""
     clock: int | None = None
-    """Ticks a second by which frames are timed; None where that is one a frame."""
+    """Ticks per second of the time base; None for one tick per frame."""
     codec_settings: Mapping[str, Any] = field(default_factory=dict)
     codec_options: Mapping[str, str] = field(default_factory=dict)
     file_options: Mapping[str, str] = field(default_factory=dict)
     annotated: Callable[[bytes, str], bytes] | None = None
-    """The finished file and a note → the file with the note; None where FFmpeg writes it itself."""
+    """(finished file, note) → file with the note; None if FFmpeg writes the note."""
 
 
-_SRGB = {  # Or a player guesses, and small videos come out in other colours than large ones.
+_SRGB = {  # Without these tags, players guess the colour space from the size of the video.
     "colorspace": BT709,
     "color_primaries": BT709,
     "color_trc": SRGB_TRANSFER,
@@ -94,22 +94,22 @@ _SRGB = {  # Or a player guesses, and small videos come out in other colours tha
 }
 
 VIDEO_FORMATS: dict[str, Format] = {
-    # The index comes first, so that a browser plays before it has all.
+    # `faststart` puts the index first, so that a browser can start before the download is complete.
     ".mp4": Format("libx264", _bt709, None, _SRGB, {"crf": "18", "preset": "medium"}, {"movflags": "faststart"}),
     ".webp": Format("libwebp_anim", _bgra, 1000, {}, {"quality": "80"}, {"loop": "0"}, _in_webp),
     ".gif": Format("gif", _palette, 100, {}, {}, {"loop": "0"}, _in_gif),
 }
-"""The extension of a file → how it is written. WebP and GIF repeat for ever."""
+"""Extension → how it is written. WebP and GIF loop forever."""
 
 
 ACCURATE_BICUBIC = 0x4 | 0x2000 | 0x40000
-"""FFmpeg's SWS_BICUBIC, SWS_FULL_CHR_H_INT and SWS_ACCURATE_RND: without the last two, colours are up to 3/255 off."""
+"""FFmpeg's SWS_BICUBIC | SWS_FULL_CHR_H_INT | SWS_ACCURATE_RND. Without the last two, colours are wrong by up to 3/255."""
 
 WHITE = np.float32(255 << 8)
-"""What FFmpeg turns the white of Y'CbCr into, in RGB of 16 bits: 65280, not 65535."""
+"""White in FFmpeg's conversion from Y'CbCr to 16-bit RGB: 65280, not 65535."""
 
 MOST_STRETCHED = 4
-"""The most by which pixels may differ from squares. Video has 64:33 at most; what is beyond is a damaged header."""
+"""Largest accepted pixel aspect ratio, or its inverse. Video uses at most 64:33; a larger one means a damaged header."""
 
 TRANSPOSITIONS = {
     (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
@@ -120,11 +120,11 @@ TRANSPOSITIONS = {
     (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
     (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
 }
-"""The display matrix (a, b, c, d), by which x and y become ax + cy and bx + dy → the same in Pillow."""
+"""Display matrix (a, b, c, d) → transposition in Pillow. The matrix maps (x, y) to (ax + cy, bx + dy)."""
 
 
 def limitation() -> str:
-    """Which videos cannot be written here, "" where all can."""
+    """Return a sentence for the user about videos that cannot be written on this machine, "" if all can."""
     try:
         codecs = av.codecs_available
     except MissingExtraError as error:
@@ -134,10 +134,11 @@ def limitation() -> str:
 
 
 class Video:
-    """A video file that grows by a picture at a time, and can be played as soon as it is closed, whenever that is.
+    """A video file that is written one picture at a time, and is playable after `close`. Use it as a context manager.
 
-    A context manager. One thread may close what another writes to: what is written later is left out. The file is made
-    when the first picture is written: who writes none leaves none behind. `note` goes into the file's metadata.
+    The file is created by the first `write`; without one there is no file. `fps` is the number of pictures per second. `note`
+    is stored in the metadata. Thread-safe: one thread may close the video while another writes. Pictures written after
+    `close` are ignored.
 
     Raises:
         InputError: the extension of `path` is not one of `VIDEO_FORMATS`.
@@ -147,17 +148,17 @@ class Video:
     def __init__(self, path: str | os.PathLike, fps: int, note: str = ""):
         self.path = Path(path)
         self._format = format_of(self.path)
-        extras.load("av")  # Fail before any work is done.
+        extras.load("av")  # Fail early if PyAV is missing.
         self._fps = fps
         self._note = note
         self.count = 0
-        """Pictures written."""
+        """Number of pictures written."""
         self._closed = False
         self._lock = threading.Lock()
         self._opened: tuple[av.container.OutputContainer, av.VideoStream] | None = None
 
     def write(self, picture: Image.Image) -> None:
-        """Add a picture. All have the size of the first; what transparency they have is left aside.
+        """Append a picture. Every picture needs the size of the first. Transparency is ignored. Does nothing after `close`.
 
         Raises:
             FeatvizError: the file cannot be written.
@@ -172,7 +173,7 @@ class Video:
             self.count += 1
 
     def close(self) -> None:
-        """Finish the file; a second time does nothing.
+        """Finish the file. Further calls do nothing.
 
         Raises:
             FeatvizError: the file cannot be written.
@@ -200,7 +201,7 @@ class Video:
         except ValueError:
             self.path.unlink(missing_ok=True)
             raise FeatvizError(f"This machine cannot write such videos: its FFmpeg lacks {self._format.codec}.") from None
-        assert isinstance(stream, av.VideoStream)  # All of `VIDEO_FORMATS` are videos.
+        assert isinstance(stream, av.VideoStream)  # Every codec of `VIDEO_FORMATS` is a video codec.
         self._opened = file, stream
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = frame.width, frame.height, frame.format.name
@@ -218,10 +219,10 @@ class Video:
 
 
 def frames(path: str | os.PathLike) -> Iterator[Image.Image]:
-    """Decode a video: RGB pictures in sRGB, upright, with square pixels.
+    """Yield the pictures of a video: mode RGB, in sRGB, upright, with square pixels.
 
     Raises:
-        InputError: it is no video, or is damaged from there on.
+        InputError: the file is not a readable video, or is damaged. Pictures before the damage have been yielded.
         MissingExtraError: PyAV is not installed.
     """
     try:
@@ -234,10 +235,10 @@ def frames(path: str | os.PathLike) -> Iterator[Image.Image]:
 
 
 def _square_srgb(frame: av.VideoFrame, ratio: Fraction) -> Image.Image:
-    """A decoded frame in sRGB. `ratio` is the width of a pixel over its height; the shorter side is enlarged by it."""
+    """Return a frame in sRGB with square pixels. `ratio` is the width of a pixel over its height; one side is enlarged by it."""
     stretch = float(ratio) if 1 / MOST_STRETCHED <= ratio <= MOST_STRETCHED else 1.0
     wide = frame.color_trc in (hdr.PQ, hdr.HLG) or frame.color_primaries == BT2020
-    if frame.colorspace == UNSPECIFIED and not frame.format.is_rgb:  # Players guess likewise.
+    if frame.colorspace == UNSPECIFIED and not frame.format.is_rgb:  # The rule that players use.
         large = frame.height >= 720 or frame.width >= 1280
         frame.colorspace = BT2020 if wide else BT709 if large else BT601
     options: dict[str, Any] = {
@@ -248,15 +249,15 @@ def _square_srgb(frame: av.VideoFrame, ratio: Fraction) -> Image.Image:
     if not wide:
         return frame.to_image(**options)
     codes = frame.to_ndarray(format="rgb48le", **options)
-    bands = np.array_split(codes, 1 + len(codes) // 64)  # A 4K frame of floats would take 100 MB for each copy.
+    bands = np.array_split(codes, 1 + len(codes) // 64)  # Bands save memory: a 4K frame as floats takes 100 MB a copy.
     return Image.fromarray(np.concatenate([hdr.to_srgb(np.minimum(band / WHITE, 1), frame.color_trc) for band in bands]))
 
 
 def _upright(picture: Image.Image, frame: av.VideoFrame) -> Image.Image:
-    """Turn and mirror a picture by its frame's display matrix, as far as that moves whole pixels."""
-    from av.sidedata.sidedata import Type  # Here, since PyAV is optional.
+    """Return a picture rotated and mirrored by its frame's display matrix. Matrices not in `TRANSPOSITIONS` are ignored."""
+    from av.sidedata.sidedata import Type  # Imported here because PyAV is optional.
 
-    side_data: Any = frame.side_data  # PyAV's stubs lack the way by type.
+    side_data: Any = frame.side_data  # PyAV's stubs lack lookup by type.
     matrix = side_data.get(Type.DISPLAYMATRIX)
     if matrix is None:
         return picture
@@ -266,18 +267,18 @@ def _upright(picture: Image.Image, frame: av.VideoFrame) -> Image.Image:
 
 
 def count_frames(path: str | os.PathLike) -> int:
-    """How many pictures a video says that it has; 0 where it does not say. Raises MissingExtraError as `frames` does."""
+    """Return the number of frames in a video's header, 0 if unknown or unreadable. Raises MissingExtraError as `frames` does."""
     try:
         with av.open(path, "r") as file:
             return file.streams.video[0].frames
     except (OSError, IndexError, av.FFmpegError):
-        return 0  # It is said when it is read.
+        return 0  # `frames` reports the error.
 
 
 def read_note(path: str | os.PathLike) -> str:
-    """The note in a video, "" where there is none, or no video. Raises MissingExtraError as `frames` does."""
+    """Return the note in an MP4, "" if there is none or it is not an MP4. Raises MissingExtraError as `frames` does."""
     try:
-        # As MP4 or not at all: whoever sent it does not choose among FFmpeg's formats, some of which open other files.
+        # Only MP4 is accepted, because some of FFmpeg's formats open other files and uploads are not trusted.
         with av.open(path, format="mp4", metadata_errors="replace") as file:
             return file.metadata.get("comment", "")
     except (OSError, ValueError, av.FFmpegError):
@@ -285,10 +286,10 @@ def read_note(path: str | os.PathLike) -> str:
 
 
 def format_of(path: str | os.PathLike) -> Format:
-    """How the file of this name is written.
+    """Return the format for the extension of `path`, in upper or lower case.
 
     Raises:
-        InputError: its extension is not one of `VIDEO_FORMATS`.
+        InputError: the extension is not one of `VIDEO_FORMATS`.
     """
     if (extension := Path(path).suffix.lower()) not in VIDEO_FORMATS:
         raise InputError(f"'{path}' has no extension of a video; accepted: {', '.join(VIDEO_FORMATS)}.")

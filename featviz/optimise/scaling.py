@@ -1,4 +1,4 @@
-"""Measure, resize and fit images."""
+"""Measure, resize and pad images."""
 
 import math
 
@@ -10,23 +10,23 @@ from featviz.errors import ImageError
 
 
 def size_of(image: Tensor) -> tuple[int, int]:
-    """Return the (height, width) of (…, H, W)."""
+    """Return the (height, width) in pixels of an image (…, H, W)."""
     height, width = image.shape[-2:]
     return height, width
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return (B, C, H, W) resized to (height, width), bicubic with antialiasing. It may overshoot the range of the input."""
+    """Return (B, C, H, W) resized to (height, width), bicubic with antialiasing. Values may overshoot the range of the input."""
     if size_of(image) == tuple(size):
         return image
     return functional.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
 
 
 def fit(image: Tensor, longest: int, smallest: int) -> Tensor:
-    """Return an image (1, 3, H, W) in [0, 1] scaled, up or down, so that its longest side is `longest` pixels.
+    """Return an image (1, 3, H, W) in [0, 1] scaled up or down so that its longest side is `longest` pixels.
 
     Raises:
-        ImageError: the shorter side would be under `smallest` pixels, the least that the network can see.
+        ImageError: the shorter side would be less than `smallest` pixels, the minimum for the network.
     """
     height, width = fitted_size(size_of(image), longest)
     if min(height, width) < smallest:
@@ -38,14 +38,14 @@ def fit(image: Tensor, longest: int, smallest: int) -> Tensor:
 
 
 def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Return (height, width) scaled so that the larger is `longest`, rounded."""
+    """Return (height, width) scaled so that the larger is `longest`. Both are rounded to whole pixels, and at least 1."""
     factor = longest / max(size)
     height, width = (max(1, math.floor(side * factor + 0.5)) for side in size)
     return height, width
 
 
 def mirrored(image: Tensor, smallest: int) -> Tensor:
-    """Return (B, C, H, W) continued by its mirror images until no side is under `smallest`."""
+    """Return (B, C, H, W) with each side doubled by reflection until it is at least `smallest` pixels."""
     for side in (-2, -1):
         while image.shape[side] < smallest:
             image = torch.cat([image, image.flip(side)], side)
