@@ -1,4 +1,4 @@
-"""Activation maps: where the channels of a layer respond to a picture."""
+"""Activation maps: where in a picture the channels of a layer are active."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,57 +17,67 @@ from featviz.optimise.scaling import fit, fitted_size, resize, size_of
 from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
 
 CELL = 240
-"""Pixels of width of a map on the sheet."""
+"""Width of a map on the sheet, in pixels."""
 
 SHEET_BYTES = 3 * 6
-"""For each pixel of it: its cells, twice, and the sheet, in 8 bits; the sheet as an image."""
+"""Peak bytes per pixel of the sheet: two copies of its cells and the sheet, in 8 bits, and the sheet's tensor."""
 
 PATCHES, LEAST_LEGIBLE = 4, 24
-"""How many pieces of the picture are shown for a channel, and their least side in pixels."""
+"""The number of patches of the picture that are shown for a channel, and their least side in pixels."""
 
 HEAT = torch.tensor([[0.05, 0.0, 0.25], [0.55, 0.05, 0.45], [0.9, 0.25, 0.25], [1.0, 0.65, 0.1], [1.0, 1.0, 0.75]])
-"""Colours of an activation map, from nothing to its greatest answer."""
+"""RGB colours of an activation map in [0, 1], from no activation to the greatest."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a layer answers to a picture."""
+    """The activations of a layer for a picture."""
 
     channels: Tensor
-    """Those that answer most, (N,), the strongest first."""
+    """Indices of the most active channels, (N,), the strongest first."""
     strengths: Tensor
-    """Their answers, (N,): positive part, mean over positions."""
+    """Their activations, (N,): positive part, mean over positions."""
     peaks: Tensor
-    """Their answers at the position that answers most, (N,)."""
+    """Their greatest activations at any position, (N,)."""
     maps: Sequence[Tensor]
-    """Their activation maps, N of (h, w), positive part."""
+    """Their activation maps: N tensors (h, w), positive part."""
     image: Tensor
-    """What the network has seen, (1, 3, H, W) in [0, 1]."""
+    """The image as the network received it, (1, 3, H, W) in [0, 1]."""
     mean: Tensor
-    """The layer's answer, (): positive part, mean over channels and positions."""
+    """The layer's activation, (): positive part, mean over channels and positions."""
     shape: tuple[int, int, int]
     """(channels, height, width) of the layer for this picture."""
     field: tuple[float, float]
-    """(height, width) in pixels of what each unit sees; `inf` where it is the whole picture."""
+    """The receptive field of a unit, (height, width) in pixels; `inf` if it is the whole picture."""
 
     def pictures(self, longest: int) -> Iterator[Tensor]:
-        """The maps as pictures (1, 3, H, W) in [0, 1], heat over the faint picture: one at a time, since together they are large.
+        """Return an iterator over the maps as images (1, 3, H, W) in [0, 1]: heat maps over the darkened, grey image.
 
-        Their longest side is `longest` pixels, or that of the image where that is less.
+        Images are made one at a time to save memory. Their longest side is `longest` pixels, at most that of `image`.
         """
         size = fitted_size(size_of(self.image), min(longest, max(size_of(self.image))))
         image = resize(self.image, size).clamp(0, 1)
         return (heat(map_.unsqueeze(0), image) for map_ in self.maps)
 
     def patches(self) -> Iterator[list[Tensor]]:
-        """For each map the pieces of the image that are answered to most, (1, 3, s, s): as large as what a unit sees, up to half."""
+        """Return an iterator over the maps that yields the patches of the image with the greatest activations, (1, 3, s, s) each.
+
+        The side s is that of the receptive field, at most half of the image's shorter side and at least `LEAST_LEGIBLE`.
+        """
         side = int(max(LEAST_LEGIBLE, min(*self.field, min(size_of(self.image)) / 2)))
         return (patches(self.image, map_, side, PATCHES) for map_ in self.maps)
 
 
 @torch.no_grad()
 def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
-    """The `count` channels of a layer that answer most to an image (1, 3, H, W) in [0, 1]. Raises as `activations` does."""
+    """Return the activations of the `count` most active channels of a layer for an image (1, 3, H, W) in [0, 1].
+
+    Returns fewer if the layer has fewer channels.
+
+    Raises:
+        FieldError: the network has no such layer.
+        InputError: the image is smaller than the network accepts.
+    """
     activations = network.activations(image, [layer])[layer][0].relu_()
     strengths, channels = activations.mean((1, 2)).topk(min(count, len(activations)))
     maps = [activations[channel] for channel in channels.tolist()]
@@ -84,7 +94,10 @@ def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
 
 
 def heat(maps: Tensor, image: Tensor) -> Tensor:
-    """Maps (N, h, w) as pictures (N, 3, H, W): each by its own greatest value, over the image (1, 3, H, W), grey and faint."""
+    """Return heat maps (N, 3, H, W) of activation maps (N, h, w), over the darkened, grey image (1, 3, H, W) in [0, 1].
+
+    Each map is divided by its greatest value.
+    """
     shares = maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
     shares = resize(shares.unsqueeze(1), size_of(image)).clamp(0, 1)
     faint = 0.1 + 0.5 * image.mean(1, keepdim=True)
@@ -93,8 +106,11 @@ def heat(maps: Tensor, image: Tensor) -> Tensor:
 
 
 def patches(image: Tensor, map_: Tensor, side: int, count: int) -> list[Tensor]:
-    """The pieces (1, 3, side, side) of an image (1, 3, H, W) that a channel with the map (h, w) answers to most, apart from
-    each other by half a side. Fewer where it answers nowhere else."""
+    """Return the patches (1, 3, side, side) of an image (1, 3, H, W) around the greatest values of a map (h, w), greatest first.
+
+    Their centres in the map are more than half a side apart. `side` is in pixels, at most that of the image. There are at most
+    `count` patches, fewer if no positive value is left.
+    """
     side = min(side, *size_of(image))
     found: list[Tensor] = []
     left = map_.clone()
@@ -113,7 +129,7 @@ def patches(image: Tensor, map_: Tensor, side: int, count: int) -> list[Tensor]:
 
 
 def coloured(shares: Tensor) -> Tensor:
-    """(N, 1, H, W) in [0, 1] as colours (N, 3, H, W) from dark blue through red to pale yellow."""
+    """Return colours (N, 3, H, W) of values (N, 1, H, W) in [0, 1]: from dark blue through red to pale yellow."""
     colours = HEAT.to(shares.device)
     place = shares[:, 0] * (len(colours) - 1)
     low = place.long().clamp(max=len(colours) - 2)
@@ -122,7 +138,10 @@ def coloured(shares: Tensor) -> Tensor:
 
 
 def correlations(activations: Tensor) -> Tensor:
-    """The Gram matrix of activations (1, C, h, w) as a picture (1, 3, C, C): cosines between maps, 0 dark and 1 bright."""
+    """Return the Gram matrix of activations (1, C, h, w) as an image (1, 3, C, C): cosines between maps, 0 dark and 1 bright.
+
+    Negative cosines are shown as 0.
+    """
     products = gram(activations)
     lengths = products.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
     cosines = products / (lengths.unsqueeze(1) * lengths.unsqueeze(2))
@@ -161,17 +180,29 @@ its **activation map** shows where it found its pattern: bright where it is acti
         return split(self.layer)[0]
 
     def inspect_layer(self, network: Network, image: Tensor) -> Answer:
-        """The layer's answer to an image (1, 3, H, W). Raises InputError where it is too small for the network."""
+        """Return the activations of the layer for an image (1, 3, H, W) in [0, 1], scaled to `size`.
+
+        Raises:
+            FieldError: the network has no such layer.
+            InputError: the scaled image is too small for the network.
+        """
         return answer(network, fit(image, self.size, network.spec.smallest), split(self.layer)[1], self.count)
 
     def run(self, network: Network, *, image: Tensor) -> Frames:
-        """Yields one frame: a sheet of maps, each labelled with its channel and its strength."""
+        """Yield one frame: a sheet of maps, each labelled with its channel and its mean activation.
+
+        `image` is (1, 3, H, W) in [0, 1].
+
+        Raises:
+            FieldError: the network has no such layer.
+            InputError: the picture is too small for the network.
+        """
         found = self.inspect_layer(network, image)
         labels = (
             f"channel {channel} · {strength:.0f}" if strength > 100 else f"channel {channel} · {strength:.3g}"
             for channel, strength in zip(found.channels, found.strengths, strict=True)
         )
-        # As large as on the sheet: the longer side of an upright picture is its height.
+        # Maps have the width of a cell, so the longest side of an upright one is larger than `CELL`.
         height, width = size_of(found.image)
         maps = found.pictures(math.ceil(CELL * max(1, height / width)))
         sheet = contact_sheet(list(zip(labels, map(to_picture, maps), strict=True)), columns=4, width=CELL)
@@ -191,9 +222,10 @@ its **activation map** shows where it found its pattern: bright where it is acti
 
 
 def _demanded(network: Network, layer: str, size: tuple[int, int], longest: int, *, sheet: float = 0) -> Demand:
-    """One forward pass, which is half of the operations, for a picture of (height, width) scaled to `longest`.
+    """Return the demand of one forward pass for a picture of (height, width) scaled to `longest` pixels.
 
-    `sheet`: pixels of a picture that is drawn of it.
+    `Cost.flops` includes the backward pass; the forward pass is counted as half of it. `sheet` is the number of pixels of the
+    contact sheet, if one is drawn.
     """
     cost, pixels = network.cost({layer}), math.prod(fitted_size(size, longest))
     held = IMAGE_BYTES * pixels + SHEET_BYTES * sheet

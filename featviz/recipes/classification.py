@@ -1,4 +1,4 @@
-"""Classification: the names that a network gives a picture."""
+"""Classification: the most likely classes of a picture."""
 
 from typing import ClassVar, Literal
 
@@ -37,7 +37,14 @@ picture shows it. It knows no other names, so it calls a face a wig or a bow tie
 
     @torch.no_grad()
     def names(self, network: Network, image: Tensor) -> dict[str, Tensor]:
-        """The five likeliest classes of an image (1, 3, H, W) → their probability, (), likeliest first."""
+        """Return {class: probability, ()} of the five most likely classes of an image (1, 3, H, W) in [0, 1], likeliest first.
+
+        Probabilities are the softmax over all classes of the network. There are fewer if the network has fewer classes.
+
+        Raises:
+            FieldError: the network's weights came without a classifier.
+            InputError: the scaled image is too small for the network.
+        """
         every = network.logits(fit(image, self.size, network.spec.smallest)).softmax(1)[0]
         probabilities, classes = every.topk(min(5, len(every)))
         return {
@@ -46,7 +53,12 @@ picture shows it. It knows no other names, so it calls a face a wig or a bow tie
         }
 
     def run(self, network: Network, *, image: Tensor) -> Frames:
-        """Yields one frame, whose measures are the probabilities of the five likeliest classes, likeliest first."""
+        """Yield one frame, whose measures are the probabilities that `names` returns. `image` is (1, 3, H, W) in [0, 1].
+
+        Raises:
+            FieldError: the network's weights came without a classifier.
+            InputError: the picture is too small for the network.
+        """
         names = self.names(network, image)
         likeliest = next(iter(names.values()))
         yield Frame(step=1, steps=1, stage="", work=1.0, loss=-likeliest.log(), image=image, measures=names)

@@ -1,6 +1,6 @@
-"""Where a result comes from: its recipe as JSON inside every picture and video, and as a link.
+"""Provenance of results: the recipe as JSON in the metadata of every picture and video, and as a link.
 
-This is the only file that knows either form. Whatever is read is foreign: it is checked as any other input is.
+Only this module reads and writes these two formats. Everything read is untrusted input, and is validated.
 """
 
 import hashlib
@@ -24,31 +24,32 @@ from featviz.recipes.recipe import Recipe, unknown_name
 from featviz.version import __version__
 
 Recipes = Mapping[str, type[Recipe]]
-"""Those that can be read, by their names: `featviz.RECIPES`."""
+"""Name → recipe class, for all recipes that can be read: `featviz.RECIPES`."""
 
 NOT_OURS = re.compile(r"_.*|view|utm_.*|\w*clid")
-"""What Gradio and social networks append to the links of any page."""
+"""Parameters that Gradio and social networks append to links."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A recipe that was read, and in a sentence each what of it could not be."""
+    """A recipe that was read, and what was noticed while reading."""
 
     recipe: Recipe
     remarks: tuple[str, ...] = ()
+    """Sentences for users: fields that could not be used, and reasons why a new run may give another result."""
     extras: tuple[str, ...] = ()
-    """The roles of the pictures beside the needed ones that it was made with, e.g. "mask"."""
+    """The roles of the optional pictures that it was made with, e.g. "mask"."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    """Of the pictures that it was made of, as `fingerprints` returns them; empty where the file has none."""
+    """The fingerprints of the pictures that it was made with, as `fingerprints` returns them; empty if the file has none."""
 
 
 # As JSON
 
 
 def as_json(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as {"recipe": name, "fields": {name: value}}, the form in which programs and files pass it on.
+    """Return a recipe as {"recipe": name, "fields": {name: value}}, the format of files and of the API.
 
-    An objective is only recorded, as {"objective": its text}.
+    An objective is added as {"objective": text}, for information: it cannot be read back.
     """
     objective = recipe.objective if isinstance(recipe, ObjectiveRecipe) else None
     recorded = {} if objective is None else {"objective": str(objective)}
@@ -62,10 +63,13 @@ def note(
     whole: bool | None = None,
     fingerprints: Mapping[str, str] | None = None,
 ) -> str:
-    """The metadata of a result: the recipe, featviz's version, and the network with the sha256 of its weights.
+    """Return the metadata of a result as JSON: the recipe, featviz's version, the network and the sha256 of its weights.
 
-    `pictures` are the roles of the pictures that it was made of, e.g. "image" and "mask". `fingerprints` are those of the same
-    pictures, where known. `whole` tells whether the run ended by itself and was not steered; None where that is not known yet.
+    Args:
+        recipe: the recipe of the run.
+        pictures: the roles of the pictures that the result was made with, e.g. "image" and "mask".
+        whole: whether the run ended by itself and no field changed during it; None if unknown, then it is left out.
+        fingerprints: the fingerprints of these pictures, as `fingerprints` returns them; left out if None or empty.
     """
     origin = {"network": recipe.network_name, "weights": NETWORKS[recipe.network_name].weights.expected_sha256}
     optional = {"whole": whole, "fingerprints": fingerprints or None}
@@ -74,16 +78,19 @@ def note(
 
 
 def salt_of(result: Image.Image) -> str:
-    """A salt for the fingerprints in a result: made of its pixels, so the same run gives the same bytes, and any other a new salt."""
+    """Return the salt for the fingerprints in a result: 16 hexadecimal digits of the sha256 of its pixels.
+
+    It is not random, so that the same run writes the same bytes. Different results get different salts.
+    """
     return _digest(result).hex()[:16]
 
 
 def fingerprints(pictures: Mapping[str, Image.Image], salt: str) -> dict[str, str]:
-    """Role → 32 bits by which somebody who has a picture can tell whether a result was made of it; and the salt itself.
+    """Return {role: fingerprint} and {"salt": salt}; {} without pictures. A fingerprint is 32 bits, as 8 hexadecimal digits.
 
-    They tell nothing that the result does not tell already, since running its recipe again on a picture answers the same
-    question. A picture cannot be computed from 32 bits. scrypt makes guessing slow, and the salt keeps two results of the
-    same picture from having the same fingerprint.
+    With a fingerprint and a picture one can check whether a result was made with that picture. This reveals nothing new, since
+    running the recipe on the picture answers the same question. A picture cannot be recovered from 32 bits. scrypt makes
+    guessing slow, and the salt gives two results of the same picture different fingerprints.
     """
     if not pictures:
         return {}
@@ -91,7 +98,10 @@ def fingerprints(pictures: Mapping[str, Image.Image], salt: str) -> dict[str, st
 
 
 def changed(restored: Restored, pictures: Mapping[str, Image.Image]) -> list[str]:
-    """The roles in which these pictures are not those that a result was made of; empty where the file does not tell."""
+    """Return the roles whose picture is not the one that a result was made with, missing and additional ones included.
+
+    Empty if the file has no fingerprints.
+    """
     recorded = restored.fingerprints
     if not recorded:
         return []
@@ -101,31 +111,32 @@ def changed(restored: Restored, pictures: Mapping[str, Image.Image]) -> list[str
 
 def _fingerprint(picture: Image.Image, salt: str) -> str:
     salted = salt.encode("utf-8", "replace")
-    return hashlib.scrypt(_digest(picture), salt=salted, n=2**12, r=8, p=1, dklen=4).hex()  # 30 ms and 4 MB.
+    return hashlib.scrypt(_digest(picture), salt=salted, n=2**12, r=8, p=1, dklen=4).hex()  # Takes 30 ms and 4 MB.
 
 
 def _digest(picture: Image.Image) -> bytes:
-    """The sha256 of a picture's size and pixels, whichever file they came from."""
+    """Return the sha256 of a picture's mode, size and pixels, 32 bytes. It does not depend on the file format."""
     found = hashlib.sha256(repr((picture.mode, picture.size)).encode())
-    for top in range(0, picture.height, 256):  # The bytes of a whole picture would be a second copy of it in memory.
+    for top in range(0, picture.height, 256):  # In strips, since all bytes at once would be a second copy in memory.
         found.update(picture.crop((0, top, picture.width, min(top + 256, picture.height))).tobytes())
     return found.digest()
 
 
 def read(file: images.Picture, recipes: Recipes) -> Restored:
-    """The recipe in a picture or a video that featviz made.
+    """Return the recipe in a picture or video that featviz made.
 
     Raises:
-        InputError: there is no such file, or no recipe in it.
+        InputError: the file does not exist or contains no recipe, or the recipe's network or objective is not available.
+        MissingExtraError: the file is not a picture, and PyAV, which reads videos, is not installed.
     """
     return restore(find(file), recipes)
 
 
 def read_json(path: str | Path, recipes: Recipes) -> Restored:
-    """The recipe in a JSON file, as `as_json` has it.
+    """Return the recipe in a JSON file of the format of `as_json`, in UTF-8.
 
     Raises:
-        InputError: there is no such file, or no recipe in it.
+        InputError: the file cannot be read, is not JSON, or contains no recipe; or the recipe has an objective.
     """
     try:
         with Path(path).open(encoding="utf-8") as file:
@@ -139,7 +150,12 @@ def read_json(path: str | Path, recipes: Recipes) -> Restored:
 
 
 def find(file: images.Picture) -> str:
-    """The note in a picture or a video, "" where there is none. Raises ImageError where there is no such file."""
+    """Return the metadata in a picture or video, the text that `note` returned; "" if there is none.
+
+    Raises:
+        ImageError: the file does not exist; or it is not given by its path, and is not a picture.
+        MissingExtraError: the file is not a picture, and PyAV, which reads videos, is not installed.
+    """
     try:
         return images.read_note(file)
     except ImageError:
@@ -149,10 +165,10 @@ def find(file: images.Picture) -> str:
 
 
 def restore(text: str, recipes: Recipes) -> Restored:
-    """The recipe in a note.
+    """Return the recipe in the metadata of a result, the text that `find` returns.
 
     Raises:
-        InputError: it holds none, or the network that it was made with is not here.
+        InputError: the text contains no recipe, or the recipe's network or objective is not available.
     """
     if not text:
         raise InputError("There is no recipe in this file; the PNG, JPEG, WebP, MP4 and GIF files that featviz writes have one.")
@@ -162,7 +178,7 @@ def restore(text: str, recipes: Recipes) -> Restored:
     if isinstance(data, dict) and isinstance(name := data.get("network"), str) and name not in NETWORKS:
         raise InputError(f"It was made with the network '{short(name)}', which is not here; featviz.add_network adds a network.")
     pictures = data.get("pictures") if isinstance(data, dict) else None
-    pictures = pictures if isinstance(pictures, list) and pictures else None  # A note without any tells nothing of them.
+    pictures = pictures if isinstance(pictures, list) and pictures else None  # An empty list means unknown.
     restored = from_json(data, recipes, pictures)
     extras = tuple(role for role in restored.recipe.extras if role in (pictures or ()))
     recorded = data.get("fingerprints") if isinstance(data, dict) else None
@@ -173,12 +189,12 @@ def restore(text: str, recipes: Recipes) -> Restored:
 
 
 def from_json(data: object, recipes: Recipes, pictures: Collection[Any] | None = None) -> Restored:
-    """The recipe out of its JSON; a field that cannot be used keeps its default, with a remark.
+    """Return the recipe in decoded JSON of the format of `as_json`. A field that cannot be used keeps its default, with a remark.
 
-    `pictures` are the roles of those it was made of, None where they are not known.
+    `pictures` are the roles of the pictures that it was made with; None if unknown.
 
     Raises:
-        InputError: it is nothing of the kind, there is no recipe of that name, or it was made with an objective.
+        InputError: the data has another format, no recipe has that name, or it was made with an objective.
     """
     if not isinstance(data, dict) or "recipe" not in data or not isinstance(data.get("fields", {}), dict):
         raise InputError('This is no recipe; expected {"recipe": name, "fields": {name: value}}.')
@@ -192,7 +208,7 @@ def from_json(data: object, recipes: Recipes, pictures: Collection[Any] | None =
 
 
 def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
-    """What is known to keep a run of this recipe from giving the same picture here."""
+    """Yield sentences with known reasons why a new run would give another picture: version, weights, a run that was not whole."""
     here, theirs = NETWORKS[recipe.network_name].weights.expected_sha256, data.get("weights")
     if data.get("featviz", __version__) != __version__:
         yield f"It was made by featviz {short(data['featviz'])}; this is {__version__}, whose results may differ."
@@ -206,15 +222,17 @@ def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def link(recipe: Recipe) -> str:
-    """A recipe as the query of a link, e.g. `?recipe=deepdream&steps=8`: its name, and what differs from the defaults."""
+    """Return a recipe as the query of a link, e.g. `?recipe=deepdream&steps=8`: its name, and fields not at their defaults."""
     return "?" + urlencode({"recipe": recipe.name, **recipe.changed}, quote_via=quote, safe="/:,")
 
 
 def follow(query: Mapping[str, str], recipes: Recipes) -> Restored | None:
-    """The recipe of a link that was followed; None for one that says nothing to us.
+    """Return the recipe in the query of a link; None if the query has no parameters, apart from those in `NOT_OURS`.
+
+    A field that cannot be used keeps its default, with a remark.
 
     Raises:
-        InputError: it is none of ours, or of a recipe that is not there.
+        InputError: the query names no recipe, or an unknown one.
     """
     said = {name: value for name, value in query.items() if not NOT_OURS.fullmatch(name)}
     if not said:
@@ -226,7 +244,7 @@ def follow(query: Mapping[str, str], recipes: Recipes) -> Restored | None:
 
 
 def _kind(name: object, recipes: Recipes) -> type[Recipe]:
-    """Return the recipe class of a current or earlier name. Raises InputError where there is none."""
+    """Return the recipe class of a current or former name. Raises InputError if there is none."""
     current = aliases.RECIPES.get(name, name) if isinstance(name, str) else ""
     if current not in recipes:
         raise InputError(f"There is no recipe '{short(name)}'; {nearest(name, list(recipes))}")
@@ -234,10 +252,11 @@ def _kind(name: object, recipes: Recipes) -> type[Recipe]:
 
 
 def _accepted(kind: type[Recipe], fields: Mapping[str, Any], pictures: Collection[Any] | None = None) -> Restored:
-    """As many of the fields as can be used, and remarks on the others. What had no effect in an earlier version is left out.
+    """Return the recipe with those fields that can be used, and a remark on each other one.
 
-    Names are looked at first, so that no number of unknown ones costs more than one remark. Where the rest cannot be used
-    together, fields are taken one by one, since each has to go with those before it.
+    Fields that have no effect are left out: earlier versions accepted them. All unknown names share one remark, so that a
+    file cannot cause many. If the remaining fields are not valid together, they are tried one by one, in order, each with
+    those accepted before it.
     """
     known = {name: fields[name] for name in kind.model_fields if name in fields}
     remarks = []
@@ -258,7 +277,7 @@ def _accepted(kind: type[Recipe], fields: Mapping[str, Any], pictures: Collectio
 
 
 def _refusal(kind: type[Recipe], fields: Mapping[str, Any]) -> str:
-    """Why a recipe cannot have these fields, in a sentence; "" where it can."""
+    """Return the error of a recipe with these fields, in one sentence; "" if they are valid."""
     try:
         kind(**fields)
     except FieldError as error:

@@ -1,6 +1,6 @@
-"""A recipe is data: frozen fields, each with its meaning and range, and a `run` that yields frames.
+"""The base class of recipes: frozen fields, each with its meaning and range, and a method `run` that yields frames.
 
-Every surface (page, API, MCP, command line, README) is built from these fields and from nothing else.
+Every surface (page, API, MCP, command line, README) is generated from these fields alone.
 """
 
 from __future__ import annotations
@@ -38,11 +38,19 @@ def param(
     group: str = "",
     live: bool = False,
 ) -> Any:
-    """A recipe's field: its default, its one-sentence meaning, its range (`ge`, `le`), the step of its slider; for text, the
-    most characters it accepts (`longest`).
+    """Return a field of a recipe.
 
-    The range is written into the sentence, since MCP shows the sentence and not the range. Fields of a `group` are
-    folded away together; those of none are what a beginner sees. A `live` field may change while a run goes on.
+    The range is appended to the meaning, since MCP clients show the meaning but not the range.
+
+    Args:
+        default: the default value.
+        meaning: one sentence for users.
+        ge: the least value that is accepted.
+        le: the greatest value that is accepted.
+        step: the increment of the slider; by default 1 for integers and 0.01 for floats.
+        longest: the most characters that a text field accepts.
+        group: the collapsible section of the page that has the field; "" for a field that is always visible.
+        live: whether the field may change during a run.
     """
     if ge is not None and le is not None:
         meaning += f" From {ge:.10g} to {le:.10g}."
@@ -54,82 +62,85 @@ def param(
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a run stands after a step. Nothing here has been read back from the device yet."""
+    """The state of a run after a step. Its tensors are still on the device: nothing has been read back."""
 
     step: int
     """From 1 to `steps`."""
     steps: int
     stage: str
-    """What is being worked on, e.g. "octave 2 of 4"."""
+    """The part of the run that is being computed, e.g. "octave 2 of 4"."""
     work: float
-    """The share of the whole run's work that is done, in (0, 1]: later steps see more pixels than early ones."""
+    """The share of the run's work that is done, in (0, 1]. Not `step / steps`, since later steps may process more pixels."""
     loss: Tensor
-    """(), what goes down: minus the objective."""
+    """(), lower is better: minus the objective, or a distance."""
     image: Tensor
-    """(1, 3, H, W) in [0, 1], detached."""
+    """(1, 3, H, W) in [0, 1], detached; (B, 3, H, W) from `maximise`."""
     is_video_frame: bool = False
-    """Whether this is a finished picture of a video, which goes into its file even if nobody is shown it."""
+    """Whether this is a finished picture of a video. It is written to the file even if it is not shown as a preview."""
     measures: Mapping[str, Tensor] = field(default_factory=dict)
-    """What else is worth watching, () each, by name, e.g. the distance that each layer still sees."""
+    """Name → other number worth watching, (), e.g. the distance at each layer."""
 
 
 Frames = Generator[Frame, "Recipe | None", None]
-"""A run: frames, and what may be sent back between them."""
+"""A run: yields frames. Between two frames it accepts the recipe with new values of its live fields, by `send`."""
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a run takes of a machine."""
+    """The compute and memory that a run needs."""
 
     flops: float
-    """Floating point operations in all."""
+    """Floating point operations of the whole run, without those of eigenvalues."""
     bytes: float
-    """Memory at its peak, beside the network and the program themselves."""
+    """Peak memory in bytes, without that of the network and of the program."""
     eigen: float = 0.0
-    """Eigenvalues in all, in C³ for each matrix (C, C): a convolution's operations are many times as fast."""
+    """Cost of all eigenvalues: the sum of C³ over matrices (C, C). Separate from `flops`, since convolutions are far faster."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Fields and pictures that have no effect beside another one, or without it: name exactly one of the two.
+    """Fields and pictures that have no effect if another one is present (`beside`), or if it is absent (`without`).
 
-    One table of these per recipe gives the errors of every surface and the controls that the page disables.
+    Exactly one of `beside` and `without` is set. From the rules of a recipe follow the errors on every surface and the
+    controls that the page disables.
     """
 
     unused: tuple[str, ...]
-    """Names of fields and of pictures."""
+    """The names of the fields and pictures that have no effect."""
     reason: str
-    """The second half of a sentence."""
+    """Why they have no effect: the second half of a sentence for users."""
     beside: str = ""
-    """The field or picture in whose presence they have no effect. A field is present if it is not at its default."""
+    """The field or picture whose presence makes them ineffective. A field is present if it is not at its default."""
     without: str = ""
-    """The picture in whose absence they have no effect."""
+    """The picture whose absence makes them ineffective."""
     refused: bool = True
-    """Whether setting them is an error; else they merely tune what is absent, and are ignored."""
+    """Whether setting them is an error. Otherwise they are ignored: they only tune something that is absent."""
 
     def holds(self, given: Collection[str]) -> bool:
-        """Whether the rule applies where the fields and pictures of these names are given."""
+        """Return whether the rule applies if the fields and pictures of these names are set."""
         return self.beside in given or bool(self.without and self.without not in given)
 
     def words(self, named: Callable[[str], str] = str) -> str:
-        """When and why they have no effect, e.g. "beside class_name: a class is shown". `named`: how a name is written."""
+        """Return when and why they have no effect, e.g. "beside class_name: a class is shown". `named` formats a name."""
         return f"{f'beside {named(self.beside)}' if self.beside else f'without {named(self.without)}'}: {self.reason}"
 
     def refusal(self, name: str) -> str:
-        """Why `name` is refused."""
+        """Return the message of the error for setting `name`."""
         return f"{name} has no effect {self.words()}; leave {name} out."
 
 
 MAX_FEATHER = 256
-"""Greatest softness of a mask's edge, in pixels."""
+"""The greatest softness of a mask's edge, in pixels."""
 
 IMAGE_BYTES = 12
-"""Of a pixel: three float32 values."""
+"""Bytes per pixel of an image tensor: three float32 values."""
 
 
 def handed_in(*sizes: tuple[int, int]) -> float:
-    """Bytes while pictures of (height, width) become tensors: all are there, opened and as tensors, before `run` brings them to
-    its size, and one of them four times more in 8 bits.
+    """Return the peak bytes while pictures of (height, width) are converted to tensors.
+
+    All pictures are held decoded (3 bytes per pixel) and as tensors before `run` scales them. The conversion holds four more
+    8-bit copies of one picture; the largest is assumed.
     """
     pixels = [height * width for height, width in sizes]
     return sum(pixels) * (3 + IMAGE_BYTES) + 4 * 3 * max(pixels)
@@ -145,40 +156,40 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
-    """As in the API's address and on the command line."""
+    """The name in the API and on the command line, e.g. "style_transfer"."""
     title: ClassVar[str]
-    """As people read it."""
+    """The name that users read."""
     tab_group: ClassVar[str]
-    """The tab of the page that it is in; recipes of one group have tabs side by side there."""
+    """The tab of the page that has the recipe. Recipes of one group have tabs side by side in it."""
     action: ClassVar[str]
     """The text of the button that starts a run."""
     explanation: ClassVar[str]
-    """How it works, for people who have never heard of it, in Markdown."""
+    """How the recipe works, for beginners, in Markdown."""
     images: ClassVar[dict[str, str]]
-    """The pictures it needs: name → meaning, in order; none for a recipe that starts from noise."""
+    """The required pictures: role → meaning, in order. Empty for a recipe that starts from noise."""
     extras: ClassVar[dict[str, str]] = {}
-    """The pictures it can do without: name → meaning, in order."""
+    """The optional pictures: role → meaning, in order."""
     sweep_fields: ClassVar[tuple[str, ...]] = ()
-    """The fields in which `variants` differ, none where there is nothing to choose among."""
+    """The fields in which `variants` differ; empty if there are no variants."""
     sweep_action: ClassVar[str] = ""
-    """The text of the button that shows the variants, where there are any."""
+    """The text of the button that shows the variants; "" if there are none."""
     sweep_caption: ClassVar[str] = ""
-    """What the variants show, where there are any."""
+    """The explanation of the variants for users; "" if there are none."""
     mask_action: ClassVar[str] = ""
-    """The text of the button that opens the first picture for painting, where the recipe takes a mask."""
+    """The text of the button that opens the first picture to paint a mask on; "" if the recipe takes no mask."""
     measure_label: ClassVar[str] = ""
-    """The measure of a variant, as a format of one number, e.g. "{:.1f} dB"; empty where none is shown."""
+    """The format of a variant's measure, one number, e.g. "{:.1f} dB"; "" if none is shown."""
     measure_sentence: ClassVar[str] = ""
-    """The measure of a result in a sentence, as a format of one number; empty where measures are shown as bars."""
+    """A sentence with the measure of a result, a format of one number; "" if measures are shown as bars."""
     rules: ClassVar[tuple[Rule, ...]] = ()
-    """What has no effect beside what; of two rules that hold for a name, the first one counts."""
+    """The fields and pictures that have no effect in some cases. If two rules hold for a name, the first one counts."""
     keeps_alpha: ClassVar[bool] = True
-    """Whether the result is the first picture changed, which keeps its transparency."""
+    """Whether the result gets the transparency of the first picture, since it is that picture, changed."""
     opacity_roles: ClassVar[tuple[str, ...]] = ()
-    """The pictures whose opacity `run` takes as well, so that transparent pixels enter no statistics."""
+    """The roles whose opacity is passed to `run`, so that transparent pixels do not enter statistics."""
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "picture"
-    """A picture is the last frame's; a video is the frames with `is_video_frame`, and has a field `fps`; numbers are the last
-    frame's measures."""
+    """The kind of result. "picture": the image of the last frame. "video": the images of the frames with `is_video_frame`; the
+    recipe has a field `fps`. "numbers": the measures of the last frame."""
 
     def __init__(self, /, **fields: Any):
         _check_names(type(self), fields)
@@ -191,10 +202,14 @@ class Recipe(BaseModel):
         return self
 
     def replace(self: R, **changes: Any) -> R:
-        """The recipe with other values for some fields, validated as on construction. Raises FieldError."""
+        """Return the recipe with new values for some fields, validated as on construction.
+
+        Raises:
+            FieldError: as on construction.
+        """
         return type(self)(**{**dict(self), **changes})
 
-    # Pydantic's other ways to make a recipe: they validate as the constructor does, and raise FieldError and nothing else.
+    # Pydantic's other constructors. They validate as `__init__` does, and raise only FieldError for invalid fields.
 
     def model_copy(self: R, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> R:
         return self.replace(**(update or {}))
@@ -227,10 +242,11 @@ class Recipe(BaseModel):
 
     @classmethod
     def unused(cls, fields: Mapping[str, Any], pictures: Collection[str] | None) -> dict[str, Rule]:
-        """Each field and picture that has no effect, and the rule by which it has none.
+        """Return {name: rule} for each field and picture that has no effect; the rule says why.
 
-        `fields` are values by name, which need not be valid. `pictures` are the names of those that are given, None where
-        that is not known: then no rule holds that depends on one.
+        Args:
+            fields: {name: value}. Values need not be valid.
+            pictures: the roles of the pictures that are given. None if unknown: rules that depend on a picture do not hold.
         """
         given = cls._given(fields, pictures or ())
         rules = [rule for rule in cls.rules if pictures is not None or rule.beside in cls.model_fields]
@@ -238,71 +254,83 @@ class Recipe(BaseModel):
 
     @classmethod
     def refused(cls, fields: Mapping[str, Any], pictures: Collection[str] | None) -> dict[str, Rule]:
-        """What is set and must not be, since it has no effect, and the rule. Arguments as for `unused`."""
+        """Return {name: rule} for what is set although it has no effect, which is an error. Arguments as for `unused`."""
         given = cls._given(fields, pictures or ())
         return {name: rule for name, rule in cls.unused(fields, pictures).items() if name in given and rule.refused}
 
     @classmethod
     def _given(cls, fields: Mapping[str, Any], pictures: Collection[str]) -> set[str]:
-        """The names of all that is set: pictures, and fields that are not at their defaults."""
+        """Return the names of everything that is set: pictures, and fields that are not at their defaults."""
         return {
             *pictures,
             *(name for name, field in cls.model_fields.items() if fields.get(name, field.default) != field.default),
         }
 
     def check_unused(self, pictures: Collection[str] | None) -> None:
-        """Raises FieldError for a field or picture that has no effect, where `pictures` of these names are given."""
+        """Raise FieldError if a field or picture is set that has no effect. `pictures`: as for `unused`."""
         for name, rule in self.refused(dict(self), pictures).items():
             raise FieldError(rule.refusal(name))
 
     def check_network(self, network: Network) -> None:
-        """Raises FieldError for what the recipe asks of its network and the network does not have. Needs no weights."""
+        """Raise FieldError if the network lacks something that the recipe needs, e.g. a channel. Needs no weights."""
 
     @property
     def network_name(self) -> str:
-        """The network that `run` wants."""
+        """The name of the network that `run` needs, a key of `NETWORKS`."""
         raise NotImplementedError
 
     @property
     def changed(self) -> dict[str, Any]:
-        """What sets it apart: its fields that are not at their defaults."""
+        """The fields that are not at their defaults, {name: value}."""
         return {name: value for name, value in self if value != type(self).model_fields[name].default}
 
     def needed(self, role: str) -> int | None:
-        """The longest side in pixels at which `run` looks at a picture, None where it takes the picture as it is."""
+        """Return the longest side, in pixels, to which `run` scales the picture of a role; None if it does not scale it."""
         return getattr(self, "size", None)
 
     def variants(self) -> list[Recipe]:
         """Return small, quick versions of this run that differ in the fields of `sweep_fields`, to compare before a full run."""
         return []
 
-    # Each recipe names the pictures of its own, and says whether there is a size: hence `Any` in what follows.
+    # `Any` below: each recipe declares its own pictures, and one without required pictures takes no size.
 
     def demand(self, network: Network, size: Any, **others: tuple[int, int]) -> Demand:
-        """What `run` will take for a first picture of (height, width), None where it needs none; counted and not tried.
+        """Return the compute and memory that `run` needs, by counting operations, without running it.
 
-        `others`: role → (height, width) of the other pictures. A required one that is missing here is taken to be as large as
-        the first; an extra one that is missing is taken to be absent.
+        Args:
+            network: the network of the run. Needs no weights.
+            size: (height, width) of the first picture in pixels; None if the recipe requires no picture.
+            others: role → (height, width) of the other pictures. A required picture that is missing is assumed to be as large
+                as the first, an optional one to be absent.
+
+        Raises:
+            FieldError: the network has no such layer.
         """
         raise NotImplementedError
 
     def run(self, network: Network, *_: Any, **images: Any) -> Frames:
-        """Work, and yield a frame after every step. Images are (1, 3, H, W) in [0, 1] on the network's device.
+        """Run the recipe and yield a frame after every step.
 
-        A recipe with `opacity_roles` also takes `opacity`, role → (1, 1, H, W) in [0, 1] on the same device, which has
-        only the roles whose picture is transparent somewhere.
+        The caller may `send` the recipe with new values of its live fields; they take effect from the next step on.
 
-        Who drives it may send the recipe back with other values of its live fields; they hold from the next step on.
+        Args:
+            network: the network named by `network_name`, with its weights.
+            images: role → image (1, 3, H, W) in [0, 1] on the network's device. A recipe with `opacity_roles` also takes
+                `opacity`, role → (1, 1, H, W) in [0, 1], only for those roles whose picture has transparent pixels.
+
+        Raises:
+            FieldError: the network lacks something that the recipe needs.
+            InputError: a picture cannot be used, e.g. is too small for the network.
         """
         raise NotImplementedError
 
 
 KINDS: dict[type | None, str] = {int: "a whole number", float: "a number", bool: "true or false"}
-"""A field's type → what people are to type; text for any other."""
+"""Type of a field → the expected value, for error messages. Any other type is "text"."""
 
 
 def parse_weights(text: str) -> dict[str, float]:
-    """'relu3_3: 0.5, relu5_1' → {"relu3_3": 0.5, "relu5_1": 1.0}.
+    """Parse layers with weights: 'relu3_3: 0.5, relu5_1' → {"relu3_3": 0.5, "relu5_1": 1.0}. The default weight is 1.
 
     Raises:
         FieldError: a weight is not a finite number, or a layer is named twice.
@@ -323,7 +351,10 @@ def parse_weights(text: str) -> dict[str, float]:
 
 
 def differing(variant: Recipe) -> str:
-    """What sets a variant apart from the others, in few words: a layer without its network, `style_scale` as "scale"."""
+    """Return a short label of a variant: the values of its `sweep_fields`.
+
+    A layer is written without its network, and a number with the last word of its field: `style_scale` as "scale 0.5".
+    """
     values = {name: getattr(variant, name) for name in variant.sweep_fields}
     return ", ".join(
         value.rpartition("/")[2] if isinstance(value, str) else f"{name.rpartition('_')[2]} {value:g}"
@@ -332,33 +363,38 @@ def differing(variant: Recipe) -> str:
 
 
 def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
-    """The least and the greatest value a field accepts, None where there is no limit."""
+    """Return the least and the greatest value that a field accepts; None for no limit."""
     low = next((limit.ge for limit in field.metadata if hasattr(limit, "ge")), None)
     high = next((limit.le for limit in field.metadata if hasattr(limit, "le")), None)
     return low, high
 
 
 def longest(field: FieldInfo) -> int | None:
-    """The most characters that a field of text accepts."""
+    """Return the most characters that a text field accepts; None for no limit."""
     return next((limit.max_length for limit in field.metadata if hasattr(limit, "max_length")), None)
 
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
-    """The names a field accepts by now, empty where it is not a choice."""
+    """Return the names that a field accepts; empty if it is not a choice.
+
+    Networks can be added, so the names of a table are read at each call.
+    """
     if table := next((mark for mark in field.metadata if isinstance(mark, OneOf)), None):
         return tuple(table.names())
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 
 def increment(field: FieldInfo) -> float:
-    """The step of a field's slider."""
+    """Return the step of a field's slider: by default 1 for integers, 0.01 for floats."""
     return _noted(field)["step"] or (1 if field.annotation is int else 0.01)
 
 
 def largest_size(recipe: Recipe, possible: Callable[[Recipe], bool]) -> int | None:
-    """The largest value of the field `size` with which a recipe is possible; None if none is, or the field has no range.
+    """Return the largest value of the field `size` at which a recipe is possible, found by bisection.
 
-    `possible`: whatever is possible at a size is possible at every smaller one. `full_size` is switched off.
+    Returns None if no size is possible, or if the recipe has no field `size` with a range. The field `full_size` is switched off.
+
+    `possible` has to be monotonic: what is possible at one size is possible at every smaller one.
     """
     fields = type(recipe).model_fields
     low, high = bounds(fields["size"]) if "size" in fields else (None, None)
@@ -371,23 +407,23 @@ def largest_size(recipe: Recipe, possible: Callable[[Recipe], bool]) -> int | No
 
 
 def group(field: FieldInfo) -> str:
-    """What a field is folded away under, "" for those in sight."""
+    """Return the collapsible section of the page that has a field; "" for a field that is always visible."""
     return _noted(field)["group"]
 
 
 def live(recipe: type[Recipe]) -> list[str]:
-    """The names of the fields that may change while a run goes on."""
+    """Return the names of the fields that may change during a run."""
     return [name for name, field in recipe.model_fields.items() if _noted(field)["live"]]
 
 
 def _noted(field: FieldInfo) -> dict[str, Any]:
-    """What `param` has noted of a field."""
+    """Return the `step`, `group` and `live` that `param` stored in a field."""
     assert isinstance(field.json_schema_extra, dict)
     return field.json_schema_extra
 
 
 def _check_names(recipe: type[Recipe], fields: Collection[Any]) -> None:
-    """Raises FieldError for the first name that is no field of the recipe: before any value is parsed."""
+    """Raise FieldError for the first name that is no field of the recipe, before any value is parsed."""
     for name in fields:
         if name not in recipe.model_fields:
             raise FieldError(unknown_name(recipe, name))
@@ -400,7 +436,7 @@ def unknown_name(recipe: type[Recipe], name: Any) -> str:
 
 @contextmanager
 def _field_errors(recipe: type[Recipe]) -> Iterator[None]:
-    """Turn pydantic's errors into FieldError."""
+    """Convert pydantic's ValidationError to FieldError."""
     try:
         yield
     except ValidationError as error:
@@ -408,16 +444,16 @@ def _field_errors(recipe: type[Recipe]) -> Iterator[None]:
 
 
 def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
-    """The first complaint of pydantic, as one sentence with the value and what would be accepted."""
+    """Return the first error of pydantic as one sentence, with the value and the accepted values."""
     first = error.errors(include_url=False)[0]
     value = first["input"]
-    if first["type"] == "value_error":  # A validator of the recipe's own, which has said it all.
+    if first["type"] == "value_error":  # Raised by a validator of the recipe: the message is complete.
         return str(first["ctx"]["error"])
     if not first["loc"]:
         return f"{_shown(value)} is no {recipe.title}; expected an object of its fields."
     name = str(first["loc"][0])
     field = recipe.model_fields.get(name)
-    if field is None:  # Out of JSON, whose names are read with its values.
+    if field is None:  # From JSON: `_check_names` has not seen the names.
         return unknown_name(recipe, name)
     if first["type"] == "string_too_long":
         return f"{name} has {len(value)} characters; expected at most {longest(field)}."
@@ -430,5 +466,5 @@ def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value of any type and size in a sentence; text in quotes."""
+    """Return a value of any type and size as short text for a message; strings are quoted."""
     return short(repr(value[:100]) if isinstance(value, str) else value)

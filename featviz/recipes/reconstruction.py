@@ -1,4 +1,4 @@
-"""What a layer keeps: a picture rebuilt from noise out of its activations, or out of their correlations, alone."""
+"""Reconstruction of a picture from a layer's activations, or from their correlations, starting from noise."""
 
 import math
 from collections.abc import Mapping
@@ -22,22 +22,23 @@ from featviz.optimise.scaling import fit, fitted_size, size_of
 from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
 
 HISTORY = 20
-"""Iterations that L-BFGS remembers."""
+"""Past iterations that L-BFGS stores."""
 
 IMAGES_HELD = 8
-"""Images and spectra that are held at once, beside those that L-BFGS remembers."""
+"""Images and spectra that are in memory at once, without those that L-BFGS stores."""
 
 HEAP_SHARE = 1.0
-"""As in `tiles`; measured larger here, where each step is five iterations."""
+"""Free blocks of the heap relative to the live tensors, as in `tiles`. Measured: larger here, since a step is five iterations."""
 
 ROUND = 5
-"""Iterations of L-BFGS in a step."""
+"""Iterations of L-BFGS per step."""
 
 EVENNESS = 0.7
-"""The power of f by which waves are scaled when a style is rebuilt: textures have more of the short ones, and come sooner."""
+"""Exponent of the 1/f scaling of the spectrum in style reconstruction. Below 1, since textures have more high frequencies than
+photographs; they converge faster with it."""
 
 EVALUATIONS = 1.3
-"""Looks at the picture in an iteration of L-BFGS, on average: its line search sometimes needs a second one."""
+"""Average evaluations per iteration of L-BFGS: its line search sometimes needs a second one."""
 
 
 class ReconstructContent(Recipe):
@@ -76,13 +77,16 @@ do not matter for telling a cat from a dog. That is why style transfer takes its
         return split(self.layer)[0]
 
     def variants(self) -> list[Recipe]:
-        """The same at every resolution of the network, shallow to deep: what is lost on the way?"""
+        """Return the recipe for the first layer at each resolution of the network, shallow to deep."""
         return [self.replace(layer=f"{self.network_name}/{layer}") for layer in scales(self.network_name)]
 
     def run(self, network: Network, *, image: Tensor) -> Frames:
-        """Yields a frame after each step, with the measure `psnr` in decibels. `image` is (1, 3, H, W) in [0, 1].
+        """Yield a frame after each step, with the measure `psnr` in decibels. `image` is (1, 3, H, W) in [0, 1].
+
+        The loss is `content_distance` (Gatys et al., 2016, eq. 1).
 
         Raises:
+            FieldError: the network has no such layer.
             InputError: the picture is too small for the network.
         """
         image, layer = fit(image, self.size, network.spec.smallest), split(self.layer)[1]
@@ -135,20 +139,24 @@ then whole shapes. The arrangement does not come back. That is why style transfe
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The layers that take part, shallow to deep."""
+        """The layers whose correlations are used, without their network, shallow to deep."""
         return scales(self.network)[: self.layers]
 
     def variants(self) -> list[Recipe]:
-        """The same with one layer, with two, and so on; more layers take more steps to agree."""
+        """Return the recipe with one layer, with two, and so on. More layers get more steps, since they converge more slowly."""
         most = range(1, len(scales(self.network)) + 1)
         return [self.replace(layers=layers, steps=4 + 5 * layers) for layers in most]
 
     def run(self, network: Network, *, style: Tensor, opacity: Mapping[str, Tensor] = MappingProxyType({})) -> Frames:
-        """Yields a frame after each step, with the measure `nearer`: how many times smaller than that of the noise the
-        distance of the Gram matrices is, as Gatys et al. define it (eqs. 4 and 5). `style` is (1, 3, H, W) in [0, 1].
+        """Yield a frame after each step, with the measure `nearer`: the distance at the start divided by the distance now.
 
-        What is made smaller is `style_distance`, in which every layer counts alike. With `opacity["style"]`, (1, 1, H, W) in
-        [0, 1], each position of the style counts as much as it is opaque.
+        This distance of Gram matrices is `plain_distance` (Gatys et al., 2016, eqs. 4 and 5). The loss is `style_distance`
+        instead, in which all layers have the same weight.
+
+        Args:
+            network: the network named by `network_name`, with its weights.
+            style: (1, 3, H, W) in [0, 1].
+            opacity: {"style": (1, 1, H, W) in [0, 1]}, the weight of each position of the style; by default all are 1.
 
         Raises:
             InputError: the picture is too small for the network.
@@ -171,25 +179,35 @@ then whole shapes. The arrangement does not come back. That is why style transfe
 
 
 def noise(image: Tensor, seed: int, decay: float = 1.0) -> Spectrum:
-    """Where a reconstruction of an image (1, 3, H, W) starts: nothing of it but its size."""
+    """Return a random spectrum of the size and on the device of an image (1, 3, H, W), from which a reconstruction starts.
+
+    `decay` is the exponent of the 1/f scaling.
+    """
     return Spectrum.noise(size_of(image), torch.Generator().manual_seed(seed), image.device, decay=decay)
 
 
 def weighed_gram(activations: Tensor, opacity: Tensor) -> Tensor:
-    """`gram` of (1, C, h, w), where each position counts as much as its part of `opacity` (1, 1, H, W)."""
+    """Return the Gram matrix (1, C, C) of activations (1, C, h, w), with positions weighted by `opacity` (1, 1, H, W) in [0, 1].
+
+    Opacity is scaled to (h, w). The result is divided by the mean weight, so it is `gram` if all weights are equal.
+    """
     weights = functional.interpolate(opacity, activations.shape[-2:], mode="bilinear", antialias=True)
     return gram(activations * weights.sqrt()) / weights.mean()
 
 
 def plain_distance(activations: Activations, grams: Mapping[str, Tensor]) -> Tensor:
-    """Σ ‖G − A‖² / (4 C²), (), over the layers: the style loss of Gatys et al. (2016, eqs. 4 and 5) with equal weights."""
+    """Return Σ ‖G − A‖² / (4 C²) over the layers, (): the style loss of Gatys et al. (2016, eqs. 4 and 5) with weights of 1.
+
+    `activations` is {layer: (1, C, h, w)}, `grams` is {layer: (1, C, C)}.
+    """
     return reduce(add, ((gram(activations[layer]) - target).square().mean() / 4 for layer, target in grams.items()))
 
 
 def descend(network: Network, distance: Objective, spectrum: Spectrum, steps: int) -> Frames:
-    """Change a spectrum until what the network answers is at no distance any more, by L-BFGS as Gatys et al. do.
+    """Minimise a distance of activations over a spectrum, by L-BFGS (Gatys et al., 2016). Yield a frame after each step.
 
-    Differs from Gatys et al. in what is changed: on pixels it would take many times as long, and end less near.
+    The spectrum is changed in place. Differs from Gatys et al., who optimise pixels: that takes many times as long, and
+    ends at a larger distance.
     """
     optimiser = torch.optim.LBFGS([spectrum.waves], max_iter=ROUND, history_size=HISTORY, line_search_fn="strong_wolfe")
 
@@ -208,14 +226,17 @@ def descend(network: Network, distance: Objective, spectrum: Spectrum, steps: in
 
 
 def psnr(image: Tensor, target: Tensor) -> Tensor:
-    """Peak signal to noise ratio of images in [0, 1], in decibels, (): 20 is a rough likeness, over 30 is hard to tell apart."""
+    """Return the peak signal-to-noise ratio of two images in [0, 1] of the same shape, in decibels, ().
+
+    At 20 the images are roughly alike; over 30 they are hard to tell apart. Equal images give 120.
+    """
     return -10 * (image - target).square().mean().clamp_min(1e-12).log10()
 
 
 def demanded(network: Network, layers: set[str], size: tuple[int, int], longest: int, steps: int) -> Demand:
-    """What `descend` takes for a picture of (height, width) scaled to `longest`."""
+    """Return the demand of `descend` for a picture of (height, width) scaled to `longest` pixels."""
     cost, pixels = network.cost(layers), math.prod(fitted_size(size, longest))
-    # The optimiser remembers two spectra an iteration, which are as large as the image.
+    # L-BFGS stores two spectra per iteration, each as large as the image.
     held = IMAGE_BYTES * pixels * (IMAGES_HELD + 2 * min(HISTORY, ROUND * steps))
     peak = tiles.resident(pixels * cost.bytes + held, HEAP_SHARE)
     return Demand(flops=pixels * steps * ROUND * EVALUATIONS * cost.flops, bytes=max(peak, handed_in(size)))

@@ -1,4 +1,4 @@
-"""The recipes, one row each. Every surface is built from this table and from their fields."""
+"""The table of recipes. Every surface is generated from this table and from the fields of the recipes."""
 
 from featviz.media.images import Picture
 from featviz.recipes import metadata
@@ -21,16 +21,17 @@ EVERY = (
     ReconstructContent,
     ReconstructStyle,
 )
-"""In the order of the page."""
+"""All recipes, in the order of the page."""
 
 RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in EVERY}
-"""Name → recipe, as the command line and the API call it."""
+"""Name → recipe class, by the names of the command line and the API."""
 
 
 def recipe_of(file: Picture) -> Recipe:
-    """The recipe in a picture or a video that featviz made. Run on the same pictures, it makes the same again.
+    """Return the recipe in a picture or video that featviz made. Run on the same pictures, it gives the same result.
 
     Raises:
-        InputError: there is no such file, or no recipe in it.
+        InputError: the file does not exist or contains no recipe, or the recipe's network or objective is not available.
+        MissingExtraError: the file is not a picture, and PyAV, which reads videos, is not installed.
     """
     return metadata.read(file, RECIPES).recipe
