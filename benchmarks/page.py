@@ -45,7 +45,7 @@ WATCH = """result => {
 def clicked(page: Page, address: str, kind: type[Recipe], title: str) -> dict:
     """A visit with one click on an example: the times of the click, of every preview, of the end, in milliseconds."""
     page.goto(address)
-    page.get_by_role("tab", name=kind.tab_group).first.click()
+    page.get_by_role("tab", name=kind.tab_group, exact=True).first.click()
     button = page.get_by_role("button", name=title).locator("visible=true").first
     button.wait_for()
     page.locator(f"#{kind.name}_result").evaluate(WATCH)

@@ -80,9 +80,9 @@ class Visit:
     def tab(self, name: str) -> None:
         self.name = name
         recipe = RECIPES[name]
-        self.page.get_by_role("tab", name=recipe.tab_group).click()
+        self.page.get_by_role("tab", name=recipe.tab_group, exact=True).click()
         if [other.tab_group for other in RECIPES.values()].count(recipe.tab_group) > 1:
-            self.page.get_by_role("tab", name=inner_title(recipe)).click()
+            self.page.get_by_role("tab", name=inner_title(recipe), exact=True).click()
         expect(self.run).to_be_visible(timeout=LONG)
 
     @property
