@@ -56,10 +56,10 @@ BESIDE = {"guide": "What", "style2": "Style"}
 """Optional picture → the group of controls that it stands in. The others have no box: a mask is painted, a start is a result."""
 
 SHOW_RESULT = """(...values) => {{
-    document.querySelector("#{}_result").scrollIntoView({{behavior: "smooth", block: "nearest"}});
+    setTimeout(() => document.querySelector("#{}_result")?.scrollIntoView({{behavior: "smooth", block: "nearest"}}), 100);
     return values;
 }}"""
-"""On a phone the result is below the controls, out of sight."""
+"""On a phone the result is below the controls, out of sight. Delayed, because Gradio builds a tab when it is first opened."""
 
 
 class Tab:
