@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cuda.plan import QUESTIONS, TOTAL
+from benchmarks.cuda.plan import PLANS, QUESTIONS, TOTAL
 from benchmarks.measure import HEAD, Row
 
 START = 60.0
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = [question for question in QUESTIONS if question in (options.questions or QUESTIONS)]
     plan = "tiny" if options.tiny or (not options.device and device == "cpu") else "full"
     with Report(out) as report:
-        answer_all([sys.executable, "-m", "benchmarks.cuda.answer", device, plan], chosen, report)
+        answer_all([sys.executable, "-m", "benchmarks.cuda.answer", device, plan], chosen, report, PLANS[plan].pace)
     print(f"{out} and {out.with_suffix('.jsonl')}", file=sys.stderr)
 
 
@@ -83,34 +83,37 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def answer_all(command: Sequence[str], questions: Sequence[str], report: Report, total: float = TOTAL) -> None:
+def answer_all(command: Sequence[str], questions: Sequence[str], report: Report, pace: float = 1) -> None:
     """Answer questions in a process of its own, and in another one those that are left where a question has ended it."""
-    end, left = time.monotonic() + total, [*questions]
+    end, left = time.monotonic() + pace * TOTAL, [*questions]
     while left and time.monotonic() < end:
-        begun = answered(command, left, report, end)
+        begun = answered(command, left, report, end, pace)
         left = left[max(1, begun) :]  # A process that does not start takes a question with it, so that this ends.
     if left:
         report.add({"unanswered": left})
 
 
-def answered(command: Sequence[str], questions: Sequence[str], report: Report, end: float) -> int:
+def answered(command: Sequence[str], questions: Sequence[str], report: Report, end: float, pace: float) -> int:
     """How many questions a process has begun until it ended, or was ended since one took too long."""
     process = subprocess.Popen([*command, *questions], stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    assert process.stdout is not None
+    output = process.stdout
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
-        for line in process.stdout or ():
+        for line in output:
             lines.put(line)
         lines.put("")
 
-    threading.Thread(target=read, daemon=True).start()
-    begun, finished, due = 0, 0, time.monotonic() + START
+    reader = threading.Thread(target=read)
+    reader.start()
+    begun, finished, due = 0, 0, time.monotonic() + pace * START
     reason = "The process ended."
     try:
         while line := lines.get(timeout=max(0.0, min(due, end) - time.monotonic())):
             message = json.loads(line)
             if "title" in message:
-                begun, due = begun + 1, time.monotonic() + PATIENCE * QUESTIONS[message["question"]]
+                begun, due = begun + 1, time.monotonic() + pace * PATIENCE * QUESTIONS[message["question"]]
                 print(message["question"], file=sys.stderr)
             finished += "done" in message
             report.add(message)
@@ -119,6 +122,8 @@ def answered(command: Sequence[str], questions: Sequence[str], report: Report, e
     finally:
         process.kill()
         process.wait()
+        reader.join()
+        output.close()
     if finished < len(questions) and (begun > finished or not begun):
         report.add({"case": reason, "unit": "", "values": [None], "note": f"exit status {process.returncode}"})
     return begun

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.cuda.bench import Bench, failed, machine
-from benchmarks.cuda.plan import FULL, QUESTIONS, TINY
+from benchmarks.cuda.plan import PLANS, QUESTIONS
 from benchmarks.measure import Row
 
 
@@ -23,12 +23,12 @@ def main(device: str, plan: str, *questions: str) -> None:
         def say(message: Mapping[str, Any]) -> None:
             print(json.dumps(message), file=out, flush=True)
 
-        bench = Bench(torch.device("cuda:0" if device == "cuda" else device), TINY if plan == "tiny" else FULL)
+        bench = Bench(torch.device("cuda:0" if device == "cuda" else device), PLANS[plan])
         say({"machine": machine(bench)})
         for question in questions:
             module = import_module(f"benchmarks.cuda.{question}")
             say({"question": question, "title": module.__doc__})
-            for row in in_time(module.rows(bench), QUESTIONS[question]):
+            for row in in_time(module.rows(bench), bench.plan.pace * QUESTIONS[question]):
                 say(fields(row))
             # A card that has met an illegal access answers nothing more to this process, and the next one begins anew.
             bench.wait()

@@ -113,10 +113,10 @@ def pictures(recipe: Recipe | type[Recipe], size: int) -> dict[str, Image.Image]
 
 
 def usual(bench: Bench, size: int) -> Iterator[Recipe]:
-    """The recipes that people run most, at their defaults but for the size, on each network of the plan."""
+    """The recipes that people run most, at the plan's settings, on each network of the plan."""
     for name in bench.plan.networks:
-        yield DeepDream(layer=f"{name}/{DREAMT[name]}", size=size)
-        yield StyleTransfer(network=name, size=size)
+        yield DeepDream(layer=f"{name}/{DREAMT[name]}", size=size, **bench.plan.settings)
+        yield StyleTransfer(network=name, size=size, **bench.plan.settings)
 
 
 def label(recipe: Recipe) -> str:

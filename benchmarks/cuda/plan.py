@@ -52,10 +52,14 @@ class Plan:
     """Of runs that share the device, show previews or run out of memory."""
     left: tuple[float, ...]
     """Bytes that a run may take where memory is short."""
+    settings: Mapping[str, object]
+    """Fields of whole runs that are not at their defaults."""
     visitors: int
     """Runs at once."""
     repeats: int
     """Measurements of each figure."""
+    pace: float
+    """By what to multiply the seconds that are granted."""
     deepest: bool
     """Whether networks are compiled as deep as a dream looks, by inductor; else their first modules are only traced."""
 
@@ -72,8 +76,10 @@ FULL = Plan(
     small=(64, 128, 192, 256),
     shared=1024,
     left=(4e9, 1e9, 0.4e9, 0.1e9),
+    settings={},
     visitors=16,
     repeats=5,
+    pace=1,
     deepest=True,
 )
 
@@ -89,8 +95,12 @@ TINY = Plan(
     small=(64, 96),
     shared=64,
     left=(1e9, 5e6),
+    settings={"steps": 2},
     visitors=2,
     repeats=1,
+    pace=10,
     deepest=False,
 )
 """For a test on a CPU: it shows that every question runs, and says nothing about speed."""
+
+PLANS = {"full": FULL, "tiny": TINY}
