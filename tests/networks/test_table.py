@@ -60,14 +60,7 @@ def test_capitals_matter_only_where_they_tell_two_classes_apart():
 
 
 def test_networks_of_one_architecture_compute_in_one_precision():
-<<<<<<< HEAD
-    kinds = {(spec.build.__name__.startswith("vgg"), spec.bears_bfloat16) for spec in NETWORKS.values()}
-=======
-    kinds = {
-        (spec.build is architectures.vgg16 or spec.build is architectures.vgg19, spec.supports_bfloat16)
-        for spec in NETWORKS.values()
-    }
->>>>>>> main
+    kinds = {(spec.build.__name__.startswith("vgg"), spec.supports_bfloat16) for spec in NETWORKS.values()}
     assert kinds == {(True, True), (False, False)}
 
 
