@@ -1,4 +1,4 @@
-"""Earlier names that still work: earlier name → current name, one table a surface.
+"""Earlier names that still work: earlier name → current name, one table for each surface.
 
 No surface warns: an earlier name means the same as the current one and stays, so there is nothing for a user to do.
 """

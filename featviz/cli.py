@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return arguments["command_function"](arguments)
+    except KeyboardInterrupt:  # Before a run begins; a run reports it by itself.
+        return INTERRUPTED
     except FeatvizError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT if isinstance(error, InputError) else FAILURE
@@ -198,8 +200,8 @@ def _run_batch(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -
     for option in ("estimate", "sheet"):
         if option in arguments:
             raise InputError(f"{_option(option)} takes one picture, not many.")
-    source, *_ = pictures.values()
-    others = {role: picture for role, picture in pictures.items() if picture is not source}
+    (_, source), *others_given = pictures.items()
+    others = dict(others_given)
     for role, picture in others.items():
         open_picture(picture, role)  # An error in it would recur for every picture of the batch.
     shard = batch.Shard.parse(arguments.get("shard", "1/1"))
@@ -237,7 +239,9 @@ def _rerun(arguments: Arguments) -> int:
     if len(typed) != len(kind.images):
         needed = ", ".join(kind.images) or "no picture"
         raise InputError(f"'{made}' was made by {kind.title}, which takes {needed}; {len(typed)} given.")
-    pictures = dict(zip(kind.images, typed, strict=True)) | _typed_pictures(kind, arguments)
+    pictures = dict(zip(kind.images, typed, strict=True)) | {
+        role: arguments[role] for each in RECIPES.values() for role in each.extras if role in arguments
+    }
     out = _output(arguments["out"], {"picture": made} | pictures, _extensions(kind.produces))
     missing = [
         f"It was made with a {role} as well; {_option(role)} takes it." for role in restored.extras if role not in pictures
@@ -328,9 +332,10 @@ def _complete(downloads: Iterator[DownloadProgress], previews: Previews, out: Pa
         with closing(_with_progress_bar(downloads, previews)) as watched:
             for preview in watched:
                 latest = preview if preview.is_video_frame or produces != "video" else latest
-    except DivergedError:
+    except (DivergedError, InputError):  # InputError: memory ran out during the run.
         if latest is not None and out is not None:
             _save(latest, out)
+            print(f"The {produces} so far is in {out}", file=sys.stderr)
         raise
     except KeyboardInterrupt:
         if latest is None or out is None:

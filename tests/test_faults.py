@@ -117,7 +117,7 @@ def test_a_run_that_diverges(monkeypatch):
 def test_a_run_that_exceeds_its_time_limit(monkeypatch):
     previews = stream(DREAM, device="cpu", every=0, seconds=0, image=PHOTO)
     assert next(previews).step == 1
-    with pytest.raises(LimitError, match="A run may take 0 s here, and is at step 1 of 4 by now; the latest picture is kept"):
+    with pytest.raises(LimitError, match="A run may take 0 s here, and has reached step 1 of 4; the latest picture is kept"):
         next(previews)
 
 

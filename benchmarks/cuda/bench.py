@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from benchmarks.cases import DREAMT, PICTURES
 from benchmarks.cuda.plan import Plan
 from benchmarks.measure import EXAMPLES, Row, timed
-from featviz.networks.cache import trained
-from featviz.networks.network import Network, folded
+from featviz.networks.cache import load_module
+from featviz.networks.network import Network, fold_batch_norms
 from featviz.networks.table import NETWORKS
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Recipe
@@ -64,7 +64,7 @@ class Bench:
 @cache
 def weights(name: str) -> nn.Module:
     """The trained modules of a bundled network in float32, on the CPU."""
-    return folded(trained(name))
+    return fold_batch_norms(load_module(name))
 
 
 @cache

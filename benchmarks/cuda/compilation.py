@@ -38,9 +38,9 @@ def rows(bench: Bench) -> Iterator[Row]:
 
 def leading(net: Network, name: str) -> nn.Sequential:
     """The modules of a bundled network up to the layer that dreams. Without hooks, which a compiler cannot follow."""
-    assert isinstance(net.trunk, nn.Sequential)
-    names = [child for child, _ in net.trunk.named_children()]
-    return net.trunk[: names.index(NETWORKS[name].layers[DREAMT[name]]) + 1]
+    assert isinstance(net.module, nn.Sequential)
+    names = [child for child, _ in net.module.named_children()]
+    return net.module[: names.index(NETWORKS[name].layers[DREAMT[name]]) + 1]
 
 
 def ways(bench: Bench) -> dict[str, Callable[[nn.Module, Tensor], Gradient]]:

@@ -192,6 +192,8 @@ def _file(picture: object, role: str) -> Path | io.BytesIO:
             size = path.stat().st_size
         except FileNotFoundError:
             raise ImageError(f"The {role} '{short(path.name)}' does not exist.") from None
+        except PermissionError:
+            raise _unreadable(role) from None
         except (OSError, ValueError):
             raise _not_a_picture(role) from None
         content: Path | io.BytesIO = path
@@ -226,9 +228,11 @@ def _open(file: Path | io.BytesIO, role: str) -> Image.Image:
         except UnidentifiedImageError:
             return _open_heif(file)
     except Image.DecompressionBombError:
-        raise ImageError(f"The {role} claims too many megapixels; at most {_most_pixels()}.") from None
+        raise ImageError(f"The {role} has too many megapixels by its header; at most {_most_pixels()}.") from None
     except (MemoryError, MissingExtraError):
         raise
+    except PermissionError:
+        raise _unreadable(role) from None
     except Exception:
         raise _not_a_picture(role) from None
 
@@ -251,6 +255,10 @@ def _open_heif(file: Path | io.BytesIO) -> Image.Image:
     if not extras.load("pillow_heif").is_supported(file):
         raise UnidentifiedImageError
     return extras.load("pillow_heif.as_plugin").HeifImageFile(file)
+
+
+def _unreadable(role: str) -> ImageError:
+    return ImageError(f"The {role} cannot be read; check the permissions of its file.")
 
 
 def _not_a_picture(role: str) -> ImageError:
@@ -414,14 +422,14 @@ def _colourful(picture: Picture) -> bool:
 
 
 def _stretch(picture: Image.Image) -> Image.Image:
-    """16-bit, integer and float pictures to 8 bits: by 257 where that is their range, else by their own extremes."""
+    """16-bit, integer and float pictures to 8 bits: by 257 where that is their range, else from the least value, or 0 if that is less, to the greatest."""
     values = np.array(picture, dtype=np.float32)
     low, high = 0.0, 65535.0
     if not picture.mode.startswith("I;16"):
         finite = np.isfinite(values)
         high = float(values.max(where=finite, initial=-np.inf)) if finite.any() else 0.0
         low = float(values.min(where=finite, initial=0.0))
-        np.nan_to_num(values, copy=False, posinf=high, neginf=low)
+        np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
     scale = 255 / max(high - low, 1e-12)
     values *= scale  # In place and first, so that neither memory nor range runs out.
     values -= low * scale

@@ -12,8 +12,8 @@ print as the algebra that they are:
 An address is `network/layer`, as in recipes: the text before the first slash is the network. An address without a slash is a
 layer of the network that the objective is evaluated on. `input` is the image itself, `logits` the output of a classifier.
 
-An objective reads a mapping {layer: (B, C, h, w)}, whose keys are layers without their network. Distances are 0 when nothing
-is left to do, so they enter with a minus sign, which is written where they are used.
+An objective reads a mapping {layer: (B, C, h, w)}, whose keys are layers without their network. A distance is 0 at its
+target and larger elsewhere, so subtract it from an objective.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def guided_by_match(address: str, guide: Tensor, *, chunk: int = CHUNK) -> Objec
 
     @objective(address, text=_call("guided_by_match", address, guide))
     def match(values: Tensor) -> Tensor:
-        positions = values.flatten(2)[0].T  # (HW, C)
+        positions = values.flatten(2).mT.flatten(0, 1)  # (B · HW, C)
         return torch.stack([(part * best(part)).sum() for part in positions.split(chunk)]).sum()
 
     return match
@@ -344,7 +344,10 @@ def _call(name: str, *arguments: object) -> str:
 
 def _checked(indices: int | Sequence[int]) -> tuple[int, ...]:
     """Return channels as a tuple. Raises FieldError for anything but whole numbers of at least 0."""
-    channels = (indices,) if isinstance(indices, int) else tuple(indices)
+    try:
+        channels = (indices,) if isinstance(indices, int) else tuple(indices)
+    except TypeError:
+        raise FieldError(f"There is no channel {short(indices)}; expected whole numbers from 0.") from None
     for index in channels:
         if not isinstance(index, int) or index < 0:
             raise FieldError(f"There is no channel {short(index)}; expected whole numbers from 0.")
@@ -362,9 +365,14 @@ def _maps(values: Tensor, index: int | Sequence[int]) -> Tensor:
 
 def _vector(values: Sequence[float] | Tensor) -> Tensor:
     """Return a copy of a vector (C,). Raises InputError for anything else."""
-    vector = torch.as_tensor(values).detach().clone()
-    if vector.ndim != 1 or not len(vector) or not vector.isfinite().all():
+    try:
+        vector = torch.as_tensor(values).detach().clone()
+    except (TypeError, ValueError):
+        raise InputError(f"A direction is a vector (C,) of finite numbers; this is {short(values)}.") from None
+    if vector.ndim != 1 or not len(vector):
         raise InputError(f"A direction is a vector (C,) of finite numbers; this one has the shape {tuple(vector.shape)}.")
+    if not vector.isfinite().all():
+        raise InputError("A direction is a vector (C,) of finite numbers; this one has NaN or infinite values.")
     return vector
 
 

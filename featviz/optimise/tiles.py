@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, product
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -135,12 +135,13 @@ def resident(live: float, share: float = HEAP_SHARE) -> float:
 
 def peak(size: tuple[int, int], bytes_per_pixel: float, side: int, margin: float = MARGIN, *, share: float = HEAP_SHARE) -> float:
     """Return the peak bytes of a step for an image of (height, width), by tiles of at most `side` pixels."""
-    return resident(max(_area(tile.seen) for tile in grid(size, side, margin)) * bytes_per_pixel, share)
+    largest_tile = math.prod(max(seen.stop - seen.start for _, seen, _ in along) for along in _axes(size, side, margin))
+    return resident(largest_tile * bytes_per_pixel, share)
 
 
 def seen_pixels(size: tuple[int, int], side: int, margin: float = MARGIN) -> int:
     """Return the pixels that all tiles of an image of (height, width) see together. Margins count once for each tile."""
-    return sum(_area(tile.seen) for tile in grid(size, side, margin))
+    return math.prod(sum(seen.stop - seen.start for _, seen, _ in along) for along in _axes(size, side, margin))
 
 
 def fits(size: tuple[int, int], side: int) -> bool:
@@ -182,16 +183,16 @@ def grid(size: tuple[int, int], side: int, margin: float = MARGIN) -> Iterator[T
     With its margin, which is rounded up to multiples of 32, a tile has about `side` pixels a side, and at most 63 more: it ends
     where the units of networks with asymmetric padding are at the positions of the whole image, and is never too small.
     """
+    for rows, columns in product(*_axes(size, side, margin)):
+        kept, seen, inside = zip(rows, columns, strict=True)
+        yield Tile(seen, kept, inside, _area(kept) / _area(seen))
+
+
+def _axes(size: tuple[int, int], side: int, margin: float) -> list[list[tuple[slice, slice, slice]]]:
+    """Return what tiles keep, what they see and where it lies in there, along the height and along the width."""
     margin = math.ceil(margin / ALIGNED) * ALIGNED
-    height, width = size
-    if fits(size, side):
-        side = max(size)
-    for rows in _cuts(height, side, margin):
-        for columns in _cuts(width, side, margin):
-            kept, seen, inside = zip(
-                *(_around(*cut, length, margin) for cut, length in ((rows, height), (columns, width))), strict=True
-            )
-            yield Tile(seen, kept, inside, _area(kept) / _area(seen))
+    side = max(size) if fits(size, side) else side
+    return [[_around(*cut, length, margin) for cut in _cuts(length, side, margin)] for length in size]
 
 
 def _around(start: int, stop: int, length: int, margin: int) -> tuple[slice, slice, slice]:

@@ -22,7 +22,7 @@ from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
 from featviz.optimise.transforms import Roll
 from featviz.recipes.objective_recipe import ObjectiveRecipe
-from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
+from featviz.recipes.recipe import IMAGE_BYTES, MAX_FEATHER, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
 
 Regions = list[tuple[Objective, Tensor]]
 """Objectives, each with the mask (1, 1, H, W) in [0, 1] of where it is maximised."""
@@ -109,7 +109,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
     outside: AddressOrNone = param(
         "", "Layer to amplify outside the mask; empty leaves the picture there as it is.", group="Where"
     )
-    feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=256, group="Where")
+    feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=MAX_FEATHER, group="Where")
     octaves: int = param(
         4, "Sizes the picture passes through, small to large: more give larger structures.", ge=1, le=10, group="Octaves"
     )
@@ -151,7 +151,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
             "octaves": min(self.octaves, 2),
             "octaves_above": 0,
             "steps": min(self.steps, 8),
-            "feather": round(self.feather * size / self.size),
+            "feather": min(MAX_FEATHER, round(self.feather * size / self.size)),
         }
         layers = NETWORKS[self.network_name].layers
         return [self.replace(**single | small | {"layer": f"{self.network_name}/{layer}"}) for layer in layers]
@@ -331,7 +331,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         extract = partial(tiles.activations_of, network, guide, weights, continued=False)
         features = tiles.Allowance(tiled=network.tiled(weights)).fit(extract, network.cost(weights).forward_bytes)
         terms = [
-            (weight / features[layer].norm()).item() * steer(f"{self.network_name}/{layer}", features[layer])
+            (weight / features[layer].norm().clamp_min(TINY)).item() * steer(f"{self.network_name}/{layer}", features[layer])
             for layer, weight in weights.items()
         ]
         return sum(terms[1:], terms[0])

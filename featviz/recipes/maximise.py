@@ -45,9 +45,11 @@ def maximise(
 
     Raises:
         FieldError: the network has no such layer or channel.
-        InputError: no network is named, or another than `network`; the images are smaller than the network can see.
+        InputError: no network is named, or another than `network`; the images are smaller than the network accepts.
         WeightsError: the weights of the network cannot be had.
     """
+    if steps < 1:
+        raise InputError(f"steps is {steps}; expected at least 1.")
     parameters = [*parameterization.parameters()]
     network = network or load(named_network(objective), parameters[0].device)
     check_objective(objective, network)

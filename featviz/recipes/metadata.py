@@ -20,7 +20,7 @@ from featviz.errors import FieldError, ImageError, InputError, nearest, short
 from featviz.media import images, video
 from featviz.networks.table import NETWORKS
 from featviz.recipes.objective_recipe import ObjectiveRecipe
-from featviz.recipes.recipe import Recipe
+from featviz.recipes.recipe import Recipe, unknown_name
 from featviz.version import __version__
 
 Recipes = Mapping[str, type[Recipe]]
@@ -243,7 +243,7 @@ def _accepted(kind: type[Recipe], fields: Mapping[str, Any], pictures: Collectio
     remarks = []
     if unknown := [name for name in fields if name not in kind.model_fields]:
         more = f" {len(unknown) - 1} more are unknown." if len(unknown) > 1 else ""
-        remarks.append(_refusal(kind, {unknown[0]: None}) + more)
+        remarks.append(short(unknown_name(kind, unknown[0]), 300) + more)
     unused = kind.refused(known, None if pictures is None else [role for role in kind.extras if role in pictures])
     remarks += [rule.refusal(name) for name, rule in unused.items() if name in known]
     good: dict[str, Any] = {name: value for name, value in known.items() if name not in unused}

@@ -80,7 +80,7 @@ def read_examples(folder: Path = FOLDER) -> list[Example]:
 
 
 def read_presets(folder: Path = FOLDER) -> list[Preset]:
-    """Every look in the subfolder `looks`, in the order of their file names."""
+    """Every look in the subfolder `presets`, in the order of their file names."""
     return [read_preset(path) for path in sorted((folder / "presets").glob("*.json"))]
 
 

@@ -120,6 +120,9 @@ class Rule:
         return f"{name} has no effect {self.words()}; leave {name} out."
 
 
+MAX_FEATHER = 256
+"""Greatest softness of a mask's edge, in pixels."""
+
 IMAGE_BYTES = 12
 """Of a pixel: three float32 values."""
 
@@ -174,7 +177,7 @@ class Recipe(BaseModel):
     opacity_roles: ClassVar[tuple[str, ...]] = ()
     """The pictures whose opacity `run` takes as well, so that transparent pixels enter no statistics."""
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "picture"
-    """A picture is the last frame's; a video is the frames that are `kept`, and has a field `fps`; numbers are the last
+    """A picture is the last frame's; a video is the frames with `is_video_frame`, and has a field `fps`; numbers are the last
     frame's measures."""
 
     def __init__(self, /, **fields: Any):
@@ -270,7 +273,7 @@ class Recipe(BaseModel):
         return getattr(self, "size", None)
 
     def variants(self) -> list[Recipe]:
-        """Small and quick versions of this run that differ in the fields of `picks`: try before you commit."""
+        """Return small, quick versions of this run that differ in the fields of `sweep_fields`, to compare before a full run."""
         return []
 
     # Each recipe names the pictures of its own, and says whether there is a size: hence `Any` in what follows.
@@ -286,7 +289,7 @@ class Recipe(BaseModel):
     def run(self, network: Network, *_: Any, **images: Any) -> Frames:
         """Work, and yield a frame after every step. Images are (1, 3, H, W) in [0, 1] on the network's device.
 
-        A recipe with `weighed` pictures also takes `opacity`, role → (1, 1, H, W) in [0, 1] on the same device, which has
+        A recipe with `opacity_roles` also takes `opacity`, role → (1, 1, H, W) in [0, 1] on the same device, which has
         only the roles whose picture is transparent somewhere.
 
         Who drives it may send the recipe back with other values of its live fields; they hold from the next step on.
@@ -387,7 +390,12 @@ def _check_names(recipe: type[Recipe], fields: Collection[Any]) -> None:
     """Raises FieldError for the first name that is no field of the recipe: before any value is parsed."""
     for name in fields:
         if name not in recipe.model_fields:
-            raise FieldError(f"{recipe.title} has no parameter '{short(name)}'; {nearest(name, list(recipe.model_fields))}")
+            raise FieldError(unknown_name(recipe, name))
+
+
+def unknown_name(recipe: type[Recipe], name: Any) -> str:
+    """Return the message for a name that is no field of a recipe."""
+    return f"{recipe.title} has no parameter '{short(name)}'; {nearest(name, list(recipe.model_fields))}"
 
 
 @contextmanager
@@ -410,7 +418,7 @@ def _sentence(recipe: type[Recipe], error: ValidationError) -> str:
     name = str(first["loc"][0])
     field = recipe.model_fields.get(name)
     if field is None:  # Out of JSON, whose names are read with its values.
-        return f"{recipe.title} has no parameter '{short(name)}'; {nearest(name, list(recipe.model_fields))}"
+        return unknown_name(recipe, name)
     if first["type"] == "string_too_long":
         return f"{name} has {len(value)} characters; expected at most {longest(field)}."
     if choices(field):

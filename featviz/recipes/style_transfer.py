@@ -26,7 +26,7 @@ from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
 from featviz.optimise.style_statistics import STATISTICS, Distance, Statistic, blend, moments
 from featviz.optimise.transforms import Roll
-from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
+from featviz.recipes.recipe import IMAGE_BYTES, MAX_FEATHER, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
 
 STYLE, SMOOTHNESS = 32.0, 240.0
 """Weights of style_strength 1 and smoothness 1 against content_strength 1, chosen by eye. All distances are relative to their
@@ -123,7 +123,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
     init: Literal["content", "noise"] = param(
         "content", "What the picture starts from, unless a start picture is given.", group="Content"
     )
-    feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=256, group="Where")
+    feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=MAX_FEATHER, group="Where")
     steps: int = param(
         24,
         "Steps of the optimiser at the smallest scale; each larger one takes 0.7 times as many.",
@@ -168,7 +168,12 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
     def variants(self, size: int = 160) -> list[Recipe]:
         """Return small runs of the same pair, with other strengths and stroke sizes."""
-        small = {"size": size, "steps": min(self.steps, 20), "scales": 2, "feather": round(self.feather * size / self.size)}
+        small = {
+            "size": size,
+            "steps": min(self.steps, 20),
+            "scales": 2,
+            "feather": min(MAX_FEATHER, round(self.feather * size / self.size)),
+        }
         return [
             self.replace(**small | {"style_strength": strength, "style_scale": scale})
             for strength in (0.3, 1.0, 3.0)

@@ -34,7 +34,7 @@ def free_memory(device: torch.device) -> float:
 
 
 def _free_in_system() -> float:
-    with suppress(OSError):
+    with suppress(OSError, KeyError):
         return _kilobytes(Path("/proc/meminfo"), "MemAvailable")
     return math.inf
 
@@ -42,7 +42,7 @@ def _free_in_system() -> float:
 def _free_in_cgroup() -> float:
     group = Path("/sys/fs/cgroup")
     for limit, usage, cache in CGROUP_FILES:
-        with suppress(OSError, ValueError):  # The file of another version, or no limit ("max").
+        with suppress(OSError, ValueError, KeyError):  # The file of another version, or no limit ("max").
             stat = dict(line.split() for line in (group / usage).with_name("memory.stat").read_text().splitlines())
             return int((group / limit).read_text()) - int((group / usage).read_text()) + int(stat[cache])
     return math.inf

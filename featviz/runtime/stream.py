@@ -150,7 +150,7 @@ def open_pictures(recipe: Recipe, pictures: Mapping[str, Picture | None]) -> dic
     """
     accepted = [*recipe.images, *recipe.extras]
     if unknown := [role for role in pictures if role not in accepted]:
-        raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {', '.join(accepted)}.")
+        raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {', '.join(accepted) or 'none'}.")
     roles = [*recipe.images, *(role for role in recipe.extras if pictures.get(role) is not None)]
     check(recipe, roles)
     return {role: open_picture(pictures.get(role), role, recipe.needed(role)) for role in roles}
@@ -213,7 +213,7 @@ def preview_frames(
                 due = time.monotonic() + every
             if timer.held > seconds and not is_last:
                 raise LimitError(
-                    f"A run may take {seconds:.0f} s here, and is at step {frame.step} of {frame.steps} by now; the latest picture "
+                    f"A run may take {seconds:.0f} s here, and has reached step {frame.step} of {frame.steps}; the latest picture "
                     f"is kept. Try a smaller size or fewer steps."
                 )
             steered = steer and _with_live_fields(recipe, steer())

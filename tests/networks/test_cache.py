@@ -1,4 +1,4 @@
-"""The networks that are loaded; those of the Hub are in test_hub_networks.py."""
+"""Loading; networks of the Hub are in test_hub_networks.py."""
 
 from featviz.networks.cache import load
 

@@ -1,4 +1,4 @@
-"""The architecture that torchvision lacks."""
+"""EfficientNet-Lite0's padding."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from featviz.networks.efficientnet_lite import SameConv2d
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2)])
 @pytest.mark.parametrize("size", [(9, 12), (10, 7)])
 def test_same_padding_is_that_of_tensorflow(kernel, stride, size):
-    """Output i looks at stride·i − before … + kernel, before = ⌊total / 2⌋: spelt out with an image of zeros around it."""
+    """Output i sees stride·i − before … + kernel, before = ⌊total / 2⌋: computed on an image padded by zeros."""
     convolution = SameConv2d(2, 3, kernel, stride)
     image = torch.rand(1, 2, *size)
     outs = [-(-side // stride) for side in size]

@@ -30,7 +30,7 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def put(hub_on_loopback: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Put:
-    """Puts a network's file on the Hub on loopback, to be taken as it is there."""
+    """Puts a network's file on the Hub on loopback, to be accepted with any sha256."""
 
     def put(name: str, content: bytes) -> None:
         row = NETWORKS[name].weights
@@ -40,20 +40,20 @@ def put(hub_on_loopback: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Put:
     return put
 
 
-def seen_by(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What every module of a model answers, and the model itself under ""."""
-    found = {}
+def outputs_of(model: nn.Module, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return qualified name → output of every module of a model, with "" for the model itself."""
+    outputs = {}
     handles = [
-        module.register_forward_hook(lambda _, __, answer, name=name: found.__setitem__(name, answer.clone()))
+        module.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output.clone()))
         for name, module in model.named_modules()
     ]
     try:
         with torch.no_grad():
-            found[""] = model(image)
+            outputs[""] = model(image)
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return outputs
 
 
 @functools.cache
@@ -62,7 +62,7 @@ def googlenet() -> bytes:
 
 
 def in_torchvision(name: str, layer: str, model: nn.Module) -> str:
-    """Where torchvision's own model has a layer, written down anew."""
+    """Return the name of a layer in torchvision's own model, written without the table."""
     if name.startswith("vgg"):
         pools = [int(child) for child, module in model.features.named_children() if isinstance(module, nn.MaxPool2d)]
         block, i = map(int, re.fullmatch(r"relu(\d)_(\d)", layer).groups())
@@ -75,15 +75,15 @@ def in_torchvision(name: str, layer: str, model: nn.Module) -> str:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_row_answers_as_torchvision_s_own_model_does_with_the_same_weights(name, put, hub_on_loopback, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # float32 on every CPU.
+def test_activations_are_those_of_torchvision_s_model_with_the_same_weights(name, put, hub_on_loopback, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # Without bfloat16, which is less precise.
     model = torchvision_model(name)
     put(name, as_file(name, model, AuxLogits__fc__weight=torch.ones(1000, 768)))
     network = load(name)
     # torchvision normalises its pictures by ImageNet's statistics, and of two of its models takes that back inside.
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     model.transform_input = name in ("googlenet", "inception_v3")
-    theirs = seen_by(model, (IMAGE - mean) / std)
+    theirs = outputs_of(model, (IMAGE - mean) / std)
     ours = network.activations(IMAGE, network.spec.layers)
     assert list(ours) == list(network.spec.layers)
     for layer, activations in ours.items():
@@ -110,13 +110,13 @@ def test_an_image_of_the_smallest_size_reaches_the_deepest_layer(name):
     assert min(load_untrained(name).activations(image, [deepest])[deepest].shape) >= 1
 
 
-def test_files_of_which_a_hash_is_known_are_held_to_it():
+def test_files_with_a_known_sha256_are_checked():
     hashed = {name for name in ROWS if re.fullmatch("[0-9a-f]{64}", NETWORKS[name].weights.sha256 or "")}
     assert hashed >= {"vgg16", "inception_v3", "resnet50", "googlenet"}
     assert NETWORKS["googlenet"].weights.file == "IMAGENET1K_V1/model.safetensors"
 
 
-def test_a_file_without_its_head_dreams_of_layers_but_of_no_class(put):
+def test_a_file_without_a_classifier_gives_layers_but_no_classes(put):
     put("googlenet", as_file("googlenet", torchvision_model("googlenet"), without="classifier"))
     network = load("googlenet")
     assert network.activations(IMAGE, ["inception3a"])["inception3a"].shape[1] == 256
@@ -127,7 +127,7 @@ def test_a_file_without_its_head_dreams_of_layers_but_of_no_class(put):
         next(recipe.run(network, image=IMAGE))
 
 
-def test_a_missing_tensor_of_the_trunk_is_named(put):
+def test_a_missing_tensor_is_named(put):
     put("googlenet", as_file("googlenet", torchvision_model("googlenet"), without="inception4c.branch2.1.conv"))
     with pytest.raises(WeightsError, match=r"has no tensor 'inception4c\.branch2\.1\.conv\.weight', which the network needs"):
         load("googlenet")
@@ -146,13 +146,13 @@ def test_a_pickle_is_not_read(put, tmp_path):
         load("googlenet")
 
 
-def test_a_failed_download_says_what_works_without_one(hub_on_loopback):
+def test_a_failed_download_names_the_networks_that_need_none(hub_on_loopback):
     hub_on_loopback.trouble = 500
     with pytest.raises(WeightsError, match=r"error 500 .* VGG-19 and EfficientNet-Lite0 need no download\."):
         load("resnet50")
 
 
-def test_a_download_keeps_nobody_from_other_networks(put, hub_on_loopback):
+def test_a_download_does_not_block_other_networks(put, hub_on_loopback):
     put("googlenet", googlenet())
     hub_on_loopback.trouble = "held"
     thread = threading.Thread(target=load, args=("googlenet",))
@@ -166,7 +166,7 @@ def test_a_download_keeps_nobody_from_other_networks(put, hub_on_loopback):
     assert ("googlenet", "cpu") in cache._loaded
 
 
-def test_the_networks_used_last_stay_within_the_budget_and_runs_keep_theirs(monkeypatch):
+def test_least_recently_used_networks_are_dropped_and_runs_keep_theirs(monkeypatch):
     monkeypatch.setattr(cache, "_loaded", cache._loaded.copy())
     cache._loaded.clear()
     lite, vgg = load("efficientnet_lite0"), load("vgg19")
@@ -183,7 +183,7 @@ def test_the_networks_used_last_stay_within_the_budget_and_runs_keep_theirs(monk
     assert again is not lite
 
 
-def test_neither_warming_up_nor_an_estimate_asks_the_hub(hub_on_loopback, monkeypatch):
+def test_warming_up_and_estimates_send_no_request(hub_on_loopback, monkeypatch):
     measured = []
     monkeypatch.setattr("featviz.runtime.estimate._measure", lambda name, where: measured.append(name))
     monkeypatch.setattr("featviz.runtime.estimate._speeds", {("cpu", name): 1e9 for name in BUNDLED})
@@ -196,13 +196,13 @@ def test_neither_warming_up_nor_an_estimate_asks_the_hub(hub_on_loopback, monkey
     assert hub_on_loopback.log == []
 
 
-def test_preparing_a_recipe_downloads_its_network_after_its_pictures_were_looked_at(put, hub_on_loopback, tmp_path):
+def test_preparing_a_recipe_downloads_its_network_after_checking_its_pictures(put, hub_on_loopback, tmp_path):
     put("googlenet", googlenet())
     recipe = DeepDream(layer="googlenet/inception3a")
     with pytest.raises(ImageError, match="no-such"):
         list(prepare(recipe, device="cpu", image=tmp_path / "no-such.png"))
     assert hub_on_loopback.log == []
-    assert list(prepare(DeepDream(), device="cpu")) == []
+    assert list(prepare(DeepDream(), device="cpu", image="examples/cat.jpg")) == []
     shown = list(prepare(recipe, device="cpu", image="examples/cat.jpg"))
     assert shown[-1].repo == "lucid-dl/googlenet"
     assert ("googlenet", "cpu") in cache._loaded

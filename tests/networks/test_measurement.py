@@ -10,7 +10,6 @@ from torchvision import models
 from user_modules import FAMILY, UNet, seeded
 
 import featviz
-from featviz import limits
 from featviz.networks import table
 from featviz.networks.cache import load, load_untrained
 from featviz.networks.table import INPUT, NETWORKS, ChannelsLast, NetworkSpec
@@ -33,7 +32,7 @@ def tiny(**changes: object) -> NetworkSpec:
 
 @pytest.mark.parametrize("family", ["unet", "resnet", "convnext"])
 def test_a_unit_sees_no_further_than_was_measured_and_nearly_as_far(family):
-    """Against the slow way: every pixel column in turn is changed, and the units that change are looked at."""
+    """Compared with brute force: each pixel column in turn is NaN, and so are the units that see it."""
     row = add_network("mine", seeded(FAMILY[family]))
     network, width = load("mine"), 96
     layers = [row.content_layer] if family != "unet" else ["bottom.2", "mix2.2", "mix1.2"]
@@ -56,22 +55,22 @@ def test_a_unit_sees_no_further_than_was_measured_and_nearly_as_far(family):
 
 
 def test_tiles_give_what_the_whole_picture_gives_through_a_u_net():
-    tiny()
-    network, image = load("tiny"), torch.rand(1, 3, 200, 260)
     layers = ["down2", "bottom", "mix2", "mix1"]
+    tiny(layers=layers)
+    network, image = load("tiny"), torch.rand(1, 3, 200, 260)
     with torch.no_grad():
         whole, pieces = (tiles.activations_of(network, image, layers, side, continued=True) for side in (1000, 128))
     for layer in layers:
         assert torch.allclose(pieces[layer], whole[layer], atol=1e-4 * whole[layer].abs().max().item()), layer
 
 
-def test_a_layer_that_sees_everything_is_never_tiled_and_this_is_said(monkeypatch):
+def test_a_layer_that_sees_everything_is_never_tiled_and_the_stage_says_so(monkeypatch):
     add_network("mine", seeded(FAMILY["mobilenet_v3"]), layers=["features.0", "features.3"])
     network = load("mine")
     assert network.tiled(["features.0"])
     assert not network.tiled(["features.0", "features.3"])
     monkeypatch.setattr(tiles, "SMALLEST", 32)
-    monkeypatch.setenv(limits.TILE_MEGABYTES.variable, "1")
+    monkeypatch.setattr(tiles, "largest", lambda *_, tiled=True: 32 if tiled else tiles.WHOLE)
     cut = []
     monkeypatch.setattr(tiles, "_cuts", lambda length, side, margin: cut.append(length > side) or [(0, length)])
     image = torch.rand(1, 3, 64, 80)
@@ -89,7 +88,7 @@ def test_a_layer_that_sees_everything_is_never_tiled_and_this_is_said(monkeypatc
 
 
 def test_sides_that_a_u_net_does_not_take_are_padded_and_cut_off_again():
-    assert tiny().multiple == 4
+    assert tiny(layers=["down1", "bottom", "mix1"]).multiple == 4
     found = load("tiny").activations(torch.rand(1, 3, 45, 50), ["down1", "bottom", "mix1", INPUT])
     assert [size_of(found[layer]) for layer in ("down1", "bottom", "mix1", INPUT)] == [(45, 50), (12, 13), (45, 50), (45, 50)]
 

@@ -1,4 +1,4 @@
-"""The bundled networks, and the promises of `Network.activations`."""
+"""`Network`, on the bundled networks and a tiny one."""
 
 import copy
 from dataclasses import replace
@@ -38,7 +38,7 @@ def exact(name: str, kind: torch.dtype) -> Network:
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_gradients_are_those_of_float64_in_whatever_precision_a_network_runs_here(name):
+def test_gradients_are_those_of_float64_in_the_precision_of_this_machine(name):
     network, slow = load(name), exact(name, torch.float64)
     image = fit(CAT, 48, 32)
     for layer in (next(iter(network.spec.layers)), network.spec.content_layer, list(network.spec.layers)[-1]):
@@ -50,7 +50,7 @@ def test_gradients_are_those_of_float64_in_whatever_precision_a_network_runs_her
         assert likeness > 0.99
 
 
-def test_a_batch_norm_folded_into_its_convolution_changes_no_answer_and_no_gradient():
+def test_folding_batch_norms_changes_no_output_and_no_gradient():
     plain, image = load_module("efficientnet_lite0").double(), fit(CAT, 48, 32).double()
     seen = [image.clone().requires_grad_() for _ in range(2)]
     answers = [plain[:10](seen[0]), fold_batch_norms(copy.deepcopy(plain))[:10](seen[1])]
@@ -59,7 +59,7 @@ def test_a_batch_norm_folded_into_its_convolution_changes_no_answer_and_no_gradi
     assert torch.allclose(*(torch.autograd.grad(a.square().sum(), x)[0] for a, x in zip(answers, seen, strict=True)), atol=1e-8)
 
 
-def test_only_a_network_that_bears_it_computes_in_bfloat16_and_only_on_a_cpu_that_can(monkeypatch):
+def test_bfloat16_is_used_only_if_the_network_and_the_cpu_support_it(monkeypatch):
     for able, found in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
         assert precision(replace(NETWORKS["vgg19"], supports_bfloat16=True), "cpu") == found
@@ -111,14 +111,14 @@ def test_an_image_too_small_for_the_network_is_refused_with_its_size():
         load("vgg19").activations(torch.rand(1, 3, 20, 40), ["relu1_1"])
 
 
-def test_the_cost_of_a_convolution_is_the_one_counted_by_hand():
+def test_the_cost_of_a_convolution_is_as_counted_by_hand():
     """relu1 of the tiny network: 3·3·3 products for each of 4 channels, there and back. At the peak, in the backward pass of the
     square: the normalised image, and relu1, its gradient and two products on the way to that.
     """
     cost = tiny().cost(["relu1"])
     assert cost.flops == 2 * 2 * 3 * 3 * 3 * 4
     assert cost.bytes == pytest.approx(4 * (3 + 4 * 4), rel=0.01)
-    assert cost.forward_bytes == pytest.approx(4 * 2 * 4, rel=0.01)  # relu1, and what it is made of.
+    assert cost.forward_bytes == pytest.approx(4 * (3 + 2 * 4), rel=0.01)  # The normalised image, relu1 and its input.
 
 
 def test_a_deeper_layer_costs_more_and_vgg19_what_the_literature_says():
@@ -129,7 +129,7 @@ def test_a_deeper_layer_costs_more_and_vgg19_what_the_literature_says():
     assert forward == pytest.approx(19.5e9, rel=0.02)  # Multiplications of VGG-19 at 224², without its three linear layers.
 
 
-def test_a_classifier_answers_with_one_logit_for_each_named_class():
+def test_a_classifier_has_one_logit_for_each_class():
     network = load("efficientnet_lite0")
     assert len(class_names()) == network.activations(fit(CAT, 64, 32), [LOGITS])[LOGITS].shape[1] == 1000
     assert class_names()[285] == "Egyptian cat"
@@ -142,8 +142,8 @@ def test_channels_are_counted():
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_beyond_the_border_the_image_goes_on_where_asked(name):
-    """An even image has no border then: all that the first layer answers is the same, corners included."""
+def test_continued_replicates_the_border_of_the_image(name):
+    """A constant image then has no border: the first layer has the same value everywhere, corners included."""
     network, first = load(name), next(iter(NETWORKS[name].layers))
     image = torch.full((1, 3, 96, 97), 0.9)
     plain, continued = (network.activations(image, [first], continued=continued)[first] for continued in (False, True))
@@ -154,17 +154,17 @@ def test_beyond_the_border_the_image_goes_on_where_asked(name):
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_a_layer_sees_as_far_as_it_is_said_to_and_no_further(name):
+def test_a_layer_sees_as_far_as_its_margin_and_no_further(name):
     network = load(name)
     for layer in NETWORKS[name].style_layers:
-        stride, reach = network.receptive_field(layer).stride, network.receptive_field(layer).margin
+        stride, margin = network.receptive_field(layer).stride, network.receptive_field(layer).margin
         image = torch.rand(1, 3, 96, 512)
         changed = image.clone()
-        changed[..., 256 + reach :] = torch.rand(1, 3, 96, 256 - reach)
+        changed[..., 256 + margin :] = torch.rand(1, 3, 96, 256 - margin)
         before, after = (network.activations(one, [layer])[layer] for one in (image, changed))
         column = 256 // stride
         assert torch.allclose(before[..., column], after[..., column], atol=1e-4 * before.abs().max())
-        changed[..., 256 + reach // 4 :] = torch.rand(1, 3, 96, 256 - reach // 4)
+        changed[..., 256 + margin // 4 :] = torch.rand(1, 3, 96, 256 - margin // 4)
         if layer != INPUT:
             assert not torch.equal(before[..., column], network.activations(changed, [layer])[layer][..., column])
 
@@ -202,7 +202,7 @@ def test_vgg19_equals_a_slow_computation_on_bgr_255_minus_the_caffe_means():
         features = pool(features)
 
 
-def test_unknown_names_are_answered_with_the_nearest():
+def test_the_nearest_name_is_suggested_for_an_unknown_one():
     with pytest.raises(FieldError, match="no network 'vgg91'; did you mean 'vgg19'"):
         load("vgg91")
     with pytest.raises(FieldError, match="VGG-19 has no layer 'relu4-2'; did you mean 'relu4_2'"):

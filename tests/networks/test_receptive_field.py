@@ -1,4 +1,4 @@
-"""Receptive fields against the slow way: which pixels have a gradient."""
+"""Receptive fields compared with brute force: the pixels that have a gradient."""
 
 import math
 from copy import deepcopy
@@ -15,7 +15,7 @@ from featviz.networks.table import BUNDLED, LOGITS, NETWORKS
 
 
 def transparent(network: Network) -> Network:
-    """The same geometry, but nothing is hidden: positive weights, averages for maxima, no batch statistics."""
+    """Return a network of the same geometry in which every pixel has a gradient: positive weights, averages for maxima."""
     trunk = deepcopy(network.module)
     for module in list(trunk.modules()):
         if isinstance(module, nn.Conv2d):
@@ -33,7 +33,7 @@ def transparent(network: Network) -> Network:
 
 
 def support(network: Network, layer: str, side: int) -> tuple[int, int]:
-    """(height, width) of the pixels that the unit at the centre has a gradient from."""
+    """Return (height, width) of the pixels with a gradient of the central unit."""
     image = torch.rand(1, 3, side, side, dtype=torch.float64, requires_grad=True)
     answer = transparent(network).activations(image, [layer])[layer][0, 0]
     (gradient,) = torch.autograd.grad(answer[answer.shape[0] // 2, answer.shape[1] // 2], image)
@@ -44,7 +44,7 @@ def support(network: Network, layer: str, side: int) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("name", "depth", "side"), [(name, depth, side) for name in BUNDLED for depth, side in ((1, 64), (4, 96))]
 )
-def test_the_field_of_a_layer_is_what_has_a_gradient(name, depth, side):
+def test_the_receptive_field_is_where_the_gradient_is(name, depth, side):
     network = load(name)
     layer = list(network.spec.layers)[depth]
     assert network.receptive_field(layer).field == support(network, layer, side)
@@ -56,7 +56,7 @@ def test_strides_and_padding_add_up_as_in_the_recurrence():
 
 
 class Paths(nn.Module):
-    """A wide and a narrow way, one of them dilated and not square, then functions instead of modules."""
+    """A tall dilated and a wide convolution side by side, then functions instead of modules."""
 
     def __init__(self):
         super().__init__()
@@ -68,7 +68,7 @@ class Paths(nn.Module):
         return functional.avg_pool2d(functional.max_pool2d(joined, 2), 3, stride=1)
 
 
-def test_where_paths_meet_the_farthest_sight_counts_whatever_makes_them():
+def test_where_paths_join_the_widest_field_is_taken():
     base = tiny()
     network = Network(base.spec, nn.Sequential(nn.Identity(), Paths()))
     assert network.receptive_field("relu1").field == (5 + 1 + 2 * 2, 3 + 1 + 2 * 2)

@@ -1,4 +1,4 @@
-"""The table, the bundled networks, and the promises of `Network.activations`."""
+"""The table of networks."""
 
 import copy
 
@@ -22,7 +22,7 @@ _VGG19 = {int(place) - 1: int(NETWORKS["vgg19"].layers[layer]) - 1 for layer, pl
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_the_menu_is_complete_and_in_depth_order(name):
+def test_layers_are_complete_and_in_order_of_depth(name):
     network = load(name)
     children = [child for child, _ in network.module.named_children()]
     places = [children.index(child) for child in network.spec.layers.values()]
@@ -64,15 +64,17 @@ def test_networks_of_one_architecture_compute_in_one_precision():
     assert kinds == {(True, True), (False, False)}
 
 
-def test_vgg_16_with_trained_weights_bears_bfloat16():
+def test_vgg_16_with_trained_weights_supports_bfloat16():
     """Of its architecture with the bundled weights of VGG-19, as far as both are the same: cosine with float64 over 0.99."""
-    spec, trunk, state = NETWORKS["vgg16"], architectures.vgg16(), load_module("vgg19").state_dict()
-    trunk.load_state_dict({name: state[f"{_VGG19[int(name.split('.')[0])]}.{name.split('.')[1]}"] for name in trunk.state_dict()})
+    spec, module, state = NETWORKS["vgg16"], architectures.vgg16(), load_module("vgg19").state_dict()
+    module.load_state_dict(
+        {name: state[f"{_VGG19[int(name.split('.')[0])]}.{name.split('.')[1]}"] for name in module.state_dict()}
+    )
     image = fit(to_tensor(open_picture(presets.FOLDER / "cat.jpg")), 96, 32)
     for layer in ("relu1_2", "relu3_3", "relu5_3"):
         gradients = []
         for kind in (torch.float64, torch.bfloat16):
-            network = Network(spec, copy.deepcopy(trunk).to(kind, memory_format=torch.channels_last))
+            network = Network(spec, copy.deepcopy(module).to(kind, memory_format=torch.channels_last))
             _, gradient = ascent(network, energy(layer), image.double() if kind is torch.float64 else image, 999)
             gradients.append(gradient.double().flatten())
         assert torch.cosine_similarity(*gradients, dim=0) > 0.99

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -71,14 +72,16 @@ SMALL = {
 }
 
 
-def classes_of(family: str) -> list[str] | None:
-    return None if family == "unet" else CLASSES
+@cache
+def described(family: str) -> NetworkSpec:
+    """Return the row of a family's module, measured once for all tests."""
+    return describe_network(seeded(FAMILY[family]), layers=CHOSEN.get(family), classes=None if family == "unet" else CLASSES)
 
 
 @pytest.mark.parametrize("family", FAMILY)
 def test_gradients_are_those_of_plain_autograd(family):
     module = seeded(FAMILY[family])
-    row = add_network("mine", module, layers=CHOSEN.get(family), classes=classes_of(family))
+    row = NETWORKS["mine"] = described(family)
     layers = list(row.layers)
     assert row.fixed_size == FIXED.get(family)
     network = load("mine")
@@ -95,7 +98,7 @@ def test_gradients_are_those_of_plain_autograd(family):
     + [("toy", recipe) for recipe in RECIPES],
 )
 def test_recipes_run(family, recipe):
-    row = add_network("mine", seeded(FAMILY[family]), layers=CHOSEN.get(family), classes=classes_of(family))
+    row = NETWORKS["mine"] = described(family)
     kind = RECIPES[recipe]
     fields = SMALL[recipe] | ({"class_name": "dog"} if recipe == "deepdream" and row.classes else {})
     fields |= {"layer": f"mine/{row.content_layer}"} if "layer" in kind.model_fields else {"network": "mine"}

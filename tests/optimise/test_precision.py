@@ -6,8 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from featviz.media import images
-from featviz.optimise import precision, style_statistics
+from featviz.optimise import colours, precision, style_statistics
 from featviz.optimise.precision import exact
 from featviz.optimise.style_statistics import STATISTICS, moments
 
@@ -54,7 +53,7 @@ def test_statistics_and_their_gradients_get_float64_from_here_alone(statistic, m
 
 def test_colours_are_matched_without_float64_as_well(apple):
     picture, like = torch.rand(1, 3, 8, 9, device=apple), torch.rand(1, 3, 5, 6, device=apple)
-    matched = images.match_colours(picture, like)
+    matched = colours.match_colours(picture, like)
     assert (matched.shape, matched.dtype, matched.device.type) == ((1, 3, 8, 9), torch.float32, GPU)
 
 

@@ -76,9 +76,11 @@ def test_another_error_of_a_step_comes_through_at_once():
 
 SHORT_OF_MEMORY = """
 from PIL import Image
-from featviz import ActivationMaps, DeepDream, StyleTransfer, look, run, stream
+from featviz import ActivationMaps, DeepDream, StyleTransfer, inspect_layer, run, stream
 from featviz.errors import InputError
+from featviz.runtime import memory
 
+memory._free_address_space = lambda: float("inf")  # As where memory is gone only after a run has reserved it.
 PHOTO = Image.effect_noise((640, 640), 60).convert("RGB")
 DREAM = {"layer": "vgg19/relu2_1", "octaves": 1, "steps": 2}
 STYLE = {"network": "efficientnet_lite0", "scales": 1, "steps": 2}
@@ -95,13 +97,13 @@ def sentence(work, *arguments, **pictures):
 
 for recipe, roles in ((DeepDream(**DREAM, size=64), ["image"]), (StyleTransfer(**STYLE, size=64), ["content", "style"])):
     run(recipe, device="cpu", **dict.fromkeys(roles, PHOTO))
-look(ActivationMaps(**MAPS, size=64), device="cpu", image=PHOTO)
+inspect_layer(ActivationMaps(**MAPS, size=64), device="cpu", image=PHOTO)
 allow({megabytes})
 print(json.dumps({
     "dream": stages(DeepDream(**DREAM, size=600), image=PHOTO),
     "style": stages(StyleTransfer(**STYLE, size=768), content=PHOTO, style=PHOTO),
     "too large a dream": sentence(run, DeepDream(**DREAM, size=4096), image=PHOTO),
-    "too large a look": sentence(look, ActivationMaps(**MAPS, size=1024), image=PHOTO),
+    "too large a look": sentence(inspect_layer, ActivationMaps(**MAPS, size=1024), image=PHOTO),
     "afterwards": stages(DeepDream(**DREAM, size=64), image=PHOTO),
 }))
 """

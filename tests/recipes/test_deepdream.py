@@ -185,8 +185,8 @@ def test_a_guide_s_features_are_the_same_by_tiles(layer, monkeypatch):
     recipe, network = DeepDream(**QUICK | {"layer": layer, "size": 288}), exact(split(layer)[0])
     name, image = split(layer)[1], fit(MOUNTAIN, 64, 32)
     features = network.activations(fit(MOUNTAIN, 288, 32), [name])[name]
-    slow = guided_by_match(name, features) * (1 / features.norm())
-    monkeypatch.setattr(tiles, "largest", lambda *_: 128)
+    slow = guided_by_match(name, features) * (1 / features.norm().item())
+    monkeypatch.setattr(tiles, "largest", lambda *_, **__: 128)
     tiled = recipe.fixed_objective(network, image, fit(MOUNTAIN, 288, 32))
     values, gradients = zip(*(ascent(network, objective, image, 999) for objective in (slow, tiled)), strict=True)
     assert values[1].item() == pytest.approx(values[0].item(), rel=1e-5)
@@ -341,7 +341,7 @@ def test_tiles_leave_no_seams(seed, monkeypatch):
     def roughness(side):
         """Mean absolute difference of the change across former borders, against elsewhere."""
         rolls.clear()
-        monkeypatch.setattr(tiles, "largest", lambda *_: side)
+        monkeypatch.setattr(tiles, "largest", lambda *_, **__: side)
         across = (last(recipe, image).image - image).diff(dim=-1).abs().mean((0, 1, 2))
         borders = torch.zeros(288)
         for roll in rolls:
