@@ -82,6 +82,7 @@ def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float,
     import torch
     from PIL import Image
 
+    from featviz.media.images import open_picture
     from featviz.networks.cache import load
     from featviz.recipes.table import RECIPES
     from featviz.runtime.memory import peak_memory
@@ -96,7 +97,8 @@ def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float,
     run(RECIPES[name](**{**fields, "size": 96}), device="cpu", **noise(dict.fromkeys(sizes, (96, 96))))
     pictures = noise(sizes)
     peak = grown(lambda: run(recipe, device="cpu", **pictures))
-    return peak, peak_memory(recipe, torch.device("cpu"), sizes)
+    opened = {role: open_picture(picture, role, recipe.needed(role)).size for role, picture in pictures.items()}
+    return peak, peak_memory(recipe, torch.device("cpu"), opened)
 
 
 def several(cases: tuple[Case, ...]) -> list[tuple[float, float]]:

@@ -197,7 +197,7 @@ def test_an_abandoned_video_leaves_no_file(tmp_path, monkeypatch, tidy_gradio):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with gr.Blocks(analytics_enabled=False):
         tab = VideoTab(RECIPES["deepdream_zoom"], Engine().with_device(lambda run: run), ())
-    results = tab._run_results(small(RECIPES["deepdream_zoom"]), {"image": PHOTO})
+    results = tab._run_results(small(RECIPES["deepdream_zoom"]), {"image": PHOTO}, None)
     next(results)
     results.close()
     left = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(tmp_path / "cache")]

@@ -101,7 +101,11 @@ def test_the_wheel_has_presets_examples_atlas_style_sheet_types_and_command(buil
         (scripts,) = [wheel.read(name).decode() for name in names if name.endswith("entry_points.txt")]
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "featviz").rglob("*.py")}
     information = {name for name in names if ".dist-info/" in name}
-    assert names - information == code | data_files("featviz/examples") | {"featviz/py.typed", "featviz/ui/page.css"}
+    assert names - information == code | data_files("featviz/examples") | {
+        "featviz/py.typed",
+        "featviz/ui/page.css",
+        "featviz/ui/page.js",
+    }
     assert {"featviz/examples/presets/5_eyes.json", "featviz/examples/atlas/vgg19_relu3_1.webp"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in information)
     assert "featviz = featviz.cli:main" in scripts

@@ -85,7 +85,7 @@ FULL = Plan(
 
 TINY = Plan(
     networks=("efficientnet_lite0",),
-    recipes=("deepdream", "style_transfer", "classify"),
+    recipes=("deepdream", "style_transfer", "classification"),
     check=64,
     steps=2,
     precision=64,

@@ -108,7 +108,7 @@ def open_picture(picture: Picture | None, role: str = "picture", longest: int | 
         except MemoryError:
             raise
         except Exception as error:  # Decoders raise errors of many types.
-            raise ImageError(f"The {role} is damaged and cannot be decoded ({error}).") from error
+            raise ImageError(f"The {role} is damaged and cannot be decoded ({' '.join(str(error).split())}).") from error
     if result.mode == "RGBA":
         if _range(result.getchannel("A"))[1] == 0:
             raise ImageError(f"The {role} is transparent all over; expected a picture with something to see.")
@@ -148,7 +148,9 @@ def frames(file: str | os.PathLike, role: str = "picture") -> Iterator[Image.Ima
                 try:
                     opened.seek(number)
                 except Exception as error:
-                    raise ImageError(f"Frame {number + 1} of the {role} is damaged and cannot be decoded ({error}).") from error
+                    raise ImageError(
+                        f"Frame {number + 1} of the {role} is damaged and cannot be decoded ({' '.join(str(error).split())})."
+                    ) from error
                 frame = open_picture(opened, role)
             yield frame
 

@@ -98,7 +98,7 @@ def test_mistakes_are_refused_before_the_first_step(goal, network, error, senten
 def mine():
     """A network of the user's, by the name "mine"."""
     network = tiny()
-    add_network("mine", network.trunk, mean=(0.5,) * 3, std=(0.5,) * 3, layers={"early": "1", "deep/late": "4"})
+    add_network("mine", network.module, mean=(0.5,) * 3, std=(0.5,) * 3, layers={"early": "1", "deep/late": "4"})
     yield NETWORKS["mine"]
     remove_network("mine")
 

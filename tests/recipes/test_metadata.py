@@ -19,7 +19,7 @@ from featviz.media import images, video
 from featviz.networks.table import NETWORKS, addresses, class_names, split
 from featviz.recipes import metadata
 from featviz.recipes.metadata import Restored
-from featviz.recipes.recipe import Recipe, bounds, choices
+from featviz.recipes.recipe import Recipe, bounds, choices, param
 from featviz.recipes.table import RECIPES
 
 quick = settings(max_examples=25, deadline=None, database=None, derandomize=True)
@@ -235,8 +235,8 @@ def test_a_picture_on_the_way_says_that_it_is_not_the_last(private):
 
 def test_a_picture_that_was_steered_says_how_it_ended_and_that_it_was():
     class Steered(RECIPES["style_transfer"]):
-        steps: int = featviz.recipe.param(2, "Steps.", ge=1, le=9)
-        style_strength: float = featviz.recipe.param(1.0, "Style.", ge=0, le=10, live=True)
+        steps: int = param(2, "Steps.", ge=1, le=9)
+        style_strength: float = param(1.0, "Style.", ge=0, le=10, live=True)
 
     asked, wanted = (Steered(network="efficientnet_lite0", size=64, scales=1, style_strength=strength) for strength in (1, 3))
     picture = Image.effect_mandelbrot((64, 48), (-2, -1.2, 1, 1.2), 60)
