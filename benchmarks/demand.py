@@ -36,7 +36,6 @@ SMALL: tuple[Case, ...] = (
     dream(f"{VGG}/relu4_4", size=256),
     dream(f"{VGG}/relu2_1", size=256, guide=PHOTO),
     dream(f"{LITE}/block9", size=384, mask=PHOTO),
-    dream(f"{LITE}/block9", (3000, 2000), size=128),
     ("deepdream_zoom", {"layer": f"{LITE}/block9", "size": 256, "octaves": 2, "steps": 1, "seconds": 0.1}, {"image": PHOTO}),
     style(LITE, size=320, style2=PHOTO, mask=PHOTO),
     ("activation_maps", {"layer": f"{VGG}/relu1_1", "size": 384, "count": 64}, {"image": PHOTO}),

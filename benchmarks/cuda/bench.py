@@ -70,7 +70,7 @@ def weights(name: str) -> nn.Module:
 @cache
 def network(name: str, device: torch.device, dtype: torch.dtype = torch.float32, *, channels_last: bool = True) -> Network:
     """A bundled network in any precision and memory format."""
-    spec = replace(NETWORKS[name], as_is=not channels_last)  # A network that is run as it is stays in the plain format.
+    spec = replace(NETWORKS[name], unmodified=not channels_last)  # A network that is run as it is stays in the plain format.
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     return Network(spec, copy.deepcopy(weights(name)).to(device, dtype, memory_format=memory_format))
 

@@ -23,7 +23,7 @@ def compared(bench: Bench, recipe: Recipe) -> Iterator[Row]:
     def run(every: float) -> int:
         return sum(1 for _ in stream(recipe, device=str(bench.device), every=every, **given))
 
-    more = run(0) - run(math.inf)
+    more = max(1, run(0) - run(math.inf))  # A tiny run has one step.
     seconds = side_by_side({"without": lambda: run(math.inf), "all": lambda: run(0)}, min(3, bench.plan.repeats), warm=0)
     yield Row(f"{case}, without previews", "s", seconds["without"])
     yield Row(f"{case}, one a step", "s", seconds["all"])

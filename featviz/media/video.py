@@ -255,10 +255,8 @@ def _square_srgb(frame: av.VideoFrame, ratio: Fraction) -> Image.Image:
 
 def _upright(picture: Image.Image, frame: av.VideoFrame) -> Image.Image:
     """Return a picture rotated and mirrored by its frame's display matrix. Matrices not in `TRANSPOSITIONS` are ignored."""
-    from av.sidedata.sidedata import Type  # Imported here because PyAV is optional.
-
     side_data: Any = frame.side_data  # PyAV's stubs lack lookup by type.
-    matrix = side_data.get(Type.DISPLAYMATRIX)
+    matrix = side_data.get(extras.load("av.sidedata.sidedata").Type.DISPLAYMATRIX)
     if matrix is None:
         return picture
     a, b, _, c, d, *_ = np.frombuffer(matrix, "i4") / (1 << 16)

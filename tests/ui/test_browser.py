@@ -82,7 +82,12 @@ class Visit:
         recipe = RECIPES[name]
         self.page.get_by_role("tab", name=recipe.tab_group, exact=True).click()
         if [other.tab_group for other in RECIPES.values()].count(recipe.tab_group) > 1:
-            self.page.get_by_role("tab", name=inner_title(recipe), exact=True).click()
+            title = inner_title(recipe)
+            tab = self.page.get_by_role("tab", name=title, exact=True)
+            if not tab.is_visible():  # On a phone the last tabs are behind a menu.
+                self.page.locator(".overflow-menu > button:visible").last.click()
+                tab = self.page.locator(".overflow-dropdown button:visible", has_text=title)
+            tab.click()
         expect(self.run).to_be_visible(timeout=LONG)
 
     @property
@@ -522,7 +527,7 @@ def test_a_second_visit_takes_less_than_100_kb(browser, server):
         received.clear()
         page.goto(server)
         expect(page.get_by_role("button", name=RECIPES["deepdream"].action)).to_be_visible(timeout=LONG)
-        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(3000)  # A page that is open keeps a connection, so its network is never idle.
         visits.append(sum(received))
     context.close()
     assert visits[0] < 1_000_000
