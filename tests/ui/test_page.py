@@ -428,10 +428,10 @@ def test_the_picture_is_opened_for_painting_and_closed_by_another(pictures):
     opened = painting.toggled(pictures[0], None)
     assert opened[painting.editor]["visible"]
     assert opened[painting.editor]["value"]["background"].size == (64, 48)
-    of = opened[painting.of]
+    of = opened[painting.source]
     assert painting.editor not in painting.changed(pictures[0], of)
     for closed in (painting.changed({"path": "another.png"}, of), painting.changed(None, of), painting.toggled(pictures[0], of)):
-        assert (closed[painting.editor]["visible"], closed[painting.of]) == (False, None)
+        assert (closed[painting.editor]["visible"], closed[painting.source]) == (False, None)
 
 
 def test_painting_without_a_picture_is_one_sentence():

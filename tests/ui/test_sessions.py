@@ -151,7 +151,7 @@ def test_after_a_run_a_session_holds_no_picture(page, tmp_path, way):
         assert all(result.file() for result in results(session))
 
 
-@pytest.mark.parametrize(("method", "count"), [("inspect", 1), ("classify", 1), ("show", 4), ("show_gram_matrix", 1)])
+@pytest.mark.parametrize(("method", "count"), [("inspect", 1), ("show_names", 1), ("show", 4), ("show_gram_matrix", 1)])
 def test_after_an_inspection_or_a_sheet_a_session_holds_no_picture(page, tmp_path, method, count):
     found = events(page, method)
     assert len(found) >= count
