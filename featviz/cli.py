@@ -211,12 +211,12 @@ def _run_batch(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -
     try:
         for outcome in _show_outcomes(outcomes, shard.count(batch.count(source)) or None):
             counts["failed" if outcome.error else "made" if outcome.made else "there already"] += 1
-        message, code = "{}", FAILURE if counts["failed"] else SUCCESS
+        message, exit_code = "{}", FAILURE if counts["failed"] else SUCCESS
     except KeyboardInterrupt:
-        message, code = "Stopped; the same command goes on from here: {}", INTERRUPTED
+        message, exit_code = "Stopped; the same command goes on from here: {}", INTERRUPTED
     summary = ", ".join(f"{number} {kind}" for kind, number in counts.items()) or "nothing to do"
-    print(message.format(summary if code == INTERRUPTED else summary.capitalize()), file=sys.stderr)
-    return code
+    print(message.format(summary if exit_code == INTERRUPTED else summary.capitalize()), file=sys.stderr)
+    return exit_code
 
 
 def _show_outcomes(outcomes: Generator[batch.Outcome, None, None], total: int | None) -> Iterator[batch.Outcome]:
