@@ -1,16 +1,14 @@
 """The presets as cards, each with a picture of its effect, and the choice of a finish."""
 
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 
 import gradio as gr
-from gradio.processing_utils import save_pil_to_cache
 from PIL import Image, ImageOps
 
 from featviz.recipes.presets import FINISHES, STANDARD, Example, Preset, finishable
 from featviz.recipes.recipe import Recipe
-from featviz.ui.running import PAGE_EVENT
+from featviz.ui.running import PAGE_EVENT, in_cache
 
 
 class PresetCards:
@@ -69,8 +67,7 @@ def card(title: str, pictures: Sequence, size: tuple[int, int], kind: str) -> gr
         slot = width // len(pictures)
         with Image.open(path) as picture:
             sheet.paste(ImageOps.fit(picture.convert("RGB"), (slot, height)), (i * slot, 0))
-    with tempfile.TemporaryDirectory() as folder:
-        button = gr.Button(title, icon=save_pil_to_cache(sheet, folder, format="jpeg"), min_width=60, elem_classes=["card", kind])
+    button = gr.Button(title, icon=in_cache(sheet, "jpeg"), min_width=60, elem_classes=["card", kind])
     button.keep_in_cache.add(button.icon["path"])  # Otherwise the sweep deletes it with the visitors' pictures.
     return button
 
