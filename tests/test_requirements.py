@@ -107,7 +107,7 @@ def test_the_space_runs_the_gradio_that_is_pinned():
 
 
 def required(extra: str = "") -> set[str]:
-    """What the package requires with an extra, by default with none."""
+    """Return the packages that are required with an extra, or without any."""
     return {normal(it.name) for it in REQUIRED if it.marker is None or it.marker.evaluate({"extra": extra})}
 
 

@@ -47,7 +47,7 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 
 @contextmanager
 def limited(bench: Bench, left: float) -> Iterator[None]:
-    """A context in which this process may take only so many bytes more of the device's memory."""
+    """Limit, within a context, the bytes that this process can still allocate on the device."""
     if bench.is_card:
         bench.free()
         total = torch.cuda.get_device_properties(bench.device).total_memory

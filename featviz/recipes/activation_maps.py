@@ -218,10 +218,10 @@ its **activation map** shows where it found its pattern: bright where it is acti
     def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
         height, width = fitted_size(size, self.size)
         cell = CELL * CELL * height / width
-        return _demanded(network, split(self.layer)[1], size, self.size, sheet=self.count * cell)
+        return forward_demand(network, split(self.layer)[1], size, self.size, sheet=self.count * cell)
 
 
-def _demanded(network: Network, layer: str, size: tuple[int, int], longest: int, *, sheet: float = 0) -> Demand:
+def forward_demand(network: Network, layer: str, size: tuple[int, int], longest: int, *, sheet: float = 0) -> Demand:
     """Return the demand of one forward pass for a picture of (height, width) scaled to `longest` pixels.
 
     `Cost.flops` includes the backward pass; the forward pass is counted as half of it. `sheet` is the number of pixels of the

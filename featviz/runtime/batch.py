@@ -128,7 +128,7 @@ def run_batch(
 
 
 def _check_places(source: Path, folder: Path) -> None:
-    """Check where pictures are read and written, and make the output's folder. Raises InputError as `run_batch` does."""
+    """Check the source and the output folder of a batch, and create the folder. Raises InputError as `run_batch` does."""
     if source.is_dir() and not _result_names(source):
         raise InputError(f"There is no picture in '{source}'; {', '.join(EXTENSIONS)} are looked for.")
     if not folder.is_dir() and folder.suffix.lower() in (*EXTENSIONS, *VIDEO_EXTENSIONS):

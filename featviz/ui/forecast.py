@@ -28,7 +28,7 @@ SHORT_SIDE = 128
 
 
 class Forecast:
-    """A line with the estimate of a run, and a button that sets a size that fits, if the chosen one does not."""
+    """A line with the estimate of a run. If the chosen size does not fit, a button sets one that fits."""
 
     def __init__(self, recipe: type[Recipe], estimate: Estimator, memory_left: Callable[[], float]):
         self.recipe, self.estimate, self.memory_left = recipe, estimate, memory_left

@@ -63,7 +63,7 @@ def test_mp4_is_what_browsers_play_at_once_and_says_which_colours_it_has(tmp_pat
         context = stream.codec_context
         assert (context.codec.canonical_name, context.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 12)
         assert (context.width, context.height) == (96, 64)
-        # BT.709, limited range, as ITU-T H.273 numbers them; the transfer is that of sRGB.
+        # Numbers of ITU-T H.273: BT.709, limited range, the transfer function of sRGB.
         assert (context.colorspace, context.color_primaries, context.color_range, context.color_trc) == (1, 1, 1, 13)
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # The index comes first.
