@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -92,6 +93,16 @@ class NetworkSpec:
     """The sides of an input must be multiples of this; images are padded."""
     receptive_fields: Mapping[str, ReceptiveField] = field(default_factory=dict)
     """Layer → measured receptive field, where it does not follow from the operations."""
+
+    def __post_init__(self) -> None:
+        """Raise FieldError if two classes have one name: a name has to say which logit is meant."""
+        repeated = [name for name, count in Counter(self.classes or ()).items() if count > 1]
+        if repeated:
+            indices = [str(index) for index, name in enumerate(self.classes or ()) if name == repeated[0]]
+            raise FieldError(
+                f"{short(self.title)} names several classes '{short(repeated[0])}' (numbers {', '.join(indices[:5])}); "
+                "expected a different name for each."
+            )
 
 
 def _vgg_layers(*convolutions: int) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections import defaultdict
 from functools import cache
 
 import torch
@@ -87,8 +86,13 @@ def _try_gpu(gpu: torch.device) -> str:
     return ""
 
 
-_schedulers: dict[torch.device, Scheduler] = defaultdict(Scheduler)
+_schedulers: dict[torch.device, Scheduler] = {}
 """One for each device, which runs one step at a time."""
+
+
+def scheduler(device: torch.device) -> Scheduler:
+    """Return the scheduler of a device. `setdefault` is atomic, so threads that call this at the same time get the same one."""
+    return _schedulers.setdefault(device, Scheduler())
 
 
 def resolve(device: Device) -> torch.device:
@@ -97,7 +101,7 @@ def resolve(device: Device) -> torch.device:
     Raises:
         InputError: as for `find_devices`.
     """
-    return min(find_devices(device), key=lambda candidate: _schedulers[candidate].runs)
+    return min(find_devices(device), key=lambda candidate: scheduler(candidate).runs)
 
 
 def limitations(device: Device = "auto") -> list[str]:
@@ -110,7 +114,7 @@ def limitations(device: Device = "auto") -> list[str]:
 
 def slot(device: torch.device) -> Slot:
     """Register a run with the scheduler of a device, and return its slot."""
-    return _schedulers[device].slot()
+    return scheduler(device).slot()
 
 
 def storage_device(device: Device) -> torch.device:

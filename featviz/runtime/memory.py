@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -16,12 +16,15 @@ from featviz.recipes.recipe import Recipe, largest_size
 from featviz.runtime.devices import Device, resolve
 from featviz.runtime.estimate import Sizes, demand, gigabytes
 
-CGROUP_FILES = (
-    ("memory.max", "memory.current", "inactive_file"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
-)
-"""Under /sys/fs/cgroup, for versions 2 and 1: the limit, the usage, and the entry of memory.stat for file cache that the kernel
-drops when memory is needed."""
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+"""The folder of all control groups, and the file with those of this process."""
+
+CGROUP_FILES = {
+    "": ("", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Controller in `OWN_CGROUPS` ("" for version 2, "memory" for version 1) → the folder of its groups, the files with a group's
+limit and usage, and the entry of memory.stat for file cache that the kernel drops when memory is needed."""
 
 
 def free_memory(device: torch.device) -> float:
@@ -40,11 +43,25 @@ def _free_in_system() -> float:
 
 
 def _free_in_cgroup() -> float:
-    group = Path("/sys/fs/cgroup")
-    for limit, usage, cache in CGROUP_FILES:
-        with suppress(OSError, ValueError, KeyError):  # The file of another version, or no limit ("max").
-            stat = dict(line.split() for line in (group / usage).with_name("memory.stat").read_text().splitlines())
-            return int((group / limit).read_text()) - int((group / usage).read_text()) + int(stat[cache])
+    """Return what the control groups of this process leave. A group's limit also holds for all groups below it.
+
+    In a container the path of its group may be that of the host, of which only the root is mounted: missing groups are skipped.
+    """
+    free: float = math.inf
+    with suppress(OSError):
+        for line in OWN_CGROUPS.read_text().splitlines():
+            _, controllers, own = line.split(":", 2)
+            for controller in CGROUP_FILES.keys() & controllers.split(","):
+                folder, *files = CGROUP_FILES[controller]
+                group = PurePath(own.lstrip("/"))
+                free = min(free, *(_free_in_group(CGROUPS / folder / path, *files) for path in (group, *group.parents)))
+    return free
+
+
+def _free_in_group(group: Path, limit: str, usage: str, cache: str) -> float:
+    with suppress(OSError, ValueError, KeyError):  # No such group, or no limit ("max").
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int((group / limit).read_text()) - int((group / usage).read_text()) + int(stat[cache])
     return math.inf
 
 

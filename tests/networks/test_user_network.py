@@ -252,6 +252,10 @@ def test_surfaces_made_afterwards_have_the_new_network():
         ({"layers": ["down3"]}, "UNet has no module 'down3'; did you mean 'down"),
         ({"layers": []}, "layers is empty"),
         ({"classes": ["a", "b"]}, r"2 classes are named; the module's output for an image is \(1, 6, 192, 256\)"),
+        (
+            {"network": seeded(Toy), "classes": ["cat", "dog", "cat"]},
+            r"mine names several classes 'cat' \(numbers 0, 2\); expected",
+        ),
         ({"network": nn.Linear(3, 4)}, r"does not run on an image \(1, 3, 224, 224\), nor on other sizes: mat1 and mat2"),
         ({"network": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())}, "Sequential has no layer whose output is a map"),
         ({"network": 3}, "add_network takes a module, or the name of an architecture"),

@@ -1,5 +1,8 @@
 """Devices by their names, with stand-ins for GPUs."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +10,8 @@ from torch import nn
 from featviz.cli import main
 from featviz.errors import InputError
 from featviz.runtime import devices
-from featviz.runtime.devices import find_devices, limitations, unusable_gpu
+from featviz.runtime.devices import find_devices, limitations, slot, unusable_gpu
+from featviz.runtime.scheduler import Scheduler
 
 NO_KERNEL = "CUDA error: no kernel image is available for execution on the device\nCompile with `TORCH_USE_CUDA_DSA`."
 
@@ -109,3 +113,19 @@ def test_a_zero_gpu_is_not_tried(machine, monkeypatch):
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     assert named("auto") == ["cuda:0"]
     assert tried == []
+
+
+def test_threads_that_ask_at_the_same_time_share_one_scheduler(monkeypatch):
+    """With two, steps of two runs would hold the device at once."""
+    both, make = threading.Barrier(2), Scheduler.__init__
+
+    def make_slowly(scheduler):
+        both.wait(10)  # Both threads have found none.
+        make(scheduler)
+
+    monkeypatch.setattr(Scheduler, "__init__", make_slowly)
+    device = torch.device("cuda", 7)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(slot, [device] * 2)
+    assert first._scheduler is second._scheduler
+    assert first._scheduler.runs == 2

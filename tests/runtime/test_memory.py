@@ -204,6 +204,39 @@ def test_blocks_in_the_cache_of_pytorch_count_as_free(monkeypatch):
     assert free_memory(torch.device("cuda", 0)) == 7e9
 
 
+def write_group(folder: Path, version: int, limit: str, usage: int, cache: int) -> None:
+    """Write the files of a control group."""
+    limits, usages, cached = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        2: ("memory.max", "memory.current", "inactive_file"),
+    }[version]
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in ((limits, limit), (usages, usage), ("memory.stat", f"anon 5\n{cached} {cache}")):
+        (folder / file).write_text(f"{content}\n")
+
+
+@pytest.mark.parametrize(
+    ("version", "own", "free"),
+    [
+        (2, "0::/a/b/c", 70),  # `a/b` leaves the least: 100 - 40 + 10.
+        (2, "0::/a", 600),
+        (2, "0::/host/docker", 900),  # Only the root is mounted.
+        (1, "5:cpu,cpuacct:/\n4:hugetlb,memory:/a/b\n0::/", 70),
+        (1, "0::/", float("inf")),
+    ],
+)
+def test_the_tightest_control_group_above_a_process_counts(version, own, free, tmp_path, monkeypatch):
+    root = tmp_path / "memory" if version == 1 else tmp_path
+    write_group(root, version, "1000", 200, 100)
+    write_group(root / "a", version, "900", 300, 0)
+    write_group(root / "a" / "b", version, "100", 40, 10)
+    write_group(root / "a" / "b" / "c", version, "max" if version == 2 else str(2**63), 40, 10)
+    (tmp_path / "own").write_text(f"{own}\n")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "OWN_CGROUPS", tmp_path / "own")
+    assert memory._free_in_cgroup() == free
+
+
 # Runs
 
 
