@@ -7,7 +7,8 @@
     ├── WeightsError        weights that cannot be downloaded or read
     ├── MissingExtraError   an optional package that is not installed; the message has the command that installs it
     ├── DivergedError       a run whose values became NaN or infinite
-    └── LimitError          a limit of the server is reached; the message states the limit
+    ├── LimitError          a limit of the server is reached; the message states the limit
+    └── JobError            a run, or its result, that the server does not have any more
 
 Every message is one sentence for users: the value, the accepted values, the nearest match.
 """
@@ -46,6 +47,10 @@ class DivergedError(FeatvizError):
 
 class LimitError(FeatvizError):
     """A limit of the server is reached."""
+
+
+class JobError(FeatvizError):
+    """The server does not have this run, or its result, any more."""
 
 
 class _BoundedRepr(Repr):

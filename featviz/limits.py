@@ -35,6 +35,9 @@ MEGABYTES = Limit(
     "Megabytes of a picture's file: uploaded, inside a request, or from an address.",
 )
 RUN_SECONDS = Limit("FEATVIZ_RUN_SECONDS", 900, "Seconds of device time for a run; its latest picture is kept.")
+SECONDS_UNATTENDED = Limit(
+    "FEATVIZ_SECONDS_UNATTENDED", 60, "Seconds for which a run goes on while nobody watches it; its latest picture is kept."
+)
 QUEUE = Limit("FEATVIZ_QUEUE", 24, "Runs in the queue, of all visitors together.")
 RUNS_PER_MINUTE = Limit("FEATVIZ_RUNS_PER_MINUTE", 60, "Runs that a visitor may start in a minute.")
 SESSIONS = Limit(
@@ -57,6 +60,7 @@ LIMITS = (
     PIXELS,
     MEGABYTES,
     RUN_SECONDS,
+    SECONDS_UNATTENDED,
     QUEUE,
     RUNS_PER_MINUTE,
     SESSIONS,
