@@ -2,8 +2,10 @@
 
 import math
 import re
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
 from typing import ClassVar, Literal
 
 import torch
@@ -32,6 +34,18 @@ GUIDES: dict[str, Callable[[str, Tensor], Objective]] = {"match": guided_by_matc
 
 IMAGES_HELD = 15
 """Copies of the largest octave that a run holds at once."""
+
+
+@dataclass(frozen=True)
+class PartDemand:
+    """The demand of one part of a run."""
+
+    flops: float
+    """Floating point operations in the whole run."""
+    peak: float
+    """Bytes while the part is computed, without those in `held`. Parts are computed one after the other."""
+    held: float = 0.0
+    """Bytes that stay in memory during the whole run."""
 
 
 class DeepDream(ObjectiveRecipe):
@@ -263,34 +277,43 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
 
     def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
         _, octaves = self.sizes(network, size)
-        pixels = [height * width for height, width in octaves]
-        costs = [network.cost(layers) for layers in self.layers()]
-        tiled = self.tiled(network)
-        sides = {cost: tiles.largest(cost.bytes, tiled=tiled) for cost in costs}
-        step = max(tiles.peak(octaves[-1], cost.bytes, side) for cost, side in sides.items())
-        flops = self.steps * sum(cost.flops * tiles.seen_pixels(octave, sides[cost]) for cost in costs for octave in octaves)
-        held: float = IMAGES_HELD * IMAGE_BYTES * pixels[-1]
-        if self.objective is not None and not tiles.fits(octaves[-1], tiles.largest(costs[0].bytes, tiled=tiled)):
-            margin = tiles.reach(network, self.objective.layers)
-            side = tiles.largest(costs[0].bytes)
-            step = tiles.peak(octaves[-1], costs[0].bytes, side, margin)
-            values = sum(tiles.values_per_pixel(network, layer) for layer in self.objective.layers)
-            held += 2 * 4 * values * pixels[-1]  # The activations of the whole image and their gradient.
-            flops *= 1.5  # Each tile is run forward twice.
+        parts = [self.ascent_demand(network, octaves)]
         if "guide" in others and not self.class_name:
-            guide = fitted_size(others["guide"], self.guide_side(network, size, others["guide"]))
-            positions = {layer: 1 / network.receptive_field(layer).stride ** 2 for layer in self.weights}  # For each pixel.
-            features = {layer: math.prod(guide) * tiles.values_per_pixel(network, layer) for layer in self.weights}
-            forward = network.cost(self.weights).forward_bytes
-            margin, side = tiles.reach(network, self.weights), tiles.largest(forward, tiled=network.tiled(self.weights))
-            extraction = tiles.peak(guide, forward, side, margin, share=tiles.HEAP_SHARE_FORWARD)
-            extraction += 4 * sum(features.values())
-            if self.guide_by == "match":
-                products = sum(positions[layer] * 2 * features[layer] for layer in positions)
-                flops += sum(pixels) * self.steps * products
-                held += 4 * sum(features.values()) + 2 * 4 * CHUNK**2
-            step = max(step, extraction)
-        return Demand(flops=flops, bytes=max(held + step, handed_in(size, *others.values())))
+            parts.append(self.guide_demand(network, octaves, self.guide_size(network, size, others["guide"])))
+        held = IMAGES_HELD * IMAGE_BYTES * math.prod(octaves[-1]) + sum(part.held for part in parts)
+        peak = held + max(part.peak for part in parts)
+        return Demand(flops=sum(part.flops for part in parts), bytes=max(peak, handed_in(size, *others.values())))
+
+    def ascent_demand(self, network: Network, octaves: Sequence[tuple[int, int]]) -> PartDemand:
+        """Return the demand of the gradients of all steps. `octaves` are the (height, width) of each octave."""
+        tiled, largest = self.tiled(network), octaves[-1]
+        costs = [network.cost(layers) for layers in self.layers()]
+        sides = [tiles.largest(cost.bytes, tiled=tiled) for cost in costs]
+        pixels = [sum(tiles.seen_pixels(octave, side) for octave in octaves) for side in sides]
+        flops = self.steps * sum(cost.flops * seen for cost, seen in zip(costs, pixels, strict=True))
+        if self.objective is None or tiles.fits(largest, sides[0]):
+            peaks = [tiles.peak(largest, cost.bytes, side) for cost, side in zip(costs, sides, strict=True)]
+            return PartDemand(flops, peak=max(peaks))
+        # `exact_ascent` by tiles runs each tile forward twice, and holds the activations of the whole image and their gradient.
+        layers = self.objective.layers
+        values = sum(tiles.values_per_pixel(network, layer) for layer in layers)
+        peak = tiles.peak(largest, costs[0].bytes, tiles.largest(costs[0].bytes), tiles.reach(network, layers))
+        return PartDemand(1.5 * flops, peak, held=2 * 4 * values * math.prod(largest))
+
+    def guide_demand(self, network: Network, octaves: Sequence[tuple[int, int]], guide: tuple[int, int]) -> PartDemand:
+        """Return the demand of extracting the features of a scaled guide of (height, width), and of comparing with them."""
+        layers = self.weights
+        forward = network.cost(layers).forward_bytes
+        side = tiles.largest(forward, tiled=network.tiled(layers))
+        features = {layer: math.prod(guide) * tiles.values_per_pixel(network, layer) for layer in layers}
+        size = 4 * sum(features.values())
+        peak = size + tiles.peak(guide, forward, side, tiles.reach(network, layers), share=tiles.HEAP_SHARE_FORWARD)
+        if self.guide_by == "channels":
+            return PartDemand(0.0, peak)
+        # "match": the dot product of each position of the image with each of the guide, `CHUNK` of both at a time.
+        pixels = sum(height * width for height, width in octaves)
+        products = sum(2 * count / network.receptive_field(layer).stride ** 2 for layer, count in features.items())
+        return PartDemand(self.steps * pixels * products, peak, held=size + 2 * 4 * CHUNK**2)
 
     def confine(self, dream: Tensor, base: Tensor, mask: Tensor) -> Tensor:
         """Return the dream where the mask is above 0, and the picture elsewhere, unchanged to the bit."""
@@ -311,7 +334,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         norms = norms_of(network, image, weights) if others else {first: 1.0}
         terms = [weights[first] / norms[first] * energy(self.layer, channels)]
         terms += [weights[layer] / norms[layer] * energy(f"{self.network_name}/{layer}") for layer in others]
-        return sum(terms[1:], terms[0])
+        return reduce(add, terms)
 
     @torch.no_grad()
     def fixed_objective(self, network: Network, image: Tensor, guide: Tensor | None) -> Objective | None:
@@ -326,7 +349,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
             return channel(f"{self.network_name}/{LOGITS}", class_index(self.class_name, self.network_name))
         if guide is None:
             return None
-        guide = fit(guide, self.guide_side(network, size_of(image), size_of(guide)), network.spec.smallest)
+        guide = fit(guide, max(self.guide_size(network, size_of(image), size_of(guide))), network.spec.smallest)
         weights, steer = self.weights, GUIDES[self.guide_by]
         extract = partial(tiles.activations_of, network, guide, weights, continued=False)
         features = tiles.Allowance(tiled=network.tiled(weights)).fit(extract, network.cost(weights).forward_bytes)
@@ -334,12 +357,12 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
             (weight / features[layer].norm().clamp_min(TINY)).item() * steer(f"{self.network_name}/{layer}", features[layer])
             for layer, weight in weights.items()
         ]
-        return sum(terms[1:], terms[0])
+        return reduce(add, terms)
 
-    def guide_side(self, network: Network, image: tuple[int, int], guide: tuple[int, int]) -> int:
-        """Return the longest side to which a guide is scaled, from the (height, width) of both pictures."""
+    def guide_size(self, network: Network, image: tuple[int, int], guide: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) to which a guide is scaled, from the (height, width) of both pictures."""
         longest, _ = self.sizes(network, image)
-        return min(longest, max(guide))
+        return fitted_size(guide, min(longest, max(guide)))
 
 
 def norms_of(network: Network, image: Tensor, layers: dict[str, float]) -> dict[str, float]:
