@@ -20,14 +20,14 @@ PHOTO = (640, 480)
 
 
 def dream(layer: str, image: tuple[int, int] = PHOTO, *, guide: Any = None, mask: Any = None, **fields: Any) -> Case:
-    extras = {role: size for role, size in (("guide", guide), ("mask", mask)) if size}
-    return "deepdream", {"layer": layer, "octaves": 2, "steps": 1} | fields, {"image": image} | extras
+    optional = {role: size for role, size in (("guide", guide), ("mask", mask)) if size}
+    return "deepdream", {"layer": layer, "octaves": 2, "steps": 1} | fields, {"image": image} | optional
 
 
 def style(network: str, style: tuple[int, int] = PHOTO, *, style2: Any = None, mask: Any = None, **fields: Any) -> Case:
-    extras = {role: size for role, size in (("style2", style2), ("mask", mask)) if size}
+    optional = {role: size for role, size in (("style2", style2), ("mask", mask)) if size}
     pictures = {"content": PHOTO, "style": style}
-    return "style_transfer", {"network": network, "scales": 1, "steps": 2} | fields, pictures | extras
+    return "style_transfer", {"network": network, "scales": 1, "steps": 2} | fields, pictures | optional
 
 
 VGG, LITE = "vgg19", "efficientnet_lite0"
@@ -96,7 +96,7 @@ def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float,
     run(RECIPES[name](**{**fields, "size": 96}), device="cpu", **noise(dict.fromkeys(sizes, (96, 96))))
     pictures = noise(sizes)
     peak = grown(lambda: run(recipe, device="cpu", **pictures))
-    opened = {role: open_picture(picture, role, recipe.needed(role)).size for role, picture in pictures.items()}
+    opened = {role: open_picture(picture, role, recipe.scaled_side(role)).size for role, picture in pictures.items()}
     return peak, peak_memory(recipe, torch.device("cpu"), opened)
 
 

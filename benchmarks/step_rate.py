@@ -37,14 +37,14 @@ def rows() -> Iterator[Row]:
             work = flops(frames)
             seconds, own, single = [], [], []
             for _ in range(steps):
-                own.append(product_rate(network.precision))
+                own.append(product_rate(network.dtype))
                 single.append(product_rate(torch.float32))
                 seconds.append(timed(lambda frames=frames: next(frames)))
             rates = [work / one for one in seconds]
             where = "" if kind is StyleTransfer else f" {DREAMT[name]}"
             case = f"{kind.title}, {network.spec.title}{where}, {size} px"
-            precision = str(network.precision).removeprefix("torch.")
+            precision = str(network.dtype).removeprefix("torch.")
             yield Row(case, "s a step", seconds, f"{work / 1e9:.0f} GFLOP, {precision}")
             yield Row("its rate", "of the product's", ratios(rates, own), "aim: 0.64 for style" if kind is StyleTransfer else "")
-            if network.precision != torch.float32:
+            if network.dtype != torch.float32:
                 yield Row("its rate", "of the product's in float32", ratios(rates, single))

@@ -119,7 +119,9 @@ def _add_rerun(commands: Any) -> None:
     command = _add_command(commands, "rerun", meaning, _rerun)
     command.add_argument("made", help="A file that featviz made.")
     command.add_argument("pictures", nargs="*", help="The pictures that its recipe needs, in order.")
-    _add_extras(command, {role: meaning for recipe in RECIPES.values() for role, meaning in recipe.extras.items()})
+    _add_optional_images(
+        command, {role: meaning for recipe in RECIPES.values() for role, meaning in recipe.optional_images.items()}
+    )
     command.add_argument("--network", action="append", metavar=USER_NETWORK, help=_escape(USER_NETWORK_HELP))
     command.add_argument("out", help="The file to write.")
 
@@ -145,13 +147,13 @@ def _add_command(commands: Any, name: str, meaning: str, function: Callable[[Arg
 def _add_pictures(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
     for role, meaning in recipe.images.items():
         command.add_argument(role, help=_escape(meaning))
-    _add_extras(command, recipe.extras)
+    _add_optional_images(command, recipe.optional_images)
     if recipe.produces != "numbers":
         command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe.produces))}.")
 
 
-def _add_extras(command: argparse.ArgumentParser, extras: Mapping[str, str]) -> None:
-    for role, meaning in extras.items():
+def _add_optional_images(command: argparse.ArgumentParser, optional: Mapping[str, str]) -> None:
+    for role, meaning in optional.items():
         command.add_argument(_option(role), dest=role, metavar="FILE", help=_escape(meaning))
 
 
@@ -240,11 +242,13 @@ def _rerun(arguments: Arguments) -> int:
         needed = ", ".join(kind.images) or "no picture"
         raise InputError(f"'{made}' was made by {kind.title}, which takes {needed}; {len(typed)} given.")
     pictures = dict(zip(kind.images, typed, strict=True)) | {
-        role: arguments[role] for each in RECIPES.values() for role in each.extras if role in arguments
+        role: arguments[role] for each in RECIPES.values() for role in each.optional_images if role in arguments
     }
     out = _output(arguments["out"], {"picture": made} | pictures, _extensions(kind.produces))
     missing = [
-        f"It was made with a {role} as well; {_option(role)} takes it." for role in restored.extras if role not in pictures
+        f"It was made with a {role} as well; {_option(role)} takes it."
+        for role in restored.optional_images
+        if role not in pictures
     ]
     _print_remarks([*restored.remarks, *missing, *remarks_on(pictures)])
     device = arguments["device"]
@@ -258,9 +262,9 @@ def _rerun(arguments: Arguments) -> int:
 def recipe_from_arguments(kind: type[Recipe], arguments: Arguments) -> Recipe:
     """Return the recipe of a command. Later ones override: a file, a preset, a finish, options. Also adds the user's networks."""
     arguments = arguments | _add_networks(arguments.get("network", []), choosing="network" in kind.model_fields)
-    fields = _recipe_in_file(kind, arguments["recipe"]).changed if "recipe" in arguments else {}
+    fields = _recipe_in_file(kind, arguments["recipe"]).changed_fields if "recipe" in arguments else {}
     if name := arguments.get("preset"):
-        fields = fields | _find("preset", name, _presets(kind)).changed
+        fields = fields | _find("preset", name, _presets(kind)).changed_fields
     if name := arguments.get("finish"):
         fields = fields | _find("finish", name, _finishes()).of(kind(**fields))
     return kind(**fields | {name: arguments[name] for name in kind.model_fields if name in arguments})
@@ -314,7 +318,7 @@ def _add_networks(typed: Sequence[str], *, choosing: bool = False) -> Arguments:
 
 def _typed_pictures(kind: type[Recipe], arguments: Arguments) -> dict[str, Any]:
     """Return the files of the pictures by their roles."""
-    return {role: arguments[role] for role in (*kind.images, *kind.extras) if role in arguments}
+    return {role: arguments[role] for role in (*kind.images, *kind.optional_images) if role in arguments}
 
 
 def _print_remarks(remarks: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Limits of a server, one row each. The operator sets them by environment variables."""
+"""Limits of a server, one row each, which the operator sets by environment variables; and the alignment of tiles."""
 
 import os
 from dataclasses import dataclass
@@ -69,6 +69,11 @@ LIMITS = (
     TILE_MEGABYTES,
     NETWORK_MEGABYTES,
 )
+
+
+TILE_ALIGNMENT = 32
+"""Tiles begin at multiples of this, the stride of the deepest layers, so that units are at the same positions as without tiles.
+A layer can be processed by tiles only if its stride divides it."""
 
 
 def check() -> None:

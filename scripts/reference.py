@@ -94,7 +94,7 @@ def _recipe(name: str, recipe: type[Recipe]) -> str:
     """Return the section of a recipe: what it does, a link to its parameters, what it produces, the pictures that it takes."""
     node = _definition(sys.modules[recipe.__module__], name)
     pictures = [f"- `{role}`: {meaning}\n" for role, meaning in recipe.images.items()]
-    pictures += [f"- `{role}`, optional: {meaning}\n" for role, meaning in recipe.extras.items()]
+    pictures += [f"- `{role}`, optional: {meaning}\n" for role, meaning in recipe.optional_images.items()]
     takes = f"Pictures:\n\n{''.join(pictures)}" if pictures else "It takes no picture.\n"
     facts = f"[Parameters]({PARAMETERS.name}#{_anchor(recipe)}). It produces {ARTICLES[recipe.produces]}. {takes}"
     return f"### {name}\n\n{_docstring(ast.get_docstring(node))}\n{facts}"

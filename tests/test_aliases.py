@@ -24,6 +24,14 @@ def test_an_unknown_public_name_is_an_attribute_error():
         featviz.Clasify  # noqa: B018
 
 
+@pytest.mark.parametrize(("earlier", "current"), aliases.ATTRIBUTES.items())
+def test_an_earlier_attribute_of_recipes_is_the_current_one_on_the_class_and_on_instances(earlier, current):
+    recipe = featviz.DeepDream(steps=3, octaves_above=1)
+    assert getattr(featviz.DeepDream, earlier) == getattr(featviz.DeepDream, current)
+    assert getattr(recipe, earlier) == getattr(recipe, current)
+    assert [*recipe.extras, recipe.changed, recipe.needed("image")] == ["guide", "mask", {"steps": 3, "octaves_above": 1}, 600]
+
+
 @pytest.mark.parametrize(("earlier", "current"), aliases.RECIPES.items())
 def test_an_earlier_recipe_name_is_read_from_files_and_links(earlier, current):
     kind = RECIPES[current]

@@ -158,7 +158,7 @@ def test_the_disk_is_full_at_the_end_of_a_run(monkeypatch, tmp_path, tidy_gradio
     with gr.Blocks(analytics_enabled=False):
         tab = Tab(RECIPES["deepdream"], Engine().with_device(lambda run: run), ())
     PHOTO.save(tmp_path / "photo.png")
-    sent = [{"path": str(tmp_path / "photo.png")}, *DREAM.model_dump().values(), *[None] * len(DREAM.extras)]
+    sent = [{"path": str(tmp_path / "photo.png")}, *DREAM.model_dump().values(), *[None] * len(DREAM.optional_images)]
     monkeypatch.setattr(running, "save_pil_to_cache", full)
     *_, last = tab.start(*sent, None, [], running.RunState())
     assert DISK_FULL in last[tab.status]
@@ -170,7 +170,7 @@ def test_the_disk_is_full_at_the_end_of_a_run(monkeypatch, tmp_path, tidy_gradio
 def test_no_run_starts_on_a_disk_that_is_nearly_full(monkeypatch, tmp_path):
     monkeypatch.setenv(limits.DISK_MEGABYTES.variable, str(10**9))
     with pytest.raises(gr.Error) as caught:
-        running.validate_request(RECIPES["deepdream"], [None] * (1 + len(DREAM.model_dump()) + len(DREAM.extras)))
+        running.validate_request(RECIPES["deepdream"], [None] * (1 + len(DREAM.model_dump()) + len(DREAM.optional_images)))
     assert caught.value.message == DISK_FULL
 
 

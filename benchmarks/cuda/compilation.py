@@ -28,7 +28,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     for name in bench.plan.networks:
         net = load(name, bench.device)
         part = leading(net, name) if bench.plan.deepest else leading(net, name)[:2]
-        image = noise(bench.plan.precision, bench.device).to(net.precision, memory_format=torch.channels_last)
+        image = noise(bench.plan.precision, bench.device).to(net.dtype, memory_format=torch.channels_last)
         title = f"{NETWORKS[name].title}, {bench.plan.precision} px"
         yield Row(f"{title}, as it is", "s", bench.seconds(partial(gradient, part, image)))
         for way, make in ways(bench).items():

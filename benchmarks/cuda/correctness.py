@@ -45,7 +45,7 @@ def gradients(bench: Bench, name: str) -> Iterator[Row]:
     for where, net in nets.items():
         cosines = [cosine(*pair) for pair in zip(of(net, image.to(net.device)), reference, strict=True)]
         worst = chosen[cosines.index(min(cosines))]
-        note = f"1 − least: {1 - min(cosines):.1e}, at {worst}; in {net.precision}"
+        note = f"1 − least: {1 - min(cosines):.1e}, at {worst}; in {net.dtype}"
         yield Row(f"gradients of {NETWORKS[name].title}, {where}", "cosine", cosines, note)
 
 

@@ -36,7 +36,7 @@ def steps(bench: Bench, kind: type[Recipe], name: str, size: int, rates: dict[st
     work = flops(frames)
     seconds = bench.seconds(lambda: next(frames))
     frames.close()
-    mode = str(net.precision).removeprefix("torch.")
+    mode = str(net.dtype).removeprefix("torch.")
     shares = ", ".join(
         f"{work / min(seconds) / rates[one]:.3f} of the product's in {one}"
         for one in ({mode, "TF32"} if mode == "float32" else {mode})

@@ -17,7 +17,7 @@ from torch import nn
 
 from featviz import limits
 from featviz.errors import FieldError, WeightsError
-from featviz.networks.network import Network, precision, zero_gpu
+from featviz.networks.network import Network, fastest_dtype, zero_gpu
 from featviz.networks.table import BUNDLED, NETWORKS, NetworkSpec
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def load_untrained(name: str, device: torch.device | str = "cpu") -> Network:
     A module added by a user keeps its weights and stays on the CPU, since its forward pass may depend on values.
     """
     network = Network(NETWORKS[name], _architecture(NETWORKS[name]))
-    network.module.to(precision(network.spec, device))
+    network.module.to(fastest_dtype(network.spec, device))
     return network
 
 

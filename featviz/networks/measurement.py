@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featviz.errors import InputError, short
+from featviz.limits import TILE_ALIGNMENT
 from featviz.networks.network import Network
 from featviz.networks.receptive_field import ReceptiveField, receptive_fields
 from featviz.networks.table import ChannelsLast, Tokens
@@ -35,10 +36,7 @@ MIN_SIDE, MIN_SIDE_RESIZED = 8, 32
 STRIP = 1024
 """Length in pixels of the image that receptive fields are measured on. A unit that sees half of it counts as seeing everything."""
 
-ALIGNED = 32
-"""Tiles begin at multiples of this (`tiles.ALIGNED`), so a layer can be tiled only if its stride divides it."""
-
-PHASES = range(ALIGNED + 1)
+PHASES = range(TILE_ALIGNMENT + 1)
 """Offsets from the middle of the strip at which columns are measured: all positions relative to poolings and attention windows."""
 
 MAX_EXTRA_TOKENS = 16
@@ -46,7 +44,7 @@ MAX_EXTRA_TOKENS = 16
 
 
 @dataclass(frozen=True)
-class Sizes:
+class AcceptedSizes:
     """The image sizes that a module accepts."""
 
     fixed: int | None
@@ -90,7 +88,7 @@ class Probe:
                 return shapes if self.may_fail_late and self.required and self.required <= shapes.keys() else {}
         return shapes
 
-    def sizes(self) -> tuple[Shapes, Sizes]:
+    def sizes(self) -> tuple[Shapes, AcceptedSizes]:
         """Return the shapes of the parts' outputs for the size `base`, and the sizes.
 
         Raises:
@@ -103,11 +101,11 @@ class Probe:
         for base, growth in BASE_SIZES:
             if shapes := self.run(base):
                 accepted = (multiple for multiple in MULTIPLES if self.run((base[0] + multiple, base[1] + multiple)))
-                return shapes, Sizes(None, next(accepted, growth), base, growth)
+                return shapes, AcceptedSizes(None, next(accepted, growth), base, growth)
         if square is None:
             raise InputError(f"The module does not run on an image (1, 3, 224, 224), nor on other sizes: {self.failure}.")
         shapes, side = square
-        return shapes, Sizes(side, 1, (side, side), 0)
+        return shapes, AcceptedSizes(side, 1, (side, side), 0)
 
     def min_side(self, multiple: int, parts: set[str]) -> int:
         """Return the least side, a multiple of 4 and of `multiple`, of an image for which these parts have an output."""
@@ -162,7 +160,7 @@ Seeing = tuple[list[Interval], int]
 """For each column measured, the positions that see it; and the number of positions along the axis."""
 
 
-def measure_receptive_fields(network: Network, map_size: Mapping[str, Size], sizes: Sizes) -> dict[str, ReceptiveField]:
+def measure_receptive_fields(network: Network, map_size: Mapping[str, Size], sizes: AcceptedSizes) -> dict[str, ReceptiveField]:
     """Return the receptive fields of the layers for which the operations do not imply them.
 
     A column of NaN in a long image makes exactly those units NaN that see it. Where the operations do not explain these units,
@@ -178,7 +176,9 @@ def measure_receptive_fields(network: Network, map_size: Mapping[str, Size], siz
         for layer, size in map_size.items()
     }
     measured = {
-        layer: _everything(size, base) for layer, size in map_size.items() if any(ALIGNED % stride for stride in strides[layer])
+        layer: _everything(size, base)
+        for layer, size in map_size.items()
+        if any(TILE_ALIGNMENT % stride for stride in strides[layer])
     }
     side = math.ceil(spec.smallest / spec.multiple) * spec.multiple
     implied = receptive_fields(lambda image: network.activations(image, spec.layers), torch.rand(1, 3, side, side))

@@ -65,7 +65,7 @@ class Network:
 
     def to(self, device: torch.device | str) -> "Network":
         """Move to a device, in the precision and the memory format that are fastest there."""
-        dtype = precision(self.spec, device)
+        dtype = fastest_dtype(self.spec, device)
         self.module.to(device, dtype, memory_format=self._memory_format)  # type: ignore[call-overload]  # Not in torch's stubs.
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         return self
@@ -85,7 +85,7 @@ class Network:
         return self._mean.device
 
     @property
-    def precision(self) -> torch.dtype:
+    def dtype(self) -> torch.dtype:
         """The type of the weights, in which activations are computed."""
         return next((parameter.dtype for parameter in self.module.parameters()), self._mean.dtype)
 
@@ -135,7 +135,7 @@ class Network:
         activations = {INPUT: image} if INPUT in layers else {}
         if names := {self._module_of[layer] for layer in layers - {INPUT}}:
             features = (self.adapt_size(image) - self._mean) / self._std
-            features = features.to(self.precision, memory_format=self._memory_format)
+            features = features.to(self.dtype, memory_format=self._memory_format)
             size, adapted_size = (image.shape[-2], image.shape[-1]), (features.shape[-2], features.shape[-1])
             for name, output in self._outputs(features, names, continued).items():
                 for layer in layers:
@@ -336,7 +336,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
     return module
 
 
-def precision(spec: NetworkSpec, device: torch.device | str) -> torch.dtype:
+def fastest_dtype(spec: NetworkSpec, device: torch.device | str) -> torch.dtype:
     """Return the type that a network computes in on a device: bfloat16 if the network and the CPU support it, else float32.
 
     On such a CPU, bfloat16 takes half the time and memory. It has not been measured on a GPU. On a ZeroGPU Space the CPU only

@@ -26,7 +26,7 @@ def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> 
         seen = image[(..., *tile.seen)].detach().requires_grad_()
         part = objective(network.activations(seen, objective.layers))
         (change,) = torch.autograd.grad(part, seen)
-        gradient[(..., *tile.kept)] = change[(..., *tile.inside)]
+        gradient[(..., *tile.core)] = change[(..., *tile.core_in_seen)]
         value = value + tile.share * part.detach()
     return value, gradient
 
@@ -45,12 +45,12 @@ def exact_ascent(network: Network, objective: Objective, image: Tensor, side: in
         activations = tiles.activations_of(network, image, layers, side, continued=False)
     leaves = {layer: values.requires_grad_() for layer, values in activations.items()}
     value = objective(leaves)
-    pushes = dict(zip(layers, torch.autograd.grad(value, [leaves[layer] for layer in layers]), strict=True))
+    output_gradients = dict(zip(layers, torch.autograd.grad(value, [leaves[layer] for layer in layers]), strict=True))
     gradient = torch.zeros_like(image)
     for tile in pieces:
         seen = image[(..., *tile.seen)].detach().requires_grad_()
-        inside = tiles.inside(network, tile, seen, layers, continued=False)
-        outputs = [values for _, values in inside.values()]
-        parts = [pushes[layer][(..., *place)] for layer, (place, _) in inside.items()]
-        gradient[(..., *tile.seen)] += torch.autograd.grad(outputs, seen, parts)[0]
+        activations_of_tile = tiles.tile_activations(network, tile, seen, layers, continued=False)
+        outputs = [values for _, values in activations_of_tile.values()]
+        gradients = [output_gradients[layer][(..., *area)] for layer, (area, _) in activations_of_tile.items()]
+        gradient[(..., *tile.seen)] += torch.autograd.grad(outputs, seen, gradients)[0]
     return value.detach(), gradient

@@ -21,7 +21,7 @@ from torch.nn import functional
 from featviz.optimise.objectives import relative_distance
 from featviz.optimise.precision import TINY, exact
 
-LEAST = 1e-2
+MIN_VARIANCE = 1e-2
 """Principal components with a smaller variance, relative to the mean variance, are compared as a whole."""
 
 Distance = Callable[[Tensor], Tensor]
@@ -87,7 +87,7 @@ def wasserstein_distance(target: Tensor) -> Distance:
     target = exact(target)  # Roots magnify rounding errors.
     target_mean, energy = mean(target), second_moment(target).trace().clamp_min(TINY)
     values, vectors = torch.linalg.eigh(covariance(target))
-    least = LEAST * values.mean().clamp_min(TINY)
+    least = MIN_VARIANCE * values.mean().clamp_min(TINY)
     rest = values[values <= least].clamp_min(0).sum()
     values, vectors = values[values > least], vectors[:, values > least]
 

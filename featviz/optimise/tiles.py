@@ -1,4 +1,4 @@
-"""Process large images tile by tile, so that memory depends on the tile and not on the image; and memory that runs out."""
+"""Process large images by tiles, so that memory depends on the size of a tile, and handle memory that runs out."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from torch import Tensor
 
 from featviz import limits
 from featviz.errors import InputError
+from featviz.limits import TILE_ALIGNMENT
 
 if TYPE_CHECKING:
     from featviz.networks.network import Network
-
-ALIGNED = 32
-"""Tiles begin at multiples of this, the stride of the deepest layers, so that units are at the same positions as without tiles."""
 
 HEAP = 96e6
 """Most bytes of free blocks that the heap of the C library keeps; blocks of 32 MB and more go back to the system."""
@@ -33,14 +31,13 @@ HEAP_SHARE, HEAP_SHARE_FORWARD = 0.5, 1.5
 """Free blocks of the heap relative to the live tensors, if these are small: with a backward pass, and of a forward pass alone.
 Measured with glibc at eight layers of the two bundled networks, 256 and 512 pixels a side."""
 
-LEAST = 64
-"""Least side of a tile without its margin, in pixels: with a margin, enough for the network with the largest smallest input."""
+MIN_CORE = 64
+"""Least side of a tile without its margin, in pixels. With a margin, it is enough for every network of the table."""
 
 MARGIN = 32
 """Pixels around a tile that are processed and whose gradient is dropped, since padding affects it near the border."""
 
-
-SMALLEST = 128
+MIN_TILE = 128
 """Least side of a tile with its margin, in pixels."""
 
 WHOLE = 1 << 30
@@ -48,8 +45,8 @@ WHOLE = 1 << 30
 
 T = TypeVar("T")
 
-Slices = tuple[slice, slice]
-"""Rows and columns."""
+Area = tuple[slice, slice]
+"""The rows and the columns of a part of an image, or of a feature map."""
 
 OUT_OF_MEMORY = (
     "can't allocate memory",  # torch's CPU allocator
@@ -70,7 +67,7 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(part in str(error) for part in OUT_OF_MEMORY)
 
 
-def give_back() -> None:
+def release_free_memory() -> None:
     """Return the free memory of the heap to the system, if the C library is glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -94,20 +91,20 @@ def enough_memory() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of an image, as slices of (rows, columns)."""
+    """A tile of an image: its core, for which results are kept, and a margin around it."""
 
-    seen: tuple[slice, slice]
-    """The tile with its margin, as far as the image reaches: what the network processes."""
-    kept: tuple[slice, slice]
-    """The tile without margin, in the image."""
-    inside: tuple[slice, slice]
-    """The tile without margin, within `seen`."""
+    seen: Area
+    """The core with its margin, cut at the borders of the image: what the network processes."""
+    core: Area
+    """The tile without its margin. The cores of all tiles cover the image without overlap."""
+    core_in_seen: Area
+    """The core relative to `seen`."""
     share: float
-    """The tile's share of the pixels of `seen`."""
+    """The number of pixels of the core, relative to that of `seen`."""
 
-    def within(self, stride: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Return where the activations of the tile are, at `stride`: among those of the whole image, and among those of `seen`."""
-        rows, columns = (slice(kept.start // stride, -(-kept.stop // stride)) for kept in self.kept)
+    def within(self, stride: int) -> tuple[Area, Area]:
+        """Return the core in a feature map of this stride: relative to the map of the whole image, and to that of `seen`."""
+        rows, columns = (slice(core.start // stride, -(-core.stop // stride)) for core in self.core)
         top, left = (seen.start // stride for seen in self.seen)
         return (rows, columns), (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
 
@@ -125,7 +122,7 @@ def largest(bytes_per_pixel: float, memory: float | None = None, *, tiled: bool 
     if not tiled:
         return WHOLE
     memory = allowed() if memory is None else memory
-    return max(SMALLEST, math.isqrt(int(memory / max(bytes_per_pixel, 1))))
+    return max(MIN_TILE, math.isqrt(int(memory / max(bytes_per_pixel, 1))))
 
 
 def resident(live: float, share: float = HEAP_SHARE) -> float:
@@ -150,14 +147,14 @@ def fits(size: tuple[int, int], side: int) -> bool:
 
 
 class Allowance:
-    """The memory that the steps of a run may take: what is allowed, or less if the device has less."""
+    """The memory that a step of a run may take. It is halved each time memory runs out."""
 
     def __init__(self, memory: float | None = None, *, tiled: bool = True):
         self.memory = allowed() if memory is None else memory
         self.tiled = tiled
         """Whether images are processed by tiles; if not, the side is `WHOLE`."""
-        self.word = "" if tiled else ", in one piece, since its layers see the whole picture"
-        """What the progress line says about tiles, "" if nothing."""
+        self.remark = "" if tiled else ", in one piece, since its layers see the whole picture"
+        """A remark on tiles for the progress line; "" for none."""
 
     def fit(self, step: Callable[[int], T], bytes_per_pixel: float) -> T:
         """Return `step(side)` with the largest tiles that fit. If memory runs out, use smaller tiles from then on.
@@ -170,47 +167,47 @@ class Allowance:
             try:
                 return step(side)
             except (RuntimeError, MemoryError) as error:
-                if side in (SMALLEST, WHOLE) or not out_of_memory(error):
+                if side in (MIN_TILE, WHOLE) or not out_of_memory(error):
                     raise
             # Not in the handler, where the error keeps the tensors of the step alive.
-            give_back()
-            self.memory, self.word = self.memory / 2, ", in smaller tiles, since memory is short"
+            release_free_memory()
+            self.memory, self.remark = self.memory / 2, ", in smaller tiles, since memory is short"
 
 
 def grid(size: tuple[int, int], side: int, margin: float = MARGIN) -> Iterator[Tile]:
     """Yield tiles of about equal size that cover (height, width) without overlap.
 
-    With its margin, which is rounded up to multiples of 32, a tile has about `side` pixels a side, and at most 63 more: it ends
-    where the units of networks with asymmetric padding are at the positions of the whole image, and is never too small.
+    With its margin, which is rounded up to multiples of 32, a tile has about `side` pixels a side, and at most 63 more. It ends
+    where the units of networks with asymmetric padding are at the same positions as for the whole image.
     """
     for rows, columns in product(*_axes(size, side, margin)):
-        kept, seen, inside = zip(rows, columns, strict=True)
-        yield Tile(seen, kept, inside, _area(kept) / _area(seen))
+        core, seen, core_in_seen = zip(rows, columns, strict=True)
+        yield Tile(seen, core, core_in_seen, _pixels(core) / _pixels(seen))
 
 
 def _axes(size: tuple[int, int], side: int, margin: float) -> list[list[tuple[slice, slice, slice]]]:
-    """Return what tiles keep, what they see and where it lies in there, along the height and along the width."""
-    margin = math.ceil(margin / ALIGNED) * ALIGNED
+    """Return (core, seen, core_in_seen) of each tile along the height, and along the width."""
+    margin = math.ceil(margin / TILE_ALIGNMENT) * TILE_ALIGNMENT
     side = max(size) if fits(size, side) else side
     return [[_around(*cut, length, margin) for cut in _cuts(length, side, margin)] for length in size]
 
 
 def _around(start: int, stop: int, length: int, margin: int) -> tuple[slice, slice, slice]:
-    beyond = max(0, length - stop - margin) // ALIGNED * ALIGNED
+    beyond = max(0, length - stop - margin) // TILE_ALIGNMENT * TILE_ALIGNMENT
     first, last = max(0, start - margin), length - beyond
     return slice(start, stop), slice(first, last), slice(start - first, stop - first)
 
 
-def _area(slices: tuple[slice, slice]) -> int:
-    return math.prod(part.stop - part.start for part in slices)
+def _pixels(area: Area) -> int:
+    return math.prod(along.stop - along.start for along in area)
 
 
 def _cuts(length: int, side: int, margin: int) -> list[tuple[int, int]]:
     if length <= side:
         return [(0, length)]
-    most = max(LEAST, (side - 2 * margin) // ALIGNED * ALIGNED)
-    step = math.ceil(math.ceil(length / math.ceil(length / most)) / ALIGNED) * ALIGNED
-    return list(pairwise([*range(0, length - LEAST + 1, step), length]))
+    most = max(MIN_CORE, (side - 2 * margin) // TILE_ALIGNMENT * TILE_ALIGNMENT)
+    step = math.ceil(math.ceil(length / math.ceil(length / most)) / TILE_ALIGNMENT) * TILE_ALIGNMENT
+    return list(pairwise([*range(0, length - MIN_CORE + 1, step), length]))
 
 
 def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) -> Iterator[Tile]:
@@ -229,25 +226,25 @@ def values_per_pixel(network: Network, layer: str) -> float:
     return network.channels(layer) / network.receptive_field(layer).stride ** 2
 
 
-def inside(
+def tile_activations(
     network: Network, tile: Tile, part: Tensor, layers: Iterable[str], *, continued: bool
-) -> dict[str, tuple[Slices, Tensor]]:
-    """Return {layer: (position among the activations of the whole image, activations (1, C, h, w))} of a tile without margin.
+) -> dict[str, tuple[Area, Tensor]]:
+    """Return {layer: (area of the core in the map of the whole image, activations (1, C, h, w) of the core)} of a tile.
 
-    `part` is the tile with its margin. `continued` as in `Network.activations`.
+    `part` is the image in `tile.seen`. `continued` as in `Network.activations`.
     """
     placed = {}
     for layer, values in network.activations(part, layers, continued=continued).items():
-        place, own = tile.within(network.receptive_field(layer).stride)
-        placed[layer] = (place, values[(..., *own)])
+        area, area_in_seen = tile.within(network.receptive_field(layer).stride)
+        placed[layer] = (area, values[(..., *area_in_seen)])
     return placed
 
 
 def activations_of(network: Network, image: Tensor, layers: Collection[str], side: int, *, continued: bool) -> dict[str, Tensor]:
     """Return {layer: activations (1, C, h, w)} for the whole image, by tiles. `continued` as in `Network.activations`."""
     rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    for _, side_by_side in groupby(tiling(network, image, layers, side), key=lambda tile: tile.kept[0].start):
-        row = [inside(network, tile, image[(..., *tile.seen)], layers, continued=continued) for tile in side_by_side]
+    for _, side_by_side in groupby(tiling(network, image, layers, side), key=lambda tile: tile.core[0].start):
+        row = [tile_activations(network, tile, image[(..., *tile.seen)], layers, continued=continued) for tile in side_by_side]
         for layer, parts in rows.items():
             parts.append(_joined([placed[layer][1] for placed in row], -1))
     return {layer: _joined(rows.pop(layer), -2) for layer in list(rows)}

@@ -14,7 +14,7 @@ from featviz.networks.table import Address, split
 from featviz.optimise import tiles
 from featviz.optimise.objectives import gram
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
-from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
+from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, opening_bytes, param
 
 CELL = 240
 """Width of a map on the sheet, in pixels."""
@@ -22,7 +22,7 @@ CELL = 240
 SHEET_BYTES = 3 * 6
 """Peak bytes per pixel of the sheet: two copies of its cells and the sheet, in 8 bits, and the sheet's tensor."""
 
-PATCHES, LEAST_LEGIBLE = 4, 24
+PATCHES, MIN_PATCH_SIDE = 4, 24
 """The number of patches of the picture that are shown for a channel, and their least side in pixels."""
 
 HEAT = torch.tensor([[0.05, 0.0, 0.25], [0.55, 0.05, 0.45], [0.9, 0.25, 0.25], [1.0, 0.65, 0.1], [1.0, 1.0, 0.75]])
@@ -62,9 +62,9 @@ class Answer:
     def patches(self) -> Iterator[list[Tensor]]:
         """Return an iterator over the maps that yields the patches of the image with the greatest activations, (1, 3, s, s) each.
 
-        The side s is that of the receptive field, at most half of the image's shorter side and at least `LEAST_LEGIBLE`.
+        The side s is that of the receptive field, at most half of the image's shorter side and at least `MIN_PATCH_SIDE`.
         """
-        side = int(max(LEAST_LEGIBLE, min(*self.field, min(size_of(self.image)) / 2)))
+        side = int(max(MIN_PATCH_SIDE, min(*self.field, min(size_of(self.image)) / 2)))
         return (patches(self.image, map_, side, PATCHES) for map_ in self.maps)
 
 
@@ -230,4 +230,4 @@ def forward_demand(network: Network, layer: str, size: tuple[int, int], longest:
     cost, pixels = network.cost({layer}), math.prod(fitted_size(size, longest))
     held = IMAGE_BYTES * pixels + SHEET_BYTES * sheet
     peak = tiles.resident(pixels * cost.forward_bytes, tiles.HEAP_SHARE_FORWARD)
-    return Demand(flops=pixels * cost.flops / 2, bytes=max(held + peak, handed_in(size)))
+    return Demand(flops=pixels * cost.flops / 2, bytes=max(held + peak, opening_bytes(size)))

@@ -24,7 +24,18 @@ from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
 from featviz.optimise.transforms import Roll
 from featviz.recipes.objective_recipe import ObjectiveRecipe
-from featviz.recipes.recipe import IMAGE_BYTES, MAX_FEATHER, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
+from featviz.recipes.recipe import (
+    IMAGE_BYTES,
+    MAX_FEATHER,
+    Demand,
+    Frame,
+    Frames,
+    Recipe,
+    Rule,
+    opening_bytes,
+    param,
+    parse_weights,
+)
 
 Regions = list[tuple[Objective, Tensor]]
 """Objectives, each with the mask (1, 1, H, W) in [0, 1] of where it is maximised."""
@@ -76,7 +87,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
 *Try it: the same picture with an early, a middle and a late layer. You see how the network builds animals from edges.*
 """
     images: ClassVar[dict[str, str]] = {"image": "The picture to dream on."}
-    extras: ClassVar[dict[str, str]] = {
+    optional_images: ClassVar[dict[str, str]] = {
         "guide": "A picture whose features the dream shall grow, instead of its own.",
         "mask": "Where to dream: white for here, black or transparent for not here, grey for in between.",
     }
@@ -214,7 +225,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
                 yield Frame(
                     step=octave * self.steps + step,
                     steps=len(octaves) * self.steps,
-                    stage=f"octave {octave + 1} of {len(octaves)}{allowance.word}",
+                    stage=f"octave {octave + 1} of {len(octaves)}{allowance.remark}",
                     work=(sum(pixels[:octave]) + pixels[octave] * step / self.steps) / sum(pixels),
                     loss=-value,
                     image=dream
@@ -254,7 +265,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         value, gradient = differentiate(network, objective, roll(image), side)
         return value, roll.undo(gradient)
 
-    def needed(self, role: str) -> int | None:
+    def scaled_side(self, role: str) -> int | None:
         return None if self.full_size else round(self.size * self.octave_scale**self.octaves_above)
 
     def sizes(self, network: Network, size: tuple[int, int]) -> tuple[int, list[tuple[int, int]]]:
@@ -282,7 +293,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
             parts.append(self.guide_demand(network, octaves, self.guide_size(network, size, others["guide"])))
         held = IMAGES_HELD * IMAGE_BYTES * math.prod(octaves[-1]) + sum(part.held for part in parts)
         peak = held + max(part.peak for part in parts)
-        return Demand(flops=sum(part.flops for part in parts), bytes=max(peak, handed_in(size, *others.values())))
+        return Demand(flops=sum(part.flops for part in parts), bytes=max(peak, opening_bytes(size, *others.values())))
 
     def ascent_demand(self, network: Network, octaves: Sequence[tuple[int, int]]) -> PartDemand:
         """Return the demand of the gradients of all steps. `octaves` are the (height, width) of each octave."""

@@ -37,7 +37,7 @@ class Restored:
     recipe: Recipe
     remarks: tuple[str, ...] = ()
     """Sentences for users: fields that could not be used, and reasons why a new run may give another result."""
-    extras: tuple[str, ...] = ()
+    optional_images: tuple[str, ...] = ()
     """The roles of the optional pictures that it was made with, e.g. "mask"."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """The fingerprints of the pictures that it was made with, as `fingerprints` returns them; empty if the file has none."""
@@ -97,7 +97,7 @@ def fingerprints(pictures: Mapping[str, Image.Image], salt: str) -> dict[str, st
     return {"salt": salt} | {role: _fingerprint(picture, salt) for role, picture in pictures.items()}
 
 
-def changed(restored: Restored, pictures: Mapping[str, Image.Image]) -> list[str]:
+def changed_pictures(restored: Restored, pictures: Mapping[str, Image.Image]) -> list[str]:
     """Return the roles whose picture is not the one that a result was made with, missing and additional ones included.
 
     Empty if the file has no fingerprints.
@@ -180,12 +180,12 @@ def restore(text: str, recipes: Recipes) -> Restored:
     pictures = data.get("pictures") if isinstance(data, dict) else None
     pictures = pictures if isinstance(pictures, list) and pictures else None  # An empty list means unknown.
     restored = from_json(data, recipes, pictures)
-    extras = tuple(role for role in restored.recipe.extras if role in (pictures or ()))
+    optional = tuple(role for role in restored.recipe.optional_images if role in (pictures or ()))
     recorded = data.get("fingerprints") if isinstance(data, dict) else None
     if not (isinstance(recorded, dict) and isinstance(recorded.get("salt"), str)):
         recorded = {}
     remarks = (*restored.remarks, *_differences(restored.recipe, data))
-    return replace(restored, remarks=remarks, extras=extras, fingerprints=recorded)
+    return replace(restored, remarks=remarks, optional_images=optional, fingerprints=recorded)
 
 
 def from_json(data: object, recipes: Recipes, pictures: Collection[Any] | None = None) -> Restored:
@@ -223,7 +223,7 @@ def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
 
 def link(recipe: Recipe) -> str:
     """Return a recipe as the query of a link, e.g. `?recipe=deepdream&steps=8`: its name, and fields not at their defaults."""
-    return "?" + urlencode({"recipe": recipe.name, **recipe.changed}, quote_via=quote, safe="/:,")
+    return "?" + urlencode({"recipe": recipe.name, **recipe.changed_fields}, quote_via=quote, safe="/:,")
 
 
 def follow(query: Mapping[str, str], recipes: Recipes) -> Restored | None:
@@ -263,7 +263,7 @@ def _accepted(kind: type[Recipe], fields: Mapping[str, Any], pictures: Collectio
     if unknown := [name for name in fields if name not in kind.model_fields]:
         more = f" {len(unknown) - 1} more are unknown." if len(unknown) > 1 else ""
         remarks.append(short(unknown_name(kind, unknown[0]), 300) + more)
-    unused = kind.refused(known, None if pictures is None else [role for role in kind.extras if role in pictures])
+    unused = kind.refused(known, None if pictures is None else [role for role in kind.optional_images if role in pictures])
     remarks += [rule.refusal(name) for name, rule in unused.items() if name in known]
     good: dict[str, Any] = {name: value for name, value in known.items() if name not in unused}
     if _refusal(kind, good):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from featviz import aliases
 from featviz.errors import FieldError, nearest, short
 from featviz.networks.table import OneOf
 
@@ -120,13 +121,14 @@ class Rule:
         """Return whether the rule applies if the fields and pictures of these names are set."""
         return self.beside in given or bool(self.without and self.without not in given)
 
-    def words(self, named: Callable[[str], str] = str) -> str:
-        """Return when and why they have no effect, e.g. "beside class_name: a class is shown". `named` formats a name."""
-        return f"{f'beside {named(self.beside)}' if self.beside else f'without {named(self.without)}'}: {self.reason}"
+    def full_reason(self, format_name: Callable[[str], str] = str) -> str:
+        """Return when and why they have no effect, e.g. "beside class_name: a class is shown"."""
+        relation, name = ("beside", self.beside) if self.beside else ("without", self.without)
+        return f"{relation} {format_name(name)}: {self.reason}"
 
     def refusal(self, name: str) -> str:
         """Return the message of the error for setting `name`."""
-        return f"{name} has no effect {self.words()}; leave {name} out."
+        return f"{name} has no effect {self.full_reason()}; leave {name} out."
 
 
 MAX_FEATHER = 256
@@ -136,7 +138,7 @@ IMAGE_BYTES = 12
 """Bytes per pixel of an image tensor: three float32 values."""
 
 
-def handed_in(*sizes: tuple[int, int]) -> float:
+def opening_bytes(*sizes: tuple[int, int]) -> float:
     """Return the peak bytes while pictures of (height, width) are converted to tensors.
 
     All pictures are held decoded (3 bytes per pixel) and as tensors before `run` scales them. The conversion holds four more
@@ -167,7 +169,7 @@ class Recipe(BaseModel):
     """How the recipe works, for beginners, in Markdown."""
     images: ClassVar[dict[str, str]]
     """The required pictures: role → meaning, in order. Empty for a recipe that starts from noise."""
-    extras: ClassVar[dict[str, str]] = {}
+    optional_images: ClassVar[dict[str, str]] = {}
     """The optional pictures: role → meaning, in order."""
     sweep_fields: ClassVar[tuple[str, ...]] = ()
     """The fields in which `variants` differ; empty if there are no variants."""
@@ -280,11 +282,11 @@ class Recipe(BaseModel):
         raise NotImplementedError
 
     @property
-    def changed(self) -> dict[str, Any]:
+    def changed_fields(self) -> dict[str, Any]:
         """The fields that are not at their defaults, {name: value}."""
         return {name: value for name, value in self if value != type(self).model_fields[name].default}
 
-    def needed(self, role: str) -> int | None:
+    def scaled_side(self, role: str) -> int | None:
         """Return the longest side, in pixels, to which `run` scales the picture of a role; None if it does not scale it."""
         return getattr(self, "size", None)
 
@@ -324,6 +326,9 @@ class Recipe(BaseModel):
         """
         raise NotImplementedError
 
+
+for _earlier, _current in aliases.ATTRIBUTES.items():
+    setattr(Recipe, _earlier, aliases.Renamed(_current))
 
 KINDS: dict[type | None, str] = {int: "a whole number", float: "a number", bool: "true or false"}
 """Type of a field → the expected value, for error messages. Any other type is "text"."""

@@ -19,7 +19,7 @@ from featviz.optimise import tiles
 from featviz.optimise.objectives import Activations, Objective, content_distance, gram, style_distance
 from featviz.optimise.parameterization import Spectrum
 from featviz.optimise.scaling import fit, fitted_size, size_of
-from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, handed_in, param
+from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, opening_bytes, param
 
 HISTORY = 20
 """Past iterations that L-BFGS stores."""
@@ -239,4 +239,4 @@ def demanded(network: Network, layers: set[str], size: tuple[int, int], longest:
     # L-BFGS stores two spectra per iteration, each as large as the image.
     held = IMAGE_BYTES * pixels * (IMAGES_HELD + 2 * min(HISTORY, ROUND * steps))
     peak = tiles.resident(pixels * cost.bytes + held, HEAP_SHARE)
-    return Demand(flops=pixels * steps * ROUND * EVALUATIONS * cost.flops, bytes=max(peak, handed_in(size)))
+    return Demand(flops=pixels * steps * ROUND * EVALUATIONS * cost.flops, bytes=max(peak, opening_bytes(size)))

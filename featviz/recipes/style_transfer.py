@@ -26,7 +26,18 @@ from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
 from featviz.optimise.style_statistics import STATISTICS, Distance, Statistic, blend, moments
 from featviz.optimise.transforms import Roll
-from featviz.recipes.recipe import IMAGE_BYTES, MAX_FEATHER, Demand, Frame, Frames, Recipe, Rule, handed_in, param, parse_weights
+from featviz.recipes.recipe import (
+    IMAGE_BYTES,
+    MAX_FEATHER,
+    Demand,
+    Frame,
+    Frames,
+    Recipe,
+    Rule,
+    opening_bytes,
+    param,
+    parse_weights,
+)
 
 STYLE, SMOOTHNESS = 32.0, 240.0
 """Weights of style_strength 1 and smoothness 1 against content_strength 1, chosen by eye. All distances are relative to their
@@ -74,7 +85,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         "content": "The picture whose objects and arrangement are kept.",
         "style": "The picture whose textures and colours are taken.",
     }
-    extras: ClassVar[dict[str, str]] = {
+    optional_images: ClassVar[dict[str, str]] = {
         "style2": "A second style, mixed with the first, or for what is outside the mask.",
         "mask": "Where to paint: white for here, black or transparent for not here, grey for in between.",
         "start": "A result to go on from; the scales that it has passed already are left out.",
@@ -244,7 +255,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 changed_settings = yield Frame(
                     step=step,
                     steps=steps,
-                    stage=f"scale {scale} of {len(schedule)}{allowance.word}",
+                    stage=f"scale {scale} of {len(schedule)}{allowance.remark}",
                     work=pixels_done / work,
                     loss=loss,
                     image=self.coloured(result, base),
@@ -255,7 +266,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
                     method.forget_loss(optimiser)
             state = optimiser.state[image]
 
-    def needed(self, role: str) -> int | None:
+    def scaled_side(self, role: str) -> int | None:
         return None if role == "start" else math.ceil(self.size * (self.style_scale if role in ("style", "style2") else 1))
 
     def schedule(self, network: Network, size: tuple[int, int], start: Tensor | None = None) -> list[tuple[tuple[int, int], int]]:
@@ -288,7 +299,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         held += (IMAGES_HELD + 2 * remembered(image)) * image
         return Demand(
             flops=sum(self._flops(network, size, count, styles, side, margin) for size, count in schedule),
-            bytes=max(held + step, handed_in(size, *others.values())),
+            bytes=max(held + step, opening_bytes(size, *others.values())),
             eigen=sum(count for _, count in schedule) * self.eigen(network),
         )
 
@@ -464,7 +475,7 @@ class Target:
 
     def _sums(self, tile: tiles.Tile, part: Tensor, style_layers: Sequence[str], content_layers: Sequence[str]) -> list[Tensor]:
         """Return the sums over the positions of a tile: the moments of each region, then the squared errors of the content."""
-        activations_of_layer = tiles.inside(self.network, tile, part, [*style_layers, *content_layers], continued=True)
+        activations_of_layer = tiles.tile_activations(self.network, tile, part, [*style_layers, *content_layers], continued=True)
         sums = []
         for region in self.regions:
             for layer in style_layers:
@@ -475,7 +486,7 @@ class Target:
             sums.append(self._squares(layer, place, activations - self.content[layer][(..., *place)]))
         return sums
 
-    def _squares(self, layer: str, place: tiles.Slices, values: Tensor) -> Tensor:
+    def _squares(self, layer: str, place: tiles.Area, values: Tensor) -> Tensor:
         """Return the weighted sum of squares of values at some positions of a content layer."""
         counts = at(self.content_counts, layer, place, values)
         return values.square().sum() if counts is None else (values.square() * counts).sum()
@@ -507,7 +518,7 @@ def moments_of(
     sums = dict.fromkeys(layers, image.new_zeros(()))
     counts = {} if opacity is None else counts_of(network, opacity, layers)
     for tile in tiles.tiling(network, image, layers, side):
-        inside = tiles.inside(network, tile, image[(..., *tile.seen)], layers, continued=True)
+        inside = tiles.tile_activations(network, tile, image[(..., *tile.seen)], layers, continued=True)
         for layer, (place, activations) in inside.items():
             sums[layer] = sums[layer] + moments(activations, at(counts, layer, place, activations))
     return sums
@@ -519,7 +530,7 @@ def counts_of(network: Network, where: Tensor, layers: Iterable[str]) -> dict[st
     return {layer: pooled(where if layer == INPUT else fitted, network.receptive_field(layer).stride) for layer in layers}
 
 
-def at(counts: Mapping[str, Tensor], layer: str, place: tiles.Slices, activations: Tensor) -> Tensor | None:
+def at(counts: Mapping[str, Tensor], layer: str, place: tiles.Area, activations: Tensor) -> Tensor | None:
     """Return the weights of these activations, None if all weigh the same.
 
     They are cut to the size of the activations: a network that rounds sizes down leaves out the last row or column.

@@ -166,7 +166,7 @@ def _check_existing(recipe: Recipe, out: Path, pictures: Mapping[str, Picture]) 
     existing = metadata.read(out, RECIPES)
     if existing.recipe != recipe:
         raise InputError("it was made by another recipe; remove it, or choose another folder for the results.")
-    if roles := metadata.changed(existing, open_pictures(recipe, pictures)):
+    if roles := metadata.changed_pictures(existing, open_pictures(recipe, pictures)):
         raise InputError(
             f"it was made of another {' and another '.join(roles)}; remove it, or choose another folder for the results."
         )

@@ -138,7 +138,7 @@ def _network_and_image(
     """Hold a device, with memory reserved, and yield the network and the picture (1, 3, H, W) on it. `parts`: as for `reserve`."""
     torch_device = resolve(device)
     with enough_memory():
-        opened = on_white(open_picture(image, "image", recipe.needed("image")))
+        opened = on_white(open_picture(image, "image", recipe.scaled_side("image")))
         with reserve(recipe, torch_device, {"image": opened.size}, parts):
             network, tensor = load(recipe.network_name, torch_device), to_tensor(opened, torch_device)
             with slot(torch_device):

@@ -11,7 +11,7 @@ import torch
 
 from featviz.errors import LimitError
 from featviz.networks.network import zero_gpu
-from featviz.optimise.tiles import give_back
+from featviz.optimise.tiles import release_free_memory
 from featviz.recipes.recipe import Recipe, largest_size
 from featviz.runtime.devices import Device, resolve
 from featviz.runtime.estimate import Sizes, demand, gigabytes
@@ -129,7 +129,7 @@ class Ledger:
             with self._lock:
                 del self._reserved[run]
                 if not self._reserved:
-                    give_back()
+                    release_free_memory()
 
 
 _ledgers: dict[torch.device, Ledger] = {}

@@ -148,12 +148,12 @@ def open_pictures(recipe: Recipe, pictures: Mapping[str, Picture | None]) -> dic
         FieldError: as for `check`.
         ImageError: as for `open_picture`.
     """
-    accepted = [*recipe.images, *recipe.extras]
+    accepted = [*recipe.images, *recipe.optional_images]
     if unknown := [role for role in pictures if role not in accepted]:
         raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {', '.join(accepted) or 'none'}.")
-    roles = [*recipe.images, *(role for role in recipe.extras if pictures.get(role) is not None)]
+    roles = [*recipe.images, *(role for role in recipe.optional_images if pictures.get(role) is not None)]
     check(recipe, roles)
-    return {role: open_picture(pictures.get(role), role, recipe.needed(role)) for role in roles}
+    return {role: open_picture(pictures.get(role), role, recipe.scaled_side(role)) for role in roles}
 
 
 def check(recipe: Recipe, roles: Collection[str]) -> None:

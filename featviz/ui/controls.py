@@ -88,14 +88,14 @@ def enabled_unless(rule: Rule | None, **texts: str) -> dict:
     `texts`: its descriptive properties by name, e.g. `info`; the reason is added to each.
     """
     if rule:
-        reason = rule.words(lambda name: label(name).lower())
+        reason = rule.full_reason(lambda name: label(name).lower())
         texts = {name: f"{text.removesuffix('.')}. No effect {reason}." for name, text in texts.items()}
     return gr.update(interactive=rule is None, **texts)
 
 
 def caption(recipe: Recipe) -> str:
     """Describe a run by its fields that are not at their defaults."""
-    return ", ".join(_describe(name, value) for name, value in recipe.changed.items()) or "default settings"
+    return ", ".join(_describe(name, value) for name, value in recipe.changed_fields.items()) or "default settings"
 
 
 def _describe(name: str, value: Any) -> str:
@@ -121,7 +121,7 @@ def api_function(
     ]
     parameters += [
         inspect.Parameter(role, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=str | None)
-        for role in recipe.extras
+        for role in recipe.optional_images
     ]
     endpoint.__name__ = endpoint.__qualname__ = name or recipe.name
     endpoint.__signature__ = inspect.Signature(parameters)
@@ -133,7 +133,7 @@ def api_function(
             "Args:",
             *(f"    {role}: {meaning}" for role, meaning in recipe.images.items()),
             *(f"    {name}: {field.description}" for name, field in recipe.model_fields.items()),
-            *(f"    {role}: {meaning}" for role, meaning in recipe.extras.items()),
+            *(f"    {role}: {meaning}" for role, meaning in recipe.optional_images.items()),
             "",
             "Returns:",
             f"    {RETURNS[recipe.produces]}",

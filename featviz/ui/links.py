@@ -95,7 +95,7 @@ class Origin:
             restored = metadata.restore(note, RECIPES)
         except FeatvizError:
             return self.closed(), None  # The run reports what is wrong with the picture.
-        missing = [f"Its {role} is not in the file." for role in restored.extras]
+        missing = [f"Its {role} is not in the file." for role in restored.optional_images]
         stored, remarks = restored.recipe, " ".join([*restored.remarks, *missing])
         if type(stored) is not recipe:
             return self.opened(f"Made here, with {stored.title}. {remarks}", stored, there=True), None

@@ -265,7 +265,7 @@ def validate_request(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe,
             raise gr.Error(DISK_FULL, print_exception=False)
         values = values_by_name(recipe, sent)
         chosen = recipe(**{name: values[name] for name in recipe.model_fields})
-        files = {role: file_of(values[role]) for role in (*recipe.images, *recipe.extras)}
+        files = {role: file_of(values[role]) for role in (*recipe.images, *recipe.optional_images)}
         opened = open_pictures(chosen, files)
         for remark in remarks_on(files):
             gr.Info(escape(remark, quote=False))
@@ -275,16 +275,16 @@ def validate_request(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe,
 def without_disabled(recipe: type[Recipe], sent: Sequence[Any]) -> list[Any]:
     """Reset the values of disabled controls and pictures to their defaults, and tell the visitor about each."""
     values = values_by_name(recipe, sent)
-    refused = recipe.refused(values, [role for role in recipe.extras if values[role] is not None])
+    refused = recipe.refused(values, [role for role in recipe.optional_images if values[role] is not None])
     for name, rule in refused.items():
-        gr.Info(f"Left out: {label(name)}. It has no effect {rule.words(lambda name: label(name).lower())}.")
+        gr.Info(f"Left out: {label(name)}. It has no effect {rule.full_reason(lambda name: label(name).lower())}.")
         values[name] = recipe.model_fields[name].default if name in recipe.model_fields else None
     return list(values.values())
 
 
 def values_by_name(recipe: type[Recipe], sent: Sequence[Any]) -> dict[str, Any]:
     """Name the inputs of a recipe, which come in this order: pictures, fields, optional pictures."""
-    return dict(zip([*recipe.images, *recipe.model_fields, *recipe.extras], sent, strict=True))
+    return dict(zip([*recipe.images, *recipe.model_fields, *recipe.optional_images], sent, strict=True))
 
 
 def _existing(folder: Path) -> Path:

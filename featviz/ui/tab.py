@@ -94,18 +94,20 @@ class Tab:
             height = 240 if len(recipe.images) > 1 else 280
             self.pictures = [self._picture(role, meaning, height=height) for role, meaning in recipe.images.items()]
         self.origin = Origin()
-        self.painting = Painting(self.pictures[0], recipe) if "mask" in recipe.extras else None
+        self.painting = Painting(self.pictures[0], recipe) if "mask" in recipe.optional_images else None
         self.presets = PresetCards(recipe, looks)
         self.named = self._controls([""])
         self.extras = {
-            role: self._picture(role, recipe.extras[role], visible="hidden") for role in recipe.extras if role not in BESIDE
+            role: self._picture(role, recipe.optional_images[role], visible="hidden")
+            for role in recipe.optional_images
+            if role not in BESIDE
         }
         groups = list(dict.fromkeys(group(field) for field in recipe.model_fields.values() if group(field)))
         with gr.Accordion("Advanced", open=False, visible=bool(groups)):
             self.named |= self._controls(groups)
         self.named = {name: self.named[name] for name in recipe.model_fields}  # In the order of the fields.
         self.controls = list(self.named.values())
-        self.extras = [self.extras[role] for role in recipe.extras]
+        self.extras = [self.extras[role] for role in recipe.optional_images]
         self.start_button = gr.Button(recipe.action, variant="primary")
         self.forecast = Forecast(recipe, self.engine.estimate, self.engine.memory_left)
         self.link = CopyLink()
@@ -121,9 +123,9 @@ class Tab:
                     made[name] = control(name, field)
                     if (name,) == self.recipe.sweep_fields[:1]:
                         self.sweep_button = gr.Button(self.recipe.sweep_action, size="sm", elem_classes="quiet")
-            for role in self.recipe.extras:
+            for role in self.recipe.optional_images:
                 if BESIDE.get(role) == title:
-                    self.extras[role] = self._picture(role, self.recipe.extras[role], height=180)
+                    self.extras[role] = self._picture(role, self.recipe.optional_images[role], height=180)
         return made
 
     def _picture(self, role: str, meaning: str, **options: Any) -> gr.Image:
@@ -158,7 +160,9 @@ class Tab:
         """Build the buttons that use a result as an input: of this recipe or of another one."""
         with gr.Row(visible=False, elem_classes="onward") as self.follow_ups:
             self.reuse_button = gr.Button("Use as input", size="sm", min_width=120) if self.recipe.images else None
-            self.refine_button = gr.Button("Refine larger", size="sm", min_width=120, visible="start" in self.recipe.extras)
+            self.refine_button = gr.Button(
+                "Refine larger", size="sm", min_width=120, visible="start" in self.recipe.optional_images
+            )
             others = [recipe for recipe in RECIPES.values() if recipe is not self.recipe and recipe.images]
             self.send_buttons = {other.name: gr.Button(f"Send to {other.title}", size="sm", min_width=120) for other in others}
 
@@ -184,7 +188,7 @@ class Tab:
         self.run = run
         editors = [self.painting.editor] if self.painting else []
         runs = [self.start_button.click(self.prepare_run, editors, [*self.extras, *outputs], **scrolled).then(**run)]
-        if "start" in self.recipe.extras:
+        if "start" in self.recipe.optional_images:
             size = self.named["size"]
             refined = self.refine_button.click(
                 self.prepare_refinement, [self.latest, *editors], [*self.extras, size, *outputs], **scrolled
@@ -240,7 +244,7 @@ class Tab:
     @property
     def parts(self) -> dict[str, gr.components.Component]:
         """The controls and the optional pictures, by name."""
-        return self.named | dict(zip(self.recipe.extras, self.extras, strict=True))
+        return self.named | dict(zip(self.recipe.optional_images, self.extras, strict=True))
 
     @property
     def disableable(self) -> list[str]:
@@ -256,7 +260,7 @@ class Tab:
     def disable_unused(self, *values: Any) -> dict:
         """Enable or disable every control and picture in `disableable`. `values` are those of `rule_inputs`."""
         known = dict(zip(self.rule_inputs, values, strict=True))
-        unused = self.recipe.unused(known, [name for name in self.recipe.extras if known.get(name) is not None])
+        unused = self.recipe.unused(known, [name for name in self.recipe.optional_images if known.get(name) is not None])
         changes = {}
         for name in self.disableable:
             field = self.recipe.model_fields.get(name)
@@ -328,7 +332,7 @@ class Tab:
 
     def fill_example(self, example: Example) -> dict:
         """Put an example into the inputs, before its run."""
-        files = [example.pictures.get(role) for role in (*self.recipe.images, *self.recipe.extras)]
+        files = [example.pictures.get(role) for role in (*self.recipe.images, *self.recipe.optional_images)]
         chosen = {picture: file and str(file) for picture, file in zip([*self.pictures, *self.extras], files, strict=True)}
         painting = self.painting.closed() if self.painting else {}
         return chosen | painting | self.set(example.recipe) | self.origin.closed() | self.show_waiting()
@@ -357,18 +361,24 @@ class Tab:
 
     def prepare_run(self, editor: Mapping[str, Any] | None = None) -> dict:
         """Prepare a run: take the painted mask, and start from no earlier result."""
-        starts = {picture: None for role, picture in zip(self.recipe.extras, self.extras, strict=True) if role == "start"}
+        starts = {
+            picture: None for role, picture in zip(self.recipe.optional_images, self.extras, strict=True) if role == "start"
+        }
         return starts | self.masks(editor) | self.show_waiting()
 
     def prepare_refinement(self, result: Result, editor: Mapping[str, Any] | None = None) -> dict:
         """Prepare a run that continues from a result at double its size, up to the greatest size."""
         _, greatest = bounds(self.recipe.model_fields["size"])
-        start = self.extras[list(self.recipe.extras).index("start")]
+        start = self.extras[list(self.recipe.optional_images).index("start")]
         return self.prepare_run(editor) | {start: result.file(), self.named["size"]: min(2 * result.recipe.size, int(greatest))}
 
     def masks(self, editor: Mapping[str, Any] | None = None) -> dict:
         """The painted mask by picture component; empty for a recipe without a mask."""
-        return {picture: painted(editor) for role, picture in zip(self.recipe.extras, self.extras, strict=True) if role == "mask"}
+        return {
+            picture: painted(editor)
+            for role, picture in zip(self.recipe.optional_images, self.extras, strict=True)
+            if role == "mask"
+        }
 
     def show_waiting(self) -> dict:
         """Show that the run waits in the queue."""

@@ -69,7 +69,7 @@ def test_a_layer_that_sees_everything_is_never_tiled_and_the_stage_says_so(monke
     network = load("mine")
     assert network.tiled(["features.0"])
     assert not network.tiled(["features.0", "features.3"])
-    monkeypatch.setattr(tiles, "SMALLEST", 32)
+    monkeypatch.setattr(tiles, "MIN_TILE", 32)
     monkeypatch.setattr(tiles, "largest", lambda *_, tiled=True: 32 if tiled else tiles.WHOLE)
     cut = []
     monkeypatch.setattr(tiles, "_cuts", lambda length, side, margin: cut.append(length > side) or [(0, length)])

@@ -13,7 +13,7 @@ from torch.nn import functional
 from featviz.errors import FieldError, InputError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load, load_module, return_value
-from featviz.networks.network import Network, fold_batch_norms, precision
+from featviz.networks.network import Network, fastest_dtype, fold_batch_norms
 from featviz.networks.table import BUNDLED, INPUT, LOGITS, NETWORKS, class_names
 from featviz.networks.weights import Bundled
 from featviz.optimise.scaling import fit
@@ -62,9 +62,9 @@ def test_folding_batch_norms_changes_no_output_and_no_gradient():
 def test_bfloat16_is_used_only_if_the_network_and_the_cpu_support_it(monkeypatch):
     for able, found in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
-        assert precision(replace(NETWORKS["vgg19"], supports_bfloat16=True), "cpu") == found
-        assert precision(replace(NETWORKS["vgg19"], supports_bfloat16=False), "cpu") == torch.float32
-        assert precision(replace(NETWORKS["vgg19"], supports_bfloat16=True), "cuda") == torch.float32
+        assert fastest_dtype(replace(NETWORKS["vgg19"], supports_bfloat16=True), "cpu") == found
+        assert fastest_dtype(replace(NETWORKS["vgg19"], supports_bfloat16=False), "cpu") == torch.float32
+        assert fastest_dtype(replace(NETWORKS["vgg19"], supports_bfloat16=True), "cuda") == torch.float32
 
 
 @pytest.mark.parametrize("name", BUNDLED)

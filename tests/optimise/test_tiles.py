@@ -13,16 +13,16 @@ def test_tiles_cover_every_pixel_once_start_aligned_and_are_seen_with_their_marg
     count = torch.zeros(size)
     image = torch.rand(size)
     for tile in grid(size, side):
-        count[tile.kept] += 1
-        assert torch.equal(image[tile.seen][tile.inside], image[tile.kept])
-        assert all(part.start % 32 == 0 for part in (*tile.kept, *tile.seen))
+        count[tile.core] += 1
+        assert torch.equal(image[tile.seen][tile.core_in_seen], image[tile.core])
+        assert all(part.start % 32 == 0 for part in (*tile.core, *tile.seen))
         assert max(image[tile.seen].shape) <= side + 63
         assert min(image[tile.seen].shape) >= min(max(spec.smallest for spec in NETWORKS.values()), *size)
-        for kept, seen, length in zip(tile.kept, tile.seen, size, strict=True):
+        for kept, seen, length in zip(tile.core, tile.seen, size, strict=True):
             assert seen.start == max(0, kept.start - 32)
             assert min(length, kept.stop + 32) <= seen.stop < kept.stop + 64
             assert (length - seen.stop) % 32 == 0  # Sampled as the whole image is, also by networks that pad to even sizes.
-        assert tile.share == pytest.approx(image[tile.kept].numel() / image[tile.seen].numel())
+        assert tile.share == pytest.approx(image[tile.core].numel() / image[tile.seen].numel())
     assert (count == 1).all()
 
 
@@ -52,12 +52,12 @@ def test_where_memory_runs_out_tiles_get_smaller_and_stay_so(error):
         return side
 
     allowance = Allowance(1000**2)
-    assert allowance.word == ""
+    assert allowance.remark == ""
     assert allowance.fit(step, 1) == 250
     assert tried == [1000, 707, 500, 353, 250]
     assert allowance.fit(step, 1) == 250
     assert len(tried) == 6
-    assert allowance.word == ", in smaller tiles, since memory is short"
+    assert allowance.remark == ", in smaller tiles, since memory is short"
 
 
 def test_another_error_of_a_step_comes_through_at_once():

@@ -323,7 +323,7 @@ def test_tiled_and_whole_gradients_agree_away_from_the_borders_of_tiles():
     tiled_value, tiled = ascent(network, objective, image, 128)
     away = torch.zeros(192, 256, dtype=torch.bool)
     for tile in grid((192, 256), 128):
-        away[tuple(slice(part.start + 4, part.stop - 4) for part in tile.kept)] = True
+        away[tuple(slice(part.start + 4, part.stop - 4) for part in tile.core)] = True
     assert (whole - tiled)[..., away].abs().max() < 1e-4 * whole.abs().max()
     assert tiled_value.item() == pytest.approx(value.item(), rel=0.1)
 
@@ -346,7 +346,7 @@ def test_tiles_leave_no_seams(seed, monkeypatch):
         borders = torch.zeros(288)
         for roll in rolls:
             for tile in grid((288, 288), 128):
-                borders[(tile.kept[1].start - roll.right) % 288] += 1
+                borders[(tile.core[1].start - roll.right) % 288] += 1
         return ((across * borders[1:]).sum() / borders[1:].sum() / across.mean()).item()
 
     assert roughness(128) == pytest.approx(roughness(999), rel=0.03)

@@ -74,7 +74,7 @@ def test_through_a_link(kind, data):
     link = metadata.link(recipe)
     assert set(link) <= set(string.ascii_letters + string.digits + "-._~/:,?&=%")
     query = dict(parse_qsl(link[1:], keep_blank_values=True, strict_parsing=True))
-    assert set(query) == {"recipe", *recipe.changed}
+    assert set(query) == {"recipe", *recipe.changed_fields}
     assert metadata.follow(query, RECIPES) == Restored(recipe)
 
 
@@ -83,7 +83,7 @@ def test_through_a_link(kind, data):
 @given(data=st.data())
 def test_through_the_command_line(kind, data):
     recipe = data.draw(recipes_of(kind))
-    typed = [f"--{name.replace('_', '-')}={value}" for name, value in recipe.changed.items()]
+    typed = [f"--{name.replace('_', '-')}={value}" for name, value in recipe.changed_fields.items()]
     out = [] if kind.produces == "numbers" else ["out.png"]
     arguments = cli.parser().parse_args([kind.name.replace("_", "-"), *kind.images, *out, *typed])
     assert cli.recipe_from_arguments(kind, vars(arguments)) == recipe
@@ -200,11 +200,11 @@ def test_what_a_result_was_made_of_can_be_compared_and_nothing_else(private):
     other = picture.copy()
     other.putpixel((63, 47), (1, 2, 3))
     restored = metadata.restore(json.dumps(notes[0]), RECIPES)
-    assert metadata.changed(restored, {"image": picture}) == []
-    assert metadata.changed(restored, {"image": other}) == ["image"]
-    assert metadata.changed(restored, {"image": picture, "mask": picture}) == ["mask"]
-    assert metadata.changed(restored, {}) == ["image"]
-    assert metadata.changed(Restored(recipe), {"image": other}) == []  # Of a version that did not record it.
+    assert metadata.changed_pictures(restored, {"image": picture}) == []
+    assert metadata.changed_pictures(restored, {"image": other}) == ["image"]
+    assert metadata.changed_pictures(restored, {"image": picture, "mask": picture}) == ["mask"]
+    assert metadata.changed_pictures(restored, {}) == ["image"]
+    assert metadata.changed_pictures(Restored(recipe), {"image": other}) == []  # Of a version that did not record it.
 
 
 def recipe_with_seed_1() -> Recipe:
@@ -224,7 +224,7 @@ def test_a_single_pixel_makes_another_fingerprint(size, place):
 def test_what_others_write_as_fingerprints_does_no_harm():
     for odd in (None, 3, [], "a", {"salt": 3}, {"salt": "\ud800", "image": 3}, {"image": "a"}, {"salt": "s" * 10_000}):
         restored = metadata.restore(json.dumps(NOTE | {"fingerprints": odd}), RECIPES)
-        assert metadata.changed(restored, {"image": Image.new("RGB", (16, 16))}) in ([], ["image"])
+        assert metadata.changed_pictures(restored, {"image": Image.new("RGB", (16, 16))}) in ([], ["image"])
 
 
 def test_a_picture_on_the_way_says_that_it_is_not_the_last(private):

@@ -38,7 +38,7 @@ def test_an_objective_names_the_network_and_replaces_what_the_fields_describe(ki
     recipe = kind(objective=GOAL)
     assert recipe.network_name == "efficientnet_lite0"
     assert f"objective={GOAL}" in repr(recipe)
-    assert recipe.changed == {}
+    assert recipe.changed_fields == {}
     assert "objective" not in kind.model_fields
     assert recipe == kind(objective=GOAL) != kind()
     for other in (recipe.replace(steps=3), recipe.model_copy(update={"steps": 3}), copy.deepcopy(recipe).replace(steps=3)):

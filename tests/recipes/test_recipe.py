@@ -70,7 +70,7 @@ class Menu(Soup):
     """A recipe with rules."""
 
     title: ClassVar[str] = "Menu"
-    extras: ClassVar[dict[str, str]] = {"bill": "What it costs.", "tip": "What is added."}
+    optional_images: ClassVar[dict[str, str]] = {"bill": "What it costs.", "tip": "What is added."}
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(("wish", "tip"), "the cook decides", beside="surprise"),
         Rule(("tip",), "there is nothing to add to", without="bill"),
@@ -204,7 +204,7 @@ def test_fields_that_exclude_each_other_are_refused_on_construction():
 def test_what_has_no_effect_is_known_of_values_that_are_not_valid_yet():
     assert list(Menu.unused({"surprise": "perhaps", "carrots": None}, None)) == ["wish", "tip"]
     assert set(Menu.unused({"salt": 2}, ())) == {"tip", "carrots"}
-    assert Menu.unused({"salt": 2}, ())["tip"].words(str.upper) == "without BILL: there is nothing to add to"
+    assert Menu.unused({"salt": 2}, ())["tip"].full_reason(str.upper) == "without BILL: there is nothing to add to"
 
 
 def test_a_layer_that_is_named_twice_is_asked_back():

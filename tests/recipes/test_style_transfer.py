@@ -24,8 +24,8 @@ QUICK = {"network": "efficientnet_lite0", "size": 160, "scales": 2, "steps": 10}
 SHORT = QUICK | {"size": 96, "scales": 1, "steps": 4}
 
 
-def last(recipe, content=CAT, style=WAVE, **extras):
-    *_, frame = recipe.run(load(recipe.network), content=content, style=style, **extras)
+def last(recipe, content=CAT, style=WAVE, **options):
+    *_, frame = recipe.run(load(recipe.network), content=content, style=style, **options)
     return frame
 
 

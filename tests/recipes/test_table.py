@@ -13,7 +13,7 @@ def test_every_text_has_a_greatest_length_and_every_rule_names_what_there_is():
     for recipe in RECIPES.values():
         for name, field in recipe.model_fields.items():
             assert (longest(field) is not None) == (field.annotation is str and not choices(field)), name
-        names = {*recipe.model_fields, *recipe.images, *recipe.extras}
+        names = {*recipe.model_fields, *recipe.images, *recipe.optional_images}
         for rule in recipe.rules:
             assert bool(rule.beside) != bool(rule.without)
             assert {*rule.unused, rule.beside or rule.without} <= names
@@ -30,4 +30,4 @@ def test_every_recipe_has_the_texts_of_what_it_offers():
         for text in ("title", "action", "explanation"):
             assert vars(recipe)[text], (recipe, text)  # Its own, not those of the recipe it derives from.
         assert not recipe.sweep_fields or (recipe.sweep_action and recipe.sweep_caption)
-        assert bool(recipe.mask_action) == ("mask" in recipe.extras)
+        assert bool(recipe.mask_action) == ("mask" in recipe.optional_images)

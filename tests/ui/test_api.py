@@ -90,7 +90,7 @@ def test_an_endpoint_takes_the_recipe_s_fields_and_returns_one_result(client, re
     assert [parameter["parameter_name"] for parameter in endpoint["parameters"]] == [
         *recipe.images,
         *recipe.model_fields,
-        *recipe.extras,
+        *recipe.optional_images,
     ]
     published = {parameter["parameter_name"]: parameter for parameter in endpoint["parameters"]}
     for role in recipe.images:
@@ -110,7 +110,7 @@ def test_an_mcp_tool_says_what_the_fields_say(server, recipe):
     assert set(tools) == {*RECIPES, *BESIDE}
     assert tools[recipe.name]["description"].startswith(inspect.getdoc(recipe))
     schema = tools[recipe.name]["inputSchema"]
-    assert list(schema["properties"]) == [*recipe.images, *recipe.model_fields, *recipe.extras]
+    assert list(schema["properties"]) == [*recipe.images, *recipe.model_fields, *recipe.optional_images]
     assert schema.get("required", []) == list(recipe.images)
     for role, meaning in recipe.images.items():
         assert meaning in schema["properties"][role]["description"]

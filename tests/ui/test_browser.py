@@ -418,7 +418,7 @@ def test_a_copied_link_opens_the_same_tab_with_the_same_settings(visit, name):
     visit.button("Copy link").click()
     expect(visit.page.get_by_text("Copied.").locator("visible=true")).to_be_visible()
     link = visit.page.evaluate("navigator.clipboard.readText()")
-    changed = RECIPES[name](**chosen).changed
+    changed = RECIPES[name](**chosen).changed_fields
     assert link == f"{visit.page.url}?recipe={name}&" + "&".join(f"{field}={value}" for field, value in changed.items())
     visit.leave(link)
     expect(visit.run).to_be_visible()

@@ -91,7 +91,9 @@ def tab(recipe: type[Recipe], run=fake) -> Tab:
 
 def started(tab: Tab, pictures: list, latest=None, kept=(), state=None, **fields) -> Iterator[dict]:
     values = {name: field.default for name, field in tab.recipe.model_fields.items()} | fields
-    return tab.start(*pictures, *values.values(), *[None] * len(tab.recipe.extras), latest, list(kept), state or RunState())
+    return tab.start(
+        *pictures, *values.values(), *[None] * len(tab.recipe.optional_images), latest, list(kept), state or RunState()
+    )
 
 
 def fails(run: Iterator[dict]) -> tuple[list[dict], str]:
@@ -124,7 +126,7 @@ def test_a_call_whose_network_is_downloaded_can_be_cancelled_meanwhile(recipe, p
     page = tab(recipe)
     page.engine = replace(page.engine, prepare=lambda *_, **__: iter([DownloadProgress("org/model", 1, 2, None)]))
     defaults = [field.default for field in recipe.model_fields.values()]
-    answers = list(page._stream_output([*pictures, *defaults, *[None] * len(recipe.extras)]))
+    answers = list(page._stream_output([*pictures, *defaults, *[None] * len(recipe.optional_images)]))
     assert answers[0] is None
     assert answers[-1] is not None
 
@@ -191,8 +193,8 @@ def test_the_endpoint_has_the_recipe_s_name_parameters_and_meanings(recipe):
     assert endpoint.__name__ == recipe.name
     assert inspect.isgeneratorfunction(endpoint)  # Gradio streams nothing else.
     parameters = inspect.signature(endpoint).parameters
-    assert list(parameters) == [*recipe.images, *recipe.model_fields, *recipe.extras]
-    assert all(parameters[role].default is None for role in recipe.extras)
+    assert list(parameters) == [*recipe.images, *recipe.model_fields, *recipe.optional_images]
+    assert all(parameters[role].default is None for role in recipe.optional_images)
     for name, field in recipe.model_fields.items():
         assert parameters[name].default == field.default
         assert parameters[name].annotation == field.annotation
@@ -419,8 +421,8 @@ def test_nothing_painted_is_no_mask_nor_is_everything(value):
 def test_what_is_painted_is_the_mask_of_the_run(pictures):
     page = tab(RECIPES["deepdream"])
     update = page.prepare_run({"layers": [layer((0, 0, 10, 10))]})
-    assert update[page.extras[list(page.recipe.extras).index("mask")]].getpixel((5, 5)) == 255
-    assert page.extras[list(page.recipe.extras).index("guide")] not in update
+    assert update[page.extras[list(page.recipe.optional_images).index("mask")]].getpixel((5, 5)) == 255
+    assert page.extras[list(page.recipe.optional_images).index("guide")] not in update
 
 
 def test_the_picture_is_opened_for_painting_and_closed_by_another(pictures):
@@ -454,7 +456,7 @@ def test_what_is_not_obvious_about_a_picture_is_said(tmp_path, capsys):
     kind = RECIPES["deepdream"]
     given = {name: field.default for name, field in kind.model_fields.items()}
     given |= {"image": {"path": str(tmp_path / "a.gif")}, "mask": {"path": str(tmp_path / "mask.png")}, "guide": None}
-    _, opened = validate_request(kind, [given[name] for name in (*kind.images, *kind.model_fields, *kind.extras)])
+    _, opened = validate_request(kind, [given[name] for name in (*kind.images, *kind.model_fields, *kind.optional_images)])
     said = capsys.readouterr().out
     assert "The image has 2 frames; the first one is used." in said
     assert "The mask has colours; their brightness is used" in said
@@ -645,7 +647,7 @@ def test_bars_are_half_for_a_distance_of_one_and_names_are_escaped():
 def test_a_result_is_refined_at_double_its_size_and_only_once():
     page = tab(StyleTransfer)
     result = Result(StyleTransfer(size=3000), next(fake(StyleTransfer(), image=Image.new("RGB", (32, 32)))))
-    start = page.extras[list(StyleTransfer.extras).index("start")]
+    start = page.extras[list(StyleTransfer.optional_images).index("start")]
     asked = page.prepare_refinement(result)
     assert asked[start] == result.file()
     assert asked[page.named["size"]] == 4096
@@ -744,7 +746,7 @@ def test_every_run_goes_through_what_lends_the_gpu(pictures, recipe):
 
     demo = ui.build(ENGINE, lend=lend)
     (endpoint,) = (fn.fn for fn in demo.fns.values() if fn.api_name == recipe.name)
-    assert len(list(endpoint(*pictures, *recipe().model_dump().values(), *[None] * len(recipe.extras)))) >= STEPS
+    assert len(list(endpoint(*pictures, *recipe().model_dump().values(), *[None] * len(recipe.optional_images)))) >= STEPS
     assert lent == [recipe()]
 
 
