@@ -20,7 +20,8 @@ from hostile import PUBLIC
 from huggingface_hub import constants
 from loopback_hub import LoopbackHub
 
-from featviz.networks import cache, hub
+from featviz.networks import cache, hub, table
+from featviz.networks.user_network import remove_network
 from featviz.recipes import presets
 
 QUICK = {
@@ -83,6 +84,14 @@ def hub_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         server.go_on.set()
         for download in unfinished():
             download.join()
+
+
+@pytest.fixture
+def remove_added_networks() -> Iterator[None]:
+    """Remove the networks that the test adds."""
+    yield
+    for name in [name for name in table.NETWORKS if name not in table.SHIPPED]:
+        remove_network(name)
 
 
 def unfinished() -> list[hub._Download]:

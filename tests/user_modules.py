@@ -10,6 +10,9 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 from torchvision.models.resnet import BasicBlock
 
+from featviz.networks.table import NetworkSpec
+from featviz.networks.user_network import add_network
+
 CLASSES = ["cat", "dog", "hen"]
 
 
@@ -85,3 +88,8 @@ FAMILY: dict[str, Callable[[], nn.Module]] = {
     "toy": Toy,
 }
 """Family of architectures → a small member with random weights."""
+
+
+def add_tiny(**settings: object) -> NetworkSpec:
+    """Add a seeded `UNet` as the network "tiny". `settings` go to `add_network`."""
+    return add_network("tiny", seeded(UNet), **settings)

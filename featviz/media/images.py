@@ -111,19 +111,19 @@ def open_picture(picture: Picture | None, role: str = "picture", longest: int | 
             raise ImageError(f"The {role} is damaged and cannot be decoded ({' '.join(str(error).split())}).") from error
     if result.mode == "RGBA":
         if _range(result.getchannel("A"))[1] == 0:
-            raise ImageError(f"The {role} is transparent all over; expected a picture with something to see.")
+            raise ImageError(f"The {role} is fully transparent; expected at least one visible pixel.")
         result = _continued(result)
     return _brightness(result, role) if role == MASK else result
 
 
 def remarks(picture: Picture, role: str = "picture") -> list[str]:
     """Return remarks for the user about how a picture is read, one sentence each. Raises ImageError as `open_picture` does."""
-    found = []
+    sentences = []
     if (count := count_frames(picture, role)) > 1:
-        found.append(f"The {role} has {count} frames; the first one is used.")
+        sentences.append(f"The {role} has {count} frames; the first one is used.")
     if role == MASK and _colourful(picture):
-        found.append("The mask has colours; their brightness is used, so white is inside and black is outside.")
-    return found
+        sentences.append("The mask has colours; their brightness is used, so white is inside and black is outside.")
+    return sentences
 
 
 def count_frames(picture: Picture | None, role: str = "picture") -> int:
@@ -415,7 +415,7 @@ def _brightness(picture: Image.Image, role: str) -> Image.Image:
     low, high = _range(mask)
     if low == high:
         raise ImageError(
-            f"The {role} has the value {low} of 255 all over; expected white for inside, and black or transparent for outside."
+            f"The {role} has the value {low} of 255 everywhere; expected white for inside, and black or transparent for outside."
         )
     return mask
 
@@ -595,8 +595,8 @@ def _note(picture: Image.Image) -> str:
         comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
     except Exception:
         comment = None  # The EXIF is damaged, but the note may be stored elsewhere.
-    for found in (picture.info.get(NOTE), comment, picture.info.get("comment")):
-        text = found.removeprefix(ASCII).decode("ascii", "replace") if isinstance(found, bytes) else found
+    for stored in (picture.info.get(NOTE), comment, picture.info.get("comment")):
+        text = stored.removeprefix(ASCII).decode("ascii", "replace") if isinstance(stored, bytes) else stored
         if isinstance(text, str) and text.startswith(PACKED):
             text = _unpacked(text)
         if isinstance(text, str) and text.startswith("{"):  # Notes are JSON; comments by other programs are not.

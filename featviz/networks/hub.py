@@ -1,8 +1,8 @@
-"""Files of the Hugging Face Hub: read from the cache without a request, or downloaded once for all who wait.
+"""Files of the Hugging Face Hub: read from the cache without a request, or downloaded once for all callers.
 
-Only this module uses huggingface_hub. That library (2.4) locks, retries and resumes by itself, so none of this is done here. It
-does not compare a file with its sha256, ends no transfer that hangs (a Xet download waits without limit), and reports progress
-only by a bar; so a thread around it does these three, and gives each failure one sentence.
+Only this module uses huggingface_hub. That library (2.4) locks, retries and resumes. It does not compare a file with its sha256, does not
+end a transfer that hangs (a Xet download waits without limit), and reports progress only by a bar. A thread around it does these
+three here, and turns each failure into one sentence.
 """
 
 import os
@@ -79,9 +79,11 @@ def limitation() -> str:
     """Return what prevents downloads on this machine, "" if nothing is known to. Sends no request."""
     cache = Path(constants.HF_HUB_CACHE)
     if constants.HF_HUB_OFFLINE:
-        return "Downloads are off (HF_HUB_OFFLINE): of the Hub's networks, those work that are here already."
+        return "Downloads are off (HF_HUB_OFFLINE): of the networks on the Hub, only those downloaded before work."
     if not os.access(next(folder for folder in (cache, *cache.absolute().parents) if folder.exists()), os.W_OK):
-        return f"Downloads cannot be kept in {cache}, so of the Hub's networks those work that are here already; set HF_HOME."
+        return (
+            f"Downloads cannot be stored in {cache}: of the networks on the Hub, only those downloaded before work; set HF_HOME."
+        )
     return ""
 
 
@@ -114,7 +116,7 @@ def fetch(file: HubFile) -> Generator[DownloadProgress, None, Path]:
     Concurrent calls for one file share one download. A stalled download is restarted once, without Xet; a plain download that
     has received bytes is not restarted, since huggingface_hub resumes it. A later call restarts one that stays stalled.
 
-    Closing the generator does not stop the download, which others may be waiting for.
+    Closing the generator does not stop the download, since other callers may wait for it.
 
     Raises:
         WeightsError: the download failed, or received no byte for `STALL_SECONDS`, twice if it was restarted.
@@ -131,7 +133,7 @@ def fetch(file: HubFile) -> Generator[DownloadProgress, None, Path]:
             yield progress
         elif restarted or download.resumable:
             raise WeightsError(
-                f"{file} stopped arriving from {constants.ENDPOINT}, {download.amount()}; check the connection, and try again "
+                f"The download of {file} from {constants.ENDPOINT} stalled {download.amount()}; check the connection, and try again "
                 "in a minute."
             )
         else:
@@ -189,7 +191,7 @@ class _Download(threading.Thread):
         return self.done > 0 and not self._by_xet
 
     def abandon(self) -> None:
-        """Let another download of the same file start. This one ends when it can, and nobody waits for it."""
+        """Let another download of the same file start. The thread of this one may run on; its result is not used."""
         self._abandoned = True
         if self._by_xet:
             constants.HF_HUB_DISABLE_XET = True  # The only switch. Off for the process: where one file hangs, others will.
@@ -232,7 +234,9 @@ class _Download(threading.Thread):
         path = Path(hf_hub_download(**location, etag_timeout=METADATA_SECONDS, tqdm_class=meter))
         if (expected := file.sha256 or stated) is not None and expected != sha256_of(path):
             _delete(path)
-            raise WeightsError(f"{file} arrived damaged: its sha256 is not {expected[:12]}…; nothing of it was kept, try again.")
+            raise WeightsError(
+                f"The downloaded {file} is damaged: its sha256 is not {expected[:12]}…; it was deleted, try again."
+            )
         return path
 
     def record(self, done: int) -> None:
@@ -247,7 +251,7 @@ class _Download(threading.Thread):
             self.done, self._last_byte_at = done, time.monotonic()
             self._first_bytes = self._first_bytes or (self._last_byte_at, done)
         elif self.silence > 5 * STALL_SECONDS:
-            raise WeightsError(f"{self.file} breaks off again and again, {self.amount()}; try again later.")
+            raise WeightsError(f"The download of {self.file} was interrupted repeatedly, {self.amount()}; try again later.")
 
     def progress(self) -> DownloadProgress:
         """Return the progress. The size of the partial file counts too, since another process may be downloading it."""
@@ -319,7 +323,7 @@ _MESSAGES: tuple[tuple[type[Exception], str], ...] = (
         "HF_ENDPOINT.",
     ),
     (errors.HfHubHTTPError, "{hub} answered with error {status} when asked for {file}; try again in a few minutes."),
-    (httpx2.RemoteProtocolError, "{file} broke off on its way from {hub}; nothing of it was kept, try again."),
+    (httpx2.RemoteProtocolError, "The download of {file} from {hub} was interrupted; nothing was stored, try again."),
     (httpx2.TimeoutException, "{hub} does not answer when asked for {file}; check the connection, and try again in a minute."),
     (httpx2.HTTPError, "{hub} cannot be reached for {file}; check the network connection, the proxy, and HF_ENDPOINT."),
     (OSError, "{file} could not be saved in {cache} ({reason}); make room there, or set HF_HOME to another folder."),

@@ -25,7 +25,7 @@ from featviz.networks.table import INPUT, LOGITS, NetworkSpec
 
 
 def zero_gpu() -> bool:
-    """Return whether this is a ZeroGPU Space: the GPU is lent to a fork for one run, and must not be touched outside of it."""
+    """Return whether this is a ZeroGPU Space: each run gets the GPU in a fork, and this process must not use it."""
     return "SPACES_ZERO_GPU" in os.environ
 
 
@@ -110,7 +110,7 @@ class Network:
     def _check(self, layers: set[str], image: Tensor) -> None:
         """Raise what `activations` documents."""
         if LOGITS in layers and self.spec.classifier is not None and LOGITS not in self._module_of:
-            raise FieldError(f"The weights of {self.spec.title} came without its classifier; choose a layer instead of a class.")
+            raise FieldError(f"The weights of {self.spec.title} have no classifier; choose a layer instead of a class.")
         for layer in layers - {INPUT}:
             if layer not in self._module_of:
                 raise FieldError(f"{self.spec.title} has no layer '{layer}'; {nearest(layer, list(self.spec.layers))}")

@@ -30,6 +30,12 @@ class _Local:
     """A source that needs no download."""
 
     needs_download: ClassVar[bool] = False
+    sha256: str
+
+    @property
+    def expected_sha256(self) -> str:
+        """The sha256 of the file's bytes."""
+        return self.sha256
 
     def is_local(self) -> bool:
         """Return whether the weights are on this machine."""
@@ -62,11 +68,6 @@ class Bundled(_Local):
     """From the entries of the file to the names and values of the architecture."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """As in `Hub`, for a user's safetensors file with weights for the same architecture."""
-
-    @property
-    def expected_sha256(self) -> str:
-        """The sha256 of the file's bytes."""
-        return self.sha256
 
     @property
     def source(self) -> str:
@@ -163,11 +164,6 @@ class LocalFile(_Local):
     """Of the file's bytes when it was added."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """As in `Hub`; a file may also use the architecture's own names."""
-
-    @property
-    def expected_sha256(self) -> str:
-        """The sha256 of the file's bytes."""
-        return self.sha256
 
     @property
     def source(self) -> str:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Return the value () of a sum over positions, and its gradient with respect to an image (1, 3, H, W).
+    """Return the value () of an objective that is a sum over positions, and its gradient for an image (1, 3, H, W).
 
-    By tiles of at most `side` pixels, each by itself. The gradient is that of the whole image, except for what the network sees
-    beyond the margin of a tile. The value is approximate: the part of each tile is estimated from its share of what is seen.
+    Each tile of at most `side` pixels is computed by itself. The gradient is that of the whole image if receptive fields do not
+    exceed the margin of a tile. The value is approximate: that of each tile with its margin, times the tile's share of it.
     """
     value, gradient = image.new_zeros(()), torch.empty_like(image)
     for tile in tiles.grid(size_of(image), side):
@@ -32,7 +32,7 @@ def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> 
 
 
 def exact_ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Return the value () of any objective, and its gradient with respect to an image (1, 3, H, W), both exact.
+    """Return the value () of any objective, and its gradient for an image (1, 3, H, W), both exact.
 
     By tiles of at most `side` pixels. First, the activations of the whole image are gathered without a gradient, and the
     objective is differentiated with respect to them. Then each tile is run again, and carries its part of that gradient back.

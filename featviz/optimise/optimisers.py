@@ -17,7 +17,7 @@ FIRST_STEP = 0.005
 """Mean change of a pixel in the first step of L-BFGS, of a range of 1."""
 
 HISTORY, HISTORY_BYTES = 10, 400e6
-"""Steps in the history of L-BFGS, two images each, and the bytes of the history at most: large images have a shorter one."""
+"""Greatest length of the history of L-BFGS in steps, of two images each, and in bytes. It is shorter for large images."""
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """Adam's state for each pixel. It adapts to another loss within a few steps, so it is kept when strengths change."""
@@ -32,9 +32,9 @@ def resized(moments: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, T
     }
 
 
-def remembered(image: int) -> int:
-    """Return the steps in the history of L-BFGS for an image of so many bytes."""
-    return max(2, min(HISTORY, int(HISTORY_BYTES / (2 * image))))
+def history_length(image_bytes: int) -> int:
+    """Return the number of steps in the history of L-BFGS for an image of this size."""
+    return max(2, min(HISTORY, int(HISTORY_BYTES / (2 * image_bytes))))
 
 
 def first_step(gradient: Tensor, loss: Tensor) -> float:
@@ -62,7 +62,7 @@ class Optimiser:
     """Names of the state that stays valid when the loss changes."""
 
     def forget_loss(self, optimiser: torch.optim.Optimizer) -> None:
-        """Drop the state that depends on a loss which has changed."""
+        """Drop the state that is not valid any more because the loss has changed."""
         for state in optimiser.state.values():
             for name in state.keys() - set(self.lasting):
                 del state[name]
@@ -72,7 +72,7 @@ OPTIMISERS = {
     # Differs from Crowson (2021): the image is clamped to [0, 1] here too, and converges in fewer steps.
     "lbfgs": Optimiser(
         make=lambda images: torch.optim.LBFGS(
-            images, max_iter=1, history_size=remembered(images[0].nbytes), tolerance_grad=0, tolerance_change=0
+            images, max_iter=1, history_size=history_length(images[0].nbytes), tolerance_grad=0, tolerance_change=0
         ),
         rate=lambda progress, gradient, loss, first: first_step(gradient, loss) if first else 1.0,
         averaged=0.0,

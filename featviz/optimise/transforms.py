@@ -37,7 +37,7 @@ class Roll:
 class Zoom:
     """Enlarge by a factor and turn clockwise by degrees, about the centre.
 
-    Beyond the borders, which show when turning or at a factor under 1, is the mirror image.
+    The image is continued beyond its borders by its mirror image, which shows when turning or at a factor under 1.
     """
 
     factor: float

@@ -30,7 +30,7 @@ HEAT = torch.tensor([[0.05, 0.0, 0.25], [0.55, 0.05, 0.45], [0.9, 0.25, 0.25], [
 
 
 @dataclass(frozen=True)
-class Answer:
+class LayerActivations:
     """The activations of a layer for a picture."""
 
     channels: Tensor
@@ -69,7 +69,7 @@ class Answer:
 
 
 @torch.no_grad()
-def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
+def layer_activations(network: Network, image: Tensor, layer: str, count: int) -> LayerActivations:
     """Return the activations of the `count` most active channels of a layer for an image (1, 3, H, W) in [0, 1].
 
     Returns fewer if the layer has fewer channels.
@@ -81,7 +81,7 @@ def answer(network: Network, image: Tensor, layer: str, count: int) -> Answer:
     activations = network.activations(image, [layer])[layer][0].relu_()
     strengths, channels = activations.mean((1, 2)).topk(min(count, len(activations)))
     maps = [activations[channel] for channel in channels.tolist()]
-    return Answer(
+    return LayerActivations(
         channels=channels,
         strengths=strengths,
         peaks=torch.stack([map_.max() for map_ in maps]),
@@ -112,20 +112,20 @@ def patches(image: Tensor, map_: Tensor, side: int, count: int) -> list[Tensor]:
     `count` patches, fewer if no positive value is left.
     """
     side = min(side, *size_of(image))
-    found: list[Tensor] = []
+    result: list[Tensor] = []
     left = map_.clone()
     scale = [whole / part for whole, part in zip(size_of(image), map_.shape, strict=True)]
-    while len(found) < count and left.max() > 0:
+    while len(result) < count and left.max() > 0:
         place = divmod(left.argmax().item(), left.shape[1])
         centre = [(at + 0.5) * by for at, by in zip(place, scale, strict=True)]
         top, start = (min(max(round(at - side / 2), 0), whole - side) for at, whole in zip(centre, size_of(image), strict=True))
-        found.append(image[..., top : top + side, start : start + side])
+        result.append(image[..., top : top + side, start : start + side])
         near = [
             slice(max(0, at - math.ceil(side / 2 / by)), at + math.ceil(side / 2 / by) + 1)
             for at, by in zip(place, scale, strict=True)
         ]
         left[near[0], near[1]] = 0
-    return found
+    return result
 
 
 def coloured(shares: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ def correlations(activations: Tensor) -> Tensor:
 
 
 class ActivationMaps(Recipe):
-    """Show where a layer's channels answer to a picture: the activation maps of those that answer most."""
+    """Show where in a picture the channels of a layer are active: the activation maps of the most active ones."""
 
     name: ClassVar[str] = "activation_maps"
     title: ClassVar[str] = "Activation Maps"
@@ -169,8 +169,8 @@ its **activation map** shows where it found its pattern: bright where it is acti
     images: ClassVar[dict[str, str]] = {"image": "The picture to look at."}
     keeps_alpha: ClassVar[bool] = False
 
-    layer: Address = param("vgg19/relu3_1", "Network and layer whose answer is shown.")
-    count: int = param(12, "How many channels, the one that answers most first.", ge=1, le=64)
+    layer: Address = param("vgg19/relu3_1", "Network and layer whose activation maps are shown.")
+    count: int = param(12, "How many channels, the most active first.", ge=1, le=64)
     size: int = param(
         320, "Longest side at which the network looks at the picture, in pixels.", ge=64, le=1024, step=16, group="How"
     )
@@ -179,14 +179,14 @@ its **activation map** shows where it found its pattern: bright where it is acti
     def network_name(self) -> str:
         return split(self.layer)[0]
 
-    def inspect_layer(self, network: Network, image: Tensor) -> Answer:
+    def inspect_layer(self, network: Network, image: Tensor) -> LayerActivations:
         """Return the activations of the layer for an image (1, 3, H, W) in [0, 1], scaled to `size`.
 
         Raises:
             FieldError: the network has no such layer.
             InputError: the scaled image is too small for the network.
         """
-        return answer(network, fit(image, self.size, network.spec.smallest), split(self.layer)[1], self.count)
+        return layer_activations(network, fit(image, self.size, network.spec.smallest), split(self.layer)[1], self.count)
 
     def run(self, network: Network, *, image: Tensor) -> Frames:
         """Yield one frame: a sheet of maps, each labelled with its channel and its mean activation.
@@ -197,21 +197,21 @@ its **activation map** shows where it found its pattern: bright where it is acti
             FieldError: the network has no such layer.
             InputError: the picture is too small for the network.
         """
-        found = self.inspect_layer(network, image)
+        activations = self.inspect_layer(network, image)
         labels = (
             f"channel {channel} · {strength:.0f}" if strength > 100 else f"channel {channel} · {strength:.3g}"
-            for channel, strength in zip(found.channels, found.strengths, strict=True)
+            for channel, strength in zip(activations.channels, activations.strengths, strict=True)
         )
         # Maps have the width of a cell, so the longest side of an upright one is larger than `CELL`.
-        height, width = size_of(found.image)
-        maps = found.pictures(math.ceil(CELL * max(1, height / width)))
+        height, width = size_of(activations.image)
+        maps = activations.pictures(math.ceil(CELL * max(1, height / width)))
         sheet = contact_sheet(list(zip(labels, map(to_picture, maps), strict=True)), columns=4, width=CELL)
         yield Frame(
             step=1,
             steps=1,
             stage=split(self.layer)[1],
             work=1.0,
-            loss=-found.mean,
+            loss=-activations.mean,
             image=to_tensor(sheet, image.device),
         )
 

@@ -28,7 +28,7 @@ picture shows it. It knows no other names, so it calls a face a wig or a bow tie
     images: ClassVar[dict[str, str]] = {"image": "The picture to name."}
     produces: ClassVar[Literal["picture", "video", "numbers"]] = "numbers"
 
-    network: Classifier = param("efficientnet_lite0", "Network that is asked.")
+    network: Classifier = param("efficientnet_lite0", "Network that classifies the picture.")
     size: int = param(224, "Longest side at which the network looks at the picture, in pixels.", ge=64, le=1024, step=16)
 
     @property
@@ -42,7 +42,7 @@ picture shows it. It knows no other names, so it calls a face a wig or a bow tie
         Probabilities are the softmax over all classes of the network. There are fewer if the network has fewer classes.
 
         Raises:
-            FieldError: the network's weights came without a classifier.
+            FieldError: the network's weights have no classifier.
             InputError: the scaled image is too small for the network.
         """
         every = network.logits(fit(image, self.size, network.spec.smallest)).softmax(1)[0]
@@ -56,7 +56,7 @@ picture shows it. It knows no other names, so it calls a face a wig or a bow tie
         """Yield one frame, whose measures are the probabilities that `names` returns. `image` is (1, 3, H, W) in [0, 1].
 
         Raises:
-            FieldError: the network's weights came without a classifier.
+            FieldError: the network's weights have no classifier.
             InputError: the picture is too small for the network.
         """
         names = self.names(network, image)

@@ -41,7 +41,7 @@ Regions = list[tuple[Objective, Tensor]]
 """Objectives, each with the mask (1, 1, H, W) in [0, 1] of where it is maximised."""
 
 GUIDES: dict[str, Callable[[str, Tensor], Objective]] = {"match": guided_by_match, "channels": guided_by_channels}
-"""How a guide steers → the objective for an address and the guide's activations there."""
+"""Value of the field `guide_by` → function of (address, the guide's activations there) that returns the objective."""
 
 IMAGES_HELD = 15
 """Copies of the largest octave that a run holds at once."""
@@ -244,14 +244,14 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         allowance: tiles.Allowance,
     ) -> tuple[Tensor, Tensor]:
         """Return the sum of the objectives, (), and the dream after a step. Nothing else is held between steps."""
-        total, changed, shape = dream.new_zeros(()), dream, SHAPERS[self.gradient]
+        total, result, shape = dream.new_zeros(()), dream, SHAPERS[self.gradient]
         for objective, mask in regions:
             shifted = partial(self.shifted_ascent, network, objective, dream, generator)
             value, gradient = allowance.fit(shifted, network.cost(objective.layers).bytes)
             total = total + value
             shaped = shape(luminance(gradient) if self.keep_colours else gradient, progress)
-            changed = torch.addcmul(changed, mask, shaped, value=self.strength / 255)
-        return total, changed.clamp_(0, 1)
+            result = torch.addcmul(result, mask, shaped, value=self.strength / 255)
+        return total, result.clamp_(0, 1)
 
     def shifted_ascent(
         self, network: Network, objective: Objective, image: Tensor, generator: torch.Generator, side: int
@@ -278,11 +278,11 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         """Return the layers that a step needs, region by region."""
         if self.objective is not None:
             return [self.objective.layers]
-        inside = {LOGITS} if self.class_name else self.weights
-        return [frozenset(inside), *([frozenset({split(self.outside)[1]})] if self.outside else [])]
+        amplified = {LOGITS} if self.class_name else self.weights
+        return [frozenset(amplified), *([frozenset({split(self.outside)[1]})] if self.outside else [])]
 
     def tiled(self, network: Network) -> bool:
-        """Return whether an image may be processed by tiles. A class may, tile by tile, but not exactly."""
+        """Return whether images may be processed by tiles. For a class the result is then approximate, so an objective may not."""
         layers = frozenset().union(*self.layers())
         return network.tiled(layers) and not (self.objective is not None and LOGITS in layers)
 
@@ -332,8 +332,8 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
 
     def regions(self, network: Network, image: Tensor, fixed: Objective | None, mask: Tensor) -> Regions:
         """Return the objective inside the mask and, if the field `outside` is set, the one outside."""
-        inside = [(fixed or self.octave_objective(network, image), mask)]
-        return [*inside, (energy(self.outside), 1 - mask)] if self.outside else inside
+        regions = [(fixed or self.octave_objective(network, image), mask)]
+        return [*regions, (energy(self.outside), 1 - mask)] if self.outside else regions
 
     @torch.no_grad()
     def octave_objective(self, network: Network, image: Tensor) -> Objective:

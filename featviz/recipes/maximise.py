@@ -15,7 +15,7 @@ from featviz.optimise.transforms import Wobble
 from featviz.recipes.recipe import Frame, Frames
 
 STEP_SIZE, TOTAL_DISTANCE = 0.16, 6.4
-"""Of Adam on a `Spectrum`: the most in a step, and in all steps together. Beyond, colours only get harsher."""
+"""Greatest learning rate of Adam on a `Spectrum`, and the sum over all steps. With larger ones, colours only get harsher."""
 
 
 def maximise(
@@ -33,9 +33,9 @@ def maximise(
     Yields a frame after each step; `frame.image` is (B, 3, H, W) in [0, 1], all images of the parameterization.
 
     Before each step the images are moved, scaled and turned at random, by `robustness` times 10 pixels, a tenth, and 10
-    degrees, which keeps noise out. `step_size` is Adam's learning rate in the first half of the steps; it falls to 0 in the
-    second. Gradients are brought to length 1 image by image. An image without any gradient, because its channel is off
-    everywhere, gets that of redirected ReLUs.
+    degrees, which prevents noise. `step_size` is Adam's learning rate in the first half of the steps; it falls to 0 in the
+    second. The gradient of each image is normalised to length 1. An image whose gradient is 0, because its channel is inactive
+    everywhere, gets the gradient of redirected ReLUs.
 
     Args:
         objective: what to maximise. Without `network`, its addresses have to name one.
@@ -46,7 +46,7 @@ def maximise(
     Raises:
         FieldError: the network has no such layer or channel.
         InputError: no network is named, or another than `network`; the images are smaller than the network accepts.
-        WeightsError: the weights of the network cannot be had.
+        WeightsError: the weights of the network cannot be downloaded or read.
     """
     if steps < 1:
         raise InputError(f"steps is {steps}; expected at least 1.")
@@ -72,9 +72,9 @@ def maximise(
                 torch.where(_nonzero(gradient), gradient, other) for gradient, other in zip(gradients, redirected, strict=True)
             )
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            # Of length 1, since Adam remembers the first gradients, tiny where a channel was off, for too long.
-            lengthwise = tuple(range(1, gradient.ndim)) or (0,)
-            parameter.grad = functional.normalize(gradient, dim=lengthwise)  # type: ignore[arg-type]  # Several are fine.
+            # Of length 1: the first gradients of an inactive channel are tiny, and Adam would average over them for long.
+            dimensions = tuple(range(1, gradient.ndim)) or (0,)
+            parameter.grad = functional.normalize(gradient, dim=dimensions)  # type: ignore[arg-type]  # Several are fine.
         optimiser.step()
         with torch.no_grad():
             images = parameterization()

@@ -73,8 +73,8 @@ def note(
     """
     origin = {"network": recipe.network_name, "weights": NETWORKS[recipe.network_name].weights.expected_sha256}
     optional = {"whole": whole, "fingerprints": fingerprints or None}
-    said = {"featviz": __version__, **as_json(recipe), **origin, "pictures": list(pictures)}
-    return json.dumps(said | {name: value for name, value in optional.items() if value is not None})
+    contents = {"featviz": __version__, **as_json(recipe), **origin, "pictures": list(pictures)}
+    return json.dumps(contents | {name: value for name, value in optional.items() if value is not None})
 
 
 def salt_of(result: Image.Image) -> str:
@@ -116,10 +116,10 @@ def _fingerprint(picture: Image.Image, salt: str) -> str:
 
 def _digest(picture: Image.Image) -> bytes:
     """Return the sha256 of a picture's mode, size and pixels, 32 bytes. It does not depend on the file format."""
-    found = hashlib.sha256(repr((picture.mode, picture.size)).encode())
+    digest = hashlib.sha256(repr((picture.mode, picture.size)).encode())
     for top in range(0, picture.height, 256):  # In strips, since all bytes at once would be a second copy in memory.
-        found.update(picture.crop((0, top, picture.width, min(top + 256, picture.height))).tobytes())
-    return found.digest()
+        digest.update(picture.crop((0, top, picture.width, min(top + 256, picture.height))).tobytes())
+    return digest.digest()
 
 
 def read(file: images.Picture, recipes: Recipes) -> Restored:
@@ -176,7 +176,9 @@ def restore(text: str, recipes: Recipes) -> Restored:
     with suppress(ValueError, RecursionError):
         data = json.loads(text) if len(text) <= images.LONGEST else None
     if isinstance(data, dict) and isinstance(name := data.get("network"), str) and name not in NETWORKS:
-        raise InputError(f"It was made with the network '{short(name)}', which is not here; featviz.add_network adds a network.")
+        raise InputError(
+            f"It was made with the network '{short(name)}', which is not available here; featviz.add_network adds it."
+        )
     pictures = data.get("pictures") if isinstance(data, dict) else None
     pictures = pictures if isinstance(pictures, list) and pictures else None  # An empty list means unknown.
     restored = from_json(data, recipes, pictures)
@@ -208,14 +210,14 @@ def from_json(data: object, recipes: Recipes, pictures: Collection[Any] | None =
 
 
 def _differences(recipe: Recipe, data: Mapping[str, Any]) -> Iterator[str]:
-    """Yield sentences with known reasons why a new run would give another picture: version, weights, a run that was not whole."""
-    here, theirs = NETWORKS[recipe.network_name].weights.expected_sha256, data.get("weights")
+    """Yield sentences on why a new run would give another picture: another version, other weights, an incomplete run."""
+    ours, theirs = NETWORKS[recipe.network_name].weights.expected_sha256, data.get("weights")
     if data.get("featviz", __version__) != __version__:
         yield f"It was made by featviz {short(data['featviz'])}; this is {__version__}, whose results may differ."
-    elif here and theirs and theirs != here:
+    elif ours and theirs and theirs != ours:
         yield f"It was made with other weights of {NETWORKS[recipe.network_name].title}; the result will differ."
     if data.get("whole") is False:
-        yield "It is not what a whole run with these settings comes to."
+        yield "It was made by a run that was stopped, or whose settings were changed during it; a new run gives another picture."
 
 
 # As a link
@@ -234,13 +236,13 @@ def follow(query: Mapping[str, str], recipes: Recipes) -> Restored | None:
     Raises:
         InputError: the query names no recipe, or an unknown one.
     """
-    said = {name: value for name, value in query.items() if not NOT_OURS.fullmatch(name)}
-    if not said:
+    parameters = {name: value for name, value in query.items() if not NOT_OURS.fullmatch(name)}
+    if not parameters:
         return None
-    if "recipe" not in said:
-        raise InputError("This link names no recipe, so everything is as usual.")
-    kind = _kind(said.pop("recipe"), recipes)
-    return _accepted(kind, said)
+    if "recipe" not in parameters:
+        raise InputError("This link names no recipe, so the default settings are used.")
+    kind = _kind(parameters.pop("recipe"), recipes)
+    return _accepted(kind, parameters)
 
 
 def _kind(name: object, recipes: Recipes) -> type[Recipe]:
@@ -269,8 +271,8 @@ def _accepted(kind: type[Recipe], fields: Mapping[str, Any], pictures: Collectio
     if _refusal(kind, good):
         candidates, good = good, {}
         for name, value in candidates.items():
-            if said := _refusal(kind, {**good, name: value}):
-                remarks.append(said)
+            if message := _refusal(kind, {**good, name: value}):
+                remarks.append(message)
             else:
                 good[name] = value
     return Restored(kind(**good), tuple(remarks))

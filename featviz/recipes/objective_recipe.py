@@ -1,4 +1,4 @@
-"""A recipe that maximises what its fields describe, or an objective in their place."""
+"""The base of recipes that maximise the objective described by their fields, or an `Objective` given in Python."""
 
 from typing import Any, ClassVar, TypeVar
 
@@ -17,8 +17,8 @@ R = TypeVar("R", bound="ObjectiveRecipe")
 class ObjectiveRecipe(Recipe):
     """The base of recipes that also accept an `Objective` in Python.
 
-    An objective is code, not data, so it lives beside the fields: it is part of no surface but Python's. A file that is made
-    with one records its text, and the recipe cannot be run again from that file alone.
+    An objective is code, not data, so it is not a field, and only Python has it. A file made with one records its text; the
+    recipe cannot be run again from that file alone.
     """
 
     objective_rule: ClassVar[Rule]
@@ -27,10 +27,10 @@ class ObjectiveRecipe(Recipe):
     _objective: Objective | None = PrivateAttr(default=None)
 
     def __init__(self, /, objective: Objective | None = None, **fields: Any):
-        """`objective` replaces what the fields describe; its addresses name the network.
+        """Create a recipe. `objective` replaces the objective of the fields; its addresses name the network.
 
         Raises:
-            FieldError: the objective is none, its network or a layer does not exist, or a field has no effect beside it.
+            FieldError: `objective` is not an `Objective`, its network or a layer does not exist, or a field has no effect beside it.
             InputError: the objective names no network.
         """
         super().__init__(**fields)
@@ -41,15 +41,19 @@ class ObjectiveRecipe(Recipe):
 
     @property
     def objective(self) -> Objective | None:
-        """What is maximised in place of what the fields describe, if anything."""
+        """The objective that replaces the one of the fields; None if there is none."""
         return self._objective
 
     def replace(self: R, **changes: Any) -> R:
-        """The recipe with other values for some fields, or another objective, validated as on construction. Raises FieldError."""
+        """Return the recipe with new values for some fields, or another objective, validated as on construction.
+
+        Raises:
+            FieldError, InputError: as on construction.
+        """
         return super().replace(**{"objective": self.objective, **changes})
 
     def check_unused(self, pictures: Any) -> None:
-        """Raises FieldError for a field or picture that has no effect, where `pictures` of these names are given."""
+        """Raise FieldError if a field or picture is set that has no effect. `pictures`: as for `unused`."""
         super().check_unused(pictures)
         given = self._given(dict(self), pictures or ())
         if self.objective is not None and (unused := [name for name in self.objective_rule.unused if name in given]):

@@ -20,7 +20,7 @@ from featviz.optimise import tiles
 from featviz.optimise.colours import match_colours
 from featviz.optimise.gradients import luminance, soften
 from featviz.optimise.objectives import total_variation
-from featviz.optimise.optimisers import OPTIMISERS, remembered, resized
+from featviz.optimise.optimisers import OPTIMISERS, history_length, resized
 from featviz.optimise.parameterization import Average, pyramid
 from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
@@ -146,7 +146,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         2, "Sizes the picture passes through, small to large, each √2 times the last.", ge=1, le=8, group="Scales"
     )
     optimiser: Literal["lbfgs", "adam"] = param(
-        "lbfgs", "How the picture moves: L-BFGS gets further in a step, Adam wanders more.", group="Scales"
+        "lbfgs", "L-BFGS makes more progress in each step; Adam changes the picture more freely.", group="Scales"
     )
     smoothness: float = param(1.0, "Pull towards even areas (total variation).", ge=0, le=10, step=0.1, group="Finish", live=True)
     seed: int = param(
@@ -212,7 +212,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         target.
 
         Raises:
-            InputError: a picture is too narrow for the network, a style is black all over, or the mask selects nothing.
+            InputError: a picture is too narrow for the network, a style is black everywhere, or the mask selects nothing.
         """
         settings = self
         generator = torch.Generator().manual_seed(self.seed)
@@ -220,7 +220,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         mask = mask if mask is None else soften(resize(mask, size_of(content)), self.feather)
         styles = [(image, opacity.get(role)) for role, image in (("style", style), ("style2", style2)) if image is not None]
         if any(image.max() < BLACK for image, _ in styles):
-            raise InputError("The style is black all over; choose one that has something to take.")
+            raise InputError("The style is black everywhere; choose a brighter picture.")
         content_opacity = opacity.get("content")
         schedule = self.schedule(network, size_of(content), start)
         steps, work = (sum(counts) for counts in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
@@ -295,8 +295,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
         sized = [self.style_size(style, max(target)) for style in styles]
         style_bytes = self.style_bytes(network)
         step = max(step, *(tiles.peak(scaled, style_bytes, side, margin, share=tiles.HEAP_SHARE_FORWARD) for scaled in sized))
-        held = IMAGE_BYTES * sum(map(math.prod, [*styles, *sized])) + self.kept(network) * pixels
-        held += (IMAGES_HELD + 2 * remembered(image)) * image
+        held = IMAGE_BYTES * sum(map(math.prod, [*styles, *sized])) + self.content_bytes(network) * pixels
+        held += (IMAGES_HELD + 2 * history_length(image)) * image
         return Demand(
             flops=sum(self._flops(network, size, count, styles, side, margin) for size, count in schedule),
             bytes=max(held + step, opening_bytes(size, *others.values())),
@@ -340,7 +340,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         forward = network.cost(self.weights(network, "style_layers")).forward_bytes
         return forward + 4 * self.maps(network, "style_layers")
 
-    def kept(self, network: Network) -> float:
+    def content_bytes(self, network: Network) -> float:
         """Return the bytes of the content's activations, for each pixel."""
         return 4 * self.maps(network, "content_layers")
 
@@ -467,10 +467,10 @@ class Target:
                 loss = loss + settings.style_strength * STYLE * self.style_layers[layer] * measures[layer]
             if content_layers:
                 loss = loss + settings.content_strength * measures["content"]
-            gradient, *pushes = torch.autograd.grad(loss, [whole, *totals])
+            gradient, *sum_gradients = torch.autograd.grad(loss, [whole, *totals])
             for (tile, part), sums in zip(pieces, sums_of_tiles, strict=True):
                 sums = sums if len(pieces) == 1 else self._sums(tile, part, *layers)
-                gradient[(..., *tile.seen)] += torch.autograd.grad(sums, part, pushes)[0]
+                gradient[(..., *tile.seen)] += torch.autograd.grad(sums, part, sum_gradients)[0]
         return {name: value.detach() for name, value in measures.items()}, loss.detach(), gradient
 
     def _sums(self, tile: tiles.Tile, part: Tensor, style_layers: Sequence[str], content_layers: Sequence[str]) -> list[Tensor]:
@@ -518,8 +518,8 @@ def moments_of(
     sums = dict.fromkeys(layers, image.new_zeros(()))
     counts = {} if opacity is None else counts_of(network, opacity, layers)
     for tile in tiles.tiling(network, image, layers, side):
-        inside = tiles.tile_activations(network, tile, image[(..., *tile.seen)], layers, continued=True)
-        for layer, (place, activations) in inside.items():
+        activations_of_layer = tiles.tile_activations(network, tile, image[(..., *tile.seen)], layers, continued=True)
+        for layer, (place, activations) in activations_of_layer.items():
             sums[layer] = sums[layer] + moments(activations, at(counts, layer, place, activations))
     return sums
 

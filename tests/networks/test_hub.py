@@ -98,9 +98,12 @@ def test_a_revision_can_be_pinned_and_a_file_preloaded_by_others(loopback):
         (503, r"answered with error 503"),
         (429, r"http\S+ has had too many requests from here; try again in a few minutes, or set HF_TOKEN"),
         ("captive", r"http\S+ does not answer like the Hugging Face Hub; if this network asks for a log-in, open it"),
-        ("truncated", r"stopped arriving from http\S+, after [01] of 3 MB; check the connection, and try again in a minute"),
-        ("corrupted", r"arrived damaged: its sha256 is not [0-9a-f]{12}…; nothing of it was kept, try again"),
-        ("stalled", r"stopped arriving from http\S+, after \d of 3 MB; check the connection, and try again in a minute"),
+        (
+            "truncated",
+            r"The download of .* from http\S+ stalled after [01] of 3 MB; check the connection, and try again in a minute",
+        ),
+        ("corrupted", r"is damaged: its sha256 is not [0-9a-f]{12}…; it was deleted, try again"),
+        ("stalled", r"The download of .* from http\S+ stalled after \d of 3 MB; check the connection, and try again in a minute"),
     ],
 )
 def test_every_failure_is_one_sentence_and_leaves_nothing_behind(trouble, message, loopback, tmp_path, monkeypatch):
@@ -245,7 +248,7 @@ def test_a_download_that_never_returns_is_restarted_for_all_callers(loopback, ha
 def test_a_download_that_hangs_twice_fails_and_the_next_caller_restarts_it(loopback, monkeypatch):
     monkeypatch.setattr(hub, "STALL_SECONDS", 0.5)
     loopback.trouble = "held"
-    with pytest.raises(WeightsError, match=r"stopped arriving from .*, after 0 of 3 MB; check the connection"):
+    with pytest.raises(WeightsError, match=r"stalled after 0 of 3 MB; check the connection"):
         return_value(fetch(FILE))
     assert loopback.downloads == 2
     loopback.trouble = None

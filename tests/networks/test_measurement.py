@@ -1,33 +1,22 @@
 """Measurements of a user's module, compared with brute force."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import nn
 from torchvision import models
-from user_modules import FAMILY, UNet, seeded
+from user_modules import FAMILY, add_tiny, seeded
 
 import featviz
-from featviz.networks import table
 from featviz.networks.cache import load, load_untrained
-from featviz.networks.table import INPUT, NETWORKS, ChannelsLast, NetworkSpec
-from featviz.networks.user_network import add_network, remove_network
+from featviz.networks.table import INPUT, ChannelsLast
+from featviz.networks.user_network import add_network
 from featviz.optimise import tiles
 from featviz.optimise.scaling import size_of
 from featviz.recipes.style_transfer import StyleTransfer
 
-
-@pytest.fixture(autouse=True)
-def _only_shipped() -> Iterator[None]:
-    yield
-    for name in [name for name in NETWORKS if name not in table.SHIPPED]:
-        remove_network(name)
-
-
-def tiny(**changes: object) -> NetworkSpec:
-    return add_network("tiny", seeded(UNet), **changes)
+pytestmark = pytest.mark.usefixtures("remove_added_networks")
 
 
 @pytest.mark.parametrize("family", ["unet", "resnet", "convnext"])
@@ -56,7 +45,7 @@ def test_a_unit_sees_no_further_than_was_measured_and_nearly_as_far(family):
 
 def test_tiles_give_what_the_whole_picture_gives_through_a_u_net():
     layers = ["down2", "bottom", "mix2", "mix1"]
-    tiny(layers=layers)
+    add_tiny(layers=layers)
     network, image = load("tiny"), torch.rand(1, 3, 200, 260)
     with torch.no_grad():
         whole, pieces = (tiles.activations_of(network, image, layers, side, continued=True) for side in (1000, 128))
@@ -88,7 +77,7 @@ def test_a_layer_that_sees_everything_is_never_tiled_and_the_stage_says_so(monke
 
 
 def test_sides_that_a_u_net_does_not_take_are_padded_and_cut_off_again():
-    assert tiny(layers=["down1", "bottom", "mix1"]).multiple == 4
+    assert add_tiny(layers=["down1", "bottom", "mix1"]).multiple == 4
     found = load("tiny").activations(torch.rand(1, 3, 45, 50), ["down1", "bottom", "mix1", INPUT])
     assert [size_of(found[layer]) for layer in ("down1", "bottom", "mix1", INPUT)] == [(45, 50), (12, 13), (45, 50), (45, 50)]
 
@@ -126,6 +115,6 @@ def test_a_module_that_refuses_nan_is_not_tiled():
 
 
 def test_cost_and_channels_are_those_of_the_layer():
-    tiny(layers={"stem": "down1.0"})
+    add_tiny(layers={"stem": "down1.0"})
     assert load("tiny").channels("stem") == 6
     assert load_untrained("tiny").cost(["stem"]).flops == 2 * 2 * 3 * 3 * 3 * 6

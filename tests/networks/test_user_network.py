@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from loopback_hub import as_file, torchvision_model
 from snippets import ROOT, run, snippets
 from torch import Tensor, nn
 from torch.nn import functional
-from user_modules import CLASSES, FAMILY, Toy, UNet, seeded
+from user_modules import CLASSES, FAMILY, Toy, UNet, add_tiny, seeded
 
 import featviz
 from featviz import cli
@@ -36,16 +36,7 @@ from featviz.ui.controls import control
 
 PHOTO = ROOT / "examples" / "cat.jpg"
 
-
-@pytest.fixture(autouse=True)
-def _only_shipped() -> Iterator[None]:
-    yield
-    for name in [name for name in NETWORKS if name not in table.SHIPPED]:
-        remove_network(name)
-
-
-def tiny(**changes: object) -> NetworkSpec:
-    return add_network("tiny", seeded(UNet), **changes)
+pytestmark = pytest.mark.usefixtures("remove_added_networks")
 
 
 # Every family
@@ -172,7 +163,7 @@ def test_hooks_are_removed_and_nothing_deeper_runs_even_when_a_pass_fails():
 
 
 def test_passes_in_several_threads_do_not_disturb_each_other():
-    row = tiny()
+    row = add_tiny()
     network, image = load("tiny"), torch.rand(1, 3, 32, 32)
     alone = {layer: network.activations(image, [layer])[layer] for layer in row.layers}
     wrong = []
@@ -222,7 +213,7 @@ def test_beyond_the_border_the_image_continues(build):
 
 
 def test_layers_may_be_chosen_and_named_and_come_in_order_of_execution():
-    row = tiny(layers={"deep": "bottom", "shallow": "down1"})
+    row = add_tiny(layers={"deep": "bottom", "shallow": "down1"})
     assert list(row.layers.items()) == [("shallow", "down1"), ("deep", "bottom")]
     assert {row.content_layer, *row.style_layers} <= {INPUT, *row.layers}
 
@@ -230,7 +221,7 @@ def test_layers_may_be_chosen_and_named_and_come_in_order_of_execution():
 def test_surfaces_made_afterwards_have_the_new_network():
     field = featviz.DeepDream.model_fields["layer"]
     before = choices(field)
-    tiny(layers=["down1"])
+    add_tiny(layers=["down1"])
     assert choices(field) == (*before, "tiny/down1")
     assert ("tiny · down1", "tiny/down1") in control("layer", field).choices
     assert "tiny" in choices(featviz.StyleTransfer.model_fields["network"])
@@ -288,7 +279,7 @@ def test_networks_of_featviz_and_unknown_ones_cannot_be_removed():
 
 
 def test_a_picture_records_its_network_and_without_it_the_error_names_it(tmp_path):
-    tiny()
+    add_tiny()
     recipe = featviz.DeepDream(layer="tiny/bottom", size=64, octaves=1, steps=1)
     featviz.save(featviz.run(recipe, image=PHOTO), tmp_path / "out.png")
     note = json.loads(metadata.find(tmp_path / "out.png"))
@@ -297,7 +288,7 @@ def test_a_picture_records_its_network_and_without_it_the_error_names_it(tmp_pat
     assert note["weights"] == describe_network(seeded(UNet)).weights.expected_sha256
     assert featviz.recipe_of(tmp_path / "out.png") == recipe
     remove_network("tiny")
-    with pytest.raises(InputError, match=r"made with the network 'tiny', which is not here; featviz\.add_network adds"):
+    with pytest.raises(InputError, match=r"made with the network 'tiny', which is not available here; featviz\.add_network adds"):
         featviz.recipe_of(tmp_path / "out.png")
     add_network("tiny", UNet())
     (remark,) = metadata.read(tmp_path / "out.png", RECIPES).remarks
@@ -347,7 +338,7 @@ def test_the_command_line_takes_weights_and_reruns_with_them(weights, tmp_path, 
     assert cli.main(dream) == 0
     remove_network("mine")
     assert cli.main(["rerun", "out.png", "cat.jpg", "again.png", "--device=cpu"]) == 2
-    assert "made with the network 'mine', which is not here" in capsys.readouterr().err
+    assert "made with the network 'mine', which is not available here" in capsys.readouterr().err
     assert cli.main(["rerun", "out.png", "cat.jpg", "again.png", "--device=cpu", typed]) == 0
     assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
     remove_network("mine")

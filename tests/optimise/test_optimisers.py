@@ -2,7 +2,7 @@
 
 import torch
 
-from featviz.optimise.optimisers import OPTIMISERS, remembered, resized
+from featviz.optimise.optimisers import OPTIMISERS, history_length, resized
 
 
 def test_adams_state_is_resized_and_its_step_and_signs_kept():
@@ -15,7 +15,7 @@ def test_adams_state_is_resized_and_its_step_and_signs_kept():
 
 
 def test_lbfgs_remembers_fewer_steps_of_a_large_image():
-    sizes = {side: remembered(side * side * 3 * 4) for side in (512, 1024, 2048, 4096)}
+    sizes = {side: history_length(side * side * 3 * 4) for side in (512, 1024, 2048, 4096)}
     assert sizes == {512: 10, 1024: 10, 2048: 3, 4096: 2}
     image = torch.zeros(1, 3, 2048, 2048, requires_grad=True)
     assert OPTIMISERS["lbfgs"].make([image]).param_groups[0]["history_size"] == 3

@@ -8,7 +8,7 @@ from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.optimise.scaling import fit
 from featviz.recipes import presets
-from featviz.recipes.activation_maps import HEAT, ActivationMaps, answer, coloured, correlations, heat, patches
+from featviz.recipes.activation_maps import HEAT, ActivationMaps, coloured, correlations, heat, layer_activations, patches
 from featviz.recipes.classification import Classification
 
 CAT = to_tensor(open_picture(presets.FOLDER / "cat.jpg"))
@@ -17,7 +17,7 @@ CAT = to_tensor(open_picture(presets.FOLDER / "cat.jpg"))
 def test_the_channels_that_answer_most_come_first_with_their_own_numbers():
     network = tiny()
     image = torch.rand(1, 3, 20, 24)
-    found = answer(network, image, "relu2", 3)
+    found = layer_activations(network, image, "relu2", 3)
     activations = network.activations(image, ["relu2"])["relu2"][0]
     means = {channel: activations[channel].clamp(min=0).sum().item() / activations[channel].numel() for channel in range(5)}
     expected = sorted(means, key=means.get, reverse=True)[:3]
@@ -30,7 +30,7 @@ def test_the_channels_that_answer_most_come_first_with_their_own_numbers():
 
 
 def test_more_channels_than_there_are_is_all_of_them():
-    assert sorted(answer(tiny(), torch.rand(1, 3, 20, 20), "relu1", 64).channels.tolist()) == [0, 1, 2, 3]
+    assert sorted(layer_activations(tiny(), torch.rand(1, 3, 20, 20), "relu1", 64).channels.tolist()) == [0, 1, 2, 3]
 
 
 def test_a_map_is_hot_where_the_channel_answers_and_shows_the_picture_where_it_does_not():

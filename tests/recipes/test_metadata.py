@@ -230,7 +230,10 @@ def test_what_others_write_as_fingerprints_does_no_harm():
 def test_a_picture_on_the_way_says_that_it_is_not_the_last(private):
     previews = list(featviz.stream(RECIPES["deepdream"](**QUICK), every=0, image=private))
     said = [metadata.read(preview.picture, RECIPES).remarks for preview in previews]
-    assert said == [("It is not what a whole run with these settings comes to.",), ()]
+    assert said == [
+        ("It was made by a run that was stopped, or whose settings were changed during it; a new run gives another picture.",),
+        (),
+    ]
 
 
 def test_a_picture_that_was_steered_says_how_it_ended_and_that_it_was():
@@ -312,7 +315,7 @@ def test_a_link_says_what_it_can(query, recipe, remarks):
     ("query", "sentence"),
     [
         ({"recipe": "dream"}, "There is no recipe 'dream'; did you mean 'deepdream'?"),
-        ({"steps": "9"}, "This link names no recipe, so everything is as usual."),
+        ({"steps": "9"}, "This link names no recipe, so the default settings are used."),
     ],
 )
 def test_a_link_to_nowhere_is_one_sentence(query, sentence):

@@ -424,7 +424,7 @@ def test_a_flat_style_gives_a_picture_and_no_nan(statistic, value):
 
 
 def test_a_black_style_is_refused_in_one_sentence():
-    with pytest.raises(InputError, match="The style is black all over; choose one that has something to take"):
+    with pytest.raises(InputError, match="The style is black everywhere; choose a brighter picture"):
         last(StyleTransfer(**SHORT), style=torch.zeros(1, 3, 64, 64))
 
 

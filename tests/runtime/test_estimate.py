@@ -102,5 +102,5 @@ def test_limitations_are_one_sentence_each(monkeypatch, tmp_path):
     monkeypatch.setattr(hub.os, "access", lambda path, mode: path != tmp_path)
     monkeypatch.setattr(video.av, "codecs_available", {"gif"})
     _, unwritable, codecs = limitations("cpu")
-    assert unwritable.startswith(f"Downloads cannot be kept in {tmp_path}/not/yet")
+    assert unwritable.startswith(f"Downloads cannot be stored in {tmp_path}/not/yet")
     assert codecs == "Videos cannot be written as .mp4, .webp: FFmpeg lacks their codec."
