@@ -61,7 +61,7 @@ def survives(record_property) -> Iterator[None]:
     load("efficientnet_lite0", resolve("cpu"))
     expected, before = run(DREAM, device="cpu", image=PHOTO).tobytes(), set(threading.enumerate())
     yield
-    assert not any(scheduler._busy or scheduler._waiting for scheduler in _schedulers.values())
+    assert not any(scheduler._serving or scheduler._waiting for scheduler in _schedulers.values())
     assert run(DREAM, device="cpu", image=PHOTO).tobytes() == expected
     assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
     record_property("faults survived", 1)

@@ -3,6 +3,7 @@
 import re
 import time
 from functools import cache
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -112,9 +113,9 @@ def limitations(device: Device = "auto") -> list[str]:
     return list(filter(None, (unusable_gpu(device), slow, hub.limitation(), video.limitation())))
 
 
-def slot(device: torch.device) -> Slot:
-    """Register a run with the scheduler of a device, and return its slot."""
-    return scheduler(device).slot()
+def slot(device: torch.device, work: float = 0.0, **options: Any) -> Slot:
+    """Register a run with the scheduler of a device, and return its slot. Arguments are those of `Scheduler.slot`."""
+    return scheduler(device).slot(work, **options)
 
 
 def storage_device(device: Device) -> torch.device:

@@ -22,6 +22,9 @@ ZERO_GPU_SPEED = 5e12
 ZERO_GPU_EIGEN_SPEED = 1e9
 """C³ a second that it is assumed to reach for eigenvalues; one core of a CPU reaches more."""
 
+NOMINAL_SPEED, NOMINAL_EIGEN_SPEED = 2e11, 1e10
+"""Of a device whose speed has not been measured. They only order the runs that share it."""
+
 ZERO_GPU_SECONDS = (20, 120)
 """The least and the most seconds to request a ZeroGPU for."""
 
@@ -98,8 +101,15 @@ def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Dev
     name, torch_device = recipe.network_name, resolve(device)
     recipe.check_network(load_untrained(name, torch_device))
     needs = demand(recipe, torch_device, {role: size for role in list(recipe.images)[:1] if size})
-    correction = _corrections.factor((torch_device.type, name, recipe.name), DEFAULT_CORRECTIONS.get(recipe.name, 1.0))
-    return Estimate(correction * _predicted(needs, torch_device, name), needs.bytes, not is_local(name))
+    seconds = _correction(torch_device, recipe) * _predicted(needs, torch_device, name)
+    return Estimate(seconds, needs.bytes, not is_local(name))
+
+
+def expected_seconds(needs: Demand, device: torch.device, recipe: Recipe) -> float:
+    """Return the seconds that a run of these needs is expected to take. Unlike `estimate`, it never measures first."""
+    speed = _speeds.get((device.type, recipe.network_name), NOMINAL_SPEED)
+    eigen_speed = _eigen_speeds.get(device.type, NOMINAL_EIGEN_SPEED)
+    return _correction(device, recipe) * (needs.flops / speed + needs.eigen / eigen_speed)
 
 
 def zero_gpu_seconds(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
@@ -130,6 +140,11 @@ def record_throughput(device: torch.device, recipe: Recipe, needs: Demand, share
     """Record that a run has done a share of its work in so many seconds of `clock`. Later estimates are corrected by it."""
     name = recipe.network_name
     _corrections.record((device.type, name, recipe.name), share * _predicted(needs, device, name), seconds)
+
+
+def _correction(device: torch.device, recipe: Recipe) -> float:
+    """Return the seconds that runs of a recipe take, relative to `_predicted`."""
+    return _corrections.factor((device.type, recipe.network_name, recipe.name), DEFAULT_CORRECTIONS.get(recipe.name, 1.0))
 
 
 def _predicted(needs: Demand, device: torch.device, name: str) -> float:

@@ -18,6 +18,7 @@ from featviz.recipes.activation_maps import ActivationMaps, correlations
 from featviz.recipes.recipe import Recipe
 from featviz.runtime.devices import Device, resolve, slot
 from featviz.runtime.memory import Parts, reserve, single_run
+from featviz.runtime.preemption import PauseBetweenOperations
 
 MAP_SIDE = 320
 """Pixels of the longest side of a single activation map."""
@@ -141,5 +142,5 @@ def _network_and_image(
         opened = on_white(open_picture(image, "image", recipe.scaled_side("image")))
         with reserve(recipe, torch_device, {"image": opened.size}, parts):
             network, tensor = load(recipe.network_name, torch_device), to_tensor(opened, torch_device)
-            with slot(torch_device):
+            with slot(torch_device) as held, PauseBetweenOperations(held.pause):
                 yield network, tensor

@@ -1,34 +1,80 @@
-"""Schedule the steps of runs that share a device."""
+"""Schedule the runs that share a device. Knows nothing of tensors; a simulation may call it with a clock of its own."""
+
+from __future__ import annotations
 
 import threading
 import time
 import weakref
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
+
+NEW_SECONDS = 2.0
+"""Device time for which a run without a preview goes before all others. A first step that takes longer waits like any other."""
+
+MOST_PASSED = 3
+"""Most seconds for which later runs may pass a run, for each second of its own work."""
+
+POLL_SECONDS = 0.25
+"""Seconds between two looks of a waiting run at whether it was stopped, and between two reports of what it waits for."""
+
+
+class StoppedError(Exception):
+    """Raised where a run waits or pauses after it was stopped. Does not leave `featviz.runtime`."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a run waits for."""
+
+    ahead: int
+    """Runs that go before it. 0: it is next, and waits until the run in service reaches a point where it can pause."""
+    seconds: float
+    """Work that these runs have left, in seconds of the device."""
 
 
 class Scheduler:
-    """Admit one step at a time, and give each run an equal share of the device's time, however long its steps are.
+    """Admit one run at a time: first runs without a preview, then the run with the least remaining work.
 
-    Start-time fair queuing (Goyal, Vin, Cheng, 1996): of the waiting steps, the one with the smallest start tag is next. Tags
-    are in seconds. A step's start tag is the end of its run's previous step, but no less than the virtual time, which is the
-    start tag of the step in service. A run that joins late thus starts at the current virtual time, so idle time earns no credit.
+    Shortest remaining processing time first (Schrage, 1968) gives the least mean time to a result, but long runs starve. So a
+    run ages: for each second in which the device serves a later run while an earlier one waits, the earlier one is credited
+    its equal share of the second, and at least a third (`MOST_PASSED`). Its own service pays the credit back. Runs are ordered
+    by remaining work minus credit, and 0 where that is negative; ties go to the earlier run. Thus later runs pass a run for about
+    as long as with equal shares, and for at most three times its own length. The first previews of others come on top.
 
-    A plain lock is not fair under load: it often goes to the thread that has just released it.
+    The run in service keeps the device until it leaves, so a run should ask now and then whether another goes before it.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: list[tuple[float, int, threading.Lock]] = []  # A heap, by start tag and then by arrival.
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()  # Reentrant: garbage collection may end another run while this thread holds it.
         self._arrivals = count()
-        self._busy = False
-        self._virtual_time = 0.0
         self._slots: weakref.WeakSet[Slot] = weakref.WeakSet()
+        self._waiting: dict[Slot, Callable[[], object]] = {}
+        """Slot → what is called when it is admitted."""
+        self._serving: Slot | None = None
+        self._charged = 0.0
+        """Until when the service of `_serving` has been charged, by the clock."""
 
-    def slot(self) -> "Slot":
-        """Register a run. It counts in `runs` for as long as its slot is referenced."""
-        slot = Slot(self)
-        self._slots.add(slot)
+    def slot(
+        self,
+        work: float = 0.0,
+        *,
+        new: bool = True,
+        stopped: Callable[[], bool] = lambda: False,
+        on_wait: Callable[[Waiting], object] = lambda _: None,
+    ) -> Slot:
+        """Register a run. It counts in `runs` for as long as its slot is referenced.
+
+        Args:
+            work: seconds of the device that it is expected to take.
+            new: whether it goes before all others until it has a preview.
+            stopped: whether the run is to end. Called often, in the run's thread.
+            on_wait: called in the run's thread while it waits, four times a second.
+        """
+        with self._lock:
+            slot = Slot(self, next(self._arrivals), work, new, stopped, on_wait)
+            self._slots.add(slot)
         return slot
 
     @property
@@ -36,53 +82,128 @@ class Scheduler:
         """The number of registered runs."""
         return len(self._slots)
 
-    def acquire(self, finish_tag: float) -> float:
-        """Wait for the device, as a run whose previous step ended at `finish_tag`. Return the start tag of the new step."""
+    def join(self, slot: Slot, admit: Callable[[], object]) -> None:
+        """Call `admit` as soon as the slot has the device, which may be at once."""
         with self._lock:
-            start_tag = max(finish_tag, self._virtual_time)
-            if not self._busy:
-                self._busy, self._virtual_time = True, start_tag
-                return start_tag
-            admitted = threading.Lock()
-            admitted.acquire()
-            entry = (start_tag, next(self._arrivals), admitted)
-            heappush(self._waiting, entry)
-        try:
-            admitted.acquire()  # `release` opens it. The device stays busy in between.
-        except BaseException:  # Ctrl-C while waiting.
-            self._withdraw(entry)
-            raise
-        return start_tag
+            self._charge()
+            self._waiting[slot] = admit
+            self._serve_next()
 
-    def release(self) -> None:
-        """Hand the device to the next waiting step, or mark it as free."""
+    def leave(self, slot: Slot) -> None:
+        """Hand the device to the next run, if the slot has it; withdraw the slot, if it waits."""
         with self._lock:
-            if self._waiting:
-                self._virtual_time, _, admitted = heappop(self._waiting)
-                admitted.release()
-            else:
-                self._busy = False
+            self._charge()
+            self._waiting.pop(slot, None)
+            if self._serving is slot:
+                self._serving = None
+                self._serve_next()
 
-    def _withdraw(self, entry: tuple[float, int, threading.Lock]) -> None:
+    def outranked(self) -> bool:
+        """Return whether a waiting run goes before the one in service."""
+        if not self._waiting:  # Without the lock, since this is asked after every operation.
+            return False
         with self._lock:
-            if waiting := entry in self._waiting:
-                self._waiting.remove(entry)
-                heapify(self._waiting)
-        if not waiting:  # It was admitted already.
-            self.release()
+            self._charge()
+            return self._serving is not None and any(slot.rank < self._serving.rank for slot in self._waiting)
+
+    def held(self, slot: Slot) -> float:
+        """Return the seconds for which a slot has had the device."""
+        with self._lock:
+            self._charge()
+            return slot.served
+
+    def waiting_for(self, slot: Slot) -> Waiting:
+        """Return what a slot waits for."""
+        with self._lock:
+            self._charge()
+            others = [other for other in self._slots if other.remaining > 0 or other is self._serving]
+            ahead = [other for other in others if other.rank < slot.rank]
+            return Waiting(len(ahead), sum(other.remaining for other in ahead))
+
+    def _serve_next(self) -> None:
+        if self._serving is None and self._waiting:
+            self._serving = min(self._waiting, key=lambda slot: slot.rank)
+            self._charged = self._clock()
+            self._waiting.pop(self._serving)()
+
+    def _charge(self) -> None:
+        """Bring service and credits up to now."""
+        if self._serving is None:
+            return
+        now = self._clock()
+        seconds, self._charged = now - self._charged, now
+        self._serving.served += seconds
+        self._serving.credit = max(0.0, self._serving.credit - seconds)
+        for slot in self._waiting:
+            if slot.arrival < self._serving.arrival:
+                slot.credit += seconds / min(MOST_PASSED, len(self._waiting))
 
 
 class Slot:
-    """A run's place in a scheduler. `with slot:` holds the device for one step. Any thread may enter it, one at a time."""
+    """A run's place in a scheduler. `with slot:` holds the device. Any thread may enter it, one at a time.
 
-    def __init__(self, scheduler: Scheduler):
-        self._scheduler = scheduler
-        self._finish_tag = 0.0
+    Entering and `pause` raise `StoppedError` if the run was stopped.
+    """
 
-    def __enter__(self) -> None:
-        self._start_tag = self._scheduler.acquire(self._finish_tag)
-        self._entered = time.monotonic()
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        arrival: int,
+        work: float,
+        new: bool,
+        stopped: Callable[[], bool],
+        on_wait: Callable[[Waiting], object],
+    ):
+        self.arrival, self.remaining = arrival, work
+        self.served = self.credit = 0.0
+        """Seconds of the device: those it has had until the last charge, and those it is owed."""
+        self.new = new
+        """Whether the run has no preview yet."""
+        self._work = work
+        self._scheduler, self._stopped, self._on_wait = scheduler, stopped, on_wait
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """The order of service: the least goes first."""
+        goes_first = self.new and self.served < NEW_SECONDS
+        return (-1.0 if goes_first else max(0.0, self.remaining - self.credit), self.arrival)
+
+    @property
+    def held(self) -> float:
+        """Seconds for which the run has had the device."""
+        return self._scheduler.held(self)
+
+    def progress(self, share: float) -> None:
+        """Record that a share of the run's work is done and that it has a preview.
+
+        Remaining work stays in terms of the expected work: measured times differ a little between equal runs, which would then
+        pass each other again and again.
+        """
+        self.new, self.remaining = False, self._work * (1 - share)
+
+    def pause(self) -> None:
+        """Let a run that goes before this one have the device, if there is one, and wait for it again. Call it while holding."""
+        if self._scheduler.outranked():
+            self._scheduler.leave(self)
+            self.__enter__()
+        elif self._stopped():
+            raise StoppedError
+
+    def __enter__(self) -> Slot:
+        if self._stopped():
+            raise StoppedError
+        admitted = threading.Lock()
+        admitted.acquire()
+        self._scheduler.join(self, admitted.release)
+        try:
+            while not admitted.acquire(timeout=POLL_SECONDS):
+                self._on_wait(self._scheduler.waiting_for(self))
+                if self._stopped():
+                    raise StoppedError
+        except BaseException:  # StoppedError, or Ctrl-C.
+            self._scheduler.leave(self)
+            raise
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self._finish_tag = self._start_tag + time.monotonic() - self._entered
-        self._scheduler.release()
+        self._scheduler.leave(self)

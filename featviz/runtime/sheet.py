@@ -26,8 +26,8 @@ def try_out(
     """
     opened, torch_device = open_pictures(recipe, pictures), resolve(device)
     with reserve(recipe, torch_device, sizes_of(opened), parts=type(recipe).variants):
-        for variant in recipe.variants():
-            for preview in preview_frames(variant, opened, torch_device, every=every):
+        for number, variant in enumerate(recipe.variants()):
+            for preview in preview_frames(variant, opened, torch_device, every=every, new=number == 0):
                 if preview.done or every < math.inf:
                     yield variant, preview
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,10 @@ from featviz.optimise.tiles import enough_memory
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Frame, Recipe, live
 from featviz.runtime.devices import Device, clock, resolve, slot, storage_device
-from featviz.runtime.estimate import Sizes, demand, record_throughput
+from featviz.runtime.estimate import Sizes, demand, duration, expected_seconds, record_throughput
 from featviz.runtime.memory import reserve
+from featviz.runtime.preemption import PauseBetweenOperations
+from featviz.runtime.scheduler import Slot, StoppedError, Waiting
 
 if TYPE_CHECKING:
     from featviz.networks.hub import DownloadProgress
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 LEAST_RECORDED = 0.1
 """The share of its work that a run must have done for its speed to count in later estimates."""
+
+LONG_STEP = 0.1
+"""Seconds of the device from which on a step gives way to other runs. The steps of a run get longer by at most ten times at once."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +83,16 @@ def stream(
     every: float = 0.25,
     seconds: float = math.inf,
     steer: Callable[[], Recipe] | None = None,
+    stopped: Callable[[], bool] | None = None,
+    on_wait: Callable[[Waiting], object] | None = None,
     **pictures: Picture,
 ) -> Previews:
     """Run a recipe and yield previews: the first step, then one at most every `every` seconds, and always the last.
 
     Of a video, every finished picture is yielded as well, whatever `every` is; `film` writes them to a file.
 
-    Closing the generator stops the run within one step. Runs on the same device alternate step by step; a run holds the device
-    only during its steps, never between two previews.
+    Closing the generator stops the run. Runs on the same device take turns, also in the middle of a long step: first those
+    without a preview, then the one with the least work left (`Scheduler`). A run never holds the device between two previews.
 
     Args:
         recipe: the recipe to run.
@@ -94,6 +101,9 @@ def stream(
         seconds: most seconds that the run may hold the device. Waiting for other runs does not count.
         steer: called before every step but the first; returns the recipe with new values of its live fields. Other fields of
             what it returns are ignored.
+        stopped: whether the run is to end. Called while it waits and during its steps, of which a long one ends early; then the
+            generator ends without another preview.
+        on_wait: called four times a second while the run waits for the device; `waiting_sentence` says it in words.
         pictures: the pictures that the recipe takes, by role, e.g. `image=`: a path, a PIL image, bytes, an open file, a NumPy
             array (H, W, C) or a tensor (C, H, W), as uint8 or floats in [0, 1].
 
@@ -105,7 +115,9 @@ def stream(
     """
     opened, torch_device = open_pictures(recipe, pictures), resolve(device)
     with reserve(recipe, torch_device, sizes_of(opened)):
-        yield from preview_frames(recipe, opened, torch_device, every=every, seconds=seconds, steer=steer)
+        yield from preview_frames(
+            recipe, opened, torch_device, every=every, seconds=seconds, steer=steer, stopped=stopped, on_wait=on_wait
+        )
 
 
 def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Image.Image:
@@ -184,69 +196,92 @@ def preview_frames(
     every: float,
     seconds: float = math.inf,
     steer: Callable[[], Recipe] | None = None,
+    new: bool = True,
+    **waiting: Callable | None,
 ) -> Previews:
-    """Run a recipe on opened pictures, whose memory is reserved, and yield previews. Arguments are those of `stream`."""
-    timer = _StepTimer(device)
+    """Run a recipe on opened pictures, whose memory is reserved, and yield previews. Arguments are those of `stream`.
+
+    `new`: whether the run goes before others until its first preview.
+    """
     with enough_memory():
         frames = recipe.run(load(recipe.network_name, device), **_tensors(recipe, opened, device))
     needs = demand(recipe, device, sizes_of(opened))
+    callbacks = {name: callback for name, callback in waiting.items() if callback}
+    timer = _StepTimer(device, slot(device, expected_seconds(needs, device, recipe), new=new, **callbacks))
     alpha_source = next(iter(opened.values())) if recipe.images and _keeps_alpha(recipe) else None
     steered: Recipe | None = None  # A generator's first step takes nothing.
     unaltered = True
     share_done = due = 0.0
     try:
         while True:
-            # The device is released before each yield: a slow or stopped consumer must not block other runs.
-            with timer.step(), enough_memory():
-                try:
-                    frame = frames.send(steered)
-                except StopIteration:
-                    return
-                is_last = frame.step == frame.steps
-                shown = timer.started >= due or frame.is_video_frame or is_last
-                preview = _read(frame, timer, alpha_source) if shown else None
-            share_done = frame.work if frame.steps > 1 else 0.0  # A single step says little about speed.
-            unaltered = unaltered and steered in (None, recipe)
+            # Steps follow each other at once until there is a preview. The device is released before each yield: a slow or
+            # stopped consumer must not block other runs.
+            with timer.slot, enough_memory():
+                while True:
+                    with timer.step():
+                        try:
+                            frame = frames.send(steered)
+                        except StopIteration:
+                            return
+                        is_last = frame.step == frame.steps
+                        shown = timer.started >= due or frame.is_video_frame or is_last
+                        preview = _read(frame, timer, alpha_source) if shown else None
+                    timer.slot.progress(frame.work)
+                    share_done = frame.work if frame.steps > 1 else 0.0  # A single step says little about speed.
+                    unaltered = unaltered and steered in (None, recipe)
+                    over = timer.slot.held > seconds and not is_last
+                    if preview or over:
+                        break
+                    steered = steer and _with_live_fields(recipe, steer())
+                    timer.slot.pause()
             if preview:
                 _attach_note(preview, steered or recipe, opened, unaltered=unaltered)
                 yield preview
                 due = time.monotonic() + every
-            if timer.held > seconds and not is_last:
+            if over:
                 raise LimitError(
                     f"A run may take {seconds:.0f} s here, and has reached step {frame.step} of {frame.steps}; the latest picture "
                     f"is kept. Try a smaller size or fewer steps."
                 )
             steered = steer and _with_live_fields(recipe, steer())
+    except StoppedError:
+        return
     finally:
         frames.close()
         if share_done >= LEAST_RECORDED:
             record_throughput(device, recipe, needs, share_done, timer.computed)
 
 
-class _StepTimer:
-    """Hold a device for the steps of a run, and measure them."""
+def waiting_sentence(waiting: Waiting) -> str:
+    """Say what a run waits for."""
+    if not waiting.ahead:
+        return "Waiting for a step of another run, up to 2 s."
+    runs = "1 run goes" if waiting.ahead == 1 else f"{waiting.ahead} runs go"
+    return f"Waiting: {runs} before yours, about {duration(waiting.seconds)}."
 
-    def __init__(self, device: torch.device):
-        self._device, self._slot = device, slot(device)
+
+class _StepTimer:
+    """Measure the steps of a run while it holds its slot of a device, and let long ones give way to other runs."""
+
+    def __init__(self, device: torch.device, slot: Slot):
+        self._device, self.slot = device, slot
+        self._latest = math.inf  # Of the first step, nothing is known.
         self.started = 0.0
         """When the latest step started, by `time.monotonic`."""
-        self.held = 0.0
-        """Seconds for which completed steps have held the device."""
         self.computed = 0.0
-        """Seconds of `clock` in completed steps; on a CPU they exclude other programs."""
+        """Seconds of `clock` in completed steps, without pauses; on a CPU they exclude other programs."""
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Wait for the device and hold it for the duration of the context."""
-        with self._slot:
-            self.started, computed = time.monotonic(), clock(self._device)
+        """Time the step that is computed in the context."""
+        self.started, computed, held = time.monotonic(), clock(self._device), self.slot.held
+        with ExitStack() as context:
+            if self._latest > LONG_STEP:
+                context.enter_context(PauseBetweenOperations(self.slot.pause))
             yield
-            self.held += time.monotonic() - self.started
-            self.computed += clock(self._device) - computed
-
-    def elapsed(self) -> float:
-        """Return the seconds for which the run has held the device, including the current step."""
-        return self.held + time.monotonic() - self.started
+        self._latest = self.slot.held - held
+        paused = time.monotonic() - self.started - self._latest
+        self.computed += clock(self._device) - computed - (0 if self._device.type == "cpu" else paused)
 
 
 def _read(frame: Frame, timer: _StepTimer, alpha_source: Image.Image | None) -> Preview:
@@ -263,7 +298,7 @@ def _read(frame: Frame, timer: _StepTimer, alpha_source: Image.Image | None) -> 
         steps=frame.steps,
         stage=frame.stage,
         work=frame.work,
-        seconds_left=timer.elapsed() * (1 - frame.work) / frame.work,
+        seconds_left=timer.slot.held * (1 - frame.work) / frame.work,
         loss=loss,
         picture=with_alpha(picture, alpha_source) if alpha_source else picture,
         is_video_frame=frame.is_video_frame,
