@@ -20,8 +20,7 @@ class FairQueue(Scheduler):
         self._virtual_time = 0.0
 
     def slot(self, work: float = 0.0, **options: Any) -> "FairSlot":
-        never = {"new": True, "stopped": lambda: False, "on_wait": lambda _: None}
-        return FairSlot(self, next(self._arrivals), work, **(never | options))
+        return FairSlot(self, next(self._arrivals), work, **({"new": True, "stopped": None, "on_wait": None} | options))
 
     def join(self, slot: Slot, admit: Callable[[], object]) -> None:
         slot.start, slot.order, slot.between_steps = max(slot.finish, self._virtual_time), next(self._joins), False

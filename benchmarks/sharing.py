@@ -7,10 +7,10 @@ and encode each preview, as the page does. First, so many equal dreams at once; 
 import io
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from PIL import Image
 
 from benchmarks.fair_queue import FairQueue
@@ -65,7 +65,7 @@ def pay(visit: Visit, begin: threading.Barrier) -> None:
 
 def served(policy: type[Scheduler], visits: list[Visit]) -> list[Visit]:
     """Run all visits under a policy."""
-    devices._schedulers = defaultdict(policy)
+    devices._schedulers = {torch.device("cpu"): policy()}
     begin = threading.Barrier(len(visits))
     threads = [threading.Thread(target=pay, args=(visit, begin)) for visit in visits]
     for thread in threads:

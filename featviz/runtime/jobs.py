@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from featviz import limits
 from featviz.errors import FeatvizError, JobError, LimitError
 from featviz.networks.hub import DownloadProgress
 from featviz.recipes.recipe import Recipe
+from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
@@ -91,6 +92,8 @@ class Update:
     """The newest preview while the run works. None before the first and after the end, when there is a `result`."""
     download: DownloadProgress | None = None
     """Set while the run's network is downloaded."""
+    waiting: Waiting | None = None
+    """What the run has waited for since the latest preview; None if it has not. `waiting_sentence` says it in words."""
     result: Result | None = None
     """The latest picture after the end; None if there was no step."""
     error: str = ""
@@ -113,6 +116,7 @@ class Job:
         owner: str,
         unattended: float,
         steerable: bool,
+        interruptible: bool,
         write: Callable[[Image.Image], str],
         explain: Callable[[Exception], str],
     ):
@@ -123,7 +127,9 @@ class Job:
         """By `time.monotonic`, when the run has ended."""
         self._settings = recipe
         """Its live fields are those that the run uses, if it can be steered."""
-        self._run: Run | None = partial(run, steer=lambda: self._settings) if steerable else run
+        steering: dict[str, Callable] = {"steer": lambda: self._settings} if steerable else {}
+        interruption: dict[str, Callable] = {"stopped": self._must_end, "on_wait": self._wait} if interruptible else {}
+        self._run: Run | None = partial(run, **steering, **interruption)
         self._unattended, self._write, self._explain = unattended, write, explain
         self._update = Update("waiting")
         self._watchers: set[Callable[[], object]] = set()
@@ -195,7 +201,7 @@ class Job:
                     yield seen
 
     def stop(self) -> None:
-        """End the run at its next step. Its latest picture is the result."""
+        """End the run, at its next step or earlier. Its latest picture is the result."""
         self.end("stopped")
 
     def steer(self, recipe: Recipe) -> None:
@@ -239,6 +245,12 @@ class Job:
         with self._lock:
             if not self._update.final:
                 self._publish(update)
+
+    def _wait(self, waiting: Waiting) -> None:
+        with self._lock:
+            before = self._update.waiting
+            if before is None or (before.ahead, round(before.seconds)) != (waiting.ahead, round(waiting.seconds)):
+                self._advance(replace(self._update, waiting=waiting))
 
     def _must_end(self) -> bool:
         """Return whether the run has been ended, or end it if nobody has attended it for too long."""
@@ -300,6 +312,7 @@ class Jobs:
         owner: str = "",
         unattended: float | None = None,
         steerable: bool = False,
+        interruptible: bool = False,
         write: Callable[[Image.Image], str] | None = None,
     ) -> Job:
         """Start a run of a checked recipe on opened pictures, by role.
@@ -311,6 +324,8 @@ class Jobs:
             unattended: seconds for which the run goes on with nobody attached; by default the server's limit. 0 ends it at its
                 next step once its last watcher has left.
             steerable: whether `run` takes `steer`, as `stream` does; then `Job.steer` has an effect.
+            interruptible: whether `run` takes `stopped` and `on_wait`, as `stream` does; then the run ends in the middle of a
+                step or while it waits, and updates say what it waits for.
             write: writes the latest picture to a file and returns its path; by default that of the server.
 
         Raises:
@@ -321,6 +336,7 @@ class Jobs:
             partial(run, recipe, **pictures),
             owner=owner,
             steerable=steerable,
+            interruptible=interruptible,
             unattended=limits.SECONDS_UNATTENDED.value if unattended is None else unattended,
             write=write or partial(self._write, recipe),
             explain=self._explain,

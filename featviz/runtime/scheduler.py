@@ -61,8 +61,8 @@ class Scheduler:
         work: float = 0.0,
         *,
         new: bool = True,
-        stopped: Callable[[], bool] = lambda: False,
-        on_wait: Callable[[Waiting], object] = lambda _: None,
+        stopped: Callable[[], bool] | None = None,
+        on_wait: Callable[[Waiting], object] | None = None,
     ) -> Slot:
         """Register a run. It counts in `runs` for as long as its slot is referenced.
 
@@ -151,8 +151,8 @@ class Slot:
         arrival: int,
         work: float,
         new: bool,
-        stopped: Callable[[], bool],
-        on_wait: Callable[[Waiting], object],
+        stopped: Callable[[], bool] | None,
+        on_wait: Callable[[Waiting], object] | None,
     ):
         self.arrival, self.remaining = arrival, work
         self.served = self.credit = 0.0
@@ -186,20 +186,19 @@ class Slot:
         if self._scheduler.outranked():
             self._scheduler.leave(self)
             self.__enter__()
-        elif self._stopped():
-            raise StoppedError
+        else:
+            self._check_stopped()
 
     def __enter__(self) -> Slot:
-        if self._stopped():
-            raise StoppedError
+        self._check_stopped()
         admitted = threading.Lock()
         admitted.acquire()
         self._scheduler.join(self, admitted.release)
         try:
             while not admitted.acquire(timeout=POLL_SECONDS):
-                self._on_wait(self._scheduler.waiting_for(self))
-                if self._stopped():
-                    raise StoppedError
+                if self._on_wait:
+                    self._on_wait(self._scheduler.waiting_for(self))
+                self._check_stopped()
         except BaseException:  # StoppedError, or Ctrl-C.
             self._scheduler.leave(self)
             raise
@@ -207,3 +206,7 @@ class Slot:
 
     def __exit__(self, *_: object) -> None:
         self._scheduler.leave(self)
+
+    def _check_stopped(self) -> None:
+        if self._stopped and self._stopped():
+            raise StoppedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 
 from PIL import Image
@@ -13,21 +13,31 @@ from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe, differing
 from featviz.runtime.devices import Device, resolve
 from featviz.runtime.memory import reserve
+from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview, Previews, open_pictures, preview_frames, sizes_of
 
 
 def try_out(
-    recipe: Recipe, *, device: Device = "auto", every: float = math.inf, **pictures: Picture
+    recipe: Recipe,
+    *,
+    device: Device = "auto",
+    every: float = math.inf,
+    stopped: Callable[[], bool] | None = None,
+    on_wait: Callable[[Waiting], object] | None = None,
+    **pictures: Picture,
 ) -> Generator[tuple[Recipe, Preview], None, None]:
     """Run the small variants of a recipe, such as a dream at every layer, and yield each with its last preview.
 
-    Where `every` is finite, earlier previews are yielded as well, paced as in `stream`. Raises what `stream` raises. The memory
-    of the largest variant is reserved from the first to the last.
+    Where `every` is finite, earlier previews are yielded as well, paced as in `stream`. Takes and raises what `stream` does. The
+    memory of the largest variant is reserved from the first to the last. Only the first variant goes before other runs.
     """
     opened, torch_device = open_pictures(recipe, pictures), resolve(device)
     with reserve(recipe, torch_device, sizes_of(opened), parts=type(recipe).variants):
         for number, variant in enumerate(recipe.variants()):
-            for preview in preview_frames(variant, opened, torch_device, every=every, new=number == 0):
+            previews = preview_frames(
+                variant, opened, torch_device, every=every, stopped=stopped, on_wait=on_wait, new=number == 0
+            )
+            for preview in previews:
                 if preview.done or every < math.inf:
                     yield variant, preview
 

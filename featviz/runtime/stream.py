@@ -196,8 +196,9 @@ def preview_frames(
     every: float,
     seconds: float = math.inf,
     steer: Callable[[], Recipe] | None = None,
+    stopped: Callable[[], bool] | None = None,
+    on_wait: Callable[[Waiting], object] | None = None,
     new: bool = True,
-    **waiting: Callable | None,
 ) -> Previews:
     """Run a recipe on opened pictures, whose memory is reserved, and yield previews. Arguments are those of `stream`.
 
@@ -206,8 +207,8 @@ def preview_frames(
     with enough_memory():
         frames = recipe.run(load(recipe.network_name, device), **_tensors(recipe, opened, device))
     needs = demand(recipe, device, sizes_of(opened))
-    callbacks = {name: callback for name, callback in waiting.items() if callback}
-    timer = _StepTimer(device, slot(device, expected_seconds(needs, device, recipe), new=new, **callbacks))
+    work = expected_seconds(needs, device, recipe)
+    timer = _StepTimer(device, slot(device, work, new=new, stopped=stopped, on_wait=on_wait))
     alpha_source = next(iter(opened.values())) if recipe.images and _keeps_alpha(recipe) else None
     steered: Recipe | None = None  # A generator's first step takes nothing.
     unaltered = True

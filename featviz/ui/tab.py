@@ -315,7 +315,7 @@ class Tab:
         return recipe, pictures
 
     def _run_results(
-        self, recipe: Recipe, pictures: Mapping[str, Image.Image], source: str | None, **steering: Callable[[], Recipe]
+        self, recipe: Recipe, pictures: Mapping[str, Image.Image], source: str | None, **steering: Callable
     ) -> Iterator[tuple[Preview, Result]]:
         """Yield the previews of a run, each with the result so far. `source`: the file of the first picture."""
         for preview in self.engine.run(recipe, **pictures, **steering):
@@ -403,6 +403,8 @@ class Tab:
                     return
                 yield {self.status: download_line(download)}
             steering = {"steer": lambda: state.settings or recipe} if self.steering_hint else {}
+            if self.engine.in_process:
+                steering["stopped"] = lambda: state.number != number
             source = file_of(sent[0]) if recipe.images else None
             for preview, current in self._run_results(recipe, pictures, source, **steering):
                 if state.number != number:

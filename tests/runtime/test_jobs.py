@@ -21,6 +21,7 @@ from featviz.errors import FeatvizError, JobError, LimitError
 from featviz.networks.hub import DownloadProgress
 from featviz.runtime import jobs as module
 from featviz.runtime.jobs import INTERNAL_ERROR, UNATTENDED, Job, Jobs, Update
+from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview
 
 RECIPE = Count()
@@ -472,3 +473,46 @@ def test_beyond_so_many_at_once_runs_wait_in_order_and_beyond_so_many_they_are_r
         run.take()
     until(lambda: jobs.working == 0)
     assert order[2:] == [4]
+
+
+def test_a_run_that_is_stopped_hears_it_in_the_middle_of_a_step_and_while_it_waits():
+    inside, ended = threading.Event(), threading.Event()
+
+    def run(recipe: Count, *, stopped: Callable[[], bool], on_wait: Callable, **_: Image.Image) -> Generator:
+        yield preview(1, 2)
+        inside.set()
+        deadline = time.monotonic() + PATIENCE
+        while not stopped():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        ended.set()
+
+    job = Jobs(lambda recipe, picture: "").start(RECIPE, {}, run=run, interruptible=True)
+    assert inside.wait(PATIENCE)
+    job.stop()
+    assert ended.wait(PATIENCE)
+    assert (job.state, job.now.result.step) == ("stopped", 1)
+
+
+def test_updates_say_what_a_run_waits_for_until_its_next_preview():
+    seen, allowed = [], threading.Semaphore(0)
+
+    def run(recipe: Count, *, stopped: Callable[[], bool], on_wait: Callable, **_: Image.Image) -> Generator:
+        yield preview(1, 2)
+        for waiting in (Waiting(2, 9.0), Waiting(2, 8.9), Waiting(1, 4.0)):
+            on_wait(waiting)
+            seen.append(job.now)
+        allowed.acquire(timeout=PATIENCE)
+        yield preview(2, 2)
+
+    jobs = Jobs(lambda recipe, picture: "")
+    job = jobs.start(RECIPE, {}, run=run, interruptible=True)
+    updates = job.watch()
+    while len(seen) < 3:
+        next(updates)
+    allowed.release()
+    *_, last = updates
+    assert [update.waiting for update in seen] == [Waiting(2, 9.0), Waiting(2, 9.0), Waiting(1, 4.0)]
+    assert seen[0] is seen[1]
+    assert seen[2].latest.step == 1
+    assert (last.state, last.waiting) == ("done", None)

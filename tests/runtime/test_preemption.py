@@ -13,7 +13,7 @@ from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime import preemption
 from featviz.runtime import stream as stream_module
-from featviz.runtime.devices import _schedulers
+from featviz.runtime.devices import scheduler
 from featviz.runtime.stream import run, stream
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8))
@@ -71,7 +71,7 @@ def test_a_run_hears_in_the_middle_of_a_step_that_it_was_stopped(after):
     previews = stream(recipe, device="cpu", stopped=lambda: next(asked) >= after, image=PHOTO)
     assert list(previews) == []
     assert next(asked) == after + 1
-    assert _schedulers[CPU]._serving is None
+    assert scheduler(CPU)._serving is None
     assert run(recipe, device="cpu", image=PHOTO)
 
 
@@ -83,11 +83,11 @@ def test_a_new_run_gets_the_device_in_the_middle_of_the_step_of_another():
 
     def hear() -> bool:
         """Called between the operations of the long run. In its second step, start the new run once, and let it queue."""
-        if log == ["first step"] and not started and _schedulers[CPU]._serving:
+        if log == ["first step"] and not started and scheduler(CPU)._serving:
             started.append(threading.Thread(target=other))
             started[0].start()
             deadline = time.monotonic() + 10
-            while not _schedulers[CPU]._waiting:
+            while not scheduler(CPU)._waiting:
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
         return False
