@@ -301,13 +301,14 @@ PANELS: tuple[tuple[str, Callable[[Load], float], float, float], ...] = (
     ("Seconds to the first preview, 95 of 100", lambda load: load.first, 0.01, 1000),
     ("Seconds to the result, 95 of 100", lambda load: load.result_95, 0.01, 1000),
     ("Per cent refused", lambda load: 100 * load.refused, 0.1, 100),
+    ("Gigabytes of all runs, at most", lambda load: load.gigabytes, 0.1, 100),
 )
-"""Title, what is drawn, and the range of the vertical axis, which is logarithmic."""
+"""Title, what is drawn, and the range of the vertical axis, which is logarithmic. Values beyond it are drawn at its end."""
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 """Of the machines (Okabe and Ito, 2008)."""
 
-WIDTH, HEIGHT, LEFT, TOP, GAP = 420, 360, 60, 60, 70
+WIDTH, HEIGHT, LEFT, TOP, GAP = 340, 320, 60, 60, 80
 
 
 def draw(loads: dict[str, list[Load]]) -> Image.Image:
@@ -337,6 +338,7 @@ def draw(loads: dict[str, list[Load]]) -> Image.Image:
         x, y = LEFT + number * 220, TOP + HEIGHT + 66
         pen.line([(x, y + 8), (x + 30, y + 8)], colour, 4)
         pen.text((x + 38, y), name, "black", font)
+    pen.text((LEFT + len(loads) * 220, y), "Speeds of GPUs are assumptions.", "#444444", font)
     return sheet
 
 

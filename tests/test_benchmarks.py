@@ -14,11 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import demand, estimates, measure
 from benchmarks.__main__ import QUESTIONS
 from benchmarks.cases import at_one_size, every, flops, square
+from benchmarks.fair_queue import FairQueue
 from benchmarks.measure import Row, apart, exponent, memory_of, peak_memory, put, ratios, side_by_side
+from benchmarks.simulation import Simulation, Visit
 from benchmarks.textbook import textbook
 from featviz.networks.cache import load
 from featviz.networks.table import NETWORKS
 from featviz.recipes.table import RECIPES
+from featviz.runtime.scheduler import Scheduler
 
 MODULES = sorted(path.stem for path in Path(measure.__file__).parent.glob("*.py"))
 
@@ -87,6 +90,26 @@ def test_a_run_takes_the_memory_that_it_is_said_to_take():
     found = dict(zip(map(str, demand.SMALL), apart(demand.several, demand.SMALL), strict=True))
     ratios = {case: round(peak / estimate, 2) for case, (peak, estimate) in found.items()}
     assert {case: ratio for case, ratio in ratios.items() if not demand.LOW < ratio < demand.HIGH} == {}
+
+
+def test_a_simulated_server_refuses_what_its_queue_and_its_memory_do_not_take():
+    crowd = [Visit(0.0, [1.0], 1.0) for _ in range(5)]
+    Simulation(at_once=2, queue=1).run(crowd)
+    assert [visit.refused for visit in crowd] == [False, False, False, True, True]
+    assert [visit.done for visit in crowd[:3]] == pytest.approx([1, 2, 3])
+    large = [Visit(0.0, [1.0], 1.0, gigabytes=0.6) for _ in range(2)]
+    Simulation(gigabytes=1.0).run(large)
+    assert [visit.refused for visit in large] == [False, True]
+
+
+def test_a_simulated_run_has_the_device_as_two_policies_say():
+    """Two runs of two steps: by equal shares they alternate, and else the first is done before the second goes on."""
+    done = {}
+    for policy in (FairQueue, Scheduler):
+        pair = [Visit(0.0, [2.0] * 4, 8.0) for _ in range(2)]
+        Simulation(policy).run(pair)
+        done[policy] = [round(visit.done) for visit in pair]
+    assert done == {FairQueue: [14, 16], Scheduler: [10, 16]}
 
 
 def test_estimates_are_compared_with_runs():

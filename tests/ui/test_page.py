@@ -122,6 +122,23 @@ def test_a_download_is_seen_to_arrive_and_its_failure_said_and_no_gpu_asked_for(
     assert updates[-1][page.start_button] == gr.update(interactive=True)
 
 
+def test_a_run_of_the_page_is_stopped_when_the_page_shows_another(photo):
+    heard, ends, state = [], [], RunState()
+
+    def run(recipe, stopped, **given):
+        ends.append(stopped)
+        for preview in fake(recipe, **given):
+            heard.append(stopped())
+            yield preview
+
+    updates = started(tab(DeepDream, run), [photo], state=state)
+    while not heard:
+        next(updates)
+    state.end()
+    assert heard == [False]
+    assert ends[0]()
+
+
 def test_a_call_whose_network_is_downloaded_can_be_cancelled_meanwhile(recipe, pictures):
     page = tab(recipe)
     page.engine = replace(page.engine, prepare=lambda *_, **__: iter([DownloadProgress("org/model", 1, 2, None)]))
@@ -854,7 +871,7 @@ def test_what_has_no_effect_is_disabled_with_the_reason():
 def test_what_a_disabled_control_holds_is_left_out_of_a_run_with_a_word(photo, capsys):
     ran = []
 
-    def run(recipe, **given):
+    def run(recipe, stopped, **given):
         ran.append((recipe, set(given)))
         yield from fake(recipe, **given)
 
