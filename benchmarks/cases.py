@@ -1,4 +1,4 @@
-"""What is measured: the recipes at one size, on the networks that need no download."""
+"""The cases of the benchmarks: recipes at one size, on the bundled networks."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -27,7 +27,7 @@ PICTURES: Mapping[type[Recipe], Mapping[str, Path]] = {
 
 @cache
 def exact(name: str) -> Network:
-    """A bundled network in float32, whatever is quickest here: what results are judged by."""
+    """Return a bundled network in float32 on every machine, the reference for results."""
     return Network(NETWORKS[name], load_module(name))
 
 

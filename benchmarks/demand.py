@@ -1,8 +1,8 @@
-"""### Does a run take the memory that it is said to take?
+"""### Does a run take the memory that its demand predicts?
 
 Each run in a process of its own, from opened pictures to the result. The figure is what the process takes at its peak, beyond what
 it takes after a small run of the same recipe and after its heap has been trimmed, over `Recipe.demand(…).bytes`: over 1 is more
-than was said. Heap and threads are as on a server. At least 0.5 and at most 1.3 is aimed at.
+than predicted. Heap and threads are as on a server. Aim: 0.5 to 1.3.
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,7 +44,7 @@ SMALL: tuple[Case, ...] = (
     ("reconstruct_style", {"network": LITE, "size": 192, "steps": 1}, {"style": PHOTO}),
     ("feature_visualization", {"layer": f"{LITE}/block9", "pictures": 2, "size": 224, "steps": 2}, {}),
 )  # fmt: skip
-"""What a test holds as well."""
+"""The cases that a test runs as well."""
 
 GRID: tuple[Case, ...] = (
     *SMALL,
@@ -110,8 +110,8 @@ def rows() -> Iterator[Row]:
     for name, fields, sizes in GRID:
         peak, estimate = apart(measured, name, fields, sizes)
         ratios.append(peak / estimate)
-        said = ", ".join(f"{field} {value}" for field, value in fields.items() if field not in ("steps", "seconds"))
-        with_ = ", ".join(f"{role} {width}×{height}" for role, (width, height) in sizes.items())
-        yield Row(f"{name}: {said}; {with_}", "peak/estimate", [ratios[-1]], f"{peak / 1e6:.0f} of {estimate / 1e6:.0f} MB")
+        case = ", ".join(f"{field} {value}" for field, value in fields.items() if field not in ("steps", "seconds"))
+        pictures = ", ".join(f"{role} {width}×{height}" for role, (width, height) in sizes.items())
+        yield Row(f"{name}: {case}; {pictures}", "peak/estimate", [ratios[-1]], f"{peak / 1e6:.0f} of {estimate / 1e6:.0f} MB")
     yield Row("all: the least", "peak/estimate", [min(ratios)], f"aim: at least {LOW}")
     yield Row("all: the most", "peak/estimate", [max(ratios)], f"aim: at most {HIGH}")

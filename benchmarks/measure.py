@@ -1,4 +1,4 @@
-"""What the questions share: a row of a table, timing side by side, memory in a process of its own. No torch in here."""
+"""Shared by the benchmarks: table rows, timing in turns, memory of a fresh process. Does not import torch."""
 
 import ctypes
 import gc
@@ -43,7 +43,7 @@ HEAD = "| what | min | median | unit | runs | note |\n| --- | ---: | ---: | --- 
 
 
 def figure(value: float) -> str:
-    """Three digits are more than a wall clock deserves. What never came is a dash."""
+    """Format a value with three digits; NaN, for a result that never came, as a dash."""
     if math.isnan(value):
         return "–"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
@@ -57,7 +57,7 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def side_by_side(works: Mapping[str, Callable[[], Any]], rounds: int = 3, warm: int = 1) -> dict[str, list[float]]:
-    """Seconds of each, taking turns, so that what else the machine does meets all of them alike."""
+    """Return the seconds of each function. They run in turns, so that other load affects all of them alike."""
     for work in list(works.values()) * warm:
         work()
     seconds = {name: [] for name in works}
@@ -68,7 +68,7 @@ def side_by_side(works: Mapping[str, Callable[[], Any]], rounds: int = 3, warm: 
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Of two series that took turns, round by round."""
+    """Return the ratios of two series, round by round."""
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
@@ -79,7 +79,7 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 
 def apart(work: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function of a module returns in a fresh process, which has nothing of this one."""
+    """Return the result of a function, called in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 
@@ -97,7 +97,9 @@ def grown(work: Callable[[], Any]) -> float:
     """The bytes by which this process grows at its peak while it works, beyond what it needs before; Linux only."""
     gc.collect()
     with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # What is left of earlier work would be taken for nothing.
+        ctypes.CDLL("libc.so.6").malloc_trim(
+            0
+        )  # Else the work could use memory that was freed before, which would not be counted.
     Path("/proc/self/clear_refs").write_text("5")  # The peak is from now on.
     before = peak_memory()
     work()
@@ -111,7 +113,7 @@ def memory_of(pid: int) -> float:
 
 
 def put(results: Path, question: str, answer: str) -> None:
-    """Another answer between the marks of a question; all others stay as they are."""
+    """Replace the text between the markers of a question in the file of results."""
     text = results.read_text(encoding="utf-8")
     head, mark, rest = text.partition(f"<!-- {question} -->\n")
     _, end, tail = rest.partition("<!-- end -->")

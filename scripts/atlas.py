@@ -1,4 +1,4 @@
-"""Make the atlas anew: `make atlas`. What every channel of some layers looks for, many channels at a time.
+"""Compute the atlas: `make atlas`. Feature visualizations of every channel of some layers, many channels at a time.
 
 About seven minutes of one core for all; `python -m scripts.atlas vgg19/relu3_1` makes the sheets of some layers only.
 """
@@ -20,27 +20,27 @@ RECIPES = [
     FeatureVisualization(layer="vgg19/relu2_1", size=48, steps=32),
     FeatureVisualization(layer="vgg19/relu3_1", size=48, steps=32),
 ]
-"""A sheet each. A thumbnail is as large as what a unit sees, or as fits; deep layers are left to the smaller network."""
+"""One sheet for each. A thumbnail has at most the size of the receptive field. Deep layers are taken from the smaller network."""
 
 AT_ONCE = 16
 """Channels in a batch."""
 
 
 def make(recipe: FeatureVisualization) -> None:
-    """The sheet of a layer, and the JSON beside it."""
+    """Write the sheet of a layer and its JSON file."""
     network, layer, size = load(recipe.network_name), split(recipe.layer)[1], recipe.size
     count = network.channels(layer)
     sheet, peaks = Image.new("RGB", (COLUMNS * size, -(-count // COLUMNS) * size)), []
     for first in range(0, count, AT_ONCE):
-        wanted = list(range(first, min(first + AT_ONCE, count)))
-        *_, frame = recipe.each(network, wanted)
+        channels = list(range(first, min(first + AT_ONCE, count)))
+        *_, frame = recipe.each(network, channels)
         pictures = frame.image.split(size, dim=3)
         with torch.no_grad():
-            answers = network.activations(torch.cat(pictures), [layer])[layer]
-        for i, channel in enumerate(wanted):
+            activations = network.activations(torch.cat(pictures), [layer])[layer]
+        for i, channel in enumerate(channels):
             row, column = divmod(channel, COLUMNS)
             sheet.paste(to_picture(pictures[i]), (column * size, row * size))
-            peaks.append(round(answers[i, channel].max().item(), 4))
+            peaks.append(round(activations[i, channel].max().item(), 4))
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / recipe.layer.replace("/", "_")
     sheet.save(path.with_suffix(".webp"), quality=80, method=6)

@@ -1,4 +1,4 @@
-"""Make the thumbnails of presets anew, of those named or of all: what each makes of the castle, by the recipe beside it."""
+"""Compute the thumbnails of the presets that are named, or of all: the result of each preset for one example picture."""
 
 import sys
 

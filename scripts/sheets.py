@@ -1,4 +1,4 @@
-"""Make the contact sheets of docs/ anew: what the code makes of a picture, side by side and labelled."""
+"""Compute the contact sheets of docs/: results of the recipes, side by side and labelled."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,11 +28,11 @@ def row(pictures: Sequence[Image.Image], width: int, gap: int = 6) -> Image.Imag
 
 
 def front() -> Image.Image:
-    """What both effects make of a picture with their default settings."""
+    """Return the picture at the top of the README: both effects with their default settings."""
     castle, cat, wave = (Image.open(presets.FOLDER / name) for name in ("mountain.jpg", "cat.jpg", "great_wave.jpg"))
     rows = [row([castle, run(DeepDream(), image=castle)], 1200)]
     rows += [row([cat, wave, run(StyleTransfer(), content=cat, style=wave)], 1200)]
-    result = Image.new("RGB", (1200, sum(one.height for one in rows) + 6), "white")
+    result = Image.new("RGB", (1200, sum(picture.height for picture in rows) + 6), "white")
     result.paste(rows[0], (0, 0))
     result.paste(rows[1], (0, rows[0].height + 6))
     return result

@@ -1,4 +1,4 @@
-"""What several test files share: a live server with the real recipes."""
+"""Fixtures that several test files share, such as a live server with the real recipes."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ QUICK = {
     "reconstruct_content": {"layer": "vgg19/relu2_1", "size": 96, "steps": 10},
     "reconstruct_style": {"layers": 1, "size": 96, "steps": 4},
 }
-"""What the examples are turned down to, so that a run ends in seconds and still shows previews on the way."""
+"""Smaller fields for the examples, so that a run ends in seconds and still shows previews."""
 
 
 SERVE = f"""
@@ -63,7 +63,7 @@ def tidy_gradio() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test asks a server that is not its own."""
+    """Forbid requests to the Hub."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks can be imported, and their helpers are right; how fast anything is, no test says."""
+"""The benchmarks can be imported and their helpers are right. No test asserts a speed."""
 
 import math
 import os
@@ -84,7 +84,7 @@ def test_memory_is_that_of_a_fresh_process():
     assert memory_of(os.getpid()) == pytest.approx(peak_memory(), rel=0.01)
 
 
-def test_a_run_takes_the_memory_that_it_is_said_to_take():
+def test_a_run_takes_the_memory_that_its_demand_predicts():
     """A small part of the benchmark's grid, with the recipes that there are."""
     assert {name for name, *_ in demand.SMALL} == {*RECIPES}
     found = dict(zip(map(str, demand.SMALL), apart(demand.several, demand.SMALL), strict=True))
@@ -127,8 +127,8 @@ def test_an_answer_takes_the_place_of_the_one_before_and_leaves_the_rest(tmp_pat
         put(results, "c", "")
 
 
-def test_the_textbook_s_loop_dreams_too(monkeypatch):
-    """What ours is compared with does its work: the layer's energy rises."""
+def test_the_textbook_loop_raises_the_energy_of_its_layer(monkeypatch):
+    """The loop that DeepDream is compared with is correct: the energy of the layer rises."""
     monkeypatch.setattr("benchmarks.textbook.STEPS", 2)
     monkeypatch.setattr("benchmarks.textbook.OCTAVES", 2)
     network = load("efficientnet_lite0")

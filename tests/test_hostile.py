@@ -1,4 +1,4 @@
-"""Bad pictures and bad words: each gives a picture or one clear sentence, through every door, and the next visitor is served."""
+"""Malformed pictures and texts: each gives a picture or one sentence on every surface, and the next request is served."""
 
 import base64
 import random
@@ -41,7 +41,7 @@ FUZZED = 3.0
 
 
 def test_every_file_is_a_picture_or_a_sentence(tmp_path, record_property):
-    """In one go: 1000 tests of a millisecond each would say the same."""
+    """In one test, since 1000 tests of a millisecond each take longer to set up."""
     assert len(CORPUS) == len({one.name for one in CORPUS}) >= 300
     before, counts = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, dict.fromkeys((PICTURE, SENTENCE), 0)
     with warnings.catch_warnings():
@@ -58,7 +58,7 @@ def test_every_file_is_a_picture_or_a_sentence(tmp_path, record_property):
 
 
 def test_every_sound_file_shows_its_picture(tmp_path):
-    """Not only something: left is blue and right is red, however it is stored."""
+    """The left is blue and the right is red in every format."""
     for one in CORPUS:
         if one.expected == PICTURE and one.name.split(".")[0] in ("RGB", "CMYK", "LAB", "several", "progressive", "jpeg"):
             pixels = np.asarray(open_picture(one.write(tmp_path)).convert("RGB")).astype(int)
@@ -97,7 +97,7 @@ def test_infinite_numbers_do_not_darken_the_rest(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["eps", "ico", "ppm", "jpeg2000", "icns"])
-def test_formats_that_are_not_named_are_not_even_looked_into(kind, tmp_path, monkeypatch):
+def test_formats_that_are_not_listed_are_never_decoded(kind, tmp_path, monkeypatch):
     """PostScript would start a program, an icon may hold a picture larger than it says."""
     (one,) = [one for one in CORPUS if one.name == f"not_accepted.{kind}"]
     for name, (_, accept) in Image.OPEN.items():
@@ -238,7 +238,7 @@ def test_the_server_answers_with_a_picture_or_a_sentence_and_serves_the_next(
         "data:image/png;base64,iVBORw0KGgo",
     ],
 )
-def test_data_that_is_none_is_a_sentence(server, data):
+def test_invalid_inline_data_is_refused_with_one_sentence(server, data):
     last, said = answered(server, file(url=data))
     assert last == "error"
     assert is_a_sentence(said)
@@ -301,7 +301,7 @@ def test_a_path_that_was_not_uploaded_is_refused(server, path):
     ],
     ids=str,
 )
-def test_what_is_no_file_at_all_is_a_sentence(server, image):
+def test_a_value_that_is_not_a_file_is_refused_with_one_sentence(server, image):
     last, said = answered(server, image)
     assert last == "error"
     assert said.endswith(".")

@@ -1,4 +1,4 @@
-"""Many at the same time: each gets, bit for bit, what it gets alone, and nothing of another's can be reached."""
+"""Simultaneous clients: each gets bit for bit the result that it gets alone, and cannot reach the files of another."""
 
 import io
 import random
@@ -84,7 +84,7 @@ def test_interleaved_runs_share_no_gradients_and_no_randomness(name):
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in network.module.parameters())
 
 
-def test_a_run_leaves_the_world_s_random_numbers_alone():
+def test_a_run_does_not_change_the_global_random_state():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -116,7 +116,7 @@ def test_no_folder_is_listed_and_no_file_of_the_server_is_served(server, path):
     assert Visitor(server).status(f"file={path}")[0] in (403, 404)
 
 
-def test_a_file_is_found_only_by_whoever_knows_what_is_in_it(server):
+def test_the_address_of_a_file_contains_the_hash_of_its_content(server):
     """Its address is made of the hash of its content, and no folder above it answers."""
     visitor = Visitor(server)
     mine = visitor.upload("photo.png", hostile.written(photo(1), "png"))["path"]

@@ -59,7 +59,7 @@ def test_a_stale_table_is_noticed():
     assert readme.fresh(stale) == TEXT
 
 
-def test_what_the_space_reads():
+def test_the_front_matter_of_the_space_is_valid():
     front = dict(re.findall(r"^(\w+): (.+)$", TEXT.split("---\n")[1], re.MULTILINE))
     assert TEXT.startswith("---\n")
     assert front["sdk"] == "gradio"

@@ -450,7 +450,7 @@ def test_a_picture_is_fetched_as_it_is(elsewhere, tmp_path):
         ("away", r"The picture cannot be fetched from there \(192\.168\.0\.1\)"),
     ],
 )
-def test_what_cannot_be_fetched_is_said_in_a_sentence(elsewhere, tmp_path, path, said):
+def test_a_picture_that_cannot_be_fetched_is_one_sentence(elsewhere, tmp_path, path, said):
     with pytest.raises(gr.Error, match=said):
         fetched(f"{elsewhere}/{path}", tmp_path)
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]

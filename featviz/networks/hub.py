@@ -56,7 +56,7 @@ class DownloadProgress:
         return min(self.done / self.total, 1) if self.total else 0
 
     def __str__(self) -> str:
-        amount = f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB" if self.total else "asking for it"
+        amount = f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB" if self.total else "starting"
         left = f" · about {max(1, round(self.seconds_left))} s left" if self.seconds_left is not None else ""
         return f"Downloading {self.repo} · {amount}{left}"
 

@@ -58,7 +58,7 @@ class AcceptedSizes:
 
 
 class Probe:
-    """Runs a module on random images to find which sizes it accepts and what its parts return."""
+    """Runs a module on random images to find the sizes that it accepts and the shapes of its modules' outputs."""
 
     def __init__(self, module: nn.Module, may_fail_late: bool):
         self.module = module

@@ -1,5 +1,4 @@
-"""Parameterizations: images as functions of the numbers that an optimiser changes. Also the sizes that an image passes through,
-and the average of its iterates."""
+"""Parameterizations: images as functions of the parameters of an optimiser; also image pyramids and averages of iterates."""
 
 from collections.abc import Iterable
 from typing import Protocol

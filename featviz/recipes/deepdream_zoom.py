@@ -1,4 +1,4 @@
-"""Zoom: a video whose frames are each a dream on the one before, zoomed in and turned a little."""
+"""DeepDream Zoom: a video in which each frame is a dream of the previous one, enlarged and turned a little."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal

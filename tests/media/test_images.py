@@ -108,7 +108,7 @@ def test_a_picture_may_be_half_transparent_all_over_and_keeps_its_detail():
     assert np.array_equal(np.asarray(open_picture(picture))[..., :3], RGB)
 
 
-def test_what_is_transparent_all_over_is_refused():
+def test_a_fully_transparent_picture_is_refused():
     with pytest.raises(ImageError, match="The style is fully transparent"):
         open_picture(Image.new("RGBA", (20, 20), (255, 0, 0, 0)), "style")
 
@@ -159,7 +159,7 @@ def test_a_mask_of_one_value_is_refused(mask, value):
         open_picture(mask, "mask")
 
 
-def test_a_coloured_mask_is_read_as_brightness_which_is_said():
+def test_a_coloured_mask_is_read_as_brightness_with_a_remark():
     mask = Image.new("RGB", (40, 24))
     mask.paste((255, 255, 0), (0, 0, 20, 24))
     assert open_picture(mask, "mask").getpixel((5, 5)) == 226
@@ -230,7 +230,7 @@ def test_too_many_pixels_are_refused_before_decoding(monkeypatch, tmp_path):
         open_picture(tmp_path / "large.png")
 
 
-def test_what_is_no_picture_is_refused_with_one_sentence(tmp_path):
+def test_a_file_that_is_not_a_picture_is_refused_with_one_sentence(tmp_path):
     (tmp_path / "words.png").write_text("hello")
     with pytest.raises(ImageError, match="is not a picture; PNG, JPEG"):
         open_picture(tmp_path / "words.png")
@@ -311,7 +311,7 @@ def test_every_form_of_a_picture_is_the_same_picture(form):
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )
-def test_what_is_no_form_of_a_picture_is_refused_in_a_sentence(given, sentence):
+def test_a_value_of_an_unsupported_type_or_shape_is_refused_with_one_sentence(given, sentence):
     with pytest.raises(ImageError, match=f"The style {sentence}"):
         open_picture(given, "style")
 
@@ -395,7 +395,7 @@ def peak_memory(status: Path = Path("/proc/self/status")) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone can reset the peak of its memory.")
 @pytest.mark.parametrize(("kind", "longest"), [("jpg", None), ("jpg", 128), ("png", None), ("png", 128), ("rgba.png", None)])
-def test_decoding_takes_no_more_memory_than_is_said(kind, longest, tmp_path):
+def test_decoding_takes_no_more_memory_than_estimated(kind, longest, tmp_path):
     path = tmp_path / f"a.{kind}"
     if kind == "rgba.png":
         disc((4, 9, 53), 2600).save(path, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
@@ -417,7 +417,7 @@ def test_decoding_takes_no_more_memory_than_is_said(kind, longest, tmp_path):
 
 
 @pytest.mark.parametrize("extension", PICTURE_FORMATS)
-def test_what_is_written_is_srgb_the_same_each_time_and_keeps_colour_at_full_resolution(extension, tmp_path):
+def test_written_files_are_srgb_reproducible_and_have_full_chroma_resolution(extension, tmp_path):
     stripes = np.zeros((24, 40, 3), np.uint8)
     stripes[:, ::2], stripes[:, 1::2] = (200, 30, 30), (30, 30, 200)
     for name in "ab":
@@ -430,7 +430,7 @@ def test_what_is_written_is_srgb_the_same_each_time_and_keeps_colour_at_full_res
 
 
 @pytest.mark.parametrize("extension", PICTURE_FORMATS)
-def test_a_long_recipe_is_in_the_file_or_it_is_said_that_it_is_not(extension, tmp_path):
+def test_a_long_recipe_is_in_the_file_or_a_warning_says_that_it_is_not(extension, tmp_path):
     picture, path = Image.fromarray(RGB), tmp_path / f"a{extension}"
     picture.info[NOTE] = json.dumps({"recipe": "deepdream", "more": "relu1_1: 0.25, " * 6000})
     save(picture, path)
@@ -443,7 +443,7 @@ def test_a_long_recipe_is_in_the_file_or_it_is_said_that_it_is_not(extension, tm
     assert np.abs(np.asarray(open_picture(path)).astype(int) - RGB).mean() < 60
 
 
-def test_a_packed_note_that_is_a_bomb_or_damaged_is_none(tmp_path):
+def test_a_compressed_note_that_is_damaged_or_expands_too_far_is_ignored(tmp_path):
     picture, path = Image.fromarray(RGB), tmp_path / "a.jpg"
     picture.info[NOTE] = "{" + " " * 99_000
     save(picture, path)
@@ -490,7 +490,7 @@ def test_a_grey_or_flat_picture_takes_colours_without_nan(value):
     assert torch.allclose(match_colours(other, other), other, atol=1e-3)
 
 
-def test_an_image_that_is_too_narrow_is_continued_by_its_mirror_images():
+def test_an_image_that_is_too_narrow_is_extended_by_reflection():
     row = torch.arange(5.0).expand(1, 3, 1, 5)
     larger = mirrored(row, 12)
     assert larger.shape == (1, 3, 16, 20)

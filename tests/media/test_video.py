@@ -24,7 +24,7 @@ def write(path: Path, fps: int = 12, size: tuple[int, int] = (96, 64), colours=C
 
 
 def read(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
-    """The pictures (H, W, 3) and the seconds at which each gives way to the next."""
+    """Return the pictures (H, W, 3) and the seconds at which each ends."""
     if path.suffix.lower() == ".mp4":
         with av.open(path) as file:
             (stream,) = file.streams
@@ -41,7 +41,7 @@ def read(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
 
 
 @every_format
-def test_every_picture_is_there_in_its_colours(extension, tmp_path):
+def test_a_video_has_every_picture_in_its_colours(extension, tmp_path):
     pictures, _ = read(write(tmp_path / f"a{extension}"))
     assert [picture.shape for picture in pictures] == [(64, 96, 3)] * len(COLOURS)
     for picture, colour in zip(pictures, COLOURS, strict=True):
@@ -50,13 +50,13 @@ def test_every_picture_is_there_in_its_colours(extension, tmp_path):
 
 @every_format
 @pytest.mark.parametrize("fps", [1, 7, 12, 30, 50])
-def test_the_time_is_kept_to_the_clock_s_tick_and_does_not_drift(extension, fps, tmp_path):
+def test_frame_times_are_exact_to_a_tick_of_the_time_base_and_do_not_drift(extension, fps, tmp_path):
     _, ends = read(write(tmp_path / f"a{extension}", fps))
     tick = Fraction(1, VIDEO_FORMATS[extension].clock or 10**6)
     assert all(abs(end - Fraction(number, fps)) <= tick for number, end in enumerate(ends, 1))
 
 
-def test_mp4_is_what_browsers_play_at_once_and_says_which_colours_it_has(tmp_path):
+def test_an_mp4_is_playable_by_browsers_and_tagged_with_its_colour_space(tmp_path):
     path = write(tmp_path / "a.mp4", size=(97, 65))
     with av.open(path) as file:
         (stream,) = file.streams
@@ -91,7 +91,7 @@ def test_details_survive(extension, tmp_path):
 
 
 @every_format
-def test_it_can_be_played_wherever_it_was_closed(extension, tmp_path):
+def test_a_video_closed_at_any_frame_is_playable(extension, tmp_path):
     path = tmp_path / f"a{extension}"
 
     def interrupted():
@@ -107,7 +107,7 @@ def test_it_can_be_played_wherever_it_was_closed(extension, tmp_path):
         assert end == pytest.approx(1 / 12, abs=0.001)
 
 
-def test_transparency_is_left_aside(tmp_path):
+def test_transparency_is_ignored(tmp_path):
     with Video(tmp_path / "a.mp4", 12) as video:
         video.write(Image.new("RGBA", (96, 64), (255, 0, 0, 0)))
     assert np.abs(read(tmp_path / "a.mp4")[0][0].astype(int) - (255, 0, 0)).max() <= 4
@@ -120,7 +120,7 @@ def test_without_a_picture_there_is_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_written_after_closing_is_left_out(tmp_path):
+def test_pictures_written_after_closing_are_ignored(tmp_path):
     with Video(tmp_path / "a.mp4", 12) as video:
         video.write(Image.new("RGB", (96, 64)))
         video.close()
@@ -128,7 +128,7 @@ def test_what_is_written_after_closing_is_left_out(tmp_path):
     assert video.count == len(read(tmp_path / "a.mp4")[0]) == 1
 
 
-def test_what_cannot_be_written_is_one_sentence(tmp_path):
+def test_a_video_that_cannot_be_written_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match=r"'a.avi' has no extension of a video; accepted: .mp4, .webp, .gif."):
         Video("a.avi", 12)
     with pytest.raises(FeatvizError, match="could not be written: No such file or directory"):
@@ -222,7 +222,7 @@ def test_a_clip_is_turned_and_mirrored_as_its_display_matrix_says(rotation, seen
     assert picture.size == ((48, 64) if rotation and rotation[0] in (90, -90) else (64, 48))
 
 
-def test_an_angle_between_quarter_turns_is_left_alone(tmp_path):
+def test_a_rotation_that_is_not_a_multiple_of_90_degrees_is_ignored(tmp_path):
     assert corners(only(clip(tmp_path / "a.mp4", quarters(), (45, False)))) == "rgb-"
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("remove_added_networks")
 
 
 @pytest.mark.parametrize("family", ["unet", "resnet", "convnext"])
-def test_a_unit_sees_no_further_than_was_measured_and_nearly_as_far(family):
+def test_measured_receptive_fields_contain_the_true_ones_and_are_not_much_larger(family):
     """Compared with brute force: each pixel column in turn is NaN, and so are the units that see it."""
     row = add_network("mine", seeded(FAMILY[family]))
     network, width = load("mine"), 96
@@ -43,7 +43,7 @@ def test_a_unit_sees_no_further_than_was_measured_and_nearly_as_far(family):
         )  # 8: what two poolings shift.
 
 
-def test_tiles_give_what_the_whole_picture_gives_through_a_u_net():
+def test_activations_of_a_u_net_by_tiles_equal_those_of_the_whole_picture():
     layers = ["down2", "bottom", "mix2", "mix1"]
     add_tiny(layers=layers)
     network, image = load("tiny"), torch.rand(1, 3, 200, 260)
@@ -76,7 +76,7 @@ def test_a_layer_that_sees_everything_is_never_tiled_and_the_stage_says_so(monke
     assert any(cut)
 
 
-def test_sides_that_a_u_net_does_not_take_are_padded_and_cut_off_again():
+def test_sides_that_a_u_net_does_not_accept_are_padded_and_the_padding_is_cut_off():
     assert add_tiny(layers=["down1", "bottom", "mix1"]).multiple == 4
     found = load("tiny").activations(torch.rand(1, 3, 45, 50), ["down1", "bottom", "mix1", INPUT])
     assert [size_of(found[layer]) for layer in ("down1", "bottom", "mix1", INPUT)] == [(45, 50), (12, 13), (45, 50), (45, 50)]

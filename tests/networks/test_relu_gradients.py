@@ -37,7 +37,7 @@ def test_a_relu6_at_its_upper_bound_passes_only_gradients_that_lower_it():
     assert redirected[1] == [-1, 0, -1, 1, 0, 1]
 
 
-def test_it_ends_with_its_block():
+def test_relus_are_unchanged_after_the_context():
     with RedirectedReLU():
         pass
     assert gradients(nn.ReLU(), [-1.0] * 6, False)[1] == [0, 0, -1, -1, -1, -1]

@@ -49,7 +49,7 @@ def test_every_class_has_a_name_of_its_own_and_is_reached_by_it():
     assert [class_index(name) for name in class_names()] == list(range(1000))
 
 
-def test_capitals_matter_only_where_they_tell_two_classes_apart():
+def test_capitals_matter_only_where_two_class_names_differ_in_nothing_else():
     assert class_index("EGYPTIAN cat") == 285
     assert (class_index("Cardigan"), class_index("cardigan")) == (264, 474)  # The dog, the garment.
     with pytest.raises(FieldError) as raised:

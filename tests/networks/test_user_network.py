@@ -179,7 +179,7 @@ def test_passes_in_several_threads_do_not_disturb_each_other():
     assert wrong == []
 
 
-def test_the_module_itself_is_left_alone_and_its_later_training_is_not_seen():
+def test_the_users_module_is_not_changed_and_its_later_training_has_no_effect():
     module = seeded(UNet).train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     add_network("mine", module)
@@ -200,7 +200,7 @@ def pointwise() -> nn.Module:
 
 
 @pytest.mark.parametrize("build", [FAMILY["resnet"], UNet, FAMILY["convnext"], pointwise])
-def test_beyond_the_border_the_image_continues(build):
+def test_the_first_convolution_pads_by_replication(build):
     row = add_network("mine", seeded(build))
     first = next(iter(row.layers))
     image = torch.full((1, 3, 64, 64), 0.9)
@@ -254,7 +254,7 @@ def test_surfaces_made_afterwards_have_the_new_network():
         ({"network": "resnet50", "weights": "no.safetensors"}, "The weights 'no.safetensors' cannot be read: No such file"),
     ],
 )
-def test_what_cannot_be_added_is_refused_in_a_sentence(given, sentence):
+def test_a_network_that_cannot_be_added_is_refused_with_one_sentence(given, sentence):
     given = {"name": "mine", "network": UNet(), **given}
     with pytest.raises((InputError, WeightsError), match=sentence):
         add_network(given.pop("name"), given.pop("network"), **given)

@@ -91,5 +91,5 @@ def test_every_shaper_leaves_a_mean_absolute_value_of_one_at_any_size(shape, siz
 
 
 @pytest.mark.parametrize("shape", SHAPERS.values())
-def test_no_gradient_at_all_stays_none(shape):
+def test_a_gradient_of_zero_stays_zero(shape):
     assert torch.equal(shape(torch.zeros(1, 3, 9, 9), 0.5), torch.zeros(1, 3, 9, 9))

@@ -1,4 +1,4 @@
-"""How an image moves."""
+"""The state of the optimisers and their first step."""
 
 import torch
 
@@ -21,7 +21,7 @@ def test_lbfgs_remembers_fewer_steps_of_a_large_image():
     assert OPTIMISERS["lbfgs"].make([image]).param_groups[0]["history_size"] == 3
 
 
-def test_a_change_of_the_loss_leaves_what_does_not_depend_on_it():
+def test_forgetting_the_loss_keeps_the_state_that_does_not_depend_on_it():
     left = {}
     for name, optimiser in OPTIMISERS.items():
         image = torch.rand(1, 3, 4, 4, requires_grad=True)

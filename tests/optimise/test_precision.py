@@ -42,7 +42,7 @@ class NoFloat64(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
-def test_statistics_and_their_gradients_get_float64_from_here_alone(statistic, monkeypatch):
+def test_statistics_and_their_gradients_work_on_devices_without_float64(statistic, monkeypatch):
     monkeypatch.setattr(style_statistics, "exact", lambda values: values)
     activations = torch.rand(1, 3, 5, 6, requires_grad=True)
     with NoFloat64():
@@ -57,7 +57,7 @@ def test_colours_are_matched_without_float64_as_well(apple):
     assert (matched.shape, matched.dtype, matched.device.type) == ((1, 3, 8, 9), torch.float32, GPU)
 
 
-def test_where_there_is_float64_the_values_stay_on_their_device():
+def test_values_stay_on_a_device_that_has_float64():
     values = torch.rand(3)
     assert exact(values).dtype == torch.float64
     assert exact(values).device == values.device

@@ -60,7 +60,7 @@ def test_where_memory_runs_out_tiles_get_smaller_and_stay_so(error):
     assert allowance.remark == ", in smaller tiles, since memory is short"
 
 
-def test_another_error_of_a_step_comes_through_at_once():
+def test_other_errors_of_a_step_are_raised_at_once():
     tried = []
 
     def step(side):
@@ -109,7 +109,7 @@ print(json.dumps({
 """
 
 
-def test_where_a_cpu_runs_out_of_memory_tiles_get_smaller_and_what_does_not_fit_is_a_sentence():
+def test_if_a_cpu_runs_out_of_memory_tiles_shrink_and_a_run_that_still_does_not_fit_is_refused():
     found = printed(SHORT_OF_MEMORY.replace("{megabytes}", "450"))
     assert found["dream"][-1] == "octave 1 of 1, in smaller tiles, since memory is short"
     assert found["style"][-1] == "scale 1 of 1, in smaller tiles, since memory is short"

@@ -31,8 +31,8 @@ def smooth(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(("factor", "degrees"), [(1.3, 0), (1.0, 20), (1.5, -35), (0.8, 10), (1.05, 1.5)])
 @pytest.mark.parametrize("size", [(64, 96), (97, 51)])
-def test_a_zoom_shows_what_was_at_the_place_it_came_from(factor, degrees, size):
-    """Against the slow way: for each pixel, turn back and shrink its distance from the centre, and look there."""
+def test_a_zoom_equals_the_slow_version(factor, degrees, size):
+    """The slow version inverts the rotation and the scaling for each pixel, and samples the image there."""
     height, width = size
     y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
     turn = math.radians(-degrees)  # Back. With y down, a positive angle is clockwise.
@@ -86,7 +86,7 @@ def test_a_wobble_enlarges_and_turns_as_a_zoom_does(size, wobble):
     assert (found - expected)[..., 12:-12, 12:-12].abs().max() < 0.01  # Linear and cubic interpolation of something smooth.
 
 
-def test_a_wobble_moves_whole_pixels_exactly_and_mirrors_what_comes_in():
+def test_a_wobble_by_whole_pixels_is_exact_and_mirrored_at_the_border():
     image = torch.rand(2, 3, 8, 10)
     moved = Wobble(2, -3)(image)
     assert torch.allclose(moved[..., 2:, :7], image[..., :6, 3:], atol=1e-5)

@@ -1,4 +1,4 @@
-"""What is shown of a layer is what the layer answered."""
+"""The maps, patches and correlations shown are those of the layer's activations."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from featviz.recipes.classification import Classification
 CAT = to_tensor(open_picture(presets.FOLDER / "cat.jpg"))
 
 
-def test_the_channels_that_answer_most_come_first_with_their_own_numbers():
+def test_the_most_active_channels_come_first_with_their_own_indices():
     network = tiny()
     image = torch.rand(1, 3, 20, 24)
     found = layer_activations(network, image, "relu2", 3)
@@ -29,11 +29,11 @@ def test_the_channels_that_answer_most_come_first_with_their_own_numbers():
     assert found.field == network.receptive_field("relu2").field
 
 
-def test_more_channels_than_there_are_is_all_of_them():
+def test_more_channels_than_the_layer_has_gives_all_of_them():
     assert sorted(layer_activations(tiny(), torch.rand(1, 3, 20, 20), "relu1", 64).channels.tolist()) == [0, 1, 2, 3]
 
 
-def test_a_map_is_hot_where_the_channel_answers_and_shows_the_picture_where_it_does_not():
+def test_a_map_is_hot_where_the_channel_is_active_and_shows_the_picture_elsewhere():
     maps = torch.zeros(1, 8, 8)
     maps[0, 6, 1] = 3.0
     image = torch.zeros(1, 3, 64, 64)
@@ -70,7 +70,7 @@ def test_a_classifier_names_the_cat_with_probabilities_that_fall():
     assert len(names) == 5
 
 
-def test_patches_are_the_pieces_that_are_answered_to_most_and_apart_from_each_other():
+def test_patches_are_those_with_the_greatest_activations_and_do_not_overlap_much():
     image = torch.rand(1, 3, 40, 60)
     map_ = torch.zeros(10, 15)  # A position is 4 pixels.
     map_[2, 3], map_[2, 4], map_[8, 14] = 9.0, 8.0, 5.0

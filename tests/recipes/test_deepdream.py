@@ -114,7 +114,7 @@ def test_a_narrow_picture_is_refused_before_the_first_step():
         next(DeepDream(**QUICK).run(load("efficientnet_lite0"), image=torch.rand(1, 3, 20, 400)))
 
 
-def test_an_unknown_layer_is_answered_with_the_nearest():
+def test_an_unknown_layer_is_refused_with_the_nearest_name():
     with pytest.raises(FieldError, match="There is no layer 'vgg19/relu44'; did you mean 'vgg19/relu4_4'"):
         DeepDream(layer="vgg19/relu44")
 
@@ -226,7 +226,7 @@ def test_a_guide_s_features_are_computed_once_a_run(kind, monkeypatch):
         ({"outside": "vgg19/relu4_4"}, "outside is 'vgg19/relu4_4'; expected a layer of the same network, EfficientNet-Lite0"),
     ],
 )
-def test_what_cannot_be_amplified_is_refused_with_one_sentence(fields, sentence):
+def test_a_class_or_channel_that_does_not_exist_is_refused_with_one_sentence(fields, sentence):
     with pytest.raises(FieldError, match=re.escape(sentence)):
         DeepDream(**{"layer": "efficientnet_lite0/block9"} | fields)
 
@@ -247,7 +247,7 @@ def half(size=(85, 128)):
 
 
 @pytest.mark.parametrize("fields", [{}, {"detail": False}, {"octaves_above": 1}, {"gradient": "gaussian"}])
-def test_the_mask_leaves_the_outside_as_it_was(fields):
+def test_pixels_outside_the_mask_do_not_change(fields):
     recipe = DeepDream(**QUICK | {"steps": 2} | fields, feather=9)
     *_, frame = recipe.run(load("efficientnet_lite0"), image=MOUNTAIN, mask=half())
     original = fit(MOUNTAIN, 128, 32)
@@ -266,7 +266,7 @@ def test_the_masks_edge_is_soft():
     assert (profile.diff() < 1e-6).all()
 
 
-def test_a_second_layer_takes_the_rest():
+def test_a_second_layer_is_amplified_outside_the_mask():
     network, fields = load("efficientnet_lite0"), QUICK | {"layer": "efficientnet_lite0/block9"}
     *_, both = DeepDream(**fields, outside="efficientnet_lite0/block2").run(network, image=MOUNTAIN, mask=half())
     left, right = both.image[..., :64], both.image[..., 64:]
@@ -287,7 +287,7 @@ def test_an_empty_mask_is_refused_before_the_first_step():
 # Octaves, gradients and tiles
 
 
-def test_octaves_above_the_result_see_it_larger_and_give_it_back_at_its_size():
+def test_octaves_above_the_result_are_larger_and_the_result_has_its_own_size():
     frames = list(
         DeepDream(**QUICK | {"octaves": 3, "steps": 1}, octaves_above=1).run(load("efficientnet_lite0"), image=MOUNTAIN)
     )

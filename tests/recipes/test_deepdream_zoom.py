@@ -36,7 +36,7 @@ def likeness(one: torch.Tensor, other: torch.Tensor) -> float:
     return torch.corrcoef(torch.stack(middles))[0, 1].item()
 
 
-def test_every_picture_is_the_dream_of_the_one_before_to_the_bit():
+def test_every_frame_is_bit_for_bit_the_dream_of_the_moved_previous_frame():
     """Against the slow way, by DeepDream itself: nothing is rounded on the way, and each has its own seed."""
     fields = {"layer": "efficientnet_lite0/block5", "size": 96, "octaves": 2, "steps": 2, "strength": 2.0}
     made = pictures(DeepDreamZoom(**fields, seconds=0.5, fps=6, zoom=2.0, turn=30, seed=5))
@@ -48,7 +48,7 @@ def test_every_picture_is_the_dream_of_the_one_before_to_the_bit():
         image = Zoom(2 ** (1 / 6), 30 / 6)(picture)
 
 
-def test_each_picture_resembles_the_one_before_more_when_that_is_moved():
+def test_each_frame_resembles_the_previous_one_more_after_its_motion():
     recipe = DeepDreamZoom(**QUICK, zoom=3, turn=60)
     made = pictures(recipe)
     for before, after in pairwise(made):
@@ -57,7 +57,7 @@ def test_each_picture_resembles_the_one_before_more_when_that_is_moved():
 
 
 @pytest.mark.parametrize("fps", [4, 8])
-def test_a_second_moves_as_far_at_any_number_of_frames(fps):
+def test_the_motion_in_a_second_does_not_depend_on_the_frame_rate(fps):
     made = pictures(DeepDreamZoom(**QUICK | {"fps": fps, "seconds": 1.3, "strength": 0.1}, zoom=1.6, turn=24))
     same = likeness(Zoom(1.6, 24)(made[0]), made[fps])
     assert same > 0.9
@@ -93,7 +93,7 @@ def test_the_greatest_seed_works():
     assert len(pictures(DeepDreamZoom(**QUICK | {"seconds": 0.25}, seed=2**31 - 1))) == 2
 
 
-def test_a_guide_leads_every_picture_and_a_mask_stays_where_it_is():
+def test_guide_and_mask_apply_to_every_frame():
     recipe = DeepDreamZoom(**QUICK | {"seconds": 0.25}, zoom=1, turn=0)
     free = [frame.image for frame in frames(recipe) if frame.is_video_frame]
     guided = [frame.image for frame in frames(recipe, guide=MOUNTAIN.flip(-1)) if frame.is_video_frame]
@@ -113,12 +113,12 @@ def test_the_demand_is_that_of_all_its_dreams():
     assert recipe.demand(network, (100, 150)).bytes == one.bytes
 
 
-def test_a_beginner_meets_four_controls():
+def test_only_four_fields_are_outside_a_collapsed_group():
     in_sight = [name for name, field in DeepDreamZoom.model_fields.items() if not group(field)]
     assert in_sight == ["layer", "strength", "seconds", "zoom"]
 
 
-def test_a_film_is_as_long_as_fast_and_as_large_as_asked_and_moves(tmp_path):
+def test_a_film_has_the_length_rate_and_size_of_its_fields_and_moves(tmp_path):
     for _ in film(DeepDreamZoom(**QUICK), tmp_path / "a.mp4", image=FILE):
         pass
     with av.open(tmp_path / "a.mp4") as file:

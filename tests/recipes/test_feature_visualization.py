@@ -29,7 +29,7 @@ def means(image, layer=QUICK["layer"]):
     return load(network).activations(image, [layer])[layer].mean((2, 3))
 
 
-def test_the_channel_answers_more_than_the_others_do_and_than_it_does_to_a_photograph_or_to_noise():
+def test_the_channel_is_more_active_than_the_others_and_than_for_a_photograph_or_noise():
     channel, answers = QUICK["channel"], means(last().image)[0]
     assert answers.argmax() == channel
     others = means(CAT)[0, channel], means(torch.rand(1, 3, 64, 64))[0, channel]
@@ -51,7 +51,7 @@ def test_a_neuron_is_at_the_centre_and_the_rest_stays_grey():
     assert contrast[20:44, 20:44].mean() > 3 * contrast[:8].mean()  # It sees 24 pixels.
 
 
-def test_a_channel_that_is_silent_at_first_is_woken_up():
+def test_a_channel_that_is_inactive_at_the_start_becomes_active():
     noise = Spectrum.noise((64, 64), torch.Generator().manual_seed(0))()
     assert not means(noise, "vgg19/relu3_1")[0, 14]
     assert means(last(layer="vgg19/relu3_1", channel=14).image, "vgg19/relu3_1")[0, 14] > 100
@@ -68,7 +68,7 @@ def test_several_pictures_are_side_by_side_and_diversity_makes_them_unlike():
     assert likeness(3) < likeness(0) - 0.1
 
 
-def test_many_channels_at_once_are_what_each_of_them_is_alone():
+def test_channels_of_a_batch_give_the_same_pictures_as_each_alone():
     recipe, network = FeatureVisualization(**QUICK), load("efficientnet_lite0")
     *_, together = recipe.each(network, [3, 7, 11])
     *_, alone = recipe.run(network)
@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_picture_and_another_seed_another():
     assert not torch.allclose(first, other, atol=0.01)
 
 
-def test_what_cannot_be_is_said_before_any_work():
+def test_invalid_fields_are_refused_before_any_work():
     with pytest.raises(FieldError, match="no class 'humingbird'; did you mean 'hummingbird'"):
         FeatureVisualization(class_name="humingbird")
     with pytest.raises(FieldError, match="VGG-19 knows no class 'pizza'"):

@@ -1,4 +1,4 @@
-"""A recipe survives every way out and back in, whatever its fields; and whatever else is read is refused in a sentence."""
+"""Recipes are read back unchanged from files, links and commands. Invalid input is refused with one sentence."""
 
 import json
 import string
@@ -187,7 +187,7 @@ def test_the_same_recipe_gives_the_same_bytes_of_a_video_and_nothing_of_the_pict
     assert featviz.recipe_of(files[0]) == recipe
 
 
-def test_what_a_result_was_made_of_can_be_compared_and_nothing_else(private):
+def test_fingerprints_recognise_the_pictures_and_reveal_nothing_else(private):
     recipe = RECIPES["deepdream"](**QUICK)
     notes = [json.loads(featviz.run(one, image=private).info[images.NOTE]) for one in (recipe, recipe, recipe_with_seed_1())]
     assert notes[0] == notes[1]  # No randomness: the same recipe on the same picture gives the same bytes.
@@ -221,13 +221,13 @@ def test_a_single_pixel_makes_another_fingerprint(size, place):
     assert of_both[0] != of_both[1]
 
 
-def test_what_others_write_as_fingerprints_does_no_harm():
+def test_malformed_fingerprints_are_ignored():
     for odd in (None, 3, [], "a", {"salt": 3}, {"salt": "\ud800", "image": 3}, {"image": "a"}, {"salt": "s" * 10_000}):
         restored = metadata.restore(json.dumps(NOTE | {"fingerprints": odd}), RECIPES)
         assert metadata.changed_pictures(restored, {"image": Image.new("RGB", (16, 16))}) in ([], ["image"])
 
 
-def test_a_picture_on_the_way_says_that_it_is_not_the_last(private):
+def test_a_preview_records_that_its_run_is_incomplete(private):
     previews = list(featviz.stream(RECIPES["deepdream"](**QUICK), every=0, image=private))
     said = [metadata.read(preview.picture, RECIPES).remarks for preview in previews]
     assert said == [
@@ -236,7 +236,7 @@ def test_a_picture_on_the_way_says_that_it_is_not_the_last(private):
     ]
 
 
-def test_a_picture_that_was_steered_says_how_it_ended_and_that_it_was():
+def test_a_steered_run_records_its_last_fields_and_that_they_changed():
     class Steered(RECIPES["style_transfer"]):
         steps: int = param(2, "Steps.", ge=1, le=9)
         style_strength: float = param(1.0, "Style.", ge=0, le=10, live=True)
@@ -268,7 +268,7 @@ NOTE = {"recipe": "deepdream", "fields": {"steps": 9}}
         ({"fields": {"steps": 9, "self": 1}}, "DeepDream has no parameter 'self'; "),
     ],
 )
-def test_what_of_a_note_cannot_be_used_is_a_remark_and_the_rest_holds(more, remark):
+def test_unusable_parts_of_a_note_become_remarks_and_the_rest_is_used(more, remark):
     restored = metadata.restore(json.dumps(NOTE | more), RECIPES)
     assert restored.recipe == RECIPES["deepdream"](steps=9)
     assert [said[: len(remark)] for said in restored.remarks] == [remark] if remark else restored.remarks == ()
@@ -288,7 +288,7 @@ def test_what_of_a_note_cannot_be_used_is_a_remark_and_the_rest_holds(more, rema
         ('{"recipe": "deepdream"}' + " " * images.LONGEST, "This is no recipe; expected "),
     ],
 )
-def test_what_is_no_note_is_one_sentence(text, sentence):
+def test_text_that_is_not_a_note_is_refused_with_one_sentence(text, sentence):
     with pytest.raises(InputError) as raised:
         metadata.restore(text, RECIPES)
     assert str(raised.value).startswith(sentence)
@@ -305,7 +305,7 @@ def test_what_is_no_note_is_one_sentence(text, sentence):
         ({"recipe": "deepdream", "sead": "9", "size": "128"}, RECIPES["deepdream"](size=128), 1),
     ],
 )
-def test_a_link_says_what_it_can(query, recipe, remarks):
+def test_unusable_fields_of_a_link_become_remarks_and_the_rest_is_used(query, recipe, remarks):
     followed = metadata.follow(query, RECIPES)
     assert (followed and followed.recipe) == recipe
     assert len(followed.remarks if followed else ()) == remarks
@@ -318,13 +318,13 @@ def test_a_link_says_what_it_can(query, recipe, remarks):
         ({"steps": "9"}, "This link names no recipe, so the default settings are used."),
     ],
 )
-def test_a_link_to_nowhere_is_one_sentence(query, sentence):
+def test_a_link_without_a_known_recipe_is_refused_with_one_sentence(query, sentence):
     with pytest.raises(InputError) as raised:
         metadata.follow(query, RECIPES)
     assert str(raised.value) == sentence
 
 
-def test_junk_of_any_amount_costs_no_more_than_a_recipe(monkeypatch):
+def test_many_invalid_fields_cost_bounded_work(monkeypatch):
     parsed, init = [], BaseModel.__init__
 
     def counted(self, /, **fields):
@@ -364,7 +364,7 @@ EARLIER = {"class_name": "hummingbird", "channels": "3", "more_layers": "block5"
         ("feature_visualization", {"channel": 5, "class_name": "pizza"}, [], {"class_name": "pizza"}, 1),
     ],
 )
-def test_what_had_no_effect_in_an_earlier_version_is_left_out_with_a_remark(kind, fields, pictures, restored, remarks):
+def test_fields_without_effect_from_an_earlier_version_are_left_out_with_a_remark(kind, fields, pictures, restored, remarks):
     note = json.dumps({"recipe": kind, "fields": fields, "pictures": pictures})
     found = metadata.restore(note, RECIPES)
     assert found.recipe == RECIPES[kind](**restored)
@@ -377,7 +377,7 @@ names = st.sampled_from([name for kind in RECIPES.values() for name in kind.mode
 
 @settings(quick, max_examples=100)
 @given(fields=st.dictionaries(names, any_json, max_size=4), name=st.sampled_from([*RECIPES]) | any_json, text=st.text())
-def test_nothing_that_is_read_does_any_harm(fields, name, text):
+def test_arbitrary_input_gives_a_recipe_or_one_sentence(fields, name, text):
     for read in (
         lambda: metadata.restore(text, RECIPES),
         lambda: metadata.restore(json.dumps({"recipe": name, "fields": fields, "featviz": name}), RECIPES),

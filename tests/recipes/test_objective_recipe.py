@@ -136,7 +136,7 @@ def test_a_file_records_the_objective_and_says_that_it_cannot_be_run_from_it_alo
         metadata.from_json(metadata.as_json(recipe), RECIPES)
 
 
-def test_what_an_objective_takes_is_counted_by_tiles_too(monkeypatch):
+def test_the_demand_of_an_objective_by_tiles_counts_the_second_forward_pass(monkeypatch):
     network = load("efficientnet_lite0")
     recipe = DeepDream(objective=GOAL, **QUICK | {"size": 512})
     whole = recipe.demand(network, (512, 512))

@@ -165,7 +165,7 @@ def test_every_way_to_change_a_recipe_validates_and_raises_our_error_only(change
 
 
 @pytest.mark.parametrize("value", [5, None, "{", [1], Soup()])
-def test_what_is_no_object_is_no_recipe(value):
+def test_json_that_is_not_an_object_is_refused(value):
     with pytest.raises(FieldError, match="is no Menu; expected an object of its fields"):
         Menu.model_validate(value)
     with pytest.raises(FieldError, match="is no Menu; expected an object of its fields"):
@@ -189,7 +189,7 @@ def test_what_is_no_object_is_no_recipe(value):
         ({"surprise": True}, ("tip",), "tip has no effect beside surprise: the cook decides; leave tip out."),
     ],
 )
-def test_what_has_no_effect_is_refused_with_the_reason(fields, pictures, sentence):
+def test_fields_and_pictures_without_effect_are_refused_with_the_reason(fields, pictures, sentence):
     recipe = Menu(**fields)
     with pytest.raises(FieldError) if sentence else nullcontext() as raised:
         recipe.check_unused(pictures)
@@ -201,12 +201,12 @@ def test_fields_that_exclude_each_other_are_refused_on_construction():
         Menu(wish="soup", surprise=True)
 
 
-def test_what_has_no_effect_is_known_of_values_that_are_not_valid_yet():
+def test_unused_fields_are_found_among_invalid_values():
     assert list(Menu.unused({"surprise": "perhaps", "carrots": None}, None)) == ["wish", "tip"]
     assert set(Menu.unused({"salt": 2}, ())) == {"tip", "carrots"}
     assert Menu.unused({"salt": 2}, ())["tip"].full_reason(str.upper) == "without BILL: there is nothing to add to"
 
 
-def test_a_layer_that_is_named_twice_is_asked_back():
+def test_a_layer_that_is_named_twice_is_refused():
     with pytest.raises(FieldError, match=r"The layer 'relu1' is named twice; expected each layer once."):
         parse_weights("relu1: 1, relu2, relu1: 3")

@@ -69,7 +69,7 @@ def test_a_style_s_correlations_come_back_and_its_arrangement_does_not():
     assert last.loss.item() == pytest.approx(distance(last.image).item(), rel=1e-3)
 
 
-def test_the_boards_go_from_shallow_to_deep():
+def test_variants_go_from_shallow_to_deep():
     assert [variant.layer for variant in ReconstructContent().variants()] == [f"vgg19/relu{block}_1" for block in range(1, 6)]
     places = [variant.places for variant in ReconstructStyle(network="efficientnet_lite0").variants()]
     assert places[-1] == ("stem", "block1", "block3", "block5", "block11")  # Where each resolution begins.
@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_picture_and_another_seed_another():
     assert not torch.allclose(first, other, atol=0.01)
 
 
-def test_nothing_but_the_size_of_the_picture_is_in_the_start():
+def test_the_start_depends_only_on_the_size_of_the_picture():
     """Two pictures with the same activations at a layer, here none at all, are rebuilt alike."""
     recipe = ReconstructContent(layer="vgg19/relu1_1", size=64, steps=1)
     grey = torch.full((1, 3, 64, 64), 0.5)

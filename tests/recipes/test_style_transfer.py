@@ -57,7 +57,7 @@ def other(network):
 
 
 @pytest.mark.parametrize("network", BUNDLED)
-def test_the_style_comes_and_the_content_stays_as_another_network_sees_them(network):
+def test_the_result_has_the_style_and_the_content_by_the_loss_of_another_network(network):
     fields = QUICK | {"network": network} | ({"size": 96} if network != QUICK["network"] else {})
     result = last(StyleTransfer(**fields)).image
     before, wave = fit(CAT, fields["size"], 32), resize(WAVE, result.shape[-2:]).clamp(0, 1)
@@ -78,7 +78,7 @@ def test_more_style_strength_means_more_style_and_less_content():
 @pytest.mark.parametrize("size", [96, 160])
 @pytest.mark.parametrize("network", BUNDLED)
 def test_one_strength_means_the_same_on_every_network_and_at_every_size(network, size):
-    """The way to the style that is gone, by the layers' weights, and the content that is given up for it."""
+    """The relative decrease of the style distance, and the content distance that results."""
     recipe = StyleTransfer(**SHORT | {"network": network, "size": size, "steps": 10})
     first, *_, end = recipe.run(load(network), content=CAT, style=WAVE)
     weights = recipe.weights(load(network), "style_layers")
@@ -87,7 +87,7 @@ def test_one_strength_means_the_same_on_every_network_and_at_every_size(network,
     assert 0.2 < end.measures["content"] < 1
 
 
-def test_the_measures_are_the_relative_distances_of_what_is_shown():
+def test_the_measures_are_the_relative_distances_of_the_frame():
     recipe = StyleTransfer(**SHORT | {"steps": 1}, statistic="gram")
     frame = last(recipe)
     network, content = load(recipe.network), fit(CAT, 96, 32)  # The first step compares the content itself.
@@ -117,7 +117,7 @@ def test_identical_content_and_style_is_a_fixed_point_of_optimal_transport_but_f
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
-def test_every_statistic_brings_the_style(statistic):
+def test_every_statistic_transfers_the_style(statistic):
     result = last(StyleTransfer(**QUICK | {"statistic": statistic})).image
     assert distances(result, "vgg19")[0] < 0.85 * distances(fit(CAT, 160, 32), "vgg19")[0]
 
@@ -145,7 +145,7 @@ def test_layers_can_be_chosen_and_weighed():
         ({"style_strength": 0, "content_strength": 0}, "style_strength and content_strength are both 0; at least one has to be more."),
     ],
 )  # fmt: skip
-def test_what_cannot_be_wanted_is_said_in_one_sentence(fields, sentence):
+def test_invalid_layers_and_weights_are_refused_with_one_sentence(fields, sentence):
     with pytest.raises(FieldError, match=sentence):
         StyleTransfer(**fields)
 
@@ -168,7 +168,7 @@ def test_without_style_strength_noise_becomes_the_content():
     assert distances(result.image, "vgg19")[1] < 0.5
 
 
-def test_a_start_picture_goes_on_without_the_scales_it_has():
+def test_a_start_picture_skips_the_scales_up_to_its_size():
     recipe = StyleTransfer(**QUICK | {"size": 256, "scales": 4})
     sizes = [max(size) for size, _ in recipe.schedule(load(QUICK["network"]), (256, 256))]
     assert sizes == [91, 128, 181, 256]
@@ -206,14 +206,14 @@ def half(value=1.0):
     return mask
 
 
-def test_outside_the_mask_the_picture_stays_and_inside_it_has_the_style():
+def test_the_style_is_applied_only_inside_the_mask():
     result, content = last(StyleTransfer(**QUICK, feather=0), mask=half()).image, fit(CAT, 160, 32)
     assert torch.equal(result[..., 84:], content[..., 84:])
     assert (result - content)[..., :76].abs().mean() > 0.05
     assert style_of(result[..., :76], "vgg19") < 0.9 * style_of(content[..., :76], "vgg19")
 
 
-def test_two_styles_share_a_picture_by_the_mask():
+def test_two_styles_are_applied_inside_and_outside_the_mask():
     result = last(StyleTransfer(**QUICK), mask=half(), style2=TERRACE).image
     left, right = result[..., :76], result[..., 84:]
     assert style_of(left, "vgg19", WAVE) < style_of(right, "vgg19", WAVE)
@@ -272,7 +272,7 @@ def chroma(image):
     return image - (image * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
-def test_brightness_alone_can_be_painted():
+def test_colours_of_the_content_are_kept_exactly_if_asked():
     content = fit(CAT, 160, 32)
     result = last(StyleTransfer(**QUICK, colours="content")).image
     inside = ((result > 0.01) & (result < 0.99)).all(1, keepdim=True)
@@ -299,7 +299,7 @@ def test_grey_pictures_keep_their_colours_too(colours):
 # Steering
 
 
-def test_what_is_sent_takes_effect_at_the_next_step():
+def test_new_settings_take_effect_at_the_next_step():
     recipe = StyleTransfer(**SHORT)
     frames = recipe.run(load(recipe.network), content=CAT, style=WAVE)
     first = next(frames)
@@ -312,7 +312,7 @@ def test_what_is_sent_takes_effect_at_the_next_step():
 
 
 @pytest.mark.parametrize(("optimiser", "same"), [("adam", True), ("lbfgs", False)])
-def test_steering_keeps_adams_moments_and_drops_what_lbfgs_has_learnt_of_the_loss(optimiser, same):
+def test_steering_keeps_the_moments_of_adam_and_drops_the_history_of_lbfgs(optimiser, same):
     recipe = StyleTransfer(**SHORT | {"steps": 8, "optimiser": optimiser})
     plain, steered = (recipe.run(load(recipe.network), content=CAT, style=WAVE) for _ in range(2))
     for _ in range(4):
@@ -372,7 +372,7 @@ def test_tiled_equals_untiled(name, layers):
     assert (tiled_gradient - gradient).abs().max() < 1e-8 * gradient.abs().max()
 
 
-def test_where_memory_is_short_the_same_is_painted_in_smaller_tiles_which_is_said(monkeypatch):
+def test_with_little_memory_smaller_tiles_give_the_same_result_and_the_stage_says_so(monkeypatch):
     def on_a_small_device(wanted, image, settings, side):
         if side > 150:
             raise torch.OutOfMemoryError

@@ -9,7 +9,7 @@ def test_recipes_are_found_by_their_names():
     assert {"deepdream", "style_transfer"} < RECIPES.keys()
 
 
-def test_every_text_has_a_greatest_length_and_every_rule_names_what_there_is():
+def test_every_text_field_has_a_maximum_length_and_every_rule_names_existing_fields():
     for recipe in RECIPES.values():
         for name, field in recipe.model_fields.items():
             assert (longest(field) is not None) == (field.annotation is str and not choices(field)), name
@@ -19,7 +19,7 @@ def test_every_text_has_a_greatest_length_and_every_rule_names_what_there_is():
             assert {*rule.unused, rule.beside or rule.without} <= names
 
 
-def test_there_are_no_variants_where_there_is_nothing_to_choose():
+def test_recipes_without_sweep_fields_have_no_variants():
     assert [bool(recipe().variants()) for recipe in RECIPES.values()] == [
         bool(recipe.sweep_fields) for recipe in RECIPES.values()
     ]
