@@ -145,6 +145,7 @@ class Job:
 
     @property
     def state(self) -> State:
+        """The state of the newest update."""
         return self._update.state
 
     @property
@@ -154,6 +155,7 @@ class Job:
 
     @property
     def download(self) -> DownloadProgress | None:
+        """The progress of the download of weights, while there is one."""
         return self._update.download
 
     @property
@@ -163,6 +165,7 @@ class Job:
 
     @property
     def error(self) -> str:
+        """The message of a failed run; "" otherwise."""
         return self._update.error
 
     def watch(self) -> Generator[Update, None, None]:
