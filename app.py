@@ -10,11 +10,11 @@ if "GRADIO_TEMP_DIR" not in os.environ:
 import spaces  # isort: skip  # Before what imports torch: it has to see that.
 
 from featviz.networks.network import zero_gpu
-from featviz.runtime.estimate import zero_gpu_seconds
+from featviz.runtime.lease import requested
 from featviz.ui import server
 
 args = server.parse(None if __name__ == "__main__" else [])
-demo = server.build(args, lend=spaces.GPU(duration=zero_gpu_seconds), zero_gpu=zero_gpu())
+demo = server.build(args, lend=spaces.GPU(duration=requested), zero_gpu=zero_gpu())
 
 if __name__ == "__main__":
     server.serve(demo, args, zero_gpu=zero_gpu())

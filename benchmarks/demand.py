@@ -1,11 +1,12 @@
-"""### Does a run take the memory that its demand predicts?
+"""### Does a run take the memory that its estimate says?
 
 Each run in a process of its own, from opened pictures to the result. The figure is what the process takes at its peak, beyond what
-it takes after a small run of the same recipe and after its heap has been trimmed, over `Recipe.demand(…).bytes`: over 1 is more
-than predicted. Heap and threads are as on a server. Aim: 0.5 to 1.3.
+it takes after a small run of the same recipe and after its heap has been trimmed, over `estimate(…).bytes`: over 1 is more
+than estimated. Heap and threads are as on a server. Aim: 0.5 to 1.3.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.measure import Row, apart, grown
@@ -32,12 +33,17 @@ def style(network: str, style: tuple[int, int] = PHOTO, *, style2: Any = None, m
 
 VGG, LITE = "vgg19", "efficientnet_lite0"
 
+VGG_FLOAT32 = "vgg19_float32"
+"""VGG-19 as on a CPU without bfloat16; `measured` adds it to the table."""
+
 SMALL: tuple[Case, ...] = (
     dream(f"{VGG}/relu4_4", size=256),
+    dream(f"{VGG_FLOAT32}/relu4_4", size=256),
     dream(f"{VGG}/relu2_1", size=256, guide=PHOTO),
     dream(f"{LITE}/block9", size=384, mask=PHOTO),
     ("deepdream_zoom", {"layer": f"{LITE}/block9", "size": 256, "octaves": 2, "steps": 1, "seconds": 0.1}, {"image": PHOTO}),
     style(LITE, size=320, style2=PHOTO, mask=PHOTO),
+    style(LITE, (3000, 2000), size=192),
     ("activation_maps", {"layer": f"{VGG}/relu1_1", "size": 384, "count": 64}, {"image": PHOTO}),
     ("classification", {"size": 512}, {"image": PHOTO}),
     ("reconstruct_content", {"layer": f"{VGG}/relu4_1", "size": 160, "steps": 1}, {"image": PHOTO}),
@@ -78,15 +84,17 @@ GRID: tuple[Case, ...] = (
 
 def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float, float]:
     """Bytes at the peak of a run, and those of its estimate."""
-    import torch
     from PIL import Image
 
-    from featviz.media.images import open_picture
+    from featviz.media.images import read_header
     from featviz.networks.cache import load
+    from featviz.networks.table import NETWORKS
     from featviz.recipes.table import RECIPES
-    from featviz.runtime.memory import peak_memory
+    from featviz.runtime.estimate import estimate
     from featviz.runtime.stream import run
 
+    if VGG_FLOAT32 not in NETWORKS:
+        NETWORKS[VGG_FLOAT32] = replace(NETWORKS[VGG], title="VGG-19 in float32", supports_bfloat16=False)
     recipe = RECIPES[name](**fields)
     load(recipe.network_name)
 
@@ -96,8 +104,8 @@ def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float,
     run(RECIPES[name](**{**fields, "size": 96}), device="cpu", **noise(dict.fromkeys(sizes, (96, 96))))
     pictures = noise(sizes)
     peak = grown(lambda: run(recipe, device="cpu", **pictures))
-    opened = {role: open_picture(picture, role, recipe.scaled_side(role)).size for role, picture in pictures.items()}
-    return peak, peak_memory(recipe, torch.device("cpu"), opened)
+    headers = {role: read_header(picture, role) for role, picture in pictures.items()}
+    return peak, estimate(recipe, headers, device="cpu").bytes
 
 
 def several(cases: tuple[Case, ...]) -> list[tuple[float, float]]:

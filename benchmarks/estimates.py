@@ -2,13 +2,21 @@
 
 Each run in a process of its own, which has measured this machine as a server does when it starts. The figures are actual over
 estimated seconds: of the first run, and of a second one, whose estimate is corrected by the first. Aim: within a factor of 1.5 in
-nine of ten. Only a quiet machine tells.
+nine of ten. Wall time: run it on a quiet machine.
+
+`python -m benchmarks.estimates` prints the constants of `featviz/runtime/estimate.py` that fit the first runs best, by processor
+time on one thread, so that other programs matter little.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from benchmarks.measure import Row, apart
+from benchmarks.measure import Row, apart, timed
 
 WITHIN = 1.5
 
@@ -17,23 +25,29 @@ PHOTO = (640, 480)
 VGG, LITE = "vgg19", "efficientnet_lite0"
 
 GRID: tuple[tuple[str, Mapping[str, Any]], ...] = (
-    *(("deepdream", {"layer": layer, "size": size}) for layer in (f"{VGG}/relu4_4", f"{LITE}/block9") for size in (192, 400, 768)),
-    *(("style_transfer", {"network": network, "size": size}) for network in (VGG, LITE) for size in (192, 320)),
-    ("style_transfer", {"network": LITE, "size": 768}),
-    *(("deepdream_zoom", {"layer": f"{LITE}/block9", "size": size, "seconds": 1}) for size in (192, 400)),
-    *(("feature_visualization", {"layer": layer, "size": 160}) for layer in (f"{VGG}/relu3_1", f"{LITE}/block9")),
-    *(("reconstruct_content", {"layer": f"{VGG}/relu3_1", "size": size}) for size in (128, 256)),
-    ("reconstruct_style", {"network": VGG}),
+    *(("deepdream", {"layer": layer, "size": size}) for layer in (f"{VGG}/relu4_4", f"{LITE}/block9") for size in (96, 192, 400)),
+    ("deepdream", {"layer": f"{VGG}/relu4_4", "size": 768, "steps": 3}),
+    ("deepdream", {"layer": f"{LITE}/block9", "size": 768, "steps": 5}),
+    *(("style_transfer", {"network": network, "size": size}) for network in (VGG, LITE) for size in (128, 256)),
+    ("style_transfer", {"network": LITE, "size": 640, "steps": 8}),
+    *(("deepdream_zoom", {"layer": f"{LITE}/block9", "size": size, "seconds": 0.5}) for size in (128, 320)),
+    *(("feature_visualization", {"layer": layer, "size": 160, "steps": 24}) for layer in (f"{VGG}/relu3_1", f"{LITE}/block9")),
+    *(("reconstruct_content", {"layer": f"{VGG}/relu3_1", "size": size}) for size in (96, 192)),
+    ("reconstruct_style", {"network": VGG, "size": 128}),
+    ("reconstruct_style", {"network": LITE, "size": 192}),
     *(("activation_maps", {"layer": f"{VGG}/relu3_1", "size": size}) for size in (320, 1024)),
+    ("classification", {"size": 512}),
 )  # fmt: skip
 """Recipe and fields."""
 
 
-def measured(name: str, fields: Mapping[str, Any], runs: int = 2) -> list[tuple[float, float]]:
+def measured(
+    name: str, fields: Mapping[str, Any], runs: int = 2, seconds_of: Callable[[Callable[[], Any]], float] = timed
+) -> list[tuple[float, float]]:
     """Actual and estimated seconds of each of so many runs, in this process."""
     from PIL import Image
 
-    from benchmarks.measure import timed
+    from featviz.media.images import read_header
     from featviz.recipes.table import RECIPES
     from featviz.runtime.estimate import estimate, warm_up
     from featviz.runtime.stream import run
@@ -43,8 +57,8 @@ def measured(name: str, fields: Mapping[str, Any], runs: int = 2) -> list[tuple[
     warm_up("cpu")
     results = []
     for _ in range(runs):
-        estimated = estimate(recipe, PHOTO if pictures else None, device="cpu").seconds
-        results.append((timed(lambda: run(recipe, device="cpu", **pictures)), estimated))
+        estimated = estimate(recipe, {role: read_header(picture) for role, picture in pictures.items()}, device="cpu").seconds
+        results.append((seconds_of(lambda: run(recipe, device="cpu", **pictures)), estimated))
     return results
 
 
@@ -53,12 +67,78 @@ def share_within(ratios: list[float], factor: float = WITHIN) -> float:
     return sum(1 / factor <= ratio <= factor for ratio in ratios) / len(ratios)
 
 
+def label(name: str, fields: Mapping[str, Any]) -> str:
+    return f"{name}: {', '.join(f'{field} {value}' for field, value in fields.items())}"
+
+
 def rows() -> Iterator[Row]:
     ratios: dict[str, list[float]] = {"first run": [], "second run": []}
     for name, fields in GRID:
-        case = f"{name}: {', '.join(f'{field} {value}' for field, value in fields.items())}"
-        for label, (actual, estimated) in zip(ratios, apart(measured, name, fields), strict=True):
-            ratios[label].append(actual / estimated)
-            yield Row(f"{case}; {label}", "actual/estimate", [actual / estimated], f"{actual:.1f} of {estimated:.1f} s")
-    for label, values in ratios.items():
-        yield Row(f"all: {label}, within a factor of {WITHIN}", "share", [share_within(values)], "aim: at least 0.9")
+        for number, (actual, estimated) in zip(ratios, apart(measured, name, fields), strict=True):
+            ratios[number].append(actual / estimated)
+            note = f"{actual:.1f} of {estimated:.1f} s"
+            yield Row(f"{label(name, fields)}; {number}", "actual/estimate", [actual / estimated], note)
+    for number, values in ratios.items():
+        yield Row(f"all: {number}, within a factor of {WITHIN}", "share", [share_within(values)], "aim: at least 0.9")
+
+
+def processor_seconds(work: Callable[[], Any]) -> float:
+    """Seconds of processor time of this thread, which does all the work."""
+    start = time.thread_time()
+    work()
+    return time.thread_time() - start
+
+
+def on_one_thread(name: str, fields: Mapping[str, Any]) -> tuple[float, float, str]:
+    """Processor seconds of a first run, what its estimate would be without a correction, and the network."""
+    import torch
+
+    from featviz.recipes.table import RECIPES
+    from featviz.runtime.estimate import START, default_correction
+
+    torch.set_num_threads(1)
+    ((actual, estimated),) = measured(name, fields, runs=1, seconds_of=processor_seconds)
+    network = RECIPES[name](**fields).network_name
+    return actual, (estimated - START) / default_correction(name, network), network
+
+
+Kind = tuple[str, str]
+"""Recipe and network."""
+
+Runs = Mapping[Kind, list[tuple[float, float]]]
+"""Actual and uncorrected seconds of each run."""
+
+
+def fitted(runs: Runs, start: float) -> dict[Kind, float]:
+    """Return the corrections whose greatest factor of error is least."""
+    ratios = {kind: [max(actual - start, 1e-3) / predicted for actual, predicted in values] for kind, values in runs.items()}
+    return {kind: math.sqrt(min(values) * max(values)) for kind, values in ratios.items()}
+
+
+def mean_error(runs: Runs, start: float) -> float:
+    """Return the mean of |log(actual / estimated)| over kinds, with the corrections that are fitted."""
+    corrections = fitted(runs, start)
+    errors = [
+        statistics.mean(abs(math.log(actual / (start + corrections[kind] * predicted))) for actual, predicted in values)
+        for kind, values in runs.items()
+    ]
+    return statistics.mean(errors)
+
+
+def main() -> None:
+    """Print the start and the corrections that fit best."""
+    runs: dict[Kind, list[tuple[float, float]]] = defaultdict(list)
+    for name, fields in GRID:
+        actual, predicted, network = apart(on_one_thread, name, fields)
+        runs[name, network].append((actual, predicted))
+        print(f"{label(name, fields)}: {actual:.2f} s, predicted {predicted:.2f} s", file=sys.stderr)
+    start = min((twentieth / 20 for twentieth in range(13)), key=lambda start: mean_error(runs, start))
+    print(f"START = {start}")
+    print("DEFAULT_CORRECTIONS = {")
+    for (name, network), correction in fitted(runs, start).items():
+        print(f'    ("{name}", "{network}"): {correction:.2f},')
+    print("}")
+
+
+if __name__ == "__main__":
+    main()

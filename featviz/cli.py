@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from featviz import __version__, aliases
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
-from featviz.media.images import PICTURE_FORMATS, open_picture, save
+from featviz.media.images import PICTURE_FORMATS, open_picture, read_header, save
 from featviz.media.video import VIDEO_FORMATS, Video
 from featviz.networks.user_network import add_network
 from featviz.recipes import metadata, presets
@@ -187,8 +187,8 @@ def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
     produces, device = "picture" if "sheet" in arguments else kind.produces, arguments["device"]
     out = None if produces == "numbers" else _output(arguments["out"], pictures, _extensions(produces))
     if "estimate" in arguments:
-        first = next(iter(open_pictures(recipe, pictures).values()), None)
-        print(estimate(recipe, first.size if first else None, device=device))
+        open_pictures(recipe, pictures)  # Every error of a run is one of its estimate.
+        print(estimate(recipe, {role: read_header(picture, role) for role, picture in pictures.items()}, device=device))
         return SUCCESS
     _print_remarks(remarks_on(pictures))
     downloads = prepare(recipe, device=device, **pictures)

@@ -118,6 +118,13 @@ def test_estimates_are_compared_with_runs():
     assert estimates.share_within([0.6, 0.7, 1.4, 1.6]) == 0.5
 
 
+def test_constants_of_estimates_are_those_that_the_runs_were_made_with():
+    factors = {("deepdream", "vgg19"): 1.5, ("style_transfer", "vgg19"): 3.0}
+    runs = {kind: [(0.2 + factor * predicted, predicted) for predicted in (0.1, 1, 9)] for kind, factor in factors.items()}
+    assert estimates.fitted(runs, 0.2) == pytest.approx(factors)
+    assert min((0.0, 0.1, 0.2, 0.3), key=lambda start: estimates.mean_error(runs, start)) == 0.2
+
+
 def test_an_answer_takes_the_place_of_the_one_before_and_leaves_the_rest(tmp_path):
     results = tmp_path / "RESULTS.md"
     results.write_text("before\n<!-- a -->\nold\n<!-- end -->\n<!-- b -->\nkept\n<!-- end -->\nafter\n")

@@ -461,6 +461,18 @@ def test_an_estimate_is_one_line_and_nothing_is_made(recipe, capsys, no_work):
     assert not output(recipe) or not Path(output(recipe)).exists()
 
 
+def test_an_estimate_is_of_all_pictures(no_work, monkeypatch, tmp_path, capsys):
+    seen = []
+    monkeypatch.setattr(cli, "estimate", lambda recipe, pictures, device: seen.append(pictures) or "About nothing.")
+    sizes = {"content": (80, 60), "style": (90, 70), "style2": (70, 50), "mask": (60, 60)}
+    for role, size in sizes.items():
+        Image.linear_gradient("L").resize(size).save(tmp_path / f"{role}.png")
+    files = [f"{tmp_path}/{role}.png" for role in sizes]
+    command = ["style-transfer", *files[:2], "out.png", "--style2", files[2], "--mask", files[3], "--estimate"]
+    assert cli.main(command) == 0
+    assert {role: header.size for role, header in seen[0].items()} == sizes
+
+
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES.values() if recipe.sweep_fields])
 def test_a_sheet_is_one_picture_of_all_variants(recipe, monkeypatch):
     seen, variants = [], recipe().variants()

@@ -5,6 +5,7 @@ It is tested in a separate process, since a fork of pytest's process would lose 
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 SCENE = '''
-import json, multiprocessing, pickle, sys, time
+import json, multiprocessing, pickle, sys, threading, time
+import gradio as gr
 import numpy as np
 import torch
 from featviz import DeepDream, run
-from featviz.media.images import open_picture
+from featviz.media.images import open_picture, read_header
 from featviz.networks import cache, weights
-from featviz.runtime import estimate
+from featviz.runtime import estimate, lease
+from featviz.runtime.throughput import Corrections, Speed
 from featviz.ui import Engine
 
 fork = multiprocessing.get_context("fork")
@@ -29,7 +32,10 @@ DREAM = DeepDream(size=96, octaves=2, steps=2)
 
 
 def lend(run):
-    """Run a generator as spaces.GPU does: in a fork, which stops after the value at which it is told to."""
+    """Run a generator as spaces.GPU(duration=lease.requested) does: in a fork that stops after the value at which it is told to.
+
+    The fork is killed after the seconds of its lease, `early` of them sooner.
+    """
 
     def work(packed, out, stop):
         args, kwargs = pickle.loads(packed)
@@ -48,12 +54,19 @@ def lend(run):
     def lent(*args, **kwargs):
         ours, theirs, stop = *fork.Pipe(duplex=False), fork.Event()
         process = fork.Process(target=work, args=(pickle.dumps((args, kwargs)), theirs, stop))
+        leases.append(lease.requested(*args, **kwargs))
         process.start()
         theirs.close()
+        end = threading.Timer(leases[-1] - early, process.kill)
+        end.start()
         kind = None
         try:
             while True:
-                kind, value = pickle.loads(ours.recv_bytes())
+                try:
+                    kind, value = pickle.loads(ours.recv_bytes())
+                except EOFError:
+                    kind = "killed"
+                    raise gr.Error("GPU task aborted") from None
                 if kind == "error":
                     raise value
                 if kind != "value":
@@ -64,12 +77,13 @@ def lend(run):
             while kind == "value":
                 kind, value = pickle.loads(ours.recv_bytes())
             process.join()
+            end.cancel()
             ends.append((kind, value if kind == "stopped" else None, process.exitcode))
 
     return lent
 
 
-ends, results = [], {}
+ends, leases, early, results = [], [], 0, {}
 estimate.warm_up("auto")
 results["measured"] = len(estimate._speeds)
 results["loaded"] = sorted(cache._loaded)
@@ -96,10 +110,53 @@ try:
 except Exception as error:
     results["error"] = [type(error).__name__, error.message]
 
+def corrected(recipe):
+    return estimate.estimate(recipe, {"image": read_header(CAT)}).seconds - estimate.START
+
+
+# The speed that the lent runs have reported is that of this CPU.
+estimate._speeds["cpu", "vgg19"] = Speed(1e15, 1e15)
+estimate._corrections = Corrections()
+before = corrected(DREAM)
+list(engine.run(DREAM.replace(steps=9), image=CAT))
+results["learned"] = corrected(DREAM) / before
+estimate._corrections = Corrections()
+
+estimate._speeds["cpu", "vgg19"] = Speed(1e12, 1e12)  # Hours at the whole size.
+sheet = engine.try_out(DREAM.replace(size=4096, steps=100), image=CAT)
+results["sheet"] = next(sheet)[0].size
+sheet.close()
+estimate._speeds["cpu", "vgg19"] = Speed(1e15, 1e15)
+estimate._corrections = Corrections()
+
+lease.LEAST, lease.STARTUP, lease.ENDING = 3, 2.5, 0.5
+results["cut"] = []
+for early in (0, 1):  # The run ends by itself; the process is killed before.
+    steps = []
+    try:
+        for preview in engine.run(DREAM.replace(steps=100, octaves=4, size=160), image=CAT):
+            steps.append(preview.step)
+    except Exception as error:
+        results["cut"].append([steps[-1], error.message, ends[-1][0]])
+    estimate._corrections = Corrections()
+lease.LEAST, lease.STARTUP, early = 20, 15, 0
+
 torch.cuda.is_available = lambda: True  # As ZeroGPU has it in the page's process, where there is no GPU.
-small, large = DREAM, DREAM.replace(size=4096, steps=100)
-results["leases"] = [estimate.zero_gpu_seconds(recipe, image=CAT) for recipe in (small, large)]
-results["estimate"] = estimate.estimate(small, CAT.size).seconds > 0
+count, refusals = len(leases), []
+large = DREAM.replace(size=4096, steps=100)
+try:
+    list(engine.run(large, image=CAT))
+except Exception as error:
+    results["refused"] = error.message
+fitting = int(results["refused"].split()[-1].rstrip("."))
+headers = {"image": read_header(CAT)}
+results["leases"] = [lease.request(recipe, headers) for recipe in (DREAM, large.replace(size=fitting))]
+try:
+    lease.request(large.replace(size=fitting + 16), headers)
+except Exception as error:
+    results["over"] = type(error).__name__
+results["borrowed"] = len(leases) - count
+results["offered"] = lease.longest_run()
 results["touched"] = torch.cuda.is_initialized()
 results["measured"] += len([place for place, _ in estimate._speeds if place == "cuda"])
 results["ends"] = ends
@@ -140,5 +197,34 @@ def test_error_messages_cross_the_process_boundary(results):
 
 
 def test_the_gpu_is_requested_for_the_estimated_seconds(results):
-    assert results["leases"] == [20, 120]
-    assert results["estimate"]
+    short, long = results["leases"]
+    assert short == 20
+    assert 100 < long <= 120
+
+
+def test_a_run_that_no_lease_is_long_enough_for_is_refused_before_with_the_largest_size_that_fits(results):
+    expected = (
+        r"This run takes up to \d+ (min|h) of the GPU, which is lent for at most 120 s; the largest size that fits is \d+\."
+    )
+    assert re.fullmatch(expected, results["refused"])
+    assert results["over"] == "LimitError"
+    assert results["borrowed"] == 0
+    assert results["offered"] == 70  # The page offers no more: (120 - 15) / 1.5.
+
+
+def test_a_sheet_is_leased_for_its_small_runs_whatever_the_size_of_the_whole_one(results):
+    assert results["sheet"] == 144
+
+
+def test_the_speed_that_a_lent_run_reports_corrects_the_estimates_of_the_page(results):
+    assert results["learned"] > 10
+
+
+def test_a_run_at_the_end_of_its_lease_keeps_its_latest_picture_and_says_why(results):
+    by_itself, killed = results["cut"]
+    for step, message, _ in (by_itself, killed):
+        assert message == (
+            f"The GPU was lent for 3 s, which were over at step {step} of 400; the latest picture is kept. Try a smaller size or "
+            "fewer steps."
+        )
+    assert (by_itself[2], killed[2]) == ("error", "killed")

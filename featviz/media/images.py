@@ -4,12 +4,13 @@ Algorithms work on float32 RGB tensors (1, 3, H, W) in [0, 1].
 """
 
 import io
+import math
 import os
 import warnings
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate, chain
@@ -61,6 +62,9 @@ Picture = Image.Image | str | os.PathLike | bytes | BinaryIO | np.ndarray | Tens
 
 Arrays and tensors hold uint8, bool, or floats in [0, 1]."""
 
+Reserve = Callable[[int], AbstractContextManager[None]]
+"""Takes the peak bytes of decoding a picture, and returns a context that is held while that lasts."""
+
 SMOOTHED = 2
 """Smoothing passes at each size when colours are extended under transparent pixels. They soften borders between colours."""
 
@@ -83,15 +87,55 @@ DECODED_BYTES, MORE_DECODED_BYTES = 13, 22
 
 Measured on 12 megapixels: GIF 6; JPEG and PNG 8, with a profile 12; HEIC 9; WebP 16; transparent PNG with a profile 22."""
 
+JPEG, MOST_DRAFTED = ("JPEG", "MPO"), 8
+"""Pillow's names of the formats that are decoded at reduced size, and the greatest factor of that."""
 
-def open_picture(picture: Picture | None, role: str = "picture", longest: int | None = None) -> Image.Image:
+TURNED = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a picture before it is decoded."""
+
+    size: tuple[int, int]
+    """(width, height) in pixels, upright."""
+    bytes_per_pixel: int = DECODED_BYTES
+    """Peak memory of opening it, in bytes per decoded pixel."""
+    drafted: bool = False
+    """Whether it is decoded at reduced size, as JPEG is."""
+
+    def opened_size(self, longest: int | None = None) -> tuple[int, int]:
+        """Return the (width, height) that `open_picture` gives for the same `longest`."""
+        return _divided(self.size, _reduction(self.size, longest))
+
+    def decoding_bytes(self, longest: int | None = None) -> int:
+        """Return the peak memory of `open_picture` in bytes."""
+        factor = min(_reduction(self.size, longest), MOST_DRAFTED) if self.drafted else 1
+        return math.prod(_divided(self.size, factor)) * self.bytes_per_pixel
+
+
+def read_header(picture: Picture | None, role: str = "picture") -> Header:
+    """Return the header of a picture. Raises ImageError if it is missing, unreadable or outside the limits of size."""
+    with open_header(picture, role) as opened:
+        return _header(opened, role, is_file=opened is not picture)
+
+
+def open_picture(
+    picture: Picture | None,
+    role: str = "picture",
+    longest: int | None = None,
+    *,
+    reserve: Reserve = lambda needed: nullcontext(),
+) -> Image.Image:
     """Return a picture upright, in sRGB and without metadata. Its mode is RGB, or RGBA if it has transparency.
 
     Colours of opaque pixels are extended under the transparent ones, so that resizing does not mix hidden colours into edges.
     The role "mask" gives mode L: brightness times opacity, so transparent means outside.
 
-    `longest` is the needed longest side in pixels, None for full size. A much larger picture is reduced by an integer factor,
-    to at least `OVERSAMPLING` times `longest`. A JPEG is decoded at reduced size, which is faster.
+    `longest` is the needed longest side in pixels, None for full size. A much larger picture is reduced by a power of two, to at
+    least `OVERSAMPLING` times `longest`. A JPEG is decoded at reduced size, which is faster. `reserve` is called with the peak
+    bytes of decoding, and its context is held while that lasts.
 
     Raises:
         ImageError: the picture is missing, unreadable, damaged, fully transparent or outside the limits of size, or a mask has
@@ -99,29 +143,59 @@ def open_picture(picture: Picture | None, role: str = "picture", longest: int | 
         MissingExtraError: it is HEIC and pillow-heif is not installed.
     """
     with open_header(picture, role) as opened:
-        _check_size(opened.size, role)
-        try:
-            if opened is not picture:  # A caller's own PIL image must not be changed.
-                _draft(opened, longest)
-            opened.load()
-            result = _to_srgb(_upright(opened), longest)
-        except MemoryError:
-            raise
-        except Exception as error:  # Decoders raise errors of many types.
-            raise ImageError(f"The {role} is damaged and cannot be decoded ({' '.join(str(error).split())}).") from error
-    if result.mode == "RGBA":
-        if _range(result.getchannel("A"))[1] == 0:
-            raise ImageError(f"The {role} is fully transparent; expected at least one visible pixel.")
-        result = _continued(result)
-    return _brightness(result, role) if role == MASK else result
+        header = _header(opened, role, is_file=opened is not picture)
+        with reserve(header.decoding_bytes(longest)):
+            result = _decoded(opened, header, role, longest)
+            if opened is not picture:
+                opened.close()  # Releases its pixels, which the file's context would not.
+            if result.mode == "RGBA":
+                if _range(result.getchannel("A"))[1] == 0:
+                    raise ImageError(f"The {role} is fully transparent; expected at least one visible pixel.")
+                result = _continued(result)
+            return _brightness(result, role) if role == MASK else result
 
 
-def remarks(picture: Picture, role: str = "picture") -> list[str]:
+def _decoded(opened: Image.Image, header: Header, role: str, longest: int | None) -> Image.Image:
+    """Return an opened picture as RGB or RGBA, upright and reduced. Raises ImageError if it is damaged."""
+    factor, whole = _reduction(header.size, longest), opened.size
+    try:
+        if header.drafted and factor > 1:
+            opened.draft(None, (max(1, opened.width // factor), max(1, opened.height // factor)))
+            factor //= round(max(whole) / max(opened.size))
+        opened.load()
+        return _to_srgb(_upright(opened), factor)
+    except MemoryError:
+        raise
+    except Exception as error:  # Decoders raise errors of many types.
+        raise ImageError(f"The {role} is damaged and cannot be decoded ({' '.join(str(error).split())}).") from error
+
+
+def _header(opened: Image.Image, role: str, *, is_file: bool) -> Header:
+    """Return the header of an opened picture. `is_file`: it is not the caller's own image, which must not be changed."""
+    check_size(opened.size, role)
+    more = opened.format == "WEBP" or opened.mode in ("I", "F") or opened.has_transparency_data
+    size = opened.size[::-1] if _orientation(opened) in TURNED else opened.size
+    return Header(size, MORE_DECODED_BYTES if more else DECODED_BYTES, is_file and opened.format in JPEG)
+
+
+def _orientation(opened: Image.Image) -> int:
+    """Return the orientation by EXIF; 1, which is upright, without one or if EXIF is damaged. No pixels are decoded."""
+    try:
+        if opened.format == "PNG":  # Its `getexif` decodes the whole picture, in search of EXIF behind the pixels.
+            exif = Image.Exif()
+            exif.load(opened.info.get("exif", b""))
+            return exif.get(ExifTags.Base.Orientation, 1)
+        return opened.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
+
+
+def remarks(picture: Picture, role: str = "picture", *, reserve: Reserve = lambda needed: nullcontext()) -> list[str]:
     """Return remarks for the user about how a picture is read, one sentence each. Raises ImageError as `open_picture` does."""
     sentences = []
     if (count := count_frames(picture, role)) > 1:
         sentences.append(f"The {role} has {count} frames; the first one is used.")
-    if role == MASK and _colourful(picture):
+    if role == MASK and _colourful(picture, reserve):
         sentences.append("The mask has colours; their brightness is used, so white is inside and black is outside.")
     return sentences
 
@@ -153,16 +227,6 @@ def frames(file: str | os.PathLike, role: str = "picture") -> Iterator[Image.Ima
                     ) from error
                 frame = open_picture(opened, role)
             yield frame
-
-
-def decoding_bytes(picture: Picture | None, role: str = "picture", longest: int | None = None) -> int:
-    """Return the peak memory of `open_picture` in bytes, estimated from its header. Raises ImageError for a bad file or size."""
-    with open_header(picture, role) as opened:
-        _check_size(opened.size, role)
-        if opened is not picture:
-            _draft(opened, longest)
-        more = opened.format == "WEBP" or opened.mode in ("I", "F") or opened.has_transparency_data
-        return opened.width * opened.height * (MORE_DECODED_BYTES if more else DECODED_BYTES)
 
 
 @contextmanager
@@ -278,7 +342,7 @@ def _not_a_picture(role: str) -> ImageError:
     return ImageError(f"The {role} is not a picture; {NAMES} files are accepted.")
 
 
-def _check_size(size: tuple[int, int], role: str) -> None:
+def check_size(size: tuple[int, int], role: str) -> None:
     """Raise ImageError if a size (width, height) in pixels is outside the limits."""
     width, height = size
     if min(width, height) < SMALLEST_SIDE:
@@ -306,7 +370,7 @@ def _from_array(values: np.ndarray | Tensor, role: str) -> Image.Image:
     values = values[..., None] if values.ndim == 2 else values
     if values.ndim != 3 or values.shape[2] not in (1, 3, 4):
         raise ImageError(f"The {role} has the shape {shape}; expected {expected}.")
-    _check_size((values.shape[1], values.shape[0]), role)
+    check_size((values.shape[1], values.shape[0]), role)
     if isinstance(values, Tensor):
         values = (values.float() if values.is_floating_point() else values).cpu().numpy()
     if np.issubdtype(values.dtype, np.floating):
@@ -324,14 +388,18 @@ def _from_array(values: np.ndarray | Tensor, role: str) -> Image.Image:
 
 
 def _reduction(size: tuple[int, int], longest: int | None) -> int:
-    """Return the largest integer factor that reduces the longest side to at least `OVERSAMPLING` × `longest`; at least 1."""
-    return max(1, max(size) // (OVERSAMPLING * longest)) if longest else 1
+    """Return the largest power of two that reduces the longest side to at least `OVERSAMPLING` × `longest`; at least 1.
+
+    A power of two, since JPEG decoders reduce by no other factor: the size of the opened picture does not depend on its format.
+    """
+    factor = max(size) // (OVERSAMPLING * longest) if longest else 1
+    return 1 << max(0, factor.bit_length() - 1)
 
 
-def _draft(picture: Image.Image, longest: int | None) -> None:
-    """Set a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size if that is enough. Other formats are unchanged."""
-    if picture.format in ("JPEG", "MPO") and (factor := _reduction(picture.size, longest)) > 1:
-        picture.draft(None, (-(-picture.width // factor), -(-picture.height // factor)))
+def _divided(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    """Return (width, height) divided by a factor, rounded up as decoders and `Image.reduce` do."""
+    width, height = size
+    return -(-width // factor), -(-height // factor)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -342,8 +410,8 @@ def _upright(picture: Image.Image) -> Image.Image:
         return picture.copy()
 
 
-def _to_srgb(picture: Image.Image, longest: int | None) -> Image.Image:
-    """Return a picture as RGB or RGBA in sRGB, reduced towards `longest`, without metadata. A damaged profile is ignored."""
+def _to_srgb(picture: Image.Image, factor: int) -> Image.Image:
+    """Return a picture as RGB or RGBA in sRGB, reduced by a factor, without metadata. A damaged profile is ignored."""
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         picture = _stretch(picture)
@@ -364,7 +432,6 @@ def _to_srgb(picture: Image.Image, longest: int | None) -> Image.Image:
     picture.getexif().clear()
     if alpha is not None and _range(alpha) != (255, 255):
         picture.putalpha(alpha)
-    factor = _reduction(picture.size, longest)
     return picture.reduce(factor) if factor > 1 else picture
 
 
@@ -428,9 +495,9 @@ def _range(band: Image.Image) -> tuple[int, int]:
     return low, high
 
 
-def _colourful(picture: Picture) -> bool:
+def _colourful(picture: Picture, reserve: Reserve) -> bool:
     """Return whether any pixel is clearly not grey: red and green, or green and blue, differ by more than 32 of 255."""
-    red, green, blue, *_ = open_picture(picture, "picture", 256).split()
+    red, green, blue, *_ = open_picture(picture, "picture", 256, reserve=reserve).split()
     return any(_range(ImageChops.difference(*pair))[1] > 32 for pair in ((red, green), (green, blue)))
 
 

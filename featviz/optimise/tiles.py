@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 HEAP = 96e6
 """Most bytes of free blocks that the heap of the C library keeps; blocks of 32 MB and more go back to the system."""
 
-FIXED = 16e6
-"""Bytes of any step, whatever the image: weights in the layout of the library that multiplies, small blocks."""
+FIXED = 24e6
+"""Bytes of any step, whatever the image: code compiled for its shapes, scratch space of threads, small blocks."""
 
 HEAP_SHARE, HEAP_SHARE_FORWARD = 0.5, 1.5
 """Free blocks of the heap relative to the live tensors, if these are small: with a backward pass, and of a forward pass alone.
@@ -139,6 +139,11 @@ def peak(size: tuple[int, int], bytes_per_pixel: float, side: int, margin: float
 def seen_pixels(size: tuple[int, int], side: int, margin: float = MARGIN) -> int:
     """Return the pixels that all tiles of an image of (height, width) see together. Margins count once for each tile."""
     return math.prod(sum(seen.stop - seen.start for _, seen, _ in along) for along in _axes(size, side, margin))
+
+
+def count(size: tuple[int, int], side: int, margin: float = MARGIN) -> int:
+    """Return the number of tiles of an image of (height, width)."""
+    return math.prod(map(len, _axes(size, side, margin)))
 
 
 def fits(size: tuple[int, int], side: int) -> bool:

@@ -230,4 +230,8 @@ def forward_demand(network: Network, layer: str, size: tuple[int, int], longest:
     cost, pixels = network.cost({layer}), math.prod(fitted_size(size, longest))
     held = IMAGE_BYTES * pixels + SHEET_BYTES * sheet
     peak = tiles.resident(pixels * cost.forward_bytes, tiles.HEAP_SHARE_FORWARD)
-    return Demand(flops=pixels * cost.flops / 2, bytes=max(held + peak, opening_bytes(size)))
+    return Demand(
+        flops=pixels * cost.flops / 2,
+        bytes=max(held + peak + cost.fixed_bytes, opening_bytes(size)),
+        fixed_work=cost.fixed_work / 2,
+    )

@@ -57,6 +57,8 @@ class PartDemand:
     """Bytes while the part is computed, without those in `held`. Parts are computed one after the other."""
     held: float = 0.0
     """Bytes that stay in memory during the whole run."""
+    fixed_work: float = 0.0
+    """As in `Demand`."""
 
 
 class DeepDream(ObjectiveRecipe):
@@ -293,7 +295,11 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
             parts.append(self.guide_demand(network, octaves, self.guide_size(network, size, others["guide"])))
         held = IMAGES_HELD * IMAGE_BYTES * math.prod(octaves[-1]) + sum(part.held for part in parts)
         peak = held + max(part.peak for part in parts)
-        return Demand(flops=sum(part.flops for part in parts), bytes=max(peak, opening_bytes(size, *others.values())))
+        return Demand(
+            flops=sum(part.flops for part in parts),
+            bytes=max(peak, opening_bytes(size, *others.values())),
+            fixed_work=sum(part.fixed_work for part in parts),
+        )
 
     def ascent_demand(self, network: Network, octaves: Sequence[tuple[int, int]]) -> PartDemand:
         """Return the demand of the gradients of all steps. `octaves` are the (height, width) of each octave."""
@@ -301,24 +307,32 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         costs = [network.cost(layers) for layers in self.layers()]
         sides = [tiles.largest(cost.bytes, tiled=tiled) for cost in costs]
         pixels = [sum(tiles.seen_pixels(octave, side) for octave in octaves) for side in sides]
+        passes = [sum(tiles.count(octave, side) for octave in octaves) for side in sides]
         flops = self.steps * sum(cost.flops * seen for cost, seen in zip(costs, pixels, strict=True))
+        fixed = self.steps * sum(cost.fixed_work * number for cost, number in zip(costs, passes, strict=True))
         if self.objective is None or tiles.fits(largest, sides[0]):
-            peaks = [tiles.peak(largest, cost.bytes, side) for cost, side in zip(costs, sides, strict=True)]
-            return PartDemand(flops, peak=max(peaks))
+            peaks = [tiles.peak(largest, cost.bytes, side) + cost.fixed_bytes for cost, side in zip(costs, sides, strict=True)]
+            return PartDemand(flops, peak=max(peaks), fixed_work=fixed)
         # `exact_ascent` by tiles runs each tile forward twice, and holds the activations of the whole image and their gradient.
         layers = self.objective.layers
         values = sum(tiles.values_per_pixel(network, layer) for layer in layers)
         peak = tiles.peak(largest, costs[0].bytes, tiles.largest(costs[0].bytes), tiles.reach(network, layers))
-        return PartDemand(1.5 * flops, peak, held=2 * 4 * values * math.prod(largest))
+        held = 2 * 4 * values * math.prod(largest)
+        return PartDemand(1.5 * flops, peak + costs[0].fixed_bytes, held, fixed_work=1.5 * fixed)
 
     def guide_demand(self, network: Network, octaves: Sequence[tuple[int, int]], guide: tuple[int, int]) -> PartDemand:
         """Return the demand of extracting the features of a scaled guide of (height, width), and of comparing with them."""
         layers = self.weights
-        forward = network.cost(layers).forward_bytes
+        cost = network.cost(layers)
+        forward = cost.forward_bytes
         side = tiles.largest(forward, tiled=network.tiled(layers))
         features = {layer: math.prod(guide) * tiles.values_per_pixel(network, layer) for layer in layers}
         size = 4 * sum(features.values())
-        peak = size + tiles.peak(guide, forward, side, tiles.reach(network, layers), share=tiles.HEAP_SHARE_FORWARD)
+        peak = (
+            size
+            + cost.fixed_bytes
+            + tiles.peak(guide, forward, side, tiles.reach(network, layers), share=tiles.HEAP_SHARE_FORWARD)
+        )
         if self.guide_by == "channels":
             return PartDemand(0.0, peak)
         # "match": the dot product of each position of the image with each of the guide, `CHUNK` of both at a time.

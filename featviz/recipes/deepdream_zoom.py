@@ -88,4 +88,4 @@ A zoom into a dream: **each frame of the video is a dream of the previous frame,
 
     def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
         dream = super().demand(network, size, **others)
-        return replace(dream, flops=dream.flops * self.frames)
+        return replace(dream, flops=dream.flops * self.frames, fixed_work=dream.fixed_work * self.frames)

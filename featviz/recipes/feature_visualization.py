@@ -147,4 +147,8 @@ How do you find out what a detector looks for? **Make the picture that activates
         layers = {self.place[0]} if self.objective is None else self.objective.layers
         cost, pixels = network.cost(layers), self.pictures * self.size**2
         held = pixels * (cost.bytes + IMAGES_HELD * IMAGE_BYTES)
-        return Demand(flops=pixels * self.steps * cost.flops, bytes=tiles.resident(held))
+        return Demand(
+            flops=pixels * self.steps * cost.flops,
+            bytes=tiles.resident(held) + cost.fixed_bytes,
+            fixed_work=self.steps * cost.fixed_work,
+        )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from featviz import aliases
-from featviz.errors import FieldError, nearest, short
+from featviz.errors import FieldError, InputError, nearest, short
 from featviz.networks.table import OneOf
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ class Demand:
     """Floating point operations of the whole run, without those of eigenvalues."""
     bytes: float
     """Peak memory in bytes, without that of the network and of the program."""
+    fixed_work: float = 0.0
+    """Sum of `Cost.fixed_work` over all passes of the network, forward and backward. A tile is a pass."""
     eigen: float = 0.0
     """Cost of all eigenvalues: the sum of C³ over matrices (C, C). Separate from `flops`, since convolutions are far faster."""
 
@@ -275,6 +277,13 @@ class Recipe(BaseModel):
 
     def check_network(self, network: Network) -> None:
         """Raise FieldError if the network lacks something that the recipe needs, e.g. a channel. Needs no weights."""
+
+    def check_roles(self, roles: Iterable[str]) -> None:
+        """Raise InputError if the recipe takes no picture of one of these roles."""
+        accepted = [*self.images, *self.optional_images]
+        for role in roles:
+            if role not in accepted:
+                raise InputError(f"{self.title} takes no picture '{short(role)}'; it takes {', '.join(accepted) or 'none'}.")
 
     @property
     def network_name(self) -> str:

@@ -239,4 +239,9 @@ def demanded(network: Network, layers: set[str], size: tuple[int, int], longest:
     # L-BFGS stores two spectra per iteration, each as large as the image.
     held = IMAGE_BYTES * pixels * (IMAGES_HELD + 2 * min(HISTORY, ROUND * steps))
     peak = tiles.resident(pixels * cost.bytes + held, HEAP_SHARE)
-    return Demand(flops=pixels * steps * ROUND * EVALUATIONS * cost.flops, bytes=max(peak, opening_bytes(size)))
+    passes = steps * ROUND * EVALUATIONS
+    return Demand(
+        flops=pixels * passes * cost.flops,
+        bytes=max(peak + cost.fixed_bytes, opening_bytes(size)),
+        fixed_work=passes * cost.fixed_work,
+    )

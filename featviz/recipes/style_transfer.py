@@ -39,6 +39,9 @@ from featviz.recipes.recipe import (
     parse_weights,
 )
 
+SECOND_PASS = 1.5
+"""Passes of a step by tiles, of which forward and backward are each a half: the first forward pass gathers the statistics."""
+
 STYLE, SMOOTHNESS = 32.0, 240.0
 """Weights of style_strength 1 and smoothness 1 against content_strength 1, chosen by eye. All distances are relative to their
 target, so the two numbers hold for every network, layer and size."""
@@ -296,10 +299,15 @@ A network sees two things in a picture that can be separated: **what is in it, a
         style_bytes = self.style_bytes(network)
         step = max(step, *(tiles.peak(scaled, style_bytes, side, margin, share=tiles.HEAP_SHARE_FORWARD) for scaled in sized))
         held = IMAGE_BYTES * sum(map(math.prod, [*styles, *sized])) + self.content_bytes(network) * pixels
-        held += (IMAGES_HELD + 2 * history_length(image)) * image
+        held += (IMAGES_HELD + 2 * history_length(image)) * image + network.cost(layers).fixed_bytes
+        passes = sum(
+            count * tiles.count(level, side, margin) * (1 if tiles.fits(level, side) else SECOND_PASS)
+            for level, count in schedule
+        )
         return Demand(
             flops=sum(self._flops(network, size, count, styles, side, margin) for size, count in schedule),
             bytes=max(held + step, opening_bytes(size, *others.values())),
+            fixed_work=passes * network.cost(layers).fixed_work,
             eigen=sum(count for _, count in schedule) * self.eigen(network),
         )
 
@@ -313,7 +321,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         sized = [self.style_size(style, max(size)) for style in styles]
         forward = network.cost(self.weights(network, "style_layers")).flops / 2
         seen = tiles.seen_pixels(size, side, margin)
-        passes = 1 if tiles.fits(size, side) else 1.5
+        passes = 1 if tiles.fits(size, side) else SECOND_PASS
         statistics = forward * sum(tiles.seen_pixels(style, side, margin) for style in sized)
         content = network.cost(self.weights(network, "content_layers")).flops / 2 * seen
         return statistics + content + steps * passes * network.cost(self.layers(network)).flops * seen

@@ -2,37 +2,42 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import geometric_mean
 
 import torch
-from PIL import Image
 
+from featviz.media.images import Header
 from featviz.networks.cache import is_local, load, load_untrained, make_fork_safe
 from featviz.networks.network import zero_gpu
 from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.optimise.style_statistics import wasserstein_distance
 from featviz.optimise.tiles import out_of_memory
 from featviz.recipes.deepdream import DeepDream
-from featviz.recipes.recipe import Demand, Recipe
+from featviz.recipes.recipe import Demand, Frames, Recipe
 from featviz.runtime.devices import Device, clock, find_devices, resolve, slot
-from featviz.runtime.throughput import Corrections
+from featviz.runtime.throughput import Corrections, Speed
 
-ZERO_GPU_SPEED = 5e12
-"""Floating point operations a second that a ZeroGPU is assumed to reach; it is faster."""
+START = 0.1
+"""Seconds of a run beside its steps: pictures are opened, and the last one is read back."""
+
+ZERO_GPU_SPEED = Speed(flops=5e12, fixed_work=1e9)
+"""The speed that every network is assumed to reach on a ZeroGPU before its first run; it is faster."""
 
 ZERO_GPU_EIGEN_SPEED = 1e9
 """C³ a second that it is assumed to reach for eigenvalues; one core of a CPU reaches more."""
 
-NOMINAL_SPEED, NOMINAL_EIGEN_SPEED = 2e11, 1e10
+NOMINAL_SPEED, NOMINAL_EIGEN_SPEED = Speed(flops=2e11, fixed_work=1e9), 1e10
 """Of a device whose speed has not been measured. They only order the runs that share it."""
 
-ZERO_GPU_SECONDS = (20, 120)
-"""The least and the most seconds to request a ZeroGPU for."""
+MEASURED_SIDES = (64, 192)
+"""Pixels a side of the small and the large image that the speed of a network is measured with."""
 
-ZERO_GPU_STARTUP = 15
-"""Seconds to request beyond the estimate, for what happens before the first step."""
+LEAST_RECORDED = 0.1
+"""The share of its work that a run must have done for its speed to count in later estimates."""
 
-_speeds: dict[tuple[str, str], float] = {}
-"""(Kind of device, network) → floating point operations a second of a small dream, measured once."""
+_speeds: dict[tuple[str, str], Speed] = {}
+"""(Kind of device, network) → its speed in a small dream, measured once."""
 
 _eigen_speeds: dict[str, float] = {}
 """Kind of device → C³ a second for the eigenvalues of matrices (C, C) and their gradient, measured once."""
@@ -41,13 +46,20 @@ _corrections = Corrections()
 """(Kind of device, network, recipe) → the seconds of its runs, compared with the prediction from these speeds."""
 
 DEFAULT_CORRECTIONS = {
-    "style_transfer": 1.25,
-    "deepdream_zoom": 1.2,
-    "feature_visualization": 1.3,
-    "reconstruct_content": 1.45,
-    "reconstruct_style": 3.0,
+    ("deepdream", "vgg19"): 1.4,
+    ("deepdream", "efficientnet_lite0"): 1.6,
+    ("style_transfer", "vgg19"): 1.0,
+    ("style_transfer", "efficientnet_lite0"): 4.5,
+    ("deepdream_zoom", "efficientnet_lite0"): 1.8,
+    ("feature_visualization", "vgg19"): 2.1,
+    ("feature_visualization", "efficientnet_lite0"): 1.9,
+    ("reconstruct_content", "vgg19"): 2.2,
+    ("reconstruct_style", "vgg19"): 3.1,
+    ("reconstruct_style", "efficientnet_lite0"): 2.9,
+    ("activation_maps", "vgg19"): 3.6,
 }
-"""Recipe → its correction before its first run; 1 for all others. Measured on one core of one machine."""
+"""(Recipe, network) → its correction before its first run: what a step does beside the network. `python -m benchmarks.estimates`
+prints them."""
 
 Sizes = Mapping[str, tuple[int, int]]
 """Role of a picture → its (width, height)."""
@@ -83,40 +95,51 @@ def gigabytes(number: float) -> str:
 
 def demand(recipe: Recipe, device: torch.device, sizes: Sizes) -> Demand:
     """Count the operations and the memory of a run on a device, for pictures of these sizes. Needs no weights."""
+    network = load_untrained(recipe.network_name, device)
     heights_first = {role: (height, width) for role, (width, height) in sizes.items()}
     first = next((heights_first.pop(role) for role in recipe.images), None)
-    return recipe.demand(load_untrained(recipe.network_name, device), first, **heights_first)
+    return recipe.demand(network, first, **heights_first)
 
 
-def estimate(recipe: Recipe, size: tuple[int, int] | None = None, *, device: Device = "auto") -> Estimate:
-    """Predict a run on a first picture of (width, height), None for a recipe without pictures, while no other run is active.
+def estimate(recipe: Recipe, pictures: Mapping[str, Header] = {}, *, device: Device = "auto") -> Estimate:
+    """Predict a run while no other run is active.
 
-    Seconds are counted operations at the measured speed of this machine, corrected by the latest runs of the same recipe and
-    network.
+    Seconds are `START`, and the counted operations, fixed work of passes and eigenvalues at the measured speeds of this machine,
+    corrected by the latest runs of the same recipe and network. Bytes include decoding the pictures, unless the run has a
+    graphics card with memory of its own.
+
+    Args:
+        recipe: the recipe of the run.
+        pictures: the headers of all its pictures by role, as `read_header` returns them. A required one that is missing is
+            assumed to be as large as the first, an optional one to be absent.
+        device: as for `featviz.stream`.
 
     Raises:
         FieldError: the network has no such channel.
-        InputError: there is no such device, or it cannot be used.
+        InputError: the recipe takes no such picture; or there is no such device, or it cannot be used.
     """
     name, torch_device = recipe.network_name, resolve(device)
+    recipe.check_roles(pictures)
     recipe.check_network(load_untrained(name, torch_device))
-    needs = demand(recipe, torch_device, {role: size for role in list(recipe.images)[:1] if size})
-    seconds = _correction(torch_device, recipe) * _predicted(needs, torch_device, name)
-    return Estimate(seconds, needs.bytes, not is_local(name))
+    longest = {role: recipe.scaled_side(role) for role in pictures}
+    needs = demand(recipe, torch_device, {role: header.opened_size(longest[role]) for role, header in pictures.items()})
+    decoded = {} if torch_device.type == "cuda" else pictures
+    decoding = max((header.decoding_bytes(longest[role]) for role, header in decoded.items()), default=0)
+    seconds = START + _correction(needs, torch_device, recipe) * _predicted(needs, torch_device, name)
+    return Estimate(seconds, max(needs.bytes, decoding), not is_local(name))
 
 
 def expected_seconds(needs: Demand, device: torch.device, recipe: Recipe) -> float:
     """Return the seconds that a run of these needs is expected to take. Unlike `estimate`, it never measures first."""
     speed = _speeds.get((device.type, recipe.network_name), NOMINAL_SPEED)
-    eigen_speed = _eigen_speeds.get(device.type, NOMINAL_EIGEN_SPEED)
-    return _correction(device, recipe) * (needs.flops / speed + needs.eigen / eigen_speed)
+    eigen = needs.eigen / _eigen_speeds.get(device.type, NOMINAL_EIGEN_SPEED)
+    return _correction(needs, device, recipe) * (speed.seconds(needs.flops, needs.fixed_work) + eigen)
 
 
-def zero_gpu_seconds(recipe: Recipe, *_: object, **pictures: Image.Image) -> int:
-    """Return the seconds to request a ZeroGPU for. Shorter requests are scheduled earlier."""
-    first = next((pictures[role] for role in recipe.images if role in pictures), None)
-    least, most = ZERO_GPU_SECONDS
-    return round(min(max(least, ZERO_GPU_STARTUP + estimate(recipe, first.size if first else None).seconds), most))
+def default_correction(recipe: str, network: str) -> float:
+    """Return the correction before the first run; for other networks than the bundled ones, the mean of these."""
+    known = [factor for (each, _), factor in DEFAULT_CORRECTIONS.items() if each == recipe]
+    return DEFAULT_CORRECTIONS.get((recipe, network), geometric_mean(known) if known else 1.0)
 
 
 def warm_up(device: Device = "auto") -> None:
@@ -139,22 +162,29 @@ def warm_up(device: Device = "auto") -> None:
 def record_throughput(device: torch.device, recipe: Recipe, needs: Demand, share: float, seconds: float) -> None:
     """Record that a run has done a share of its work in so many seconds of `clock`. Later estimates are corrected by it."""
     name = recipe.network_name
-    _corrections.record((device.type, name, recipe.name), share * _predicted(needs, device, name), seconds)
+    kind = (device.type, name, recipe.name)
+    _corrections.record(kind, _work_of_pass(needs), share * _predicted(needs, device, name), seconds)
 
 
-def _correction(device: torch.device, recipe: Recipe) -> float:
+def _work_of_pass(needs: Demand) -> float:
+    """Return the operations of a pass, in a unit that differs from network to network."""
+    return max(needs.flops / max(needs.fixed_work, 1.0), 1e-9)
+
+
+def _correction(needs: Demand, device: torch.device, recipe: Recipe) -> float:
     """Return the seconds that runs of a recipe take, relative to `_predicted`."""
-    return _corrections.factor((device.type, recipe.network_name, recipe.name), DEFAULT_CORRECTIONS.get(recipe.name, 1.0))
+    name = recipe.network_name
+    return _corrections.factor((device.type, name, recipe.name), _work_of_pass(needs), default_correction(recipe.name, name))
 
 
 def _predicted(needs: Demand, device: torch.device, name: str) -> float:
     """Return seconds at the measured speeds, without correction."""
     eigen = needs.eigen / _eigen_speed(device) if needs.eigen else 0.0
-    return needs.flops / _speed(device, name) + eigen
+    return _speed(device, name).seconds(needs.flops, needs.fixed_work) + eigen
 
 
-def _speed(device: torch.device, name: str) -> float:
-    """Return the speed of a network on a device, in floating point operations a second."""
+def _speed(device: torch.device, name: str) -> Speed:
+    """Return the speed of a network on a device."""
     if (device.type, name) not in _speeds:
         if zero_gpu() and device.type == "cuda":
             return ZERO_GPU_SPEED
@@ -165,18 +195,25 @@ def _speed(device: torch.device, name: str) -> float:
 
 
 def _measure(name: str, device: torch.device) -> None:
-    """Measure the speed of a network on a small image. The first step, which prepares the kernels, is not counted."""
-    spec = NETWORKS[name]
-    recipe = DeepDream(layer=f"{name}/{list(spec.layers)[-1]}", octaves=1, steps=3, size=192)
-    network, image = load(name, device), torch.rand(1, 3, 192, 192, device=device)
-    with slot(device):
-        frames = recipe.run(network, image=image)
-        next(frames).loss.item()
-        start = clock(device)
-        next(frames)
-        next(frames).loss.item()
-        seconds = clock(device) - start
-    _speeds[device.type, name] = recipe.demand(network, (192, 192)).flops * 2 / 3 / seconds
+    """Measure the speed of a network on a small and on a large image."""
+    network, passes = load(name, device), []
+    for side in MEASURED_SIDES:
+        recipe = DeepDream(layer=f"{name}/{list(NETWORKS[name].layers)[-1]}", octaves=1, steps=3, size=side)
+        needs = recipe.demand(network, (side, side))
+        with slot(device):
+            seconds = _least_step(recipe.run(network, image=torch.rand(1, 3, side, side, device=device)), device)
+        passes.append((needs.flops / recipe.steps, needs.fixed_work / recipe.steps, seconds))
+    _speeds[device.type, name] = Speed.fit(*passes)
+
+
+def _least_step(frames: Frames, device: torch.device) -> float:
+    """Return the seconds of the fastest step of a run but the first, which prepares the kernels."""
+    next(frames).loss.item()
+    times = [clock(device)]
+    for frame in frames:
+        frame.loss.item()  # Waits for the device.
+        times.append(clock(device))
+    return min(after - before for before, after in pairwise(times))
 
 
 def _eigen_speed(device: torch.device) -> float:
@@ -188,9 +225,9 @@ def _eigen_speed(device: torch.device) -> float:
         sums = torch.rand(513, 2000, device=device).requires_grad_()
         with slot(device):
             distance = wasserstein_distance((sums @ sums.T).detach())
-            for _ in range(2):  # The first pass prepares the kernels.
-                start = clock(device)
+            times = [clock(device)]
+            for _ in range(4):  # The first pass prepares the kernels.
                 torch.autograd.grad(distance(sums @ sums.T), sums)[0].sum().item()
-                seconds = clock(device) - start
-        _eigen_speeds[device.type] = 512**3 / seconds
+                times.append(clock(device))
+        _eigen_speeds[device.type] = 512**3 / min(after - before for before, after in pairwise(times))
     return _eigen_speeds[device.type]

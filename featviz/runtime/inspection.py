@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from featviz.media.images import Picture, on_white, open_picture, to_picture, to_tensor
+from featviz.media.images import Picture, on_white, to_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.networks.network import Network
 from featviz.networks.table import split
@@ -17,7 +17,7 @@ from featviz.optimise.tiles import enough_memory
 from featviz.recipes.activation_maps import ActivationMaps, correlations
 from featviz.recipes.recipe import Recipe
 from featviz.runtime.devices import Device, resolve, slot
-from featviz.runtime.memory import Parts, reserve, single_run
+from featviz.runtime.memory import Parts, open_reserved, reserve, single_run
 from featviz.runtime.preemption import PauseBetweenOperations
 
 MAP_SIDE = 320
@@ -139,7 +139,7 @@ def _network_and_image(
     """Hold a device, with memory reserved, and yield the network and the picture (1, 3, H, W) on it. `parts`: as for `reserve`."""
     torch_device = resolve(device)
     with enough_memory():
-        opened = on_white(open_picture(image, "image", recipe.scaled_side("image")))
+        opened = on_white(open_reserved(image, "image", recipe.scaled_side("image")))
         with reserve(recipe, torch_device, {"image": opened.size}, parts):
             network, tensor = load(recipe.network_name, torch_device), to_tensor(opened, torch_device)
             with slot(torch_device) as held, PauseBetweenOperations(held.pause):

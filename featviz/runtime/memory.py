@@ -4,12 +4,15 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
 import torch
+from PIL import Image
 
 from featviz.errors import LimitError
+from featviz.media.images import Picture, open_picture
 from featviz.networks.network import zero_gpu
 from featviz.optimise.tiles import release_free_memory
 from featviz.recipes.recipe import Recipe, largest_size
@@ -144,6 +147,42 @@ def ledger(device: torch.device) -> Ledger:
 def available_memory(device: Device = "auto") -> float:
     """Return the bytes that another run can reserve now; `inf` where this is unknown, as on ZeroGPU."""
     return math.inf if zero_gpu() else ledger(resolve(device)).available()
+
+
+LARGE_DECODING = 64e6
+"""Bytes of decoding a picture from which on they are reserved. Smaller pictures are decoded at once, and take less in all."""
+
+_decoding = threading.Lock()
+"""Held while a large picture is decoded: one at a time, so that pictures sent together take no more memory than the largest."""
+
+
+def open_reserved(picture: Picture | None, role: str = "picture", longest: int | None = None) -> Image.Image:
+    """Return `open_picture(picture, role, longest)`, with the memory of decoding reserved while it lasts.
+
+    Raises:
+        ImageError: as for `open_picture`.
+        LimitError: too little memory is free.
+    """
+    return open_picture(picture, role, longest, reserve=partial(reserve_decoding, role))
+
+
+@contextmanager
+def reserve_decoding(role: str, needed: int) -> Iterator[None]:
+    """Reserve the memory of decoding a picture for the duration of the context, if it is large. Raises as `open_reserved`."""
+    if needed < LARGE_DECODING or zero_gpu():  # A fork for a ZeroGPU would inherit the lock as it is at that moment.
+        yield
+        return
+
+    def refusal(available: float, fits_later: bool) -> LimitError:
+        free = f"other runs leave {gigabytes(available)}" if fits_later else f"{gigabytes(available)} are free"
+        retry = ", or try again when they have ended" if fits_later else ""
+        return LimitError(f"Opening the {role} takes {gigabytes(needed)} of memory, and {free}; choose a smaller one{retry}.")
+
+    with _decoding, ledger(torch.device("cpu")).reserve(needed, refusal):
+        try:
+            yield
+        finally:
+            release_free_memory()
 
 
 Parts = Callable[[Any], Sequence[Recipe]]

@@ -6,19 +6,19 @@ import math
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 
-from featviz.errors import DivergedError, InputError, LimitError
+from featviz.errors import DivergedError, LimitError
 from featviz.media.images import (
     NOTE,
     Picture,
     on_white,
     opacity_of,
-    open_picture,
     remarks,
     to_picture,
     to_tensor,
@@ -30,17 +30,14 @@ from featviz.optimise.tiles import enough_memory
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Frame, Recipe, live
 from featviz.runtime.devices import Device, clock, resolve, slot, storage_device
-from featviz.runtime.estimate import Sizes, demand, duration, expected_seconds, record_throughput
-from featviz.runtime.memory import reserve
+from featviz.runtime.estimate import LEAST_RECORDED, Sizes, demand, duration, expected_seconds, record_throughput
+from featviz.runtime.memory import open_reserved, reserve, reserve_decoding
 from featviz.runtime.preemption import PauseBetweenOperations
 from featviz.runtime.scheduler import Slot, StoppedError, Waiting
 
 if TYPE_CHECKING:
     from featviz.networks.hub import DownloadProgress
 
-
-LEAST_RECORDED = 0.1
-"""The share of its work that a run must have done for its speed to count in later estimates."""
 
 LONG_STEP = 0.1
 """Seconds of the device from which on a step gives way to other runs. The steps of a run get longer by at most ten times at once."""
@@ -65,6 +62,8 @@ class Preview:
     """Whether this is a finished picture of a video, to be written to its file."""
     measures: Mapping[str, float] = field(default_factory=dict)
     """Other numbers worth watching, by name, e.g. the distance at each layer."""
+    seconds_used: float = 0.0
+    """Seconds of computing in the steps so far; on a CPU they exclude other programs. Later estimates learn from them."""
 
     @property
     def done(self) -> bool:
@@ -159,13 +158,12 @@ def open_pictures(recipe: Recipe, pictures: Mapping[str, Picture | None]) -> dic
         InputError: the recipe takes no picture of that role.
         FieldError: as for `check`.
         ImageError: as for `open_picture`.
+        LimitError: too little memory is free to decode a picture.
     """
-    accepted = [*recipe.images, *recipe.optional_images]
-    if unknown := [role for role in pictures if role not in accepted]:
-        raise InputError(f"{recipe.title} takes no picture '{unknown[0]}'; it takes {', '.join(accepted) or 'none'}.")
+    recipe.check_roles(pictures)
     roles = [*recipe.images, *(role for role in recipe.optional_images if pictures.get(role) is not None)]
     check(recipe, roles)
-    return {role: open_picture(pictures.get(role), role, recipe.scaled_side(role)) for role in roles}
+    return {role: open_reserved(pictures.get(role), role, recipe.scaled_side(role)) for role in roles}
 
 
 def check(recipe: Recipe, roles: Collection[str]) -> None:
@@ -179,8 +177,11 @@ def check(recipe: Recipe, roles: Collection[str]) -> None:
 
 
 def remarks_on(pictures: Mapping[str, Picture | None]) -> list[str]:
-    """Return remarks on how the pictures of a run are read, one sentence each. Raises ImageError as `open_picture` does."""
-    return [remark for role, picture in pictures.items() if picture is not None for remark in remarks(picture, role)]
+    """Return remarks on how the pictures of a run are read, one sentence each. Raises as `open_reserved` does."""
+    given = {role: picture for role, picture in pictures.items() if picture is not None}
+    return [
+        remark for role, picture in given.items() for remark in remarks(picture, role, reserve=partial(reserve_decoding, role))
+    ]
 
 
 def sizes_of(opened: Mapping[str, Image.Image]) -> Sizes:
@@ -236,6 +237,7 @@ def preview_frames(
                     steered = steer and _with_live_fields(recipe, steer())
                     timer.slot.pause()
             if preview:
+                preview = replace(preview, seconds_used=timer.computed)
                 _attach_note(preview, steered or recipe, opened, unaltered=unaltered)
                 yield preview
                 due = time.monotonic() + every

@@ -7,7 +7,7 @@ import gradio as gr
 
 from featviz import aliases
 from featviz.errors import InputError, nearest, short
-from featviz.media.images import SMALLEST_SIDE
+from featviz.media.images import Header, check_size
 from featviz.recipes import metadata
 from featviz.recipes.presets import FINISHES, STANDARD, Preset
 from featviz.recipes.table import RECIPES
@@ -18,7 +18,7 @@ from featviz.ui.running import error_sentences, file_of
 def publish(presets: list[Preset], estimator: Estimator) -> None:
     """Add the endpoints, which are MCP tools too. The functions' names, annotations and docstrings are published."""
 
-    def estimate(recipe: str, fields: dict, width: int = 0, height: int = 0) -> dict:
+    def estimate(recipe: str, fields: dict, width: int = 0, height: int = 0, others: dict | None = None) -> dict:
         """Estimate the time and the memory of a run on this machine, without running it.
 
         Args:
@@ -26,6 +26,8 @@ def publish(presets: list[Preset], estimator: Estimator) -> None:
             fields: Its parameters by their names; those left out keep their defaults.
             width: Width of the first picture in pixels; 0 for a recipe without pictures.
             height: Height of the first picture in pixels; 0 for a recipe without pictures.
+            others: Sizes of the other pictures, e.g. {"style": [640, 480], "mask": [640, 480]}. A required one that is left out
+                counts as large as the first.
 
         Returns:
             The seconds, the bytes of memory, and a sentence with both: {"seconds", "bytes", "words"}.
@@ -34,9 +36,9 @@ def publish(presets: list[Preset], estimator: Estimator) -> None:
             restored = metadata.from_json({"recipe": recipe, "fields": fields}, RECIPES)
             if restored.remarks:
                 raise InputError(restored.remarks[0])
-            if restored.recipe.images and min(width, height) < SMALLEST_SIDE:
-                raise InputError(f"The first picture is {width}×{height} pixels; each side needs at least {SMALLEST_SIDE}.")
-            needed = estimator(restored.recipe, (width, height) if restored.recipe.images else None)
+            first = dict.fromkeys([*restored.recipe.images][:1], (width, height))
+            headers = {role: _header(role, size) for role, size in (first | _sizes(others)).items()}
+            needed = estimator(restored.recipe, headers)
             return {"seconds": needed.seconds, "bytes": needed.bytes, "words": str(needed)}
 
     def recipe(file: str) -> dict:
@@ -59,6 +61,22 @@ def publish(presets: list[Preset], estimator: Estimator) -> None:
     gr.Button(visible=False).click(
         recipe, gr.File(label="File", visible=False), gr.JSON(label="Recipe", visible=False), api_name="recipe", preprocess=False,
     )  # fmt: skip
+
+
+def _sizes(others: Any) -> dict[str, Any]:
+    if not isinstance(others or {}, Mapping):
+        raise InputError(f"others is {short(others)}; expected sizes by role, as in {{'style': [640, 480]}}.")
+    return dict(others or {})
+
+
+def _header(role: str, size: Any) -> Header:
+    """Return the header of a picture of (width, height). Raises InputError for anything else."""
+    try:
+        width, height = map(int, size)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"The size of the {short(role)} is {short(size)}; expected its width and height in pixels.") from None
+    check_size((width, height), short(role))
+    return Header((width, height))
 
 
 def _presets_endpoint(presets: list[Preset], name: str) -> Callable[..., list[dict]]:

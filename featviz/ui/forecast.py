@@ -10,18 +10,21 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from featviz import limits
 from featviz.errors import FeatvizError, ImageError
-from featviz.media.images import open_header
+from featviz.media.images import MASK, Header, read_header
 from featviz.recipes.recipe import Recipe, bounds, increment, largest_size
 from featviz.runtime.estimate import Estimate, duration, gigabytes
+from featviz.runtime.lease import longest_run
 from featviz.ui.controls import recipe_of
+from featviz.ui.masks import LONGEST
 from featviz.ui.running import PAGE_EVENT, file_of
 
 logger = logging.getLogger(__name__)
 
-Estimator = Callable[[Recipe, tuple[int, int]], Estimate]
+Estimator = Callable[[Recipe, Mapping[str, Header]], Estimate]
 
+PAINTED = "painted"
+"""The key of the picture that is open for painting, among the pictures by role."""
 
 SHORT_SIDE = 128
 """Pixels of the shorter side below which a layer has too few positions for a good result."""
@@ -37,16 +40,25 @@ class Forecast:
         self.fitting = gr.State()
 
     def events(
-        self, pictures: Sequence[gr.Image], controls: dict[str, gr.components.Component], runs: Sequence[Dependency]
+        self,
+        pictures: Mapping[str, gr.components.Component],
+        controls: dict[str, gr.components.Component],
+        runs: Sequence[Dependency],
+        painted: gr.State | None = None,
     ) -> None:
         """Connect the events.
 
-        `pictures`: the first one, if the recipe needs any. `controls`: by field name. After each of `runs` the line is updated.
+        Args:
+            pictures: all pictures of the recipe, by role.
+            controls: by field name.
+            runs: the line is updated after each of them.
+            painted: the file of the picture that is open for painting a mask, None while none is.
         """
         immediate = {"queue": False, **PAGE_EVENT}
-        inputs = [*pictures, *controls.values()]
+        files = {**pictures, PAINTED: painted} if painted else pictures
+        inputs = [*files.values(), *controls.values()]
         refresh = {
-            "fn": lambda *sent: self.update_line(sent[0] if pictures else None, sent[len(pictures) :]),
+            "fn": lambda *sent: self.update_line(dict(zip(files, sent, strict=False)), sent[len(files) :]),
             "inputs": inputs,
             "outputs": [self.line, self.smaller, self.fitting],
             "preprocess": False,
@@ -57,19 +69,21 @@ class Forecast:
         sized = [controls[name] for name in ("size", "full_size") if name in controls]
         self.smaller.click(lambda size: [size, False][: len(sized)], self.fitting, sized, **immediate)
 
-    def update_line(self, sent: Mapping[str, Any] | None, values: Sequence[Any]) -> dict:
-        """Update the line and the button."""
+    def update_line(self, sent: Mapping[str, Any], values: Sequence[Any]) -> dict:
+        """Update the line and the button. `sent` are the pictures by role, as the page sends them."""
         message, fitting = self.sentence(sent, values)
         offer = gr.update(visible=fitting is not None, value=f"Use size {fitting}")
         return {self.line: f"<p>{escape(message, quote=False)}</p>", self.smaller: offer, self.fitting: fitting}
 
-    def sentence(self, sent: Mapping[str, Any] | None, values: Sequence[Any]) -> tuple[str, int | None]:
+    def sentence(self, sent: Mapping[str, Any], values: Sequence[Any]) -> tuple[str, int | None]:
         """Return the text of the line, and the size to offer or None."""
         try:
             recipe = recipe_of(self.recipe, values)
-            if sent is None and self.recipe.images:
+            pictures, free = headers(sent), self.memory_left()
+            first = next((pictures.get(role) for role in recipe.images), None)
+            if first is None and recipe.images:
                 return "", None
-            estimate, free = partial(self.estimate, size=size_of(sent)), self.memory_left()
+            estimate = partial(self.estimate, pictures=pictures)
             needed = estimate(recipe)
         except ImageError:
             return "", None  # The run reports it.
@@ -80,23 +94,27 @@ class Forecast:
             return "", None
         message = str(needed)
         if fits(needed, free):
-            larger = size_for_short_side(recipe, size_of(sent))
+            larger = size_for_short_side(recipe, first and first.size)
             if larger is None or not fits(estimate(recipe.replace(size=larger)), free):
                 return message, None
             return f"{message} The shorter side has fewer than {SHORT_SIDE} pixels; size {larger} is better.", larger
         reasons = [f"there are {gigabytes(free)} free"] if needed.bytes > free else []
-        if needed.seconds > limits.RUN_SECONDS.value:
-            reasons.append(f"that is over {duration(limits.RUN_SECONDS.value)}")
+        if needed.seconds > longest_run():
+            reasons.append(f"that is over {duration(longest_run())}")
         fitting = largest_size(recipe, lambda smaller: fits(estimate(smaller), free))
         return f"{message[:-1]}; {' and '.join(reasons)}." + (f" Size {fitting} would fit." if fitting else ""), fitting
 
 
-def size_of(sent: Mapping[str, Any] | None) -> tuple[int, int] | None:
-    """Return (width, height) of an uploaded picture, None if there is none. Raises ImageError if it is not a picture."""
-    if sent is None:
-        return None
-    with open_header(file_of(sent)) as picture:
-        return picture.size
+def headers(sent: Mapping[str, Any]) -> dict[str, Header]:
+    """Return the headers of uploaded pictures by role. Raises ImageError if one is not a picture.
+
+    While a picture is open for painting, the mask that may be painted on it counts.
+    """
+    files = {role: file_of(each) for role, each in sent.items() if each is not None and role != PAINTED}
+    found = {role: read_header(file, role) for role, file in files.items()}
+    if sent.get(PAINTED) is not None and MASK not in found:
+        found[MASK] = Header((LONGEST, LONGEST))
+    return found
 
 
 def size_for_short_side(recipe: Recipe, size: tuple[int, int] | None) -> int | None:
@@ -115,4 +133,4 @@ def size_for_short_side(recipe: Recipe, size: tuple[int, int] | None) -> int | N
 
 def fits(needed: Estimate, free: float) -> bool:
     """Whether a run stays within the free memory and the time limit."""
-    return needed.bytes <= free and needed.seconds <= limits.RUN_SECONDS.value
+    return needed.bytes <= free and needed.seconds <= longest_run()

@@ -238,7 +238,7 @@ class ActivationMapsTab(Tab):
                 partial(self.fill_example, example), outputs=[*self._example_outputs(), self.status], **scrolled
             )
             runs.append(filled.then(**run))
-        self.forecast.events(self.pictures, self.named, runs)
+        self.forecast.events(dict(zip(self.recipe.images, self.pictures, strict=True)), self.named, runs)
         channel = [self.box, self.title, self.map, self.visualization, self.patches, self.chosen]
         for gallery, channels in ((self.maps, self.shown), (self.most, self.strongest_channels)):
             gallery.select(self.show_channel, channels, channel, **immediate).success(None, js=SHOW_CHANNEL, **PAGE_EVENT)

@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image, ImageChops
 
-from featviz.media.images import open_picture
 from featviz.recipes.recipe import Recipe
+from featviz.runtime.memory import open_reserved
 from featviz.ui.running import PAGE_EVENT, error_sentences, file_of
 
 LONGEST = 800
@@ -49,7 +49,7 @@ class Painting:
         if source is not None:
             return self.closed()
         with error_sentences():
-            picture = open_picture(file_of(sent), "picture")
+            picture = open_reserved(file_of(sent), "picture", LONGEST)
         picture.thumbnail((LONGEST, LONGEST))
         return {
             self.button: self.everywhere,

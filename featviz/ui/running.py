@@ -18,14 +18,15 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from featviz import limits
-from featviz.errors import FeatvizError, ImageError
-from featviz.media.images import open_header, open_picture
+from featviz.errors import FeatvizError, ImageError, LimitError
+from featviz.media.images import Header, open_header
 from featviz.networks.hub import DownloadProgress
 from featviz.recipes.recipe import Recipe
+from featviz.runtime import lease
 from featviz.runtime.devices import Device, limitations
 from featviz.runtime.estimate import Estimate, estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection, gram_picture, inspect_layer, strongest_channels
-from featviz.runtime.memory import available_memory
+from featviz.runtime.memory import Parts, available_memory, open_reserved, single_run
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
 from featviz.ui.controls import label
@@ -111,7 +112,7 @@ class Engine:
 
     run: Runner = stream
     try_out: Callable[..., Iterator[tuple[Recipe, Preview]]] = TRY_OUT
-    estimate: Callable[[Recipe, tuple[int, int]], Estimate] = estimate
+    estimate: Callable[[Recipe, Mapping[str, Header]], Estimate] = estimate
     inspect_layer: Callable[..., LayerInspection] = inspect_layer
     strongest_channels: Callable[..., tuple[ChannelResponse, ...]] = strongest_channels
     gram_picture: Callable[..., Image.Image] = gram_picture
@@ -138,9 +139,13 @@ class Engine:
     def with_device(self, lend: Callable[[Runner], Runner], *, zero_gpu: bool = False) -> "Engine":
         """The same engine with every use of the device wrapped by `lend`, and every error turned into a sentence.
 
-        `zero_gpu`: whether `lend` runs its function in another process.
+        `zero_gpu`: whether `lend` runs its function in another process, which is ended after the seconds of its `lease`.
         """
-        runs = {name: end_at_shutdown(lend(with_error_sentences(getattr(self, name)))) for name in ("run", "try_out")}
+        lent = partial(_lent_process, lend) if zero_gpu else lambda run, parts: lend(with_error_sentences(run))
+        runs = {
+            "run": end_at_shutdown(lent(self.run, single_run)),
+            "try_out": end_at_shutdown(lent(self.try_out, lambda recipe: recipe.variants())),
+        }
         inspections = {
             name: self._prepared(lend(error_sentences()(getattr(self, name))))
             for name in ("inspect_layer", "strongest_channels", "gram_picture")
@@ -156,6 +161,11 @@ class Engine:
             return inspection(recipe, *arguments, **pictures)
 
         return wrapped
+
+
+def _lent_process(lend: Callable[[Runner], Runner], run: Runner, parts: Parts) -> Runner:
+    """Wrap a run that `lend` executes in another process, within a lease. Errors become sentences in both processes."""
+    return with_error_sentences(lease.borrow(lend(with_error_sentences(lease.within_lease(run))), parts))
 
 
 def in_cache(picture: Image.Image, kind: str = "png", name: str = "image") -> str:
@@ -175,8 +185,8 @@ def displayable(sent: Mapping[str, Any] | None) -> Any:
         with open_header(file) as picture:
             if picture.format in SHOWN_BY_BROWSERS:
                 return gr.skip()
-        return in_cache(open_picture(file))
-    except ImageError:
+        return in_cache(open_reserved(file))
+    except (ImageError, LimitError):
         return gr.skip()  # The run reports it.
 
 
@@ -228,7 +238,8 @@ class Result:
                 if not Path(self.source).is_file():
                     raise deleted_error()
                 with error_sentences():
-                    self._before = in_cache(open_picture(self.source).resize(self.size, Image.Resampling.LANCZOS))
+                    source = open_reserved(self.source, longest=max(self.size))
+                    self._before = in_cache(source.resize(self.size, Image.Resampling.LANCZOS))
         return self._before, result
 
 

@@ -214,7 +214,8 @@ class Tab:
         self.earlier_gallery.select(self.show_earlier, [self.latest, self.earlier_results, self.run_state], outputs, **immediate)
         self._disabling()
         self.presets.events(self.named)
-        self.forecast.events(self.pictures[:1], self.named, [*runs, stopped])
+        files = dict(zip([*self.recipe.images, *self.recipe.optional_images], [*self.pictures, *self.extras], strict=True))
+        self.forecast.events(files, self.named, [*runs, stopped], self.painting.source if self.painting else None)
         if self.painting:
             self.painting.events()
         if self.sheet:

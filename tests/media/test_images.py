@@ -21,10 +21,10 @@ from featviz.media.images import (
     RecipeLeftOut,
     contact_sheet,
     count_frames,
-    decoding_bytes,
     frames,
     on_white,
     open_picture,
+    read_header,
     read_note,
     remarks,
     save,
@@ -387,6 +387,19 @@ def test_a_large_picture_is_reduced_to_no_less_than_four_times_what_is_needed_an
     assert own.size == (2400, 1800)  # What people have opened themselves keeps its size.
 
 
+@pytest.mark.parametrize("size", [(1023, 700), (2049, 1300), (1000, 3333), (4096, 17)])
+@pytest.mark.parametrize("kind", ["jpg", "png", "turned.jpg", "tif"])
+def test_the_header_tells_the_size_that_a_picture_is_opened_in_whatever_its_format(size, kind, tmp_path):
+    exif = Image.Exif()
+    if kind == "turned.jpg":
+        exif[0x0112] = 6
+    Image.linear_gradient("L").resize(size).save(tmp_path / f"a.{kind}", exif=exif)
+    header = read_header(tmp_path / f"a.{kind}")
+    assert header.size == (size[::-1] if kind == "turned.jpg" else size)
+    for longest in (None, 16, 32, 64, 100, 128, 256, 1000):
+        assert header.opened_size(longest) == open_picture(tmp_path / f"a.{kind}", longest=longest).size
+
+
 def peak_memory(status: Path = Path("/proc/self/status")) -> int:
     """Bytes, since it was reset."""
     (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -401,7 +414,7 @@ def test_decoding_takes_no_more_memory_than_estimated(kind, longest, tmp_path):
         disc((4, 9, 53), 2600).save(path, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     else:
         photo(path)
-    said = decoding_bytes(path, longest=longest)
+    said = read_header(path).decoding_bytes(longest)
     release_free_memory()  # Else the pixels may go into memory that earlier tests have freed.
     Path("/proc/self/clear_refs").write_text("5")
     before = peak_memory()

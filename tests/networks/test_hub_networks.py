@@ -14,12 +14,14 @@ from torch import nn
 
 from featviz import limits
 from featviz.errors import FieldError, ImageError, WeightsError
+from featviz.media.images import Header
 from featviz.networks import cache
 from featviz.networks.cache import load, load_untrained
 from featviz.networks.table import BUNDLED, LOGITS, NETWORKS
 from featviz.recipes.deepdream import DeepDream
 from featviz.runtime.estimate import estimate, warm_up
 from featviz.runtime.stream import prepare
+from featviz.runtime.throughput import Speed
 
 ROWS = [name for name in NETWORKS if name not in BUNDLED]
 
@@ -186,11 +188,14 @@ def test_least_recently_used_networks_are_dropped_and_runs_keep_theirs(monkeypat
 def test_warming_up_and_estimates_send_no_request(hub_on_loopback, monkeypatch):
     measured = []
     monkeypatch.setattr("featviz.runtime.estimate._measure", lambda name, where: measured.append(name))
-    monkeypatch.setattr("featviz.runtime.estimate._speeds", {("cpu", name): 1e9 for name in BUNDLED})
+    monkeypatch.setattr("featviz.runtime.estimate._speeds", {("cpu", name): Speed(1e9, 1e9) for name in BUNDLED})
     warm_up("cpu")
     assert measured == list(BUNDLED)
     assert {name for name, _ in cache._loaded} == set(BUNDLED)
-    estimates = [estimate(DeepDream(layer=f"{name}/{next(iter(NETWORKS[name].layers))}"), (400, 300)) for name in NETWORKS]
+    estimates = [
+        estimate(DeepDream(layer=f"{name}/{next(iter(NETWORKS[name].layers))}"), {"image": Header((400, 300))})
+        for name in NETWORKS
+    ]
     assert [one.download for one in estimates] == [name not in BUNDLED for name in NETWORKS]
     assert all(one.seconds > 0 and one.bytes > 0 for one in estimates)
     assert hub_on_loopback.log == []

@@ -13,7 +13,7 @@ from torch.nn import functional
 from featviz.errors import FieldError, InputError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load, load_module, return_value
-from featviz.networks.network import Network, fastest_dtype, fold_batch_norms
+from featviz.networks.network import MODULE_WORK, WEIGHT_COPIES, Network, fastest_dtype, fold_batch_norms
 from featviz.networks.table import BUNDLED, INPUT, LOGITS, NETWORKS, class_names
 from featviz.networks.weights import Bundled
 from featviz.optimise.scaling import fit
@@ -119,6 +119,9 @@ def test_the_cost_of_a_convolution_is_as_counted_by_hand():
     assert cost.flops == 2 * 2 * 3 * 3 * 3 * 4
     assert cost.bytes == pytest.approx(4 * (3 + 4 * 4), rel=0.01)
     assert cost.forward_bytes == pytest.approx(4 * (3 + 2 * 4), rel=0.01)  # The normalised image, relu1 and its input.
+    assert cost.fixed_work == 4 * 3 * 9 + 4 + MODULE_WORK  # One convolution: its weights and biases.
+    assert cost.fixed_bytes == WEIGHT_COPIES * 4 * (4 * 3 * 9)
+    assert tiny().cost(["conv3"]).fixed_bytes == WEIGHT_COPIES * 4 * (6 * 5 * 9)  # The largest of three.
 
 
 def test_a_deeper_layer_costs_more_and_vgg19_what_the_literature_says():

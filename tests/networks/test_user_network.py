@@ -23,6 +23,7 @@ from user_modules import CLASSES, FAMILY, Toy, UNet, add_tiny, seeded
 import featviz
 from featviz import cli
 from featviz.errors import FieldError, InputError, WeightsError
+from featviz.media.images import Header
 from featviz.networks import table
 from featviz.networks.cache import load, load_untrained
 from featviz.networks.network import Network
@@ -96,7 +97,7 @@ def test_recipes_run(family, recipe):
     *_, frame = featviz.stream(kind(**fields), device="cpu", **dict.fromkeys(kind.images, PHOTO))
     assert frame.done
     assert math.isfinite(frame.loss)
-    assert estimate(kind(**fields), (64, 48) if kind.images else None, device="cpu").bytes > 0
+    assert estimate(kind(**fields), dict.fromkeys(kind.images, Header((64, 48))), device="cpu").bytes > 0
 
 
 def gradients(network: Network, module: nn.Module, row: NetworkSpec, layer: str) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from standins import PICTURE, Count
 from torch.utils.flop_counter import FlopCounterMode
 
 from featviz.media import video
+from featviz.media.images import DECODED_BYTES, Header
 from featviz.networks import hub
 from featviz.networks.cache import load
 from featviz.networks.table import BUNDLED
@@ -17,9 +18,9 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.runtime import devices
 from featviz.runtime.devices import limitations, resolve, slot
-from featviz.runtime.estimate import DEFAULT_CORRECTIONS, demand, estimate, record_throughput
+from featviz.runtime.estimate import DEFAULT_CORRECTIONS, START, demand, estimate, record_throughput
 from featviz.runtime.stream import run
-from featviz.runtime.throughput import Corrections
+from featviz.runtime.throughput import Corrections, Speed
 
 
 def test_of_several_cards_a_run_takes_the_one_with_the_fewest(monkeypatch):
@@ -39,20 +40,25 @@ def test_of_several_cards_a_run_takes_the_one_with_the_fewest(monkeypatch):
 def fresh(monkeypatch):
     """A server before its first run, on which every network reaches 1 GFLOP a second."""
     monkeypatch.setattr("featviz.runtime.estimate._corrections", Corrections())
-    monkeypatch.setattr("featviz.runtime.estimate._speeds", {("cpu", name): 1e9 for name in BUNDLED})
+    monkeypatch.setattr("featviz.runtime.estimate._speeds", {("cpu", name): Speed(1e9, 1e9) for name in BUNDLED})
     monkeypatch.setattr("featviz.runtime.estimate._eigen_speeds", {"cpu": 1e9})
 
 
 def test_an_estimate_is_corrected_by_runs_of_the_same_recipe_and_network_alone(fresh):
     cpu, style, dream = torch.device("cpu"), StyleTransfer(size=128), DeepDream(layer="vgg19/relu3_3", size=128)
-    seconds = {recipe: estimate(recipe, (96, 96), device="cpu").seconds for recipe in (style, dream)}
+    seconds = {
+        recipe: estimate(recipe, {next(iter(recipe.images)): Header((96, 96))}, device="cpu").seconds for recipe in (style, dream)
+    }
     needs = demand(style, cpu, {"content": (96, 96)})
     assert needs.eigen > 0
-    correction = DEFAULT_CORRECTIONS["style_transfer"]
-    assert seconds[style] == pytest.approx(correction * (needs.flops + needs.eigen) / 1e9)
-    record_throughput(cpu, style, needs, 0.5, 2 * seconds[style])
-    assert estimate(style, (96, 96), device="cpu").seconds == pytest.approx(4 * seconds[style])
-    assert estimate(dream, (96, 96), device="cpu").seconds == seconds[dream]
+    correction = DEFAULT_CORRECTIONS["style_transfer", "vgg19"]
+    assert needs.fixed_work > 0
+    assert seconds[style] == pytest.approx(START + correction * (needs.flops + needs.fixed_work + needs.eigen) / 1e9)
+    record_throughput(cpu, style, needs, 0.5, 2 * (seconds[style] - START))
+    assert estimate(style, {"content": Header((96, 96))}, device="cpu").seconds == pytest.approx(
+        START + 4 * (seconds[style] - START)
+    )
+    assert estimate(dream, {"image": Header((96, 96))}, device="cpu").seconds == seconds[dream]
 
 
 @pytest.mark.parametrize("megabytes", [400, 1], ids=["whole", "tiles"])
@@ -79,17 +85,17 @@ def test_time_that_other_programs_take_of_a_cpu_is_not_counted(monkeypatch, fres
     """A step that sleeps looks like one that waits for the processor."""
     monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "load", lambda name, device: None)
     run(Count(steps=10, seconds=0.01), device="cpu", image=PICTURE)
-    assert estimate(Count(steps=10), (20, 16), device="cpu").seconds < 0.1
+    assert estimate(Count(steps=10), {"image": Header((20, 16))}, device="cpu").seconds < START + 0.1
 
 
 def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run(monkeypatch, fresh):
     monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "clock", lambda device: time.monotonic())
     monkeypatch.setattr(sys.modules["featviz.runtime.stream"], "load", lambda name, device: None)
     run(Count(steps=10, seconds=0.01), image=PICTURE)
-    expected = estimate(Count(steps=10), (20, 16))
-    assert expected.bytes == 320
-    assert 0.1 <= expected.seconds < 1
-    assert estimate(Count(steps=30), (20, 16)).seconds == pytest.approx(3 * expected.seconds)
+    expected = estimate(Count(steps=10), {"image": Header((20, 16))})
+    assert expected.bytes == 20 * 16 * DECODED_BYTES  # More than the run takes.
+    assert 0.1 <= expected.seconds - START < 1
+    assert estimate(Count(steps=30), {"image": Header((20, 16))}).seconds - START == pytest.approx(3 * (expected.seconds - START))
 
 
 def test_limitations_are_one_sentence_each(monkeypatch, tmp_path):

@@ -1,35 +1,42 @@
 """Memory is reserved before a run begins, and released however it ends. No run starts that cannot fit."""
 
 import json
+import math
 import random
 import re
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import ClassVar
 
+import limited
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from standins import PICTURE, Count
 
 from featviz.errors import LimitError
+from featviz.media.images import read_header
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe, param
+from featviz.recipes.style_transfer import StyleTransfer
 from featviz.runtime import memory
+from featviz.runtime.estimate import estimate
 from featviz.runtime.inspection import gram_picture, inspect_layer, strongest_channels
-from featviz.runtime.memory import Ledger, free_memory, peak_memory
+from featviz.runtime.memory import Ledger, free_memory, peak_memory, reserve
 from featviz.runtime.sheet import try_out
-from featviz.runtime.stream import stream
+from featviz.runtime.stream import open_pictures, sizes_of, stream
 
 CPU = torch.device("cpu")
 CAT = FOLDER / "cat.jpg"
 SIZE = {"image": (451, 300)}
+SHALLOW, DEEP = "efficientnet_lite0/stem", "efficientnet_lite0/block14"
 TOTAL = 10_000
 
 
@@ -338,9 +345,82 @@ def test_trying_out_reserves_the_largest_variant_throughout(free, counted):
     assert counted == []
 
 
+# Pictures
+
+PICTURES = {"content": (900, 700), "style": (3000, 2000), "style2": (1500, 2500), "mask": (700, 700)}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "roles"),
+    [
+        (StyleTransfer(network="efficientnet_lite0", size=256, style_scale=2), ["content", "style"]),
+        (StyleTransfer(network="efficientnet_lite0", size=256), [*PICTURES]),
+        (DeepDream(layer=SHALLOW, size=128), ["image", "guide"]),
+    ],
+    ids=["style", "two styles", "guide"],
+)
+def test_a_run_is_granted_the_memory_of_its_estimate_and_no_less(free, tmp_path, recipe, roles):
+    """The estimate reads headers, the run opens the pictures: both have to count all of them, at the same sizes."""
+    pictures = {}
+    for role in roles:
+        pictures[role] = tmp_path / f"{role}.{'jpg' if role == 'style' else 'png'}"
+        gradient = Image.linear_gradient("L").resize(PICTURES.get(role, (1200, 1600)))
+        gradient.convert("RGB").save(pictures[role], compress_level=1)
+    needed = math.ceil(estimate(recipe, {role: read_header(file) for role, file in pictures.items()}, device="cpu").bytes)
+    for available, granted in ((needed, True), (needed - 1, False)):
+        free(available)
+        with (
+            nullcontext() if granted else pytest.raises(LimitError),
+            reserve(recipe, CPU, sizes_of(open_pictures(recipe, pictures))),
+        ):
+            assert granted
+
+
+def test_a_picture_that_is_too_large_to_open_beside_the_runs_is_refused_in_a_sentence(free, tmp_path):
+    Image.new("RGB", (4000, 2500)).save(tmp_path / "a.png")
+    ledger = free(140e6)
+    with ledger.reserve(20_000_000, refused), pytest.raises(LimitError) as caught:
+        open_pictures(DeepDream(size=128), {"image": tmp_path / "a.png"})
+    assert str(caught.value) == (
+        "Opening the image takes 0.1 GB of memory, and other runs leave 0.1 GB; choose a smaller one, or try again when they have "
+        "ended."
+    )
+    assert open_pictures(DeepDream(size=128), {"image": tmp_path / "a.png"})["image"].size == (1000, 625)
+    assert ledger.available() == 140e6
+
+
+SIX = """
+import json, threading
+from pathlib import Path
+from PIL import Image
+from featviz.media.images import read_header
+from featviz.runtime.memory import open_reserved
+
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
+
+file = Path({folder!r}) / "a.png"
+Image.linear_gradient("L").resize((4000, 3000)).convert("RGB").save(file, compress_level=1)
+Path("/proc/self/clear_refs").write_text("5")
+before, opened = peak(), []
+threads = [threading.Thread(target=lambda: opened.append(open_reserved(file, longest=128).size)) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(json.dumps([peak() - before, read_header(file).decoding_bytes(128), opened]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone can reset the peak of its memory.")
+def test_large_pictures_that_come_together_take_the_memory_of_one(tmp_path):
+    grown, one, opened = limited.printed(SIX.format(folder=str(tmp_path)))
+    assert opened == [[1000, 750]] * 6
+    assert 0.4 * one < grown < 1.2 * one
+
+
 # Inspections
 
-SHALLOW, DEEP = "efficientnet_lite0/stem", "efficientnet_lite0/block14"
 INSPECTIONS = {
     "inspect_layer": inspect_layer,
     "gram_picture": gram_picture,

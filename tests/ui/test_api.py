@@ -19,10 +19,13 @@ from PIL import Image
 
 import app
 from featviz import aliases, recipe_of, run
+from featviz.media.images import Header
 from featviz.recipes import presets
 from featviz.recipes.metadata import as_json
 from featviz.recipes.recipe import bounds, choices
+from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES
+from featviz.runtime.estimate import estimate
 
 SMALL = {
     "deepdream": {"size": 96, "steps": 2, "octaves": 2},
@@ -210,6 +213,18 @@ def test_an_estimate_grows_with_the_work(client, recipe):
     assert large["words"].startswith("About ")
 
 
+def test_an_estimate_is_of_all_pictures(client):
+    asked = "style_transfer", {"size": 128}, 640, 480
+    alone = client.predict(*asked, api_name="/estimate")
+    others = client.predict(*asked, {"style": [3000, 2000], "mask": [640, 480]}, api_name="/estimate")
+    assert others["bytes"] > alone["bytes"]
+    assert others["bytes"] == estimate(
+        StyleTransfer(size=128),
+        {"content": Header((640, 480)), "style": Header((3000, 2000)), "mask": Header((640, 480))},
+        device="cpu",
+    ).bytes  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
@@ -219,7 +234,11 @@ def test_an_estimate_grows_with_the_work(client, recipe):
         (("deepdream", {"channels": "512"}, 640, 480), "VGG-19 relu4_4 has no channel 512; it has 0 to 511."),
         (("feature_visualization", {"channel": 112}, 0, 0), "EfficientNet-Lite0 block9 has no channel 112; it has 0 to 111."),
         (("deepdream", {f"x{number}": 0 for number in range(12_000)}, 640, 480), "DeepDream has no parameter 'x0'; "),
-        (("deepdream", {}, 0, 0), "The first picture is 0×0 pixels; each side needs at least 16."),
+        (("deepdream", {}, 0, 0), "The image is 0×0 pixels; each side needs at least 16."),
+        (("deepdream", {}, 640, 480, {"style": [9, 9]}), "The style is 9×9 pixels; each side needs at least 16."),
+        (("deepdream", {}, 640, 480, {"style": [90, 90]}), "DeepDream takes no picture 'style'; it takes image, guide, mask."),
+        (("deepdream", {}, 640, 480, {"guide": "large"}), "The size of the guide is large; expected its width and height"),
+        (("deepdream", {}, 640, 480, {"guide": [10**5, 10**5]}), "The guide is 100000×100000, 10000 megapixels; at most 50"),
     ],
 )
 def test_an_estimate_of_nothing_is_answered_in_a_sentence(client, asked, sentence):

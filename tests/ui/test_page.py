@@ -4,7 +4,7 @@ import errno
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from PIL import Image
 
 from featviz import recipe_of, save, ui
 from featviz.errors import FeatvizError, WeightsError
-from featviz.media.images import GAP, LABEL, NOTE, open_picture
+from featviz.media.images import GAP, LABEL, NOTE, Header, open_picture
 from featviz.networks.hub import DownloadProgress
 from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.recipes import metadata, presets
@@ -30,7 +30,7 @@ from featviz.runtime.stream import Preview
 from featviz.ui import look_inside, running
 from featviz.ui.controls import api_function, caption, control, spoken
 from featviz.ui.links import query_of
-from featviz.ui.masks import OPACITY, mention_stretching, painted
+from featviz.ui.masks import LONGEST, OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
 from featviz.ui.running import INTERNAL_ERROR, Engine, Result, RunState, displayable, validate_request
 from featviz.ui.tab import Tab, limit_pixels
@@ -52,7 +52,7 @@ def fake_try_out(recipe: Recipe, **pictures: Image.Image) -> Iterator[tuple[Reci
     yield from ((variant, next(fake(variant, **pictures))) for variant in recipe.variants()[:2])
 
 
-def fake_estimate(recipe: Recipe, size: tuple[int, int]) -> Estimate:
+def fake_estimate(recipe: Recipe, pictures: Mapping[str, Header]) -> Estimate:
     """A second and a kilobyte for each pixel of the result's longest side."""
     return Estimate(recipe.size, recipe.size * 1e3)
 
@@ -366,7 +366,9 @@ def test_a_finish_stays_within_what_a_field_accepts():
 
 
 def forecast(page: Tab, picture: dict | None, **fields) -> tuple[str, int | None]:
-    return page.forecast.sentence(picture, (page.recipe().model_dump() | fields).values())
+    return page.forecast.sentence(
+        dict.fromkeys([*page.recipe.images][:1], picture), (page.recipe().model_dump() | fields).values()
+    )
 
 
 def test_an_estimate_is_one_line(recipe, pictures):
@@ -398,13 +400,33 @@ def test_a_panorama_is_offered_a_size_at_which_its_shorter_side_is_large_enough(
     page = tab(DeepDream)
     values = DeepDream().model_dump().values()
     Image.new("RGB", (6000, 600)).save(tmp_path / "a.png")
-    assert page.forecast.sentence({"path": str(tmp_path / "a.png")}, values)[1] is None  # 1280 s would exceed the time limit.
-    page.forecast.estimate = lambda recipe, size: Estimate(1, 1)
+    assert (
+        page.forecast.sentence({"image": {"path": str(tmp_path / "a.png")}}, values)[1] is None
+    )  # 1280 s would exceed the time limit.
+    page.forecast.estimate = lambda recipe, pictures: Estimate(1, 1)
     for width, height, offered in ((6000, 600, 1280), (600, 6000, 1280), (600, 400, None)):
         Image.new("RGB", (width, height)).save(tmp_path / "a.png")
-        message, size = page.forecast.sentence({"path": str(tmp_path / "a.png")}, values)
+        message, size = page.forecast.sentence({"image": {"path": str(tmp_path / "a.png")}}, values)
         assert size == offered
         assert ("The shorter side has fewer than 128 pixels; size 1280 is better." in message) == (offered is not None)
+
+
+def test_the_estimate_is_of_all_pictures_and_of_a_mask_that_may_be_painted(tmp_path):
+    seen = []
+    with gr.Blocks(analytics_enabled=False) as demo:
+        page = Tab(StyleTransfer, ENGINE.with_device(lambda run: run), [], [])
+    page.forecast.estimate = lambda recipe, pictures: seen.append(pictures) or Estimate(1, 1)
+    sent = {}
+    for role, size in {"content": (64, 48), "style": (80, 60), "style2": (50, 90)}.items():
+        Image.new("RGB", size).save(tmp_path / f"{role}.png")
+        sent[role] = {"path": str(tmp_path / f"{role}.png")}
+    values = list(StyleTransfer().model_dump().values())
+    refresh = next(event.fn for event in demo.fns.values() if page.forecast.line in event.outputs)
+    for painted_on in (None, sent["content"]["path"]):
+        refresh(*sent.values(), None, None, painted_on, *values)
+    sizes = {"content": (64, 48), "style": (80, 60), "style2": (50, 90)}
+    expected = [sizes, sizes | {"mask": (LONGEST, LONGEST)}]
+    assert [{role: header.size for role, header in pictures.items()} for pictures in seen] == expected
 
 
 def test_a_setting_that_cannot_be_is_said_before_a_run(pictures):
@@ -895,7 +917,7 @@ def test_a_page_s_estimate_and_link_leave_it_out_too(photo):
     for name, value in {"layer": "efficientnet_lite0/block9", "class_name": "pizza", "channels": "3"}.items():
         values[names.index(name)] = value
     assert query_of(DeepDream, *values) == "?recipe=deepdream&layer=efficientnet_lite0/block9&class_name=pizza"
-    assert tab(DeepDream).forecast.sentence(photo, values)[0].startswith("About")
+    assert tab(DeepDream).forecast.sentence({"image": photo}, values)[0].startswith("About")
 
 
 def test_programs_are_refused_what_has_no_effect(photo):

@@ -22,7 +22,7 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe
 from featviz.runtime import memory
-from featviz.runtime.estimate import Estimate
+from featviz.runtime.estimate import Estimate, estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.memory import Ledger
 from featviz.runtime.stream import Preview
@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_refused_on_the_page_and_the_largest_size_that_fits
     cpu = torch.device("cpu")
     monkeypatch.setattr(memory, "_ledgers", {cpu: Ledger(lambda: 2e9)})
     page = ui.build(
-        replace(Engine.on("cpu"), estimate=lambda recipe, size: Estimate(1, memory.peak_memory(recipe, cpu, {"image": size})))
+        replace(Engine.on("cpu"), estimate=lambda recipe, pictures: replace(estimate(recipe, pictures, device="cpu"), seconds=1))
     )
     run = next(event for event in events(page, "start") if inspect.unwrap(event.fn).__self__.recipe is DeepDream)
     tab = inspect.unwrap(run.fn).__self__
@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_refused_on_the_page_and_the_largest_size_that_fits
 
     with pytest.raises(gr.Error) as caught:
         happen(run, page, SessionState(page), lambda block: None if block in tab.extras else value(block))
-    shown, fitting = tab.forecast.sentence(value(tab.pictures[0]), [value(control) for control in tab.controls])
+    shown, fitting = tab.forecast.sentence({"image": value(tab.pictures[0])}, [value(control) for control in tab.controls])
     assert shown.endswith(f"; there are 2.0 GB free. Size {fitting} would fit.")
     assert caught.value.message == (
         f"This run takes {shown.split()[4]} GB of memory, and 2.0 GB are free; the largest size that fits is {fitting}."
