@@ -23,6 +23,10 @@
         };
         requestAnimationFrame(scroll);
     });
+    // Text that is no number yet, such as "1e" on the way to 1e9, has the value "". Gradio would write its own value into the box.
+    document.addEventListener("input", event => {
+        if (numeric(event.target) && event.target.validity.badInput) event.stopImmediatePropagation();
+    }, true);
     document.addEventListener("input", ({target}) => block(target)?.querySelector(".refused")?.remove());
     // In the capture phase, because Gradio sets its own value when the event arrives.
     document.addEventListener("blur", ({target}) => {
