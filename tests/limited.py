@@ -21,13 +21,19 @@ def allow(megabytes):
 
 """
 
+ONE_THREAD_OFFLINE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+BLOCKS_OF_THEIR_OWN = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+"""Map each block of over 1 MB by itself. In the heap of glibc freed blocks stay mapped, and a limit of the address space counts
+them: whether the next block fits would be chance."""
+
 
 def printed(program: str) -> Any:
     """The JSON on the last line that a program prints. It calls `allow(megabytes)` once all it needs is loaded."""
     path = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
     child = subprocess.run(
         [sys.executable, "-c", PREAMBLE.format(path=path) + program],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False, timeout=120,
+        env=os.environ | ONE_THREAD_OFFLINE | BLOCKS_OF_THEIR_OWN, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert child.returncode == 0, child.stderr
     return json.loads(child.stdout.splitlines()[-1])
