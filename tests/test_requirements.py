@@ -80,9 +80,9 @@ def used() -> set[str]:
     packages = {name for package in imported() for name in owners()[package]}
     weights = {normal(NETWORKS[name].weights.distribution) for name in BUNDLED}
     optional = {name for module in EXTRAS for name in owners()[module]}  # Imported by name, through `featviz.extras`.
-    tools = {"hatchling", "import-linter"} | set(
-        re.findall(r"\b(?:ruff|pytest|mypy)\b", (ROOT / "Makefile").read_text(encoding="utf-8"))
-    )
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    tools = {"hatchling", "import-linter"} | set(re.findall(r"\b(?:ruff|pytest|mypy)\b", makefile))
+    tools |= {"pytest-xdist"} if "pytest -n " in makefile else set()  # A plugin: nothing imports it.
     return packages | weights | optional | tools
 
 
