@@ -2,9 +2,12 @@
 
 The scheduler of the library beside the one before it (`FairQueue`: equal shares, step by step). Threads in one process run recipes
 and encode each preview, as the page does. First, so many equal dreams at once; then a painting, and a new dream every few seconds.
+Then, a dream beside a painting whose step takes most of a minute, and how soon that painting hears a stop. Last, what it costs to
+look after every operation whether another run goes first, where all steps are short.
 """
 
 import io
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -14,13 +17,14 @@ import torch
 from PIL import Image
 
 from benchmarks.fair_queue import FairQueue
-from benchmarks.measure import EXAMPLES, Row
+from benchmarks.measure import EXAMPLES, Row, ratios, side_by_side
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime import devices
+from featviz.runtime import stream as stream_module
 from featviz.runtime.estimate import warm_up
 from featviz.runtime.scheduler import Scheduler
-from featviz.runtime.stream import stream
+from featviz.runtime.stream import run, stream
 
 POLICIES: dict[str, type[Scheduler]] = {"equal shares": FairQueue, "shortest first": Scheduler}
 
@@ -48,9 +52,9 @@ def dream(after: float = 0.0) -> Visit:
     return Visit(RECIPES["deepdream"](), {"image": Image.open(PHOTO).convert("RGB")}, after)
 
 
-def painting() -> Visit:
+def painting(**fields: int) -> Visit:
     pictures = {"content": Image.open(PHOTO).convert("RGB"), "style": Image.open(PAINTING).convert("RGB")}
-    return Visit(RECIPES["style_transfer"](size=256), pictures)
+    return Visit(RECIPES["style_transfer"](**fields), pictures)
 
 
 def pay(visit: Visit, begin: threading.Barrier) -> None:
@@ -90,8 +94,32 @@ def rows() -> Iterator[Row]:
     yield Row("mean time to result, of that before", "", [means[now] / means[before]], "aim: 0.55 at most")
     yield Row("last result, of that before", "", [lasts[now] / lasts[before]], "aim: 1 at most")
     for name, policy in POLICIES.items():
-        long, *short = served(policy, [painting(), *(dream(1 + EVERY * number) for number in range(DREAMS))])
+        long, *short = served(policy, [painting(size=256), *(dream(1 + EVERY * number) for number in range(DREAMS))])
         painted[name] = long.done
         yield Row(f"a painting among dreams, {name}: painting", "s", [long.done])
         yield Row("dreams", "s", [one.done for one in short], f"mean: {sum(one.done for one in short) / DREAMS:.1f} s")
     yield Row("painting, of its time under equal shares", "", [painted[now] / painted[before]], "aim: 1.3 at most")
+    first, stopped = beside_a_long_step()
+    yield Row("a dream beside a painting of 2048 px: first preview", "s", [first], "aim: 2 s at most")
+    yield Row("until that painting has stopped", "s", [stopped], "aim: 2 s at most")
+    pauses = side_by_side({"without": lambda: short_steps(math.inf), "with": lambda: short_steps(-1.0)}, rounds=5)
+    yield Row("EfficientNet-Lite0 with pauses in every step, of without", "", ratios(pauses["with"], pauses["without"]))
+
+
+def beside_a_long_step() -> tuple[float, float]:
+    """Return the seconds until a dream has its first preview in the middle of a long step, and until this step hears a stop."""
+    long, short, stop = painting(size=2048, scales=1), dream(), threading.Event()
+    thread = threading.Thread(target=lambda: list(stream(long.recipe, device="cpu", stopped=stop.is_set, **long.pictures)))
+    thread.start()
+    time.sleep(6)
+    pay(short, threading.Barrier(1))
+    stop.set()
+    start = time.perf_counter()
+    thread.join()
+    return short.first, time.perf_counter() - start
+
+
+def short_steps(long_step: float) -> None:
+    """Run a dream of short steps, which pause if they take longer than `long_step` seconds."""
+    stream_module.LONG_STEP = long_step
+    run(RECIPES["deepdream"](layer="efficientnet_lite0/block9"), device="cpu", image=Image.open(PHOTO).convert("RGB"))

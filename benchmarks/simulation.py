@@ -23,6 +23,7 @@ from benchmarks import users
 from benchmarks.measure import Row
 from benchmarks.serving import served
 from featviz import limits
+from featviz.runtime.jobs import AT_ONCE
 from featviz.runtime.scheduler import Scheduler, Slot
 
 PREVIEW_SECONDS = 0.25
@@ -33,9 +34,6 @@ CONSUMER_SECONDS = 0.03
 
 PAUSE_SECONDS = 0.1
 """How often a run in service looks at whether another goes before it."""
-
-AT_ONCE = 16
-"""Runs that have begun, on each device; others wait in the page's queue, in order of arrival."""
 
 
 @dataclass(frozen=True)

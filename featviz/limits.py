@@ -38,7 +38,7 @@ RUN_SECONDS = Limit("FEATVIZ_RUN_SECONDS", 900, "Seconds of device time for a ru
 SECONDS_UNATTENDED = Limit(
     "FEATVIZ_SECONDS_UNATTENDED", 60, "Seconds for which a run goes on while nobody watches it; its latest picture is kept."
 )
-QUEUE = Limit("FEATVIZ_QUEUE", 24, "Runs in the queue, of all visitors together.")
+QUEUE = Limit("FEATVIZ_QUEUE", 8, "Runs in the queue, of all visitors together, beside those that have begun.")
 RUNS_PER_MINUTE = Limit("FEATVIZ_RUNS_PER_MINUTE", 60, "Runs that a visitor may start in a minute.")
 SESSIONS = Limit(
     "FEATVIZ_SESSIONS", 200, "Visitors whose latest results are kept, about a megabyte each; the least recent are dropped."

@@ -32,8 +32,9 @@ State = Literal["waiting", "running", "done", "stopped", "failed"]
 Run = Callable[..., Generator[Preview | DownloadProgress, None, None]]
 """A function such as `featviz.stream`. Takes a recipe, its pictures by role and, if it can be steered, `steer`."""
 
-AT_ONCE = 16
-"""Runs that work at the same time. They share the device step by step, so a short one does not wait for a long one."""
+AT_ONCE = 32
+"""Runs that have begun, if memory allows; others wait in the queue. Those that have begun have a preview and are served in the order
+of the scheduler, the queue in order of arrival: more at once are sooner done on average (`benchmarks/simulation.py`)."""
 
 KEPT_PER_OWNER, KEPT = 30, 1000
 """Most ended jobs that are remembered, of an owner and in all. Each takes about a kilobyte; its picture is a file."""

@@ -221,17 +221,14 @@ def preview_frames(
             with timer.slot, enough_memory():
                 while True:
                     with timer.step():
-                        try:
-                            frame = frames.send(steered)
-                        except StopIteration:
-                            return
+                        frame = frames.send(steered)
                         is_last = frame.step == frame.steps
                         shown = timer.started >= due or frame.is_video_frame or is_last
                         preview = _read(frame, timer, alpha_source) if shown else None
                     timer.slot.progress(frame.work)
                     share_done = frame.work if frame.steps > 1 else 0.0  # A single step says little about speed.
                     unaltered = unaltered and steered in (None, recipe)
-                    over = timer.slot.held > seconds and not is_last
+                    over = timer.slot.held > seconds
                     if preview or over:
                         break
                     steered = steer and _with_live_fields(recipe, steer())
@@ -241,6 +238,8 @@ def preview_frames(
                 _attach_note(preview, steered or recipe, opened, unaltered=unaltered)
                 yield preview
                 due = time.monotonic() + every
+            if is_last:
+                return
             if over:
                 raise LimitError(
                     f"A run may take {seconds:.0f} s here, and has reached step {frame.step} of {frame.steps}; the latest picture "

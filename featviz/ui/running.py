@@ -26,6 +26,7 @@ from featviz.runtime import lease
 from featviz.runtime.devices import Device, limitations
 from featviz.runtime.estimate import Estimate, estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection, gram_picture, inspect_layer, strongest_channels
+from featviz.runtime.jobs import AT_ONCE
 from featviz.runtime.memory import Parts, available_memory, open_reserved, single_run
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
@@ -36,8 +37,8 @@ from featviz.ui.shutdown import RUNS
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or a stand-in for it."""
 
-RUN_QUEUE = {"concurrency_id": "runs", "concurrency_limit": 16}
-"""Gradio's queue for runs. They share the device step by step, so none waits for a whole run of another visitor."""
+RUN_QUEUE = {"concurrency_id": "runs", "concurrency_limit": AT_ONCE}
+"""Gradio's queue for runs. Those that have begun share the device; the scheduler decides which goes first."""
 
 PAGE_EVENT = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
 """Options of events that only the page uses. Progress is shown in the status line, so that nothing covers the preview.

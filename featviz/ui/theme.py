@@ -8,6 +8,7 @@ import gradio as gr
 
 from featviz import limits
 from featviz.recipes import presets
+from featviz.runtime.jobs import AT_ONCE
 from featviz.ui import request_limits, shutdown
 
 THEME = gr.themes.Base(
@@ -60,6 +61,7 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
         js=Path(__file__).with_name("page.js").read_text(encoding="utf-8"),
         footer_links=["api"],
         mcp_server=True,
+        max_threads=2 * AT_ONCE,  # Half of them are left for all other events.
         run_history=False,
         enable_monitoring=False,
         show_error=False,

@@ -18,7 +18,7 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.runtime import devices
 from featviz.runtime.devices import limitations, resolve, slot
-from featviz.runtime.estimate import DEFAULT_CORRECTIONS, START, demand, estimate, record_throughput
+from featviz.runtime.estimate import DEFAULT_CORRECTIONS, START, demand, estimate, expected_seconds, record_throughput
 from featviz.runtime.stream import run
 from featviz.runtime.throughput import Corrections, Speed
 
@@ -59,6 +59,17 @@ def test_an_estimate_is_corrected_by_runs_of_the_same_recipe_and_network_alone(f
         START + 4 * (seconds[style] - START)
     )
     assert estimate(dream, {"image": Header((96, 96))}, device="cpu").seconds == seconds[dream]
+
+
+def test_runs_are_ordered_by_their_estimate_and_by_their_operations_where_no_speed_was_measured(fresh, monkeypatch):
+    cpu, style, dream = torch.device("cpu"), StyleTransfer(size=128), DeepDream(layer="vgg19/relu3_3", size=128)
+    needs = {style: demand(style, cpu, {"content": (96, 96)}), dream: demand(dream, cpu, {"image": (96, 96)})}
+    for recipe in needs:
+        estimated = estimate(recipe, {next(iter(recipe.images)): Header((96, 96))}, device="cpu").seconds
+        assert START + expected_seconds(needs[recipe], cpu, recipe) == pytest.approx(estimated)
+    monkeypatch.setattr("featviz.runtime.estimate._speeds", {})
+    monkeypatch.setattr("featviz.runtime.estimate._measure", None)
+    assert expected_seconds(needs[style], cpu, style) > expected_seconds(needs[dream], cpu, dream) > 0
 
 
 @pytest.mark.parametrize("megabytes", [400, 1], ids=["whole", "tiles"])

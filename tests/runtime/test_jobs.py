@@ -495,23 +495,23 @@ def test_a_run_that_is_stopped_hears_it_in_the_middle_of_a_step_and_while_it_wai
 
 
 def test_updates_say_what_a_run_waits_for_until_its_next_preview():
-    seen, allowed = [], threading.Semaphore(0)
+    seen, begin, told, end = [], threading.Event(), threading.Event(), threading.Event()
 
     def run(recipe: Count, *, stopped: Callable[[], bool], on_wait: Callable, **_: Image.Image) -> Generator:
+        assert begin.wait(PATIENCE)
         yield preview(1, 2)
         for waiting in (Waiting(2, 9.0), Waiting(2, 8.9), Waiting(1, 4.0)):
             on_wait(waiting)
             seen.append(job.now)
-        allowed.acquire(timeout=PATIENCE)
+        told.set()
+        assert end.wait(PATIENCE)
         yield preview(2, 2)
 
-    jobs = Jobs(lambda recipe, picture: "")
-    job = jobs.start(RECIPE, {}, run=run, interruptible=True)
-    updates = job.watch()
-    while len(seen) < 3:
-        next(updates)
-    allowed.release()
-    *_, last = updates
+    job = Jobs(lambda recipe, picture: "").start(RECIPE, {}, run=run, interruptible=True)
+    begin.set()
+    assert told.wait(PATIENCE)
+    end.set()
+    *_, last = job.watch()
     assert [update.waiting for update in seen] == [Waiting(2, 9.0), Waiting(2, 9.0), Waiting(1, 4.0)]
     assert seen[0] is seen[1]
     assert seen[2].latest.step == 1
