@@ -13,6 +13,7 @@ class Limit:
     variable: str
     """The environment variable that sets it."""
     default: int
+    """0 if it depends on the machine; `meaning` says how."""
     meaning: str
 
     @property
@@ -22,7 +23,9 @@ class Limit:
         Raises:
             InputError: the value is not a whole number of at least 1.
         """
-        text = os.environ.get(self.variable, str(self.default))
+        text = os.environ.get(self.variable)
+        if text is None:
+            return self.default
         if not (text.isascii() and text.isdecimal() and int(text) >= 1):
             raise InputError(f"{self.variable} is '{text}'; expected a whole number of at least 1.")
         return int(text)
@@ -47,8 +50,9 @@ HOURS_KEPT = Limit("FEATVIZ_HOURS_KEPT", 2, "Hours until uploads and results are
 DISK_MEGABYTES = Limit("FEATVIZ_DISK_FREE_MB", 200, "Megabytes of free disk space below which no run starts.")
 TILE_MEGABYTES = Limit(
     "FEATVIZ_TILE_MEMORY_MB",
-    400,
-    "Megabytes of activations in one step of a dream; a style transfer may use six times as much.",
+    0,
+    "Megabytes of activations in one step; larger pictures are computed by tiles. By default a sixth of the device's memory, rounded "
+    "down to a power of two.",
 )
 NETWORK_MEGABYTES = Limit(
     "FEATVIZ_NETWORKS_MEMORY_MB",

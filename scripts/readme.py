@@ -85,7 +85,7 @@ VARIABLES = (
 
 def variables() -> str:
     """Return the table of environment variables."""
-    rows = [(limit.variable, str(limit.default), limit.meaning) for limit in LIMITS] + list(VARIABLES)
+    rows = [(limit.variable, str(limit.default or ""), limit.meaning) for limit in LIMITS] + list(VARIABLES)
     return _table(
         ("variable", "default", "meaning"),
         [(f"`{name}`", default and f"`{default}`", meaning) for name, default, meaning in rows],

@@ -679,8 +679,12 @@ def to_tensor(picture: Image.Image, device: torch.device | str = "cpu") -> Tenso
 
 def to_picture(image: Tensor) -> Image.Image:
     """Return an image (1, 3, H, W) in [0, 1] as an 8-bit picture. Values outside are clipped. Blocks until the device is done."""
-    pixels = image[0].detach().clamp(0, 1).mul_(255).round_().to(torch.uint8)
-    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(to_pixels(image).cpu().numpy())
+
+
+def to_pixels(image: Tensor) -> Tensor:
+    """Return an image (1, 3, H, W) in [0, 1] as 8-bit pixels (H, W, 3) on its device. Values outside are clipped."""
+    return image[0].detach().clamp(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous()
 
 
 def with_alpha(picture: Image.Image, source: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from featviz.errors import InputError
 from featviz.optimise.precision import TINY
+from featviz.optimise.transfers import constant
 
 Shaper = Callable[[Tensor, float], Tensor]
 """Gradient (1, 3, H, W), progress through an octave in [0, 1] → shaped gradient."""
@@ -58,7 +59,7 @@ def gaussian(gradient: Tensor, progress: float) -> Tensor:
 
 def luminance(gradient: Tensor) -> Tensor:
     """Return the luminance in all three channels, so that colours do not change (weights of Rec. 601)."""
-    weights = gradient.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    weights = constant((0.299, 0.587, 0.114), gradient.device, gradient.dtype).view(1, 3, 1, 1)
     return (gradient * weights).sum(1, keepdim=True).expand_as(gradient)
 
 
@@ -80,7 +81,7 @@ def _padded(image: Tensor) -> Tensor:
 
 def _binomial(like: Tensor) -> Tensor:
     """Return [1, 4, 6, 4, 1] ⊗ [1, 4, 6, 4, 1] / 256 for each of three channels, (3, 1, 5, 5)."""
-    row = like.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0])
+    row = constant((1.0, 4.0, 6.0, 4.0, 1.0), like.device, like.dtype)
     return (torch.outer(row, row) / 256).expand(3, 1, 5, 5).contiguous()
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import add
 
 import torch
@@ -30,6 +30,7 @@ from torch.nn import functional
 
 from featviz.errors import FieldError, InputError, short
 from featviz.optimise.precision import TINY
+from featviz.optimise.transfers import constant
 
 __all__ = [
     "Objective",
@@ -147,7 +148,8 @@ def energy(address: str, channels: Sequence[int] = ()) -> Objective:
 
     @objective(address, text=_call("energy", address, *([channels] if channels else [])), channels=channels)
     def half_squared_norm(values: Tensor) -> Tensor:
-        return (values[:, list(channels)] if channels else values).square().sum() / 2
+        chosen = values[:, _indices(channels, values)] if channels else values
+        return chosen.square().sum() / 2
 
     return half_squared_norm
 
@@ -189,10 +191,11 @@ def direction(address: str, vector: Sequence[float] | Tensor) -> Objective:
     `channel(address, i)` is the direction of the i-th unit vector. After `direction` of Lucid (Olah et al., 2018).
     """
     vector = _vector(vector)
+    fitting = _fitting(vector)
 
     @objective(address, text=_call("direction", address, vector), channels=[len(vector) - 1])
     def dot_product(values: Tensor) -> Tensor:
-        return torch.einsum("bchw,c->bhw", values, _fitting(vector, values)).mean((1, 2)).sum()
+        return torch.einsum("bchw,c->bhw", values, fitting(values)).mean((1, 2)).sum()
 
     return dot_product
 
@@ -204,10 +207,11 @@ def direction_cosine(address: str, vector: Sequence[float] | Tensor) -> Objectiv
     the activations, only with their likeness to the vector.
     """
     vector = _vector(vector)
+    fitting = _fitting(vector)
 
     @objective(address, text=_call("direction_cosine", address, vector), channels=[len(vector) - 1])
     def cosine(values: Tensor) -> Tensor:
-        like = _fitting(vector, values).view(1, -1, 1, 1)
+        like = fitting(values).view(1, -1, 1, 1)
         return functional.cosine_similarity(values, like, dim=1, eps=TINY).mean((1, 2)).sum()
 
     return cosine
@@ -225,7 +229,7 @@ def diversity(address: str) -> Objective:
             raise InputError(f"diversity compares the images of a batch; expected at least 2 images, not {len(values)}.")
         grams = gram(values).flatten(1)
         likeness = functional.cosine_similarity(grams.unsqueeze(0), grams.unsqueeze(1), dim=2)
-        pairs = torch.triu_indices(len(grams), len(grams), 1)
+        pairs = torch.triu_indices(len(grams), len(grams), 1, device=grams.device)
         return -likeness[pairs[0], pairs[1]].mean()
 
     return unlikeness
@@ -360,7 +364,12 @@ def _maps(values: Tensor, index: int | Sequence[int]) -> Tensor:
         return values[:, index]
     if len(index) != len(values):
         raise InputError(f"The objective has {len(index)} channels for {len(values)} images; expected a channel for each image.")
-    return values[range(len(index)), list(index)]
+    return values[_indices(range(len(index)), values), _indices(index, values)]
+
+
+def _indices(numbers: Iterable[int], like: Tensor) -> Tensor:
+    """Return indices as a tensor on the device of activations, where they are uploaded once."""
+    return constant(tuple(numbers), like.device, torch.long)
 
 
 def _vector(values: Sequence[float] | Tensor) -> Tensor:
@@ -376,11 +385,19 @@ def _vector(values: Sequence[float] | Tensor) -> Tensor:
     return vector
 
 
-def _fitting(vector: Tensor, values: Tensor) -> Tensor:
-    """Return a vector (C,) on the device and in the type of activations. Raises InputError if their channels differ."""
-    if len(vector) != values.shape[1]:
-        raise InputError(f"The direction has {len(vector)} numbers; expected {values.shape[1]}, one for each channel.")
-    return vector.to(values)
+def _fitting(vector: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a function of activations that returns a vector (C,) on their device and in their type, uploaded once.
+
+    It raises InputError if their channels differ.
+    """
+    uploaded = cache(vector.to)
+
+    def fitting(values: Tensor) -> Tensor:
+        if len(vector) != values.shape[1]:
+            raise InputError(f"The direction has {len(vector)} numbers; expected {values.shape[1]}, one for each channel.")
+        return uploaded(values.device, values.dtype)
+
+    return fitting
 
 
 def _mean_distance(name: str, targets: Mapping[str, Tensor], statistic: Callable[[Tensor], Tensor]) -> Objective:

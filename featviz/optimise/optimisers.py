@@ -1,14 +1,19 @@
-"""The optimisers of style transfer, each a row with its settings."""
+"""The optimisers of style transfer and of reconstructions. None of them reads a number back from the device.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+L-BFGS is written here, since that of `torch.optim` waits for the device several times in each step.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from featviz.optimise.precision import TINY
-from featviz.optimise.scaling import resize
+from featviz.optimise.scaling import resize, size_of
 
 STEP_SIZE = 0.05
 """Learning rate of Adam at the start of each scale: about the change of a pixel in a step, of a range of 1."""
@@ -19,8 +24,17 @@ FIRST_STEP = 0.005
 HISTORY, HISTORY_BYTES = 10, 400e6
 """Greatest length of the history of L-BFGS in steps, of two images each, and in bytes. It is shorter for large images."""
 
+LEAST_CURVATURE = 1e-10
+"""The least product of a step and the change of the gradient along it. Steps with less tell nothing about the curvature."""
+
+DECREASE = 1e-4
+"""The least decrease of the loss in a step that is accepted, relative to what the slope predicts (Armijo's condition)."""
+
+SHORTER = (0.1, 0.5)
+"""The range of factors by which a step that is not accepted is shortened."""
+
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""Adam's state for each pixel. It adapts to another loss within a few steps, so it is kept when strengths change."""
+"""Adam's state for each pixel."""
 
 
 def resized(moments: Mapping[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
@@ -37,53 +51,161 @@ def history_length(image_bytes: int) -> int:
     return max(2, min(HISTORY, int(HISTORY_BYTES / (2 * image_bytes))))
 
 
-def first_step(gradient: Tensor, loss: Tensor) -> float:
-    """Return the learning rate of the first step of L-BFGS, which has only a gradient.
+class Curvature:
+    """The inverse Hessian of a loss as L-BFGS knows it, from its latest steps (Nocedal & Wright, 2006, algorithm 7.4).
+
+    Differs from `torch.optim.LBFGS`: a step without curvature is stored with the weight 0 instead of being left out, since that
+    needs no decision of the host.
+    """
+
+    def __init__(self, history: int, device: torch.device):
+        self._pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
+        """Step (N,), change of the gradient (N,), and 1 / their product, (), the oldest first."""
+        self.scale = torch.zeros((), device=device)
+        """The mean inverse curvature, (); 0 as long as no step had any."""
+
+    def add(self, step: Tensor, change: Tensor) -> None:
+        """Add a step (N,) and the change of the gradient along it, (N,)."""
+        product = step.dot(change)
+        curved = product > LEAST_CURVATURE
+        self._pairs.append((step, change, torch.where(curved, 1 / product, 0)))
+        self.scale = torch.where(curved, product / change.dot(change), self.scale)
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """Return minus the inverse Hessian times a gradient (N,); 0 as long as no step had any curvature."""
+        shares: list[Tensor] = []
+        result = -gradient
+        for step, change, inverse in reversed(self._pairs):
+            shares.append(step.dot(result) * inverse)
+            result.addcmul_(change, shares[-1], value=-1)
+        result *= self.scale
+        for step, change, inverse in self._pairs:
+            result.addcmul_(step, shares.pop() - change.dot(result) * inverse)
+        return result
+
+
+class Optimiser(Protocol):
+    """What moves an image (1, 3, H, W) in [0, 1] down a gradient."""
+
+    averaged: ClassVar[float]
+    """Decay of the moving average that is the result; 0 for the iterates themselves."""
+    jitter: ClassVar[int]
+    """Largest random shift of a step, in pixels; it prevents grain."""
+    image: Tensor
+    """The latest iterate."""
+
+    def __init__(self, image: Tensor, before: Optimiser | None = None):
+        """Start from an image. `before` is the optimiser of the scale before, if any."""
+
+    def step(self, gradient: Tensor, loss: Tensor, progress: float) -> None:
+        """Move the image. `gradient` and `loss`, (), are those of `image`; `progress` through the scale is in (0, 1]."""
+
+    def forget_loss(self) -> None:
+        """Drop what depends on a loss that has changed."""
+
+
+class LBFGS:
+    """L-BFGS whose steps have length 1, except for the first: the loss is evaluated once in a step.
+
+    Differs from Crowson (2021): the image is clamped to [0, 1] here too, and converges in fewer steps.
+    """
+
+    averaged: ClassVar[float] = 0.0
+    jitter: ClassVar[int] = 0  # Shifts would enter the estimate of the curvature.
+
+    def __init__(self, image: Tensor, before: Optimiser | None = None):
+        self.image = image
+        self._curvature, self._latest = self._fresh()
+
+    def step(self, gradient: Tensor, loss: Tensor, progress: float) -> None:
+        gradient = gradient.flatten()
+        if self._latest is not None:
+            step, before = self._latest
+            self._curvature.add(step, gradient - before)
+        first = gradient * -first_step(gradient, loss)
+        step = torch.where(self._curvature.scale > 0, self._curvature.direction(gradient), first)
+        self._latest = step, gradient
+        self.image = (self.image + step.view_as(self.image)).clamp_(0, 1)
+
+    def forget_loss(self) -> None:
+        """Drop the history: gradients of the old loss give no curvature of the new one."""
+        self._curvature, self._latest = self._fresh()
+
+    def _fresh(self) -> tuple[Curvature, tuple[Tensor, Tensor] | None]:
+        """Return an empty history, and no latest (step, gradient)."""
+        return Curvature(history_length(self.image.nbytes), self.image.device), None
+
+
+def first_step(gradient: Tensor, loss: Tensor) -> Tensor:
+    """Return the length of a step of L-BFGS that knows a gradient and no curvature, ().
 
     The mean change is `FIRST_STEP`, or less if the linear extrapolation of the loss reaches 0 before.
     """
-    size = gradient.abs().sum().clamp_min(TINY)
-    step = torch.minimum(FIRST_STEP * gradient.numel() / size, loss / gradient.square().sum().clamp_min(TINY))
-    return (step * size.clamp_min(1)).item()  # torch divides by `size` where that is more than 1.
+    wanted = FIRST_STEP * gradient.numel() / gradient.abs().sum().clamp_min(TINY)
+    return torch.minimum(wanted, loss / gradient.square().sum().clamp_min(TINY))
 
 
-@dataclass(frozen=True)
-class Optimiser:
-    """An optimiser and its settings."""
+class Adam:
+    """Adam (Kingma & Ba, 2015), slower at the end of a scale."""
 
-    make: Callable[[list[Tensor]], torch.optim.Optimizer]
-    rate: Callable[[float, Tensor, Tensor, bool], float]
-    """Progress through a scale in (0, 1], gradient, loss, whether it is the first step → learning rate."""
-    averaged: float
-    """Decay of the moving average that is the result; 0 for the iterates themselves."""
-    jitter: int
-    """Largest random shift of a step, in pixels; it prevents grain."""
-    lasting: tuple[str, ...]
-    """Names of the state that stays valid when the loss changes."""
+    averaged: ClassVar[float] = 0.9
+    jitter: ClassVar[int] = 4
 
-    def forget_loss(self, optimiser: torch.optim.Optimizer) -> None:
-        """Drop the state that is not valid any more because the loss has changed."""
-        for state in optimiser.state.values():
-            for name in state.keys() - set(self.lasting):
-                del state[name]
+    def __init__(self, image: Tensor, before: Optimiser | None = None):
+        self.image = image.clone()
+        self._adam = torch.optim.Adam([self.image], betas=(0.9, 0.99))
+        if isinstance(before, Adam):
+            self._adam.state[self.image].update(resized(before.moments, size_of(image)))
+
+    @property
+    def moments(self) -> dict[str, Tensor]:
+        """The state for each pixel, by the names of `MOMENTS`; empty before the first step."""
+        return self._adam.state[self.image]
+
+    def step(self, gradient: Tensor, loss: Tensor, progress: float) -> None:
+        self.image.grad = gradient
+        self._adam.param_groups[0]["lr"] = STEP_SIZE * (1 - 0.8 * progress)  # Settle before the next scale.
+        self._adam.step()
+        self.image.clamp_(0, 1)
+
+    def forget_loss(self) -> None:
+        """Keep everything: Adam adapts to another loss within a few steps."""
 
 
-OPTIMISERS = {
-    # Differs from Crowson (2021): the image is clamped to [0, 1] here too, and converges in fewer steps.
-    "lbfgs": Optimiser(
-        make=lambda images: torch.optim.LBFGS(
-            images, max_iter=1, history_size=history_length(images[0].nbytes), tolerance_grad=0, tolerance_change=0
-        ),
-        rate=lambda progress, gradient, loss, first: first_step(gradient, loss) if first else 1.0,
-        averaged=0.0,
-        jitter=0,  # Shifts would enter the estimate of the curvature.
-        lasting=(),  # Gradients of the old loss give no curvature of the new one.
-    ),
-    "adam": Optimiser(
-        make=partial(torch.optim.Adam, betas=(0.9, 0.99)),
-        rate=lambda progress, gradient, loss, first: STEP_SIZE * (1 - 0.8 * progress),  # Settle before the next scale.
-        averaged=0.9,
-        jitter=4,
-        lasting=MOMENTS,
-    ),
-}
+OPTIMISERS: dict[str, type[Optimiser]] = {"lbfgs": LBFGS, "adam": Adam}
+
+
+class Descent:
+    """L-BFGS with backtracking: evaluate the loss at `trial`, call `accept`, repeat. `point` is the best so far.
+
+    Every evaluation is a step, accepted or not, so that the host decides nothing. Differs from the line search of
+    `torch.optim.LBFGS`, which ends at the strong Wolfe conditions: it needs about as many evaluations, and reads each of them back.
+    """
+
+    def __init__(self, point: Tensor, history: int):
+        self.trial = point.detach().flatten()
+        self.point, self.loss = self.trial, torch.full((), torch.inf, device=point.device)
+        self._gradient = torch.zeros_like(self.trial)
+        self._curvature = Curvature(history, point.device)
+        self._slope: Tensor | None = None
+        """The change of the loss that the gradient predicts for the step from `point` to `trial`, (); None at the start."""
+
+    def accept(self, loss: Tensor, gradient: Tensor) -> None:
+        """Take the loss, (), and the gradient (N,) of `trial`. Move `point` there if the loss is less, and choose another `trial`."""
+        step = self.trial - self.point
+        if self._slope is None:
+            accepted, shorter = loss.isfinite(), loss.new_zeros(())
+        else:
+            accepted = loss <= self.loss + DECREASE * self._slope
+            parabola = -self._slope / (2 * (loss - self.loss - self._slope))  # Where the parabola through both is least.
+            shorter = parabola.nan_to_num(SHORTER[0]).clamp(*SHORTER)
+            gradient = torch.where(accepted, gradient, self._gradient)
+            self._curvature.add(step, gradient - self._gradient)
+        self.point = torch.where(accepted, self.trial, self.point)
+        self.loss = torch.where(accepted, loss, self.loss)
+        self._gradient = gradient
+        first = gradient * (-self.loss / gradient.square().sum().clamp_min(TINY))  # To a loss of 0, if it were linear.
+        onward = torch.where(self._curvature.scale > 0, self._curvature.direction(gradient), first)
+        step = torch.where(accepted, onward, step * shorter)
+        self._slope = step.dot(gradient)
+        self.trial = self.point + step

@@ -114,7 +114,11 @@ class Spectrum:
 
     def __call__(self) -> Tensor:
         """Return the images."""
-        planes = torch.fft.irfft2(torch.view_as_complex(self.waves) * self._scale, s=self.size, norm="ortho")
+        return self.at(self.waves)
+
+    def at(self, waves: Tensor) -> Tensor:
+        """Return the images of other coefficients, of the same size."""
+        planes = torch.fft.irfft2(torch.view_as_complex(waves) * self._scale, s=self.size, norm="ortho")
         return torch.einsum("rc,bchw->brhw", self._colours, planes / 4).sigmoid()
 
 

@@ -15,3 +15,8 @@ def exact(values: Tensor) -> Tensor:
     if values.device.type in LACK_FLOAT64:
         values = values.cpu()
     return values.to(torch.float64)
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Return the most precise type of a device: float64, or float32 if it has no float64."""
+    return torch.float32 if device.type in LACK_FLOAT64 else torch.float64

@@ -12,17 +12,24 @@ from Gatys et al. (2016), whose weights have to be tuned for each network and si
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from featviz.optimise.objectives import relative_distance
-from featviz.optimise.precision import TINY, exact
+from featviz.optimise.precision import TINY, exact, widest
 
 MIN_VARIANCE = 1e-2
 """Principal components with a smaller variance, relative to the mean variance, are compared as a whole."""
+
+EIGENVALUES = {"cpu"}
+"""Types of devices that compute eigenvalues faster than the iteration. On a GPU, eigenvalues take the time of many products, and the
+host waits for them."""
+
+ITERATIONS = 20
+"""Of Newton–Schulz. A root is found if it is at least 1.5⁻²⁰ = 3e-4 of the norm's root, which is what float32 resolves."""
 
 Distance = Callable[[Tensor], Tensor]
 """Moments (C + 1, C + 1) → distance from a target, ()."""
@@ -80,32 +87,66 @@ def wasserstein_distance(target: Tensor) -> Distance:
 
     W₂² = ‖μ − μ*‖² + tr(Σ + Σ* − 2 (Σ*^½ Σ Σ*^½)^½). With the principal components R of the target, RRᵀ = Σ*, the matrix under
     the root has the eigenvalues of RᵀΣR, and the trace of the root is the sum of their roots. RᵀΣR is small for a small image,
-    since there are no more components than positions. The derivative needs no Newton–Schulz iterations and no Lyapunov
-    equation; differs from Crowson (2021). The variance beyond the components, a thousandth, is compared as a whole. The factor
-    4 is that of `covariance_distance`.
+    since there are no more components than positions. The derivative needs no Lyapunov equation; differs from Crowson (2021).
+    The variance beyond the components, a thousandth, is compared as a whole. The factor 4 is that of `covariance_distance`.
     """
-    target = exact(target)  # Roots magnify rounding errors.
+    device, dtype = target.device, widest(target.device)  # Roots magnify rounding errors.
+    target = exact(target)
     target_mean, energy = mean(target), second_moment(target).trace().clamp_min(TINY)
     values, vectors = torch.linalg.eigh(covariance(target))
     least = MIN_VARIANCE * values.mean().clamp_min(TINY)
     rest = values[values <= least].clamp_min(0).sum()
     values, vectors = values[values > least], vectors[:, values > least]
-
-    def root(squares: Tensor) -> Tensor:
-        """Return √x, with a finite derivative at 0, which flat images have."""
-        little = (0.001 * least).square()
-        return (squares.clamp_min(0) + little).sqrt() - little.sqrt()
+    little = (0.001 * least).square()
+    target_mean, energy, values, vectors, rest, little = (
+        part.to(device, dtype) for part in (target_mean, energy, values, vectors, rest, little)
+    )
+    deviations = values.sqrt()
 
     def distance(sums: Tensor) -> Tensor:
-        precise = exact(sums)
-        variances, deviations = covariance(precise), values.sqrt()
+        precise = sums.to(dtype)
+        variances = covariance(precise)
         projected = vectors.mT @ variances @ vectors
-        overlap = root(torch.linalg.eigvalsh(deviations * projected * deviations.unsqueeze(1))).sum()
-        overlap = overlap + root(rest * (variances.trace() - projected.trace()))
+        overlap = trace_of_root(deviations * projected * deviations.unsqueeze(1), little)
+        overlap = overlap + _root(rest * (variances.trace() - projected.trace()), little)
         squared = _square(mean(precise) - target_mean) + variances.trace() + values.sum() + rest - 2 * overlap
         return (4 * squared / energy).to(sums)
 
     return distance
+
+
+def trace_of_root(matrix: Tensor, little: Tensor) -> Tensor:
+    """Return the sum of the roots of the eigenvalues of a symmetric matrix (N, N), (). Negative ones count as 0.
+
+    `little`, (), is added to them before the root and its root subtracted after it, so that the derivative at 0 is finite.
+    """
+    if matrix.device.type in EIGENVALUES:
+        return _root(torch.linalg.eigvalsh(matrix), little).sum()
+    return _IteratedRoot.apply(matrix + little * torch.eye(len(matrix), device=matrix.device)) - len(matrix) * little.sqrt()
+
+
+class _IteratedRoot(torch.autograd.Function):
+    """The trace of the root of a positive matrix (N, N), by the coupled Newton–Schulz iteration (Higham, 2008, equation 6.35).
+
+    In float32, whose products are fast on a GPU. The iteration gives the inverse root as well, and half of it is the derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        norm = torch.linalg.matrix_norm(matrix).clamp_min(torch.finfo(matrix.dtype).tiny)
+        root = (matrix / norm).float()
+        identity = torch.eye(len(root), device=root.device)
+        inverse = identity
+        for _ in range(ITERATIONS):
+            factor = 1.5 * identity - 0.5 * inverse @ root
+            root, inverse = root @ factor, factor @ inverse
+        ctx.save_for_backward(inverse, norm)
+        return root.trace() * norm.sqrt()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        inverse, norm = ctx.saved_tensors
+        return gradient * inverse / (2 * norm.sqrt())
 
 
 STATISTICS: dict[str, Callable[[Tensor], Distance]] = {
@@ -122,3 +163,8 @@ else:
 
 def _square(values: Tensor) -> Tensor:
     return values.square().sum()
+
+
+def _root(squares: Tensor, little: Tensor) -> Tensor:
+    """Return √(x + little) − √little of the positive part of x."""
+    return (squares.clamp_min(0) + little).sqrt() - little.sqrt()

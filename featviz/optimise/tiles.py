@@ -7,6 +7,7 @@ import errno
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import groupby, pairwise, product
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from featviz import limits
 from featviz.errors import InputError
 from featviz.limits import TILE_ALIGNMENT
 
@@ -36,6 +36,9 @@ MIN_CORE = 64
 
 MARGIN = 32
 """Pixels around a tile that are processed and whose gradient is dropped, since padding affects it near the border."""
+
+SMALLER_REMARK = ", in smaller tiles, since memory is short"
+"""The remark on a run whose tiles are smaller than usual."""
 
 MIN_TILE = 128
 """Least side of a tile with its margin, in pixels."""
@@ -109,9 +112,35 @@ class Tile:
         return (rows, columns), (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
 
 
+@dataclass(frozen=True)
+class Budget:
+    """The memory that the activations of a step may take, beyond the image."""
+
+    bytes: float = 400e6
+    short: bool = False
+    """Whether it is less than usual, since memory is short."""
+
+
+DEFAULT_BUDGET = Budget()
+"""What steps may take where no budget is granted: recipes that are run without the runtime."""
+
+_granted: ContextVar[Budget] = ContextVar("granted", default=DEFAULT_BUDGET)
+"""Not an argument, since every recipe passes it on to functions deep below. A thread has its own."""
+
+
+@contextmanager
+def granted(budget: Budget) -> Iterator[None]:
+    """A context in which steps have a budget. It must not span a `yield` of a generator that others resume."""
+    token = _granted.set(budget)
+    try:
+        yield
+    finally:
+        _granted.reset(token)
+
+
 def allowed() -> float:
-    """Return the bytes of activations that a step may hold. Raises InputError as `Limit.value` does."""
-    return limits.TILE_MEGABYTES.value * 1e6
+    """Return the bytes of activations that a step may hold."""
+    return _granted.get().bytes
 
 
 def largest(bytes_per_pixel: float, memory: float | None = None, *, tiled: bool = True) -> int:
@@ -154,12 +183,14 @@ def fits(size: tuple[int, int], side: int) -> bool:
 class Allowance:
     """The memory that a step of a run may take. It is halved each time memory runs out."""
 
-    def __init__(self, memory: float | None = None, *, tiled: bool = True):
-        self.memory = allowed() if memory is None else memory
+    def __init__(self, *, tiled: bool = True):
+        self.memory = allowed()
         self.tiled = tiled
         """Whether images are processed by tiles; if not, the side is `WHOLE`."""
         self.remark = "" if tiled else ", in one piece, since its layers see the whole picture"
         """A remark on tiles for the progress line; "" for none."""
+        if tiled and _granted.get().short:
+            self.remark = SMALLER_REMARK
 
     def fit(self, step: Callable[[int], T], bytes_per_pixel: float) -> T:
         """Return `step(side)` with the largest tiles that fit. If memory runs out, use smaller tiles from then on.
@@ -176,7 +207,7 @@ class Allowance:
                     raise
             # Not in the handler, where the error keeps the tensors of the step alive.
             release_free_memory()
-            self.memory, self.remark = self.memory / 2, ", in smaller tiles, since memory is short"
+            self.memory, self.remark = self.memory / 2, SMALLER_REMARK
 
 
 def grid(size: tuple[int, int], side: int, margin: float = MARGIN) -> Iterator[Tile]:

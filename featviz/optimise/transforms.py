@@ -103,10 +103,19 @@ class Wobble:
         height, width = image.shape[-2:]
         turn = math.radians(self.degrees)
         cosine, sine = math.cos(turn) / self.factor, math.sin(turn) / self.factor
-        # From a position in the result to its source, both in units of half a side.
-        inverse = [
-            [cosine, sine * height / width, -2 * self.right / width],
-            [-sine * width / height, cosine, -2 * self.down / height],
-        ]
-        grid = functional.affine_grid(image.new_tensor([inverse]), [1, *image.shape[1:]], align_corners=False)
+        # From a position in the result to its source, both in units of half a side. Not by `affine_grid`, whose matrix would have to
+        # be uploaded at each step.
+        down, right = (_centres(side, image) for side in (height, width))
+        grid = torch.stack(
+            [
+                cosine * right + (sine * height / width) * down[:, None] - 2 * self.right / width,
+                (-sine * width / height) * right + cosine * down[:, None] - 2 * self.down / height,
+            ],
+            -1,
+        )
         return functional.grid_sample(image, grid.expand(len(image), -1, -1, -1), padding_mode="reflection", align_corners=False)
+
+
+def _centres(side: int, like: Tensor) -> Tensor:
+    """Return the centres of the pixels of a side, in (-1, 1), in units of half the side."""
+    return (2 * torch.arange(side, device=like.device, dtype=like.dtype) + 1) / side - 1

@@ -200,7 +200,7 @@ its **activation map** shows where it found its pattern: bright where it is acti
         activations = self.inspect_layer(network, image)
         labels = (
             f"channel {channel} · {strength:.0f}" if strength > 100 else f"channel {channel} · {strength:.3g}"
-            for channel, strength in zip(activations.channels, activations.strengths, strict=True)
+            for channel, strength in zip(activations.channels.tolist(), activations.strengths.tolist(), strict=True)
         )
         # Maps have the width of a cell, so the longest side of an upright one is larger than `CELL`.
         height, width = size_of(activations.image)

@@ -230,9 +230,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
                     stage=f"octave {octave + 1} of {len(octaves)}{allowance.remark}",
                     work=(sum(pixels[:octave]) + pixels[octave] * step / self.steps) / sum(pixels),
                     loss=-value,
-                    image=dream
-                    if size[0] <= target[0]
-                    else self.confine(resize(dream, target).clamp(0, 1), resize(image, target), mask),
+                    image=dream if size[0] <= target[0] else partial(self.shrunk, dream, image, mask),
                 )
             change = dream - base
 
@@ -343,6 +341,10 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
     def confine(self, dream: Tensor, base: Tensor, mask: Tensor) -> Tensor:
         """Return the dream where the mask is above 0, and the picture elsewhere, unchanged to the bit."""
         return dream if self.outside else torch.where(mask > 0, dream, base)
+
+    def shrunk(self, dream: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+        """Return the dream of an octave above the result in the size of the mask, (1, 1, H, W). `image` is the picture."""
+        return self.confine(resize(dream, size_of(mask)).clamp(0, 1), resize(image, size_of(mask)), mask)
 
     def regions(self, network: Network, image: Tensor, fixed: Objective | None, mask: Tensor) -> Regions:
         """Return the objective inside the mask and, if the field `outside` is set, the one outside."""

@@ -75,13 +75,12 @@ A zoom into a dream: **each frame of the video is a dream of the previous frame,
             before = image if previous is None else motion(previous)
             for frame in DeepDream.dream(dream, network, before, fixed, mask):
                 done = frame.step == frame.steps
-                yield replace(
-                    frame,
+                yield frame.replace(
                     step=number * frame.steps + frame.step,
                     steps=self.frames * frame.steps,
                     stage=f"frame {number + 1} of {self.frames}",
                     work=(number + frame.work) / self.frames,
-                    image=frame.image if done or previous is None else previous,
+                    **({} if done or previous is None else {"image": previous}),
                     is_video_frame=done,
                 )
             previous = frame.image

@@ -1,7 +1,7 @@
 """Feature visualisation: a picture made from noise that activates a channel most."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -15,7 +15,7 @@ from featviz.optimise.objectives import Objective, channel, diversity, neuron, o
 from featviz.optimise.parameterization import Spectrum
 from featviz.recipes.maximise import maximise
 from featviz.recipes.objective_recipe import ObjectiveRecipe
-from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frames, Rule, param
+from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Rule, param
 
 IMAGES_HELD = 8
 """Images and spectra that are held at once; Adam remembers two of them."""
@@ -121,7 +121,7 @@ How do you find out what a detector looks for? **Make the picture that activates
         stage = "objective" if self.objective is not None else self.class_name or f"channel {self.channel}"
         frames = maximise(goal, spectrum, network, steps=self.steps, robustness=self.robustness, generator=generator)
         for frame in frames:
-            yield replace(frame, stage=stage, image=torch.cat(list(frame.image.split(1)), dim=3))
+            yield frame.replace(stage=stage, image=partial(side_by_side, frame))
 
     def field_objective(self, channels: Sequence[int]) -> Objective:
         """Return the objective of the fields, with a channel for each image of the batch.
@@ -152,3 +152,8 @@ How do you find out what a detector looks for? **Make the picture that activates
             bytes=tiles.resident(held) + cost.fixed_bytes,
             fixed_work=self.steps * cost.fixed_work,
         )
+
+
+def side_by_side(frame: Frame) -> Tensor:
+    """Return the images of a frame (B, 3, H, W) as one, (1, 3, H, B · W)."""
+    return torch.cat(list(frame.image.split(1)), dim=3)

@@ -11,6 +11,7 @@ from featviz.networks.relu_gradients import RedirectedReLU
 from featviz.networks.table import NETWORKS
 from featviz.optimise.objectives import Objective
 from featviz.optimise.parameterization import Parameterization
+from featviz.optimise.transfers import Read
 from featviz.optimise.transforms import Wobble
 from featviz.recipes.recipe import Frame, Frames
 
@@ -35,7 +36,7 @@ def maximise(
     Before each step the images are moved, scaled and turned at random, by `robustness` times 10 pixels, a tenth, and 10
     degrees, which prevents noise. `step_size` is Adam's learning rate in the first half of the steps; it falls to 0 in the
     second. The gradient of each image is normalised to length 1. An image whose gradient is 0, because its channel is inactive
-    everywhere, gets the gradient of redirected ReLUs.
+    everywhere, gets the gradient of redirected ReLUs from the next step on.
 
     Args:
         objective: what to maximise. Without `network`, its addresses have to name one.
@@ -56,6 +57,8 @@ def maximise(
     generator = generator or torch.Generator().manual_seed(0)
     rate = min(STEP_SIZE, TOTAL_DISTANCE / steps) if step_size is None else step_size
     optimiser = torch.optim.Adam(parameters, lr=rate)
+    latest: Read | None = None
+    """Which images had a gradient in the step before, read a step late so that no step waits for the device."""
     for step in range(1, steps + 1):
         optimiser.param_groups[0]["lr"] = rate * min(1, 2 - 2 * step / (steps + 1))
         wobble = Wobble.random(robustness, generator)
@@ -65,12 +68,12 @@ def maximise(
             return loss.detach(), torch.autograd.grad(loss, parameters)
 
         loss, gradients = differentiate()
-        if not all(_nonzero(gradient).all() for gradient in gradients):
+        moving = [_nonzero(gradient) for gradient in gradients]
+        if latest and not all(image.all() for image in latest.wait()):
             with RedirectedReLU():
                 _, redirected = differentiate()
-            gradients = tuple(
-                torch.where(_nonzero(gradient), gradient, other) for gradient, other in zip(gradients, redirected, strict=True)
-            )
+            gradients = tuple(torch.where(*each) for each in zip(moving, gradients, redirected, strict=True))
+        latest = Read(moving)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             # Of length 1: the first gradients of an inactive channel are tiny, and Adam would average over them for long.
             dimensions = tuple(range(1, gradient.ndim)) or (0,)

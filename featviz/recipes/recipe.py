@@ -9,9 +9,12 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 
 R = TypeVar("R", bound="Recipe")
+T = TypeVar("T")
 
 
 def param(
@@ -61,25 +65,71 @@ def param(
     return Field(default, description=meaning, ge=ge, le=le, max_length=longest, json_schema_extra=extra)
 
 
-@dataclass(frozen=True)
 class Frame:
-    """The state of a run after a step. Its tensors are still on the device: nothing has been read back."""
+    """The state of a run after a step. Its tensors are on the device: nothing has been read back.
 
-    step: int
-    """From 1 to `steps`."""
-    steps: int
-    stage: str
-    """The part of the run that is being computed, e.g. "octave 2 of 4"."""
-    work: float
-    """The share of the run's work that is done, in (0, 1]. Not `step / steps`, since later steps may process more pixels."""
-    loss: Tensor
-    """(), lower is better: minus the objective, or a distance."""
-    image: Tensor
-    """(1, 3, H, W) in [0, 1], detached; (B, 3, H, W) from `maximise`."""
-    is_video_frame: bool = False
-    """Whether this is a finished picture of a video. It is written to the file even if it is not shown as a preview."""
-    measures: Mapping[str, Tensor] = field(default_factory=dict)
-    """Name → other number worth watching, (), e.g. the distance at each layer."""
+    The loss, the image and the measures may be given as functions, which are called when they are first read: a frame that is not
+    shown costs nothing. Such a function must depend on tensors alone that later steps do not change in place.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        steps: int,
+        stage: str,
+        work: float,
+        loss: Tensor | Callable[[], Tensor],
+        image: Tensor | Callable[[], Tensor],
+        is_video_frame: bool = False,
+        measures: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]] = MappingProxyType({}),
+    ):
+        self.step = step
+        """From 1 to `steps`."""
+        self.steps = steps
+        self.stage = stage
+        """The part of the run that is being computed, e.g. "octave 2 of 4"."""
+        self.work = work
+        """The share of the run's work that is done, in (0, 1]. Not `step / steps`, since later steps may process more pixels."""
+        self.is_video_frame = is_video_frame
+        """Whether this is a finished picture of a video. It is written to the file even if it is not shown as a preview."""
+        self._loss, self._image, self._measures = loss, image, measures
+
+    @cached_property
+    def loss(self) -> Tensor:
+        """(), lower is better: minus the objective, or a distance."""
+        return _value(self._loss)
+
+    @cached_property
+    def image(self) -> Tensor:
+        """(1, 3, H, W) in [0, 1], detached; (B, 3, H, W) from `maximise`."""
+        return _value(self._image)
+
+    @cached_property
+    def measures(self) -> Mapping[str, Tensor]:
+        """Name → other number worth watching, (), e.g. the distance at each layer."""
+        return _value(self._measures)
+
+    def replace(self, **changes: Any) -> Frame:
+        """Return the frame with some arguments changed. The other ones are not computed by this."""
+        known = {
+            "step": self.step,
+            "steps": self.steps,
+            "stage": self.stage,
+            "work": self.work,
+            "is_video_frame": self.is_video_frame,
+            "loss": lambda: self.loss,
+            "image": lambda: self.image,
+            "measures": lambda: self.measures,
+        }
+        return Frame(**{**known, **changes})
+
+
+def _value(given: T | Callable[[], T]) -> T:
+    """Return a value, or what a function returns without recording gradients."""
+    if not callable(given):
+        return given
+    with torch.no_grad():
+        return given()
 
 
 Frames = Generator[Frame, "Recipe | None", None]

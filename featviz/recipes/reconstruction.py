@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from types import MappingProxyType
 from typing import ClassVar
@@ -17,28 +16,26 @@ from featviz.networks.network import Network
 from featviz.networks.table import Address, NetworkName, split
 from featviz.optimise import tiles
 from featviz.optimise.objectives import Activations, Objective, content_distance, gram, style_distance
+from featviz.optimise.optimisers import Descent
 from featviz.optimise.parameterization import Spectrum
 from featviz.optimise.scaling import fit, fitted_size, size_of
 from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, opening_bytes, param
 
 HISTORY = 20
-"""Past iterations that L-BFGS stores."""
+"""Evaluations that L-BFGS stores."""
 
 IMAGES_HELD = 8
 """Images and spectra that are in memory at once, without those that L-BFGS stores."""
 
 HEAP_SHARE = 1.0
-"""Free blocks of the heap relative to the live tensors, as in `tiles`. Measured: larger here, since a step is five iterations."""
+"""Free blocks of the heap relative to the live tensors, as in `tiles`. Measured: larger here, since a step is six evaluations."""
 
-ROUND = 5
-"""Iterations of L-BFGS per step."""
+ROUND = 6
+"""Evaluations of L-BFGS per step."""
 
 EVENNESS = 0.7
 """Exponent of the 1/f scaling of the spectrum in style reconstruction. Below 1, since textures have more high frequencies than
 photographs; they converge faster with it."""
-
-EVALUATIONS = 1.3
-"""Average evaluations per iteration of L-BFGS: its line search sometimes needs a second one."""
 
 
 class ReconstructContent(Recipe):
@@ -69,7 +66,7 @@ do not matter for telling a cat from a dog. That is why style transfer takes its
 
     layer: Address = param("vgg19/relu4_1", "Network and layer whose activations are all that is left of the picture.")
     size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
-    steps: int = param(12, "Steps of the optimiser, of five iterations each: more come closer and take longer.", ge=1, le=200)
+    steps: int = param(12, "Steps of the optimiser, of six evaluations each: more come closer and take longer.", ge=1, le=200)
     seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
 
     @property
@@ -93,7 +90,7 @@ do not matter for telling a cat from a dog. That is why style transfer takes its
         with torch.no_grad():
             distance = content_distance(network.activations(image, [layer]))
         for frame in descend(network, distance, noise(image, self.seed), self.steps):
-            yield replace(frame, stage=f"out of {layer}", measures={"psnr": psnr(frame.image, image)})
+            yield frame.replace(stage=f"out of {layer}", measures=partial(similarity, frame, image))
 
     def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
         return demanded(network, {split(self.layer)[1]}, size, self.size, self.steps)
@@ -129,7 +126,7 @@ then whole shapes. The arrangement does not come back. That is why style transfe
         4, "How many layers take part, one at each resolution, from the first on: more keep larger structures.", ge=1, le=5
     )
     size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
-    steps: int = param(20, "Steps of the optimiser, of five iterations each: more come closer and take longer.", ge=1, le=200)
+    steps: int = param(20, "Steps of the optimiser, of six evaluations each: more come closer and take longer.", ge=1, le=200)
     network: NetworkName = param("vgg19", "Network whose correlations are used.", group="How")
     seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
 
@@ -169,10 +166,12 @@ then whole shapes. The arrangement does not come back. That is why style transfe
             }
             start = noise(style, self.seed, EVENNESS)
             far = plain_distance(network.activations(start(), layers), grams)
+
+        def nearness(frame: Frame) -> dict[str, Tensor]:
+            return {"nearer": far / plain_distance(network.activations(frame.image, layers), grams)}
+
         for frame in descend(network, style_distance(grams), start, self.steps):
-            with torch.no_grad():
-                near = plain_distance(network.activations(frame.image, layers), grams)
-            yield replace(frame, stage=f"out of {' + '.join(layers)}", measures={"nearer": far / near})
+            yield frame.replace(stage=f"out of {' + '.join(layers)}", measures=partial(nearness, frame))
 
     def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
         return demanded(network, set(self.places), size, self.size, self.steps)
@@ -206,23 +205,24 @@ def plain_distance(activations: Activations, grams: Mapping[str, Tensor]) -> Ten
 def descend(network: Network, distance: Objective, spectrum: Spectrum, steps: int) -> Frames:
     """Minimise a distance of activations over a spectrum, by L-BFGS (Gatys et al., 2016). Yield a frame after each step.
 
-    The spectrum is changed in place. Differs from Gatys et al., who optimise pixels: that takes many times as long, and
-    ends at a larger distance.
+    The spectrum is not changed. Differs from Gatys et al., who optimise pixels: that takes many times as long, and ends at a
+    larger distance.
     """
-    optimiser = torch.optim.LBFGS([spectrum.waves], max_iter=ROUND, history_size=HISTORY, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        with torch.enable_grad():
-            value = distance(network.activations(spectrum(), distance.layers))
-            (spectrum.waves.grad,) = torch.autograd.grad(value, spectrum.waves)
-        return value.detach()
-
+    descent, shape = Descent(spectrum.waves, HISTORY), spectrum.waves.shape
     for step in range(1, steps + 1):
-        optimiser.step(closure)
-        with torch.no_grad():
-            image = spectrum()
-            value = distance(network.activations(image, distance.layers))
-        yield Frame(step=step, steps=steps, stage="", work=step / steps, loss=value, image=image)
+        for _ in range(ROUND):
+            with torch.enable_grad():
+                waves = descent.trial.view(shape).requires_grad_()
+                value = distance(network.activations(spectrum.at(waves), distance.layers))
+                (gradient,) = torch.autograd.grad(value, waves)
+            descent.accept(value.detach(), gradient.flatten())
+        image = partial(spectrum.at, descent.point.view(shape))
+        yield Frame(step=step, steps=steps, stage="", work=step / steps, loss=descent.loss, image=image)
+
+
+def similarity(frame: Frame, image: Tensor) -> dict[str, Tensor]:
+    """Return the measure of a reconstruction: its similarity to the picture in decibels."""
+    return {"psnr": psnr(frame.image, image)}
 
 
 def psnr(image: Tensor, target: Tensor) -> Tensor:
@@ -236,10 +236,10 @@ def psnr(image: Tensor, target: Tensor) -> Tensor:
 def demanded(network: Network, layers: set[str], size: tuple[int, int], longest: int, steps: int) -> Demand:
     """Return the demand of `descend` for a picture of (height, width) scaled to `longest` pixels."""
     cost, pixels = network.cost(layers), math.prod(fitted_size(size, longest))
-    # L-BFGS stores two spectra per iteration, each as large as the image.
+    # L-BFGS stores two spectra per evaluation, each as large as the image.
     held = IMAGE_BYTES * pixels * (IMAGES_HELD + 2 * min(HISTORY, ROUND * steps))
     peak = tiles.resident(pixels * cost.bytes + held, HEAP_SHARE)
-    passes = steps * ROUND * EVALUATIONS
+    passes = steps * ROUND
     return Demand(
         flops=pixels * passes * cost.flops,
         bytes=max(peak + cost.fixed_bytes, opening_bytes(size)),

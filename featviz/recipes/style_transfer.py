@@ -20,7 +20,7 @@ from featviz.optimise import tiles
 from featviz.optimise.colours import match_colours
 from featviz.optimise.gradients import luminance, soften
 from featviz.optimise.objectives import total_variation
-from featviz.optimise.optimisers import OPTIMISERS, history_length, resized
+from featviz.optimise.optimisers import OPTIMISERS, Optimiser, history_length
 from featviz.optimise.parameterization import Average, pyramid
 from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
@@ -45,9 +45,6 @@ SECOND_PASS = 1.5
 STYLE, SMOOTHNESS = 32.0, 240.0
 """Weights of style_strength 1 and smoothness 1 against content_strength 1, chosen by eye. All distances are relative to their
 target, so the two numbers hold for every network, layer and size."""
-
-TILE_MEMORY = 6
-"""Bytes of activations that a tile may hold, as a multiple of `tiles.allowed()`: margins are the whole receptive field here."""
 
 IMAGES_HELD = 22
 """Copies of the image that a run holds at once, without the history of L-BFGS."""
@@ -228,10 +225,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
         schedule = self.schedule(network, size_of(content), start)
         steps, work = (sum(counts) for counts in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
         result = start if start is not None else content if self.init == "content" else grey_noise(content, generator)
-        method = OPTIMISERS[self.optimiser]
-        budget, cost = TILE_MEMORY * tiles.allowed(), self.bytes(network)
-        allowance = tiles.Allowance(budget, tiled=network.tiled(self.layers(network)))
-        state: Mapping[str, Tensor] = {}  # The state of Adam for each pixel, carried from scale to scale.
+        cost, allowance = self.bytes(network), tiles.Allowance(tiled=network.tiled(self.layers(network)))
+        optimiser: Optimiser | None = None
         step = pixels_done = 0
 
         for scale, (size, count) in enumerate(schedule, start=1):
@@ -241,19 +236,16 @@ A network sees two things in a picture that can be separated: **what is in it, a
             )
             region = scaled_mask if style2 is None else None  # The only part of the image that changes.
             target = allowance.fit(partial(self.target, network, base, styles, scaled_mask, scaled_opacity), cost)
-            image = resize(result, size).clamp(0, 1).requires_grad_()
-            optimiser = method.make([image])
-            optimiser.state[image].update(resized(state, size))
-            average = Average(method.averaged)
+            optimiser = OPTIMISERS[self.optimiser](resize(result, size).clamp(0, 1), optimiser)
+            average = Average(optimiser.averaged)
             for step_of_scale in range(1, count + 1):
-                roll = Roll.random(method.jitter, generator)
-                painted = image if region is None else torch.lerp(base, image, region)
-                measures, loss, gradient = allowance.fit(partial(target.compare, roll(painted.detach()), settings), cost)
-                image.grad = roll.undo(gradient) * (1.0 if region is None else region)
-                optimiser.param_groups[0]["lr"] = method.rate(step_of_scale / count, image.grad, loss, not optimiser.state[image])
-                optimiser.step(lambda loss=loss: loss)  # type: ignore[misc]  # A tensor, where torch's stubs have a float.
-                image.data.clamp_(0, 1)
-                result = average.update(image if region is None else torch.lerp(base, image, region)).clamp(0, 1)
+                roll = Roll.random(optimiser.jitter, generator)
+                painted = optimiser.image if region is None else torch.lerp(base, optimiser.image, region)
+                measures, loss, gradient = allowance.fit(partial(target.compare, roll(painted), settings), cost)
+                gradient = roll.undo(gradient)
+                optimiser.step(gradient if region is None else gradient * region, loss, step_of_scale / count)
+                painted = optimiser.image if region is None else torch.lerp(base, optimiser.image, region)
+                result = average.update(painted).clamp(0, 1)
                 step, pixels_done = step + 1, pixels_done + size[0] * size[1]
                 changed_settings = yield Frame(
                     step=step,
@@ -261,13 +253,12 @@ A network sees two things in a picture that can be separated: **what is in it, a
                     stage=f"scale {scale} of {len(schedule)}{allowance.remark}",
                     work=pixels_done / work,
                     loss=loss,
-                    image=self.coloured(result, base),
+                    image=partial(self.coloured, result, base),
                     measures=measures,
                 )
                 if isinstance(changed_settings, StyleTransfer) and changed_settings != settings:
                     settings = changed_settings
-                    method.forget_loss(optimiser)
-            state = optimiser.state[image]
+                    optimiser.forget_loss()
 
     def scaled_side(self, role: str) -> int | None:
         return None if role == "start" else math.ceil(self.size * (self.style_scale if role in ("style", "style2") else 1))
@@ -290,7 +281,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         others = {"style": size, **others}
         regions = 1 + ("style2" in others) if "mask" in others else 0
         layers = self.layers(network)
-        side = tiles.largest(self.bytes(network), TILE_MEMORY * tiles.allowed(), tiled=network.tiled(layers))
+        side = tiles.largest(self.bytes(network), tiled=network.tiled(layers))
         margin = tiles.reach(network, layers)
         step = tiles.peak((height, width), self.bytes(network, regions), side, margin)
         # The styles are held at their own size, and scaled for the strokes.

@@ -11,12 +11,13 @@ from featviz.media.images import Header
 from featviz.networks.cache import is_local, load, load_untrained, make_fork_safe
 from featviz.networks.network import zero_gpu
 from featviz.networks.table import BUNDLED, NETWORKS
+from featviz.optimise import tiles
 from featviz.optimise.style_statistics import wasserstein_distance
-from featviz.optimise.tiles import out_of_memory
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Demand, Frames, Recipe
 from featviz.runtime.devices import Device, clock, find_devices, resolve, slot
 from featviz.runtime.throughput import Corrections, Speed
+from featviz.runtime.tile_budget import tile_budget
 
 START = 0.1
 """Seconds of a run beside its steps: pictures are opened, and the last one is read back."""
@@ -93,12 +94,16 @@ def gigabytes(number: float) -> str:
     return f"{max(number / 1e9, 0.1):.1f} GB"
 
 
-def demand(recipe: Recipe, device: torch.device, sizes: Sizes) -> Demand:
-    """Count the operations and the memory of a run on a device, for pictures of these sizes. Needs no weights."""
+def demand(recipe: Recipe, device: torch.device, sizes: Sizes, budget: tiles.Budget | None = None) -> Demand:
+    """Count the operations and the memory of a run on a device, for pictures of these sizes. Needs no weights.
+
+    With the budget of tiles that is usual on the device, or with another one.
+    """
     network = load_untrained(recipe.network_name, device)
     heights_first = {role: (height, width) for role, (width, height) in sizes.items()}
     first = next((heights_first.pop(role) for role in recipe.images), None)
-    return recipe.demand(network, first, **heights_first)
+    with tiles.granted(budget or tile_budget(device)):
+        return recipe.demand(network, first, **heights_first)
 
 
 def estimate(recipe: Recipe, pictures: Mapping[str, Header] = {}, *, device: Device = "auto") -> Estimate:
@@ -154,7 +159,7 @@ def warm_up(device: Device = "auto") -> None:
         try:
             _measure(name, devices[0])
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not tiles.out_of_memory(error):
                 raise
             return  # The first estimate measures it.
 

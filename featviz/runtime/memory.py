@@ -1,11 +1,11 @@
-"""The memory of each device: how much is free, and how much the active runs have reserved."""
+"""The memory of each device that the active runs have reserved."""
 
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path, PurePath
+from itertools import dropwhile
 from typing import Any
 
 import torch
@@ -14,75 +14,12 @@ from PIL import Image
 from featviz.errors import LimitError
 from featviz.media.images import Picture, open_picture
 from featviz.networks.network import zero_gpu
-from featviz.optimise.tiles import release_free_memory
+from featviz.optimise.tiles import Budget, release_free_memory
 from featviz.recipes.recipe import Recipe, largest_size
+from featviz.runtime.capacity import free_memory
 from featviz.runtime.devices import Device, resolve
 from featviz.runtime.estimate import Sizes, demand, gigabytes
-
-CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-"""The folder of all control groups, and the file with those of this process."""
-
-CGROUP_FILES = {
-    "": ("", "memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-}
-"""Controller in `OWN_CGROUPS` ("" for version 2, "memory" for version 1) → the folder of its groups, the files with a group's
-limit and usage, and the entry of memory.stat for file cache that the kernel drops when memory is needed."""
-
-
-def free_memory(device: torch.device) -> float:
-    """Return the bytes that this process can still allocate on a device; `inf` where the system does not tell (not Linux)."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        # PyTorch keeps freed blocks for its next tensors.
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return max(0, min(_free_in_system(), _free_in_cgroup(), _free_address_space()))
-
-
-def _free_in_system() -> float:
-    with suppress(OSError, KeyError):
-        return _kilobytes(Path("/proc/meminfo"), "MemAvailable")
-    return math.inf
-
-
-def _free_in_cgroup() -> float:
-    """Return what the control groups of this process leave. A group's limit also holds for all groups below it.
-
-    In a container the path of its group may be that of the host, of which only the root is mounted: missing groups are skipped.
-    """
-    free: float = math.inf
-    with suppress(OSError):
-        for line in OWN_CGROUPS.read_text().splitlines():
-            _, controllers, own = line.split(":", 2)
-            for controller in CGROUP_FILES.keys() & controllers.split(","):
-                folder, *files = CGROUP_FILES[controller]
-                group = PurePath(own.lstrip("/"))
-                free = min(free, *(_free_in_group(CGROUPS / folder / path, *files) for path in (group, *group.parents)))
-    return free
-
-
-def _free_in_group(group: Path, limit: str, usage: str, cache: str) -> float:
-    with suppress(OSError, ValueError, KeyError):  # No such group, or no limit ("max").
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return int((group / limit).read_text()) - int((group / usage).read_text()) + int(stat[cache])
-    return math.inf
-
-
-def _free_address_space() -> float:
-    """Return what the limit of the address space (`ulimit -v`) leaves."""
-    with suppress(ImportError, OSError):  # Windows has no `resource`.
-        import resource
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if limit != resource.RLIM_INFINITY:
-            return limit - _kilobytes(Path("/proc/self/status"), "VmSize")
-    return math.inf
-
-
-def _kilobytes(file: Path, entry: str) -> int:
-    """Return an entry of a file of /proc, e.g. "VmSize:  1024 kB", in bytes."""
-    lines = dict(line.split(":", 1) for line in file.read_text().splitlines())
-    return int(lines[entry].split()[0]) * 1024
+from featviz.runtime.tile_budget import tile_budget, tile_budgets
 
 
 class Ledger:
@@ -194,29 +131,39 @@ def single_run(recipe: Recipe) -> Sequence[Recipe]:
     return (recipe,)
 
 
-def peak_memory(recipe: Recipe, device: torch.device, sizes: Sizes, parts: Parts = single_run) -> int:
-    """Return the peak memory of a run in bytes, beyond networks and program, for pictures of these sizes."""
-    return math.ceil(max((demand(part, device, sizes).bytes for part in parts(recipe)), default=0))
+def peak_memory(
+    recipe: Recipe, device: torch.device, sizes: Sizes, parts: Parts = single_run, budget: Budget | None = None
+) -> int:
+    """Return the peak memory of a run in bytes, beyond networks and program, for pictures of these sizes.
+
+    With the budget of tiles that is usual on the device, or with another one.
+    """
+    return math.ceil(max((demand(part, device, sizes, budget).bytes for part in parts(recipe)), default=0))
 
 
 @contextmanager
-def reserve(recipe: Recipe, device: torch.device, sizes: Sizes, parts: Parts = single_run) -> Iterator[None]:
-    """Reserve the peak memory of a run for the duration of the context.
+def reserve(recipe: Recipe, device: torch.device, sizes: Sizes, parts: Parts = single_run) -> Iterator[Budget]:
+    """Reserve the peak memory of a run for the duration of the context, and yield its budget of tiles.
+
+    It is the usual one of the device, or the largest with which the run fits into what is free.
 
     Raises:
         LimitError: it does not fit, alone or beside the active runs. The message has the largest size that fits.
     """
     if zero_gpu():  # The GPU serves one run at a time, and the page's process must not touch CUDA.
-        yield
+        yield tile_budget(device)
         return
-    needed = peak_memory(recipe, device, sizes, parts)
+    budgets, account = tile_budgets(device), ledger(device)
+    least, free = budgets[-1], account.available()
+    budget = next(dropwhile(lambda it: peak_memory(recipe, device, sizes, parts, it) > free, budgets), least)
+    needed = peak_memory(recipe, device, sizes, parts, budget)
 
     def refusal(available: float, fits_later: bool) -> LimitError:
-        largest = largest_size(recipe, lambda smaller: peak_memory(smaller, device, sizes, parts) <= available)
+        largest = largest_size(recipe, lambda smaller: peak_memory(smaller, device, sizes, parts, least) <= available)
         free = f"other runs leave {gigabytes(available)}" if fits_later else f"{gigabytes(available)} are free"
         fitting = f"the largest size that fits is {largest}" if largest else "no size fits"
         retry = ", or try again when they have ended" if fits_later else ""
         return LimitError(f"This run takes {gigabytes(needed)} of memory, and {free}; {fitting}{retry}.")
 
-    with ledger(device).reserve(needed, refusal):
-        yield
+    with account.reserve(needed, refusal):
+        yield budget

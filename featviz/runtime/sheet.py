@@ -32,10 +32,10 @@ def try_out(
     memory of the largest variant is reserved from the first to the last. Only the first variant goes before other runs.
     """
     opened, torch_device = open_pictures(recipe, pictures), resolve(device)
-    with reserve(recipe, torch_device, sizes_of(opened), parts=type(recipe).variants):
+    with reserve(recipe, torch_device, sizes_of(opened), parts=type(recipe).variants) as budget:
         for number, variant in enumerate(recipe.variants()):
             previews = preview_frames(
-                variant, opened, torch_device, every=every, stopped=stopped, on_wait=on_wait, new=number == 0
+                variant, opened, torch_device, budget, every=every, stopped=stopped, on_wait=on_wait, new=number == 0
             )
             for preview in previews:
                 if preview.done or every < math.inf:

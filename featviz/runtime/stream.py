@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,13 +21,14 @@ from featviz.media.images import (
     on_white,
     opacity_of,
     remarks,
-    to_picture,
+    to_pixels,
     to_tensor,
     with_alpha,
 )
 from featviz.networks.cache import load, load_untrained, load_with_progress
 from featviz.networks.table import BUNDLED
-from featviz.optimise.tiles import enough_memory
+from featviz.optimise.tiles import Budget, enough_memory, granted
+from featviz.optimise.transfers import Read
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Frame, Recipe, live
 from featviz.runtime.devices import Device, clock, resolve, slot, storage_device
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
 
 LONG_STEP = 0.1
 """Seconds of the device from which on a step gives way to other runs. The steps of a run get longer by at most ten times at once."""
+
+
+AHEAD = 2
+"""The most steps of a run that a card may have before it: the one it computes, and the next, so that it never waits."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +119,9 @@ def stream(
         LimitError: the run does not fit into the free memory, before any work is done; or it has used up its seconds.
     """
     opened, torch_device = open_pictures(recipe, pictures), resolve(device)
-    with reserve(recipe, torch_device, sizes_of(opened)):
+    with reserve(recipe, torch_device, sizes_of(opened)) as budget:
         yield from preview_frames(
-            recipe, opened, torch_device, every=every, seconds=seconds, steer=steer, stopped=stopped, on_wait=on_wait
+            recipe, opened, torch_device, budget, every=every, seconds=seconds, steer=steer, stopped=stopped, on_wait=on_wait
         )
 
 
@@ -193,6 +199,7 @@ def preview_frames(
     recipe: Recipe,
     opened: Mapping[str, Image.Image],
     device: torch.device,
+    budget: Budget,
     *,
     every: float,
     seconds: float = math.inf,
@@ -203,11 +210,11 @@ def preview_frames(
 ) -> Previews:
     """Run a recipe on opened pictures, whose memory is reserved, and yield previews. Arguments are those of `stream`.
 
-    `new`: whether the run goes before others until its first preview.
+    `budget`: that of its tiles, as reserved. `new`: whether the run goes before others until its first preview.
     """
     with enough_memory():
         frames = recipe.run(load(recipe.network_name, device), **_tensors(recipe, opened, device))
-    needs = demand(recipe, device, sizes_of(opened))
+    needs = demand(recipe, device, sizes_of(opened), budget)
     work = expected_seconds(needs, device, recipe)
     timer = _StepTimer(device, slot(device, work, new=new, stopped=stopped, on_wait=on_wait))
     alpha_source = next(iter(opened.values())) if recipe.images and _keeps_alpha(recipe) else None
@@ -218,7 +225,7 @@ def preview_frames(
         while True:
             # Steps follow each other at once until there is a preview. The device is released before each yield: a slow or
             # stopped consumer must not block other runs.
-            with timer.slot, enough_memory():
+            with timer.slot, enough_memory(), granted(budget):
                 while True:
                     with timer.step():
                         frame = frames.send(steered)
@@ -268,6 +275,8 @@ class _StepTimer:
     def __init__(self, device: torch.device, slot: Slot):
         self._device, self.slot = device, slot
         self._latest = math.inf  # Of the first step, nothing is known.
+        self._queued: deque[torch.cuda.Event] = deque()
+        """The ends of the steps that a card may still be computing, the oldest first."""
         self.started = 0.0
         """When the latest step started, by `time.monotonic`."""
         self.computed = 0.0
@@ -280,21 +289,34 @@ class _StepTimer:
         with ExitStack() as context:
             if self._latest > LONG_STEP:
                 context.enter_context(PauseBetweenOperations(self.slot.pause))
+            self._wait_for_card()
             yield
+        self._note_end()
         self._latest = self.slot.held - held
         paused = time.monotonic() - self.started - self._latest
         self.computed += clock(self._device) - computed - (0 if self._device.type == "cpu" else paused)
 
+    def _wait_for_card(self) -> None:
+        """Wait until fewer than `AHEAD` steps are queued on a card, so that Stop and other runs wait for no more than these."""
+        while len(self._queued) >= AHEAD:
+            self._queued.popleft().synchronize()
+
+    def _note_end(self) -> None:
+        if self._device.type == "cuda":
+            self._queued.append(torch.cuda.Event())
+            self._queued[-1].record(torch.cuda.current_stream(self._device))
+
 
 def _read(frame: Frame, timer: _StepTimer, alpha_source: Image.Image | None) -> Preview:
-    """Read a frame back from the device, which waits for the step to be computed."""
-    loss = frame.loss.item()
+    """Read a frame back from the device, which waits once, for the step to be computed."""
+    numbers = torch.stack([frame.loss.float(), *(value.float() for value in frame.measures.values())])
+    pixels, numbers = Read([to_pixels(frame.image), numbers]).wait()
+    loss, *measures = numbers.tolist()
     if not math.isfinite(loss):
         raise DivergedError(
             f"The numbers ran out of range at step {frame.step}; the last good picture is kept. Try less strength."
         )
-    picture = to_picture(frame.image)
-    measures = {name: value.item() for name, value in frame.measures.items()}
+    picture = Image.fromarray(pixels.numpy())
     return Preview(
         step=frame.step,
         steps=frame.steps,
@@ -304,7 +326,7 @@ def _read(frame: Frame, timer: _StepTimer, alpha_source: Image.Image | None) -> 
         loss=loss,
         picture=with_alpha(picture, alpha_source) if alpha_source else picture,
         is_video_frame=frame.is_video_frame,
-        measures=measures,
+        measures=dict(zip(frame.measures, measures, strict=True)),
     )
 
 

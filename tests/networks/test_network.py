@@ -64,7 +64,14 @@ def test_bfloat16_is_used_only_if_the_network_and_the_cpu_support_it(monkeypatch
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
         assert fastest_dtype(replace(NETWORKS["vgg19"], supports_bfloat16=True), "cpu") == found
         assert fastest_dtype(replace(NETWORKS["vgg19"], supports_bfloat16=False), "cpu") == torch.float32
-        assert fastest_dtype(replace(NETWORKS["vgg19"], supports_bfloat16=True), "cuda") == torch.float32
+        assert fastest_dtype(replace(NETWORKS["vgg19"], supports_bfloat16=True), "mps") == torch.float32
+
+
+@pytest.mark.parametrize(("capability", "found"), [((9, 0), torch.bfloat16), ((8, 0), torch.bfloat16), ((7, 5), torch.float32)])
+def test_bfloat16_is_used_on_cards_that_multiply_it(capability, found, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert fastest_dtype(NETWORKS["vgg19"], "cuda:0") == found
+    assert fastest_dtype(NETWORKS["efficientnet_lite0"], "cuda:0") == torch.float32
 
 
 @pytest.mark.parametrize("name", BUNDLED)

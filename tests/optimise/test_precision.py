@@ -44,6 +44,7 @@ class NoFloat64(TorchDispatchMode):
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_statistics_and_their_gradients_work_on_devices_without_float64(statistic, monkeypatch):
     monkeypatch.setattr(style_statistics, "exact", lambda values: values)
+    monkeypatch.setattr(style_statistics, "widest", lambda device: torch.float32)
     activations = torch.rand(1, 3, 5, 6, requires_grad=True)
     with NoFloat64():
         distance = STATISTICS[statistic](moments(torch.rand(1, 3, 4, 6)))(moments(activations))

@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from featviz.media.images import open_picture, to_tensor
+from featviz.networks.cache import load
+from featviz.optimise import style_statistics
+from featviz.optimise.scaling import fit
 from featviz.optimise.style_statistics import (
     STATISTICS,
     blend,
@@ -12,9 +16,12 @@ from featviz.optimise.style_statistics import (
     mean,
     moments,
     second_moment,
+    trace_of_root,
     wasserstein_distance,
 )
+from featviz.recipes import presets
 
+CAT, WAVE = (to_tensor(open_picture(presets.FOLDER / f"{name}.jpg")) for name in ("cat", "great_wave"))
 generator = torch.Generator().manual_seed(0)
 HERE, THERE = (torch.randn(1, 4, height, 6, dtype=torch.float64, generator=generator) for height in (5, 7))
 WHERE = torch.rand(1, 1, 5, 6, dtype=torch.float64, generator=generator)
@@ -139,3 +146,38 @@ def test_targets_without_any_variance_and_regions_without_positions_give_no_nan(
         (gradient,) = torch.autograd.grad(found, features)
         assert found.isfinite()
         assert gradient.isfinite().all()
+
+
+# On a GPU roots are found by an iteration in float32, on a CPU by eigenvalues in float64.
+
+
+@pytest.mark.parametrize("layer", ["relu1_1", "relu3_1", "relu5_1"])
+def test_the_iterated_root_agrees_with_eigenvalues_in_float64(layer, monkeypatch):
+    """On real feature maps, fewer positions than channels among them, value and gradient."""
+    network, results = load("vgg19"), {}
+    with torch.no_grad():
+        there, here = (network.activations(fit(picture, 128, 32), [layer])[layer] for picture in (WAVE, CAT))
+    for method in ("cpu", "none"):
+        monkeypatch.setattr(style_statistics, "EIGENVALUES", {method})
+        features = here.clone().requires_grad_()
+        found = wasserstein_distance(moments(there))(moments(features))
+        results[method] = found.item(), torch.autograd.grad(found, features)[0]
+    (value, gradient), (other_value, other_gradient) = results.values()
+    assert other_value == pytest.approx(value, rel=2e-3)
+    assert torch.nn.functional.cosine_similarity(gradient.flatten(), other_gradient.flatten(), dim=0) > 0.999
+    assert (other_gradient.norm() / gradient.norm()).item() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_the_iterated_root_gives_no_nan_without_variance_or_positions(value, monkeypatch):
+    monkeypatch.setattr(style_statistics, "EIGENVALUES", set())
+    test_targets_without_any_variance_and_regions_without_positions_give_no_nan("wasserstein", value)
+
+
+def test_the_trace_of_a_root_is_the_sum_of_roots_without_the_offset(monkeypatch):
+    little = torch.tensor(1e-8, dtype=torch.float64)
+    diagonal = torch.diag(torch.tensor([4.0, 9.0, 0.25], dtype=torch.float64))
+    for methods in ({"cpu"}, set()):
+        monkeypatch.setattr(style_statistics, "EIGENVALUES", methods)
+        assert trace_of_root(diagonal, little).item() == pytest.approx(5.5, abs=5e-4)
+        assert trace_of_root(0 * diagonal, little).item() == pytest.approx(0, abs=1e-6)

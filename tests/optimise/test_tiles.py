@@ -3,7 +3,7 @@ import torch
 from limited import printed
 
 from featviz.networks.table import NETWORKS
-from featviz.optimise.tiles import Allowance, grid, largest
+from featviz.optimise.tiles import Allowance, Budget, granted, grid, largest
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,8 @@ def test_where_memory_runs_out_tiles_get_smaller_and_stay_so(error):
             raise error
         return side
 
-    allowance = Allowance(1000**2)
+    with granted(Budget(1000**2)):
+        allowance = Allowance()
     assert allowance.remark == ""
     assert allowance.fit(step, 1) == 250
     assert tried == [1000, 707, 500, 353, 250]
@@ -78,9 +79,9 @@ SHORT_OF_MEMORY = """
 from PIL import Image
 from featviz import ActivationMaps, DeepDream, StyleTransfer, inspect_layer, run, stream
 from featviz.errors import InputError
-from featviz.runtime import memory
+from featviz.runtime import capacity
 
-memory._free_address_space = lambda: float("inf")  # As where memory is gone only after a run has reserved it.
+capacity._free_address_space = lambda: float("inf")  # As where memory is gone only after a run has reserved it.
 PHOTO = Image.effect_noise((640, 640), 60).convert("RGB")
 DREAM = {"layer": "vgg19/relu2_1", "octaves": 1, "steps": 2}
 STYLE = {"network": "efficientnet_lite0", "scales": 1, "steps": 2}

@@ -4,10 +4,13 @@ from contextlib import nullcontext
 from typing import ClassVar, Literal
 
 import pytest
+import torch
 from pydantic import BaseModel, ValidationError
 
 from featviz.errors import FieldError
-from featviz.recipes.recipe import Recipe, Rule, bounds, choices, group, increment, longest, param, parse_weights
+from featviz.networks.cache import load
+from featviz.recipes.recipe import Frame, Recipe, Rule, bounds, choices, group, increment, longest, param, parse_weights
+from featviz.recipes.reconstruction import ROUND, ReconstructStyle
 
 
 class Soup(Recipe):
@@ -210,3 +213,40 @@ def test_unused_fields_are_found_among_invalid_values():
 def test_a_layer_that_is_named_twice_is_refused():
     with pytest.raises(FieldError, match=r"The layer 'relu1' is named twice; expected each layer once."):
         parse_weights("relu1: 1, relu2, relu1: 3")
+
+
+# Frames
+
+
+def test_what_a_frame_shows_is_computed_when_it_is_first_read_and_once():
+    read = []
+
+    def image():
+        read.append(torch.is_grad_enabled())
+        return torch.zeros(1)
+
+    frame = Frame(1, 2, "one", 0.5, loss=torch.ones(()), image=image, measures=lambda: {"size": frame.image.sum()})
+    moved = frame.replace(stage="two", step=2)
+    assert (moved.step, moved.steps, moved.stage, moved.work, moved.is_video_frame) == (2, 2, "two", 0.5, False)
+    assert read == []
+    assert moved.image is frame.image is moved.image
+    assert moved.measures["size"] == 0
+    assert read == [False]
+    assert moved.replace(image=torch.ones(1)).image == 1
+
+
+def test_a_reconstruction_computes_nothing_for_frames_that_are_not_shown():
+    network, recipe = load("efficientnet_lite0"), ReconstructStyle(network="efficientnet_lite0", size=64, steps=2, layers=1)
+    passes = []
+    hook = network.module[0].register_forward_hook(lambda *_: passes.append(1))
+    frames = recipe.run(network, style=torch.rand(1, 3, 64, 64))
+    next(frames)
+    before = len(passes)
+    frame = next(frames)
+    assert len(passes) - before == ROUND
+    assert frame.loss.isfinite()
+    assert frame.image.isfinite().all()
+    assert len(passes) - before == ROUND
+    assert frame.measures["nearer"] > 1
+    assert len(passes) - before == ROUND + 1
+    hook.remove()

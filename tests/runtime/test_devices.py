@@ -129,3 +129,18 @@ def test_threads_that_ask_at_the_same_time_share_one_scheduler(monkeypatch):
         first, second = threads.map(slot, [device] * 2)
     assert first._scheduler is second._scheduler
     assert first._scheduler.runs == 2
+
+
+def test_a_run_on_a_card_sets_how_products_are_rounded(machine):
+    machine(cards=1)
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    try:
+        products.allow_tf32, convolutions.allow_tf32 = True, False
+        devices.resolve("cpu")
+        assert (products.allow_tf32, convolutions.allow_tf32) == (True, False)
+        devices.resolve("cuda")
+        assert (products.allow_tf32, convolutions.allow_tf32) == (False, True)
+        assert not products.allow_bf16_reduced_precision_reduction
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before

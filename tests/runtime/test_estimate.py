@@ -14,6 +14,7 @@ from featviz.media.images import DECODED_BYTES, Header
 from featviz.networks import hub
 from featviz.networks.cache import load
 from featviz.networks.table import BUNDLED
+from featviz.optimise.tiles import Budget, granted
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.runtime import devices
@@ -81,14 +82,14 @@ def test_runs_are_ordered_by_their_estimate_and_by_their_operations_where_no_spe
     ],
     ids=["dream", "style"],
 )
-def test_the_operations_of_a_run_are_those_of_its_demand(recipe, tolerance, megabytes, monkeypatch):
+def test_the_operations_of_a_run_are_those_of_its_demand(recipe, tolerance, megabytes):
     """Margins of tiles, second passes and the statistics of the style count. Style transfer multiplies moments beside the network."""
-    monkeypatch.setenv("FEATVIZ_TILE_MEMORY_MB", str(megabytes))
     network, pictures = load(recipe.network_name), {role: torch.rand(1, 3, recipe.size, recipe.size) for role in recipe.images}
-    with FlopCounterMode(display=False) as counter:
-        for _ in recipe.run(network, **pictures):
-            pass
-    counted = recipe.demand(network, (recipe.size, recipe.size)).flops
+    with granted(Budget(megabytes * 1e6)):
+        with FlopCounterMode(display=False) as counter:
+            for _ in recipe.run(network, **pictures):
+                pass
+        counted = recipe.demand(network, (recipe.size, recipe.size)).flops
     assert 1 <= counter.get_total_flops() / counted < 1 + tolerance
 
 

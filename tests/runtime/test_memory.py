@@ -26,10 +26,11 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe, param
 from featviz.recipes.style_transfer import StyleTransfer
-from featviz.runtime import memory
+from featviz.runtime import capacity, memory
+from featviz.runtime.capacity import free_memory
 from featviz.runtime.estimate import estimate
 from featviz.runtime.inspection import gram_picture, inspect_layer, strongest_channels
-from featviz.runtime.memory import Ledger, free_memory, peak_memory, reserve
+from featviz.runtime.memory import Ledger, peak_memory, reserve
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import open_pictures, sizes_of, stream
 
@@ -166,8 +167,10 @@ from featviz.networks import cache
 from featviz.cli import main
 from featviz.recipes.deepdream import DeepDream
 from featviz.errors import LimitError
-from featviz.runtime.memory import free_memory, peak_memory
+from featviz.runtime.capacity import free_memory
+from featviz.runtime.memory import peak_memory
 from featviz.runtime.stream import run
+from featviz.runtime.tile_budget import tile_budgets
 
 CPU, results = torch.device("cpu"), {{}}
 size = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmSize" in line).split()[1]) * 1024
@@ -184,7 +187,8 @@ with redirect_stderr(io.StringIO()) as stderr:
     )
 results["stderr"] = stderr.getvalue().strip().splitlines()[-1]
 results["loaded"] = len(cache._loaded)
-results["fitting"] = [peak_memory(recipe.replace(size=size), CPU, {SIZE}) for size in range(64, 4097, 16)]
+least = tile_budgets(CPU)[-1]
+results["fitting"] = [peak_memory(recipe.replace(size=size), CPU, {SIZE}, budget=least) for size in range(64, 4097, 16)]
 print(json.dumps(results))
 """
 
@@ -239,9 +243,10 @@ def test_the_tightest_control_group_above_a_process_counts(version, own, free, t
     write_group(root / "a" / "b", version, "100", 40, 10)
     write_group(root / "a" / "b" / "c", version, "max" if version == 2 else str(2**63), 40, 10)
     (tmp_path / "own").write_text(f"{own}\n")
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
-    monkeypatch.setattr(memory, "OWN_CGROUPS", tmp_path / "own")
-    assert memory._free_in_cgroup() == free
+    monkeypatch.setattr(capacity, "CGROUPS", tmp_path)
+    monkeypatch.setattr(capacity, "OWN_CGROUPS", tmp_path / "own")
+    assert capacity._free_in_cgroup() == free
+    assert capacity._total_in_cgroup() == {70: 100, 600: 900, 900: 1000}.get(free, float("inf"))
 
 
 # Runs

@@ -1,6 +1,5 @@
 """Device, lock, pacing and stopping, with a recipe that only counts."""
 
-import dataclasses
 import sys
 import threading
 from typing import ClassVar, Literal
@@ -17,7 +16,7 @@ from featviz.media.video import Video
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Demand, Frame, Recipe, param
 from featviz.runtime.film import film, record
-from featviz.runtime.scheduler import Slot, Waiting
+from featviz.runtime.scheduler import Scheduler, Slot, Waiting
 from featviz.runtime.stream import open_pictures, run, stream, waiting_sentence
 
 
@@ -211,7 +210,7 @@ class Flicker(Count):
 
     def run(self, network, *, image):
         for frame in super().run(network, image=image):
-            yield dataclasses.replace(frame, is_video_frame=frame.step % 2 == 0)
+            yield frame.replace(is_video_frame=frame.step % 2 == 0)
 
 
 def reds(path) -> list[int]:
@@ -287,3 +286,29 @@ def test_a_video_does_not_get_the_transparency_of_its_picture():
     picture.paste((200, 100, 50, 255), (0, 0, 10, 16))
     made = next(stream(Flicker(steps=10_000), image=picture)).picture
     assert [made.getpixel((x, 8)) for x in (5, 15)] == [(200, 100, 50), (255, 255, 255)]
+
+
+class End:
+    """A stand-in for the event that a card reaches at the end of a step."""
+
+    log: ClassVar[list] = []
+
+    def record(self, stream):
+        self.number = sum(what == "queued" for what, _ in End.log) + 1
+        End.log.append(("queued", self.number))
+
+    def synchronize(self):
+        End.log.append(("waited for", self.number))
+
+
+def test_a_card_has_at_most_two_steps_of_a_run_before_it(monkeypatch):
+    """So Stop waits for no more than these, and between two steps the card has something to do."""
+    monkeypatch.setattr(torch.cuda, "Event", End)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    timer = sys.modules["featviz.runtime.stream"]._StepTimer(torch.device("cuda", 7), Scheduler().slot())
+    for _ in range(4):
+        with timer.slot, timer.step():
+            pass
+    assert End.log == [
+        ("queued", 1), ("queued", 2), ("waited for", 1), ("queued", 3), ("waited for", 2), ("queued", 4),
+    ]  # fmt: skip

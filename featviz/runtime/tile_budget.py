@@ -1,0 +1,39 @@
+"""How much memory the activations of a step may take on a device.
+
+The number follows from the whole memory of the device, and not from what is free at the moment: it decides how pictures are cut
+into tiles, and a dream is not the same to the bit by other tiles. It is a power of two, so that machines of about the same size
+agree. Only where a run does not fit beside others are its tiles made smaller, and its progress line says so.
+"""
+
+import math
+
+import torch
+
+from featviz import limits
+from featviz.optimise.tiles import Budget
+from featviz.runtime.capacity import total_memory
+
+SHARE = 1 / 6
+"""The most of a device's memory that the activations of a step take."""
+
+LEAST = 2**26
+"""The least budget, in bytes: below, tiles consist of little but their margins."""
+
+
+def tile_budgets(device: torch.device) -> list[Budget]:
+    """Return the budgets that runs on a device may have: the usual one, then smaller ones for when memory is short.
+
+    `FEATVIZ_TILE_MEMORY_MB` fixes the only one. Raises InputError as `Limit.value` does.
+    """
+    if fixed := limits.TILE_MEGABYTES.value:
+        return [Budget(fixed * 1e6)]
+    total = total_memory(device)
+    if math.isinf(total):
+        return [Budget()]
+    usual = max(LEAST, 2 ** math.floor(math.log2(SHARE * total)))
+    return [Budget(usual), *(Budget(usual / 2**i, short=True) for i in range(1, int(math.log2(usual / LEAST)) + 1))]
+
+
+def tile_budget(device: torch.device) -> Budget:
+    """Return the usual budget of a device."""
+    return tile_budgets(device)[0]

@@ -1,0 +1,95 @@
+"""The budget of tiles follows from the memory of the whole device, and gets smaller only beside other runs."""
+
+import pytest
+import torch
+from standins import PICTURE
+
+from featviz.errors import InputError
+from featviz.recipes.deepdream import DeepDream
+from featviz.runtime import memory, tile_budget
+from featviz.runtime.capacity import total_memory
+from featviz.runtime.memory import Ledger, peak_memory, reserve
+from featviz.runtime.stream import stream
+from featviz.runtime.tile_budget import tile_budgets
+
+CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
+LARGE = DeepDream(layer="efficientnet_lite0/block2", size=1024, octaves=1, steps=1)
+SIZE = {"image": (1024, 800)}
+
+
+@pytest.fixture
+def total(monkeypatch):
+    """Set the memory of the CPU and what is free of it."""
+
+    def set_to(amount: float, free: float | None = None) -> None:
+        monkeypatch.setattr(tile_budget, "total_memory", lambda device: amount)
+        monkeypatch.setattr(memory, "_ledgers", {CPU: Ledger(lambda: amount if free is None else free)})
+
+    return set_to
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "megabytes"), [(0.2, 64), (4, 537), (16, 2147), (24, 2147), (80, 8590), (141, 17180)], ids=str
+)
+def test_the_budget_is_a_sixth_of_the_memory_rounded_down_to_a_power_of_two(gigabytes, megabytes, total):
+    total(gigabytes * 1e9)
+    usual, *smaller = tile_budgets(CPU)
+    assert (round(usual.bytes / 1e6 + 0.5), usual.short) == (pytest.approx(megabytes, abs=4), False)
+    assert [budget.bytes for budget in smaller] == [usual.bytes / 2**i for i in range(1, len(smaller) + 1)]
+    assert all(budget.short for budget in smaller)
+    assert [usual, *smaller][-1].bytes == 2**26
+
+
+def test_it_does_not_depend_on_what_is_free(total):
+    for free in (16e9, 12e9, 8e9):
+        total(16e9, free)
+        with reserve(LARGE, CPU, SIZE) as budget:
+            assert (budget.bytes, budget.short) == (2**31, False)
+
+
+def test_where_a_run_does_not_fit_its_tiles_get_smaller_and_it_says_so(total, monkeypatch):
+    needed = peak_memory(LARGE.replace(size=512), CPU, SIZE)
+    total(16e9, free=0.6 * needed)
+    with reserve(LARGE.replace(size=512), CPU, SIZE) as budget:
+        assert budget.short
+        assert peak_memory(LARGE.replace(size=512), CPU, SIZE, budget=budget) <= 0.6 * needed
+    (preview,) = stream(LARGE.replace(size=512), device="cpu", image=PICTURE.resize((512, 400)))
+    assert preview.stage == "octave 1 of 1, in smaller tiles, since memory is short"
+    total(16e9)
+    (preview,) = stream(LARGE.replace(size=512), device="cpu", image=PICTURE.resize((512, 400)))
+    assert preview.stage == "octave 1 of 1"
+
+
+def test_a_fixed_budget_is_the_only_one(total, monkeypatch):
+    total(16e9)
+    monkeypatch.setenv("FEATVIZ_TILE_MEMORY_MB", "300")
+    assert [(budget.bytes, budget.short) for budget in tile_budgets(CPU)] == [(3e8, False)]
+    monkeypatch.setenv("FEATVIZ_TILE_MEMORY_MB", "0")
+    with pytest.raises(InputError, match="expected a whole number of at least 1"):
+        tile_budgets(CPU)
+
+
+def test_the_memory_of_a_card_is_its_own_and_a_lent_one_is_not_asked(monkeypatch):
+    class Properties:
+        total_memory = 85e9
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
+    assert total_memory(CARD) == 85e9
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", None)
+    assert total_memory(CARD) == 70e9
+
+
+def test_the_memory_of_a_cpu_is_what_the_limit_of_the_process_leaves():
+    from limited import printed
+
+    found = printed("""
+import resource, torch
+from featviz.runtime.capacity import total_memory
+from featviz.runtime.tile_budget import tile_budget
+before = total_memory(torch.device("cpu"))
+resource.setrlimit(resource.RLIMIT_AS, (int(before / 2),) * 2)
+print(json.dumps([before, total_memory(torch.device("cpu")), tile_budget(torch.device("cpu")).bytes]))
+""")
+    assert found[1] == int(found[0] / 2)
+    assert found[1] / 12 < found[2] <= found[1] / 6
