@@ -30,6 +30,7 @@ from featviz.recipes import metadata, presets
 from featviz.recipes.recipe import Recipe, choices
 from featviz.recipes.table import RECIPES
 from featviz.runtime import batch
+from featviz.runtime.cluster import LOCAL, ONE_AFTER_ANOTHER, ray_pool
 from featviz.runtime.devices import find_devices, unusable_gpu
 from featviz.runtime.estimate import estimate
 from featviz.runtime.film import record
@@ -56,6 +57,11 @@ USER_NETWORK_HELP = (
 SHARD_HELP = (
     "Of a folder or a video in place of the first picture, whose results go into the folder OUT: only every N-th picture, "
     "from the I-th on."
+)
+
+RAY_HELP = (
+    "Of a folder or a video as for --shard: run each picture as a task of Ray, on all cores or GPUs of this machine, or of the cluster "
+    "at ADDRESS."
 )
 
 Arguments = dict[str, Any]
@@ -106,6 +112,7 @@ def _add_recipe(commands: Any, recipe: type[Recipe]) -> None:
     command.add_argument("--recipe", metavar="FILE", help="A recipe to start from: its JSON, or a file that featviz made.")
     if recipe.images and recipe.produces == "picture":
         command.add_argument("--shard", metavar="I/N", help=_escape(SHARD_HELP))
+        command.add_argument("--ray", nargs="?", const=LOCAL, metavar="ADDRESS", help=_escape(RAY_HELP))
     command.add_argument("--estimate", action="store_true", help="Say what it would take on this machine, and do nothing.")
     if recipe.sweep_fields:
         fields = " and ".join(map(_option, recipe.sweep_fields))
@@ -179,11 +186,14 @@ def _add_fields(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
 
 def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
     """The command of a recipe."""
+    if "ray" in arguments and any("=" in network for network in arguments.get("network", [])):
+        raise InputError("--ray knows no network of --network; install it as a package with an entry point on every node.")
     recipe, pictures = recipe_from_arguments(kind, arguments), _typed_pictures(kind, arguments)
     if kind.images and batch.is_batch(pictures[next(iter(kind.images))], arguments.get("out")):
         return _run_batch(recipe, pictures, arguments)
-    if "shard" in arguments:
-        raise InputError("--shard shares out a folder or a video; there is one picture.")
+    for option in ("shard", "ray"):
+        if option in arguments:
+            raise InputError(f"--{option} shares out a folder or a video; there is one picture.")
     produces, device = "picture" if "sheet" in arguments else kind.produces, arguments["device"]
     out = None if produces == "numbers" else _output(arguments["out"], pictures, _extensions(produces))
     if "estimate" in arguments:
@@ -208,7 +218,10 @@ def _run_batch(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -
         open_picture(picture, role)  # An error in it would recur for every picture of the batch.
     shard = batch.Shard.parse(arguments.get("shard", "1/1"))
     _print_remarks([*remarks_on(others), *batch.describe_skipped(source)])
-    outcomes = batch.run_batch(recipe, source, arguments["out"], shard=shard, device=arguments["device"], **others)
+    device, pool = arguments["device"], ONE_AFTER_ANOTHER
+    if "ray" in arguments:
+        pool = ray_pool(arguments["ray"], gpu=device != "cpu")
+    outcomes = batch.run_batch(recipe, source, arguments["out"], shard=shard, device=device, pool=pool, **others)
     counts: Counter[str] = Counter()
     try:
         for outcome in _show_outcomes(outcomes, shard.count(batch.count(source)) or None):

@@ -6,10 +6,15 @@ from typing import Any
 
 from featviz.errors import MissingExtraError
 
-EXTRAS = {"gradio": "app", "httpx": "app", "starlette": "app", "av": "video", "pillow_heif": "heif"}
+EXTRAS = {"gradio": "app", "httpx": "app", "starlette": "app", "av": "video", "pillow_heif": "heif", "ray": "ray"}
 """Module → extra that installs it."""
 
-PURPOSES = {"app": "The page needs Gradio", "video": "Videos need PyAV", "heif": "HEIC pictures need pillow-heif"}
+PURPOSES = {
+    "app": "The page needs Gradio",
+    "video": "Videos need PyAV",
+    "heif": "HEIC pictures need pillow-heif",
+    "ray": "--ray needs Ray",
+}
 """Extra → beginning of the message when it is missing."""
 
 

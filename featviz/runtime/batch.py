@@ -1,6 +1,7 @@
 """Run one recipe on many pictures: a folder, or the frames of a video or an animated picture. Each result is a PNG in a folder.
 
-Existing results are skipped, so an interrupted batch can be continued. Several machines can share a batch (`Shard`).
+Existing results are skipped, so an interrupted batch can be continued. Several machines can share a batch: by `Shard`, or as a
+cluster of Ray. Folders may be addresses that fsspec understands.
 """
 
 import os
@@ -8,17 +9,21 @@ import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from featviz.errors import FeatvizError, ImageError, InputError
 from featviz.media import images
-from featviz.media.images import EXTENSIONS, Picture, save
+from featviz.media.images import EXTENSIONS, Picture
 from featviz.media.video import count_frames, frames
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
+from featviz.runtime.cluster import ONE_AFTER_ANOTHER, Pool, Result, compute
 from featviz.runtime.devices import Device
-from featviz.runtime.stream import check, open_pictures, run
+from featviz.runtime.remote import RemotePath, place
+from featviz.runtime.stream import check, open_pictures
 
 VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
@@ -55,7 +60,7 @@ class Shard:
 class Outcome:
     """The outcome of one picture of a batch."""
 
-    out: Path
+    out: Path | RemotePath
     """The file of the result."""
     made: bool = False
     """Whether this batch made it; otherwise it existed before, or there is an error."""
@@ -68,17 +73,17 @@ def is_batch(source: str | os.PathLike, out: str | os.PathLike | None = "") -> b
     Of an animated picture only the first frame is used where `out` is the name of a picture file, or None for a recipe that
     writes no file.
     """
-    if Path(source).is_dir() or _is_video(source):
+    if isinstance(place(source), RemotePath) or place(source).is_dir() or _is_video(source):
         return True
-    return out is not None and Path(out).suffix.lower() not in images.PICTURE_FORMATS and _is_animated(Path(source))
+    return out is not None and place(out).suffix.lower() not in images.PICTURE_FORMATS and _is_animated(Path(source))
 
 
 def count(source: str | os.PathLike) -> int:
     """Return the number of pictures. For a video it is the number in its header, 0 where that is missing."""
-    source = Path(source)
-    if source.is_dir():
-        return len(_result_names(source))
-    return count_frames(source) if _is_video(source) else images.count_frames(source)
+    where = place(source)
+    if isinstance(where, RemotePath) or where.is_dir():
+        return len(_result_names(where)) if where.is_dir() else 0
+    return count_frames(where) if _is_video(where) else images.count_frames(where)
 
 
 def describe_skipped(source: str | os.PathLike) -> list[str]:
@@ -86,11 +91,11 @@ def describe_skipped(source: str | os.PathLike) -> list[str]:
 
     Hidden files, whose names begin with a dot, are not mentioned.
     """
-    source = Path(source)
-    if not source.is_dir():
+    where = place(source)
+    if not where.is_dir():
         return []
-    pictures = _result_names(source)
-    skipped = sorted(path for path in source.iterdir() if not path.name.startswith(".") and path not in pictures)
+    pictures = _result_names(where)
+    skipped = sorted(path for path in where.iterdir() if not path.name.startswith(".") and path not in pictures)
     files, folders = ([path.name for path in skipped if path.is_dir() == is_dir] for is_dir in (False, True))
     reasons = {f"{images.NAMES} files are read": files, "subfolders are not searched": folders}
     return [f"Skipped in '{source}': {_first_names(names)}; {reason}." for reason, names in reasons.items() if names]
@@ -103,9 +108,13 @@ def run_batch(
     *,
     shard: Shard = Shard(),
     device: Device = "auto",
+    pool: Pool = ONE_AFTER_ANOTHER,
     **pictures: Picture,
 ) -> Generator[Outcome, None, None]:
     """Run a recipe on every picture of `source`, with `pictures` for its other roles, and yield the outcome of each.
+
+    `pool` computes them: in this process, one after the other, or elsewhere (`featviz.runtime.cluster.ray_pool`), in the order in
+    which they are complete.
 
     Existing results are never overwritten. One that was made by another recipe or from other pictures is an outcome with an
     error; older files, which do not record their pictures, are compared by recipe only. A picture that cannot be used is an
@@ -116,54 +125,82 @@ def run_batch(
             makes no picture.
         FieldError: as for `featviz.runtime.stream.check`.
     """
-    source, folder = Path(source), Path(folder)
+    here, there = place(source), place(folder)
     if recipe.produces != "picture" or not recipe.images:
         raise InputError(f"{recipe.title} cannot be run on many pictures; it has to take a picture and to make one.")
-    _check_places(source, folder)
+    _check_places(here, there)
     role = next(iter(recipe.images))
     check(recipe, {role, *pictures})
-    for index, (name, picture) in enumerate(_files(source) if source.is_dir() else _frames(source)):
-        if shard.includes(index):
-            yield _run_one(recipe, folder / f"{name}.png", device, {role: picture} | pictures)
+    settled: list[Outcome] = []
+    """Outcomes that need no computation: the result exists, or a picture cannot be read."""
+
+    def missing() -> Iterator[tuple[Path | RemotePath, dict[str, Picture]]]:
+        for index, (name, picture) in enumerate(_frames(here) if isinstance(here, Path) and not here.is_dir() else _files(here)):
+            if shard.includes(index):
+                out = there / f"{name}.png"
+                try:
+                    opened = {role: picture.read() if isinstance(picture, RemotePath) else picture} | pictures
+                    if not out.exists():
+                        yield out, opened
+                        continue
+                    _check_existing(recipe, out, opened)
+                    settled.append(Outcome(out))
+                except FeatvizError as error:
+                    settled.append(Outcome(out, error=error))
+
+    for out, result in pool(partial(compute, recipe, device), missing()):
+        while settled:
+            yield settled.pop(0)
+        yield _stored(out, result)
+    yield from settled
 
 
-def _check_places(source: Path, folder: Path) -> None:
-    """Check the source and the output folder of a batch, and create the folder. Raises InputError as `run_batch` does."""
-    if source.is_dir() and not _result_names(source):
-        raise InputError(f"There is no picture in '{source}'; {', '.join(EXTENSIONS)} are looked for.")
-    if not folder.is_dir() and folder.suffix.lower() in (*EXTENSIONS, *VIDEO_EXTENSIONS):
-        raise InputError(f"'{folder}' is the name of a file; many pictures are written into a folder, so name a folder.")
-    if folder.exists() and source.is_dir() and folder.samefile(source):
-        raise InputError(f"'{folder}' is where the pictures are; choose another folder for the results.")
+def _stored(out: Path | RemotePath, result: Result) -> Outcome:
+    """Write a result, if there is one. Its file appears under its name only when it is complete."""
+    if isinstance(result, FeatvizError):
+        return Outcome(out, error=result)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The output's folder '{folder}' cannot be made: {error.strerror}.") from None
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"The output's folder '{folder}' cannot be written; check its permissions.")
-
-
-def _run_one(recipe: Recipe, out: Path, device: Device, pictures: Mapping[str, Picture]) -> Outcome:
-    """Make one result, unless it exists. Every FeatvizError becomes part of the outcome."""
-    try:
-        if out.exists():
-            _check_existing(recipe, out, pictures)
-            return Outcome(out)
-        picture = run(recipe, device=device, **pictures)
-        partial = out.with_name(f".{os.getpid()}_{out.name}")  # Hidden, and not shared with another process.
+        if isinstance(out, RemotePath):
+            out.write(result)
+            return Outcome(out, made=True)
+        partial_file = out.with_name(f".{os.getpid()}_{out.name}")  # Hidden, and not shared with another process.
         try:
-            save(picture, partial)
-            partial.replace(out)
+            partial_file.write_bytes(result)
+            partial_file.replace(out)
         finally:
-            partial.unlink(missing_ok=True)
+            partial_file.unlink(missing_ok=True)
+    except OSError as error:
+        return Outcome(out, error=FeatvizError(f"The output '{out}' could not be written: {error.strerror or error}."))
     except FeatvizError as error:
         return Outcome(out, error=error)
     return Outcome(out, made=True)
 
 
-def _check_existing(recipe: Recipe, out: Path, pictures: Mapping[str, Picture]) -> None:
+def _check_places(source: Path | RemotePath, folder: Path | RemotePath) -> None:
+    """Check the source and the output folder of a batch, and create the folder. Raises InputError as `run_batch` does."""
+    if isinstance(source, RemotePath) and not source.is_dir():
+        raise InputError(f"There is no folder '{source}'; of addresses, only folders of pictures are taken.")
+    if source.is_dir() and not _result_names(source):
+        raise InputError(f"There is no picture in '{source}'; {', '.join(EXTENSIONS)} are looked for.")
+    if not folder.is_dir() and folder.suffix.lower() in (*EXTENSIONS, *VIDEO_EXTENSIONS):
+        raise InputError(f"'{folder}' is the name of a file; many pictures are written into a folder, so name a folder.")
+    if source.is_dir() and (folder == source or _is_same(folder, source)):
+        raise InputError(f"'{folder}' is where the pictures are; choose another folder for the results.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The output's folder '{folder}' cannot be made: {error.strerror}.") from None
+    if isinstance(folder, Path) and not os.access(folder, os.W_OK):
+        raise InputError(f"The output's folder '{folder}' cannot be written; check its permissions.")
+
+
+def _is_same(one: Path | RemotePath, other: Path | RemotePath) -> bool:
+    return isinstance(one, Path) and isinstance(other, Path) and one.exists() and one.samefile(other)
+
+
+def _check_existing(recipe: Recipe, out: Path | RemotePath, pictures: Mapping[str, Picture]) -> None:
     """Raises InputError where a file is not the result of this recipe on these pictures."""
-    existing = metadata.read(out, RECIPES)
+    existing = metadata.read(out.read() if isinstance(out, RemotePath) else out, RECIPES)
     if existing.recipe != recipe:
         raise InputError("it was made by another recipe; remove it, or choose another folder for the results.")
     if roles := metadata.changed_pictures(existing, open_pictures(recipe, pictures)):
@@ -183,7 +220,7 @@ def _is_animated(source: Path) -> bool:
         return False  # The error is reported when the picture is opened.
 
 
-def _result_names(folder: Path) -> dict[Path, str]:
+def _result_names(folder: Path | RemotePath) -> dict[Any, str]:
     """Return the pictures of a folder in alphabetical order, and the name of each result without extension."""
     paths = sorted(
         path for path in folder.iterdir()
@@ -193,7 +230,7 @@ def _result_names(folder: Path) -> dict[Path, str]:
     return {path: path.stem if stems[path.stem] == 1 else path.name for path in paths}
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Picture]]:
+def _files(folder: Path | RemotePath) -> Iterator[tuple[str, Any]]:
     """Yield the name of each result, and its picture."""
     return ((name, path) for path, name in _result_names(folder).items())
 

@@ -1,8 +1,8 @@
 """How much memory the activations of a step may take on a device.
 
-The number follows from the whole memory of the device, and not from what is free at the moment: it decides how pictures are cut
-into tiles, and a dream is not the same to the bit by other tiles. It is a power of two, so that machines of about the same size
-agree. Only where a run does not fit beside others are its tiles made smaller, and its progress line says so.
+The number follows from the whole memory of the device, not from what is free at the moment: it decides how large pictures are cut
+into tiles, and a dream by other tiles differs in its last bits. It is a power of two, so that machines of about the same size agree.
+Only if a run does not fit beside others are its tiles made smaller, and its progress line says so.
 """
 
 import math

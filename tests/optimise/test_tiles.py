@@ -76,6 +76,8 @@ def test_other_errors_of_a_step_are_raised_at_once():
 # A real limit of the system: on a CPU no class of its own says that memory has run out.
 
 SHORT_OF_MEMORY = """
+import os
+os.environ["FEATVIZ_TILE_MEMORY_MB"] = "2400"  # More than there is.
 from PIL import Image
 from featviz import ActivationMaps, DeepDream, StyleTransfer, inspect_layer, run, stream
 from featviz.errors import InputError

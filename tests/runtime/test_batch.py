@@ -17,7 +17,7 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES
-from featviz.runtime import batch
+from featviz.runtime import batch, cluster
 from featviz.runtime.batch import Shard, run_batch
 
 RECIPE = DeepDream(layer="efficientnet_lite0/block2", size=64, octaves=1, steps=1)
@@ -53,7 +53,7 @@ def no_work(monkeypatch):
             raise ImageError("The image is not a picture.")
         return run(RECIPE, image=noise(0)) if not asked[1:] else noise(1)
 
-    monkeypatch.setattr(batch, "run", stand_in)
+    monkeypatch.setattr(cluster, "run", stand_in)
     return asked
 
 
@@ -89,11 +89,12 @@ def test_existing_results_are_skipped_and_other_files_are_not_overwritten(source
 
 
 def test_an_interrupted_write_leaves_no_file(source, monkeypatch):
-    def half(picture, path):
-        Path(path).write_bytes(b"half")
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(content[:9])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(batch, "save", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(KeyboardInterrupt):
         list(run_batch(RECIPE, source, "out"))
     assert files("out") == set()
@@ -211,19 +212,19 @@ def test_the_frames_of_an_animated_picture_are_pictures_too(source, extension, c
 
 
 def test_a_batch_continues_after_an_interruption(source, capsys, monkeypatch):
-    original_run = batch.run
+    original_run = cluster.run
 
     def interrupted(recipe, *, image, **others):
         if image.name == "b.jpg":
             raise KeyboardInterrupt
         return original_run(recipe, image=image, **others)
 
-    monkeypatch.setattr(batch, "run", interrupted)
+    monkeypatch.setattr(cluster, "run", interrupted)
     assert cli.main(["deepdream", "in", "out", *TYPED]) == cli.INTERRUPTED
     captured = capsys.readouterr()
     assert captured.out.split() == [str(Path("out/a.png"))]
     assert captured.err.endswith("Stopped; the same command goes on from here: 1 made\n")
-    monkeypatch.setattr(batch, "run", original_run)
+    monkeypatch.setattr(cluster, "run", original_run)
     assert cli.main(["deepdream", "in", "out", *TYPED]) == cli.FAILURE
     captured = capsys.readouterr()
     assert captured.out.split() == [str(Path("out/b.png")), str(Path("out/c.png"))]

@@ -364,8 +364,9 @@ PICTURES = {"content": (900, 700), "style": (3000, 2000), "style2": (1500, 2500)
     ],
     ids=["style", "two styles", "guide"],
 )
-def test_a_run_is_granted_the_memory_of_its_estimate_and_no_less(free, tmp_path, recipe, roles):
+def test_a_run_is_granted_the_memory_of_its_estimate_and_no_less(free, tmp_path, monkeypatch, recipe, roles):
     """The estimate reads headers, the run opens the pictures: both have to count all of them, at the same sizes."""
+    monkeypatch.setenv("FEATVIZ_TILE_MEMORY_MB", "2000")  # Otherwise the run would make do with less, in smaller tiles.
     pictures = {}
     for role in roles:
         pictures[role] = tmp_path / f"{role}.{'jpg' if role == 'style' else 'png'}"
