@@ -81,7 +81,7 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = re.sub(r"\n {24}", " ", capsys.readouterr().out)  # Argparse gives a long option a line of its own.
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device", "estimate", "finish", "network", "preset", "recipe", "shard", "sheet"} == {
+    assert lines.keys() - {"device", "estimate", "finish", "network", "preset", "ray", "recipe", "shard", "sheet"} == {
         name.replace("_", "-") for name in (*recipe.model_fields, *recipe.optional_images) if name != "network"
     }
     assert "NAME=ARCHITECTURE:FILE" in lines["network"]

@@ -104,7 +104,7 @@ class Optimiser(Protocol):
         """Drop what depends on a loss that has changed."""
 
 
-class LBFGS:
+class LBFGS(Optimiser):
     """L-BFGS whose steps have length 1, except for the first: the loss is evaluated once in a step.
 
     Differs from Crowson (2021): the image is clamped to [0, 1] here too, and converges in fewer steps.
@@ -145,7 +145,7 @@ def first_step(gradient: Tensor, loss: Tensor) -> Tensor:
     return torch.minimum(wanted, loss / gradient.square().sum().clamp_min(TINY))
 
 
-class Adam:
+class Adam(Optimiser):
     """Adam (Kingma & Ba, 2015), slower at the end of a scale."""
 
     averaged: ClassVar[float] = 0.9

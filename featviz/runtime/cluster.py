@@ -60,6 +60,7 @@ def compute(recipe: Recipe, device: Device, pictures: Mapping[str, Picture]) -> 
 
 
 def _one_after_another(work: Compute, jobs: Iterator[Job]) -> Iterator[tuple[Any, Result]]:
+    """Compute the results of jobs in this process, each when the one before has been taken."""
     return ((job, work(pictures)) for job, pictures in jobs)
 
 

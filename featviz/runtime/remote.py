@@ -37,29 +37,36 @@ class RemotePath:
 
     @property
     def name(self) -> str:
+        """The last part of the path."""
         return PurePosixPath(self.path).name
 
     @property
     def stem(self) -> str:
+        """The name without its extension."""
         return PurePosixPath(self.path).stem
 
     @property
     def suffix(self) -> str:
+        """The extension of the name, with its dot; "" for none."""
         return PurePosixPath(self.path).suffix
 
     def exists(self) -> bool:
+        """Whether there is such a file or folder."""
         with self._errors():
             return self.system.exists(self.path)
 
     def is_dir(self) -> bool:
+        """Whether it is a folder."""
         with self._errors():
             return self.system.isdir(self.path)
 
     def is_file(self) -> bool:
+        """Whether it is a file."""
         with self._errors():
             return self.system.isfile(self.path)
 
     def iterdir(self) -> Iterator[RemotePath]:
+        """Return an iterator over what is in the folder."""
         with self._errors():
             paths = self.system.ls(self.path, detail=False)
         return (RemotePath(self.system, path) for path in paths)
