@@ -1,7 +1,9 @@
 """Small stand-ins that several test files share: a network without training, and a recipe that counts."""
 
+import asyncio
 import math
 import time
+from collections.abc import AsyncGenerator
 from typing import ClassVar
 
 import torch
@@ -51,6 +53,15 @@ class Count(Recipe):
                 )
         finally:
             Count.log.append("closed")
+
+
+def outputs(call: AsyncGenerator) -> list:
+    """All that an endpoint yields."""
+
+    async def collect() -> list:
+        return [output async for output in call]
+
+    return asyncio.run(collect())
 
 
 PICTURE = Image.new("RGB", (20, 16), (200, 100, 50))

@@ -57,7 +57,7 @@ def test_every_endpoint_is_named(server):
 
 
 def test_python_submits_iterates_cancels_and_gets_the_result(local, tmp_path):
-    code, _, _ = snippets(DOCUMENT, "python")
+    code, *_ = snippets(DOCUMENT, "python")
     _, *previews, stopped = run([sys.executable, "-c", local(code)], tmp_path).stdout.splitlines()
     assert len(previews) >= 2
     assert recipe_of(previews[-1]) == RECIPES["deepdream"](layer="vgg19/relu3_3", size=128, steps=4)
@@ -65,10 +65,18 @@ def test_python_submits_iterates_cancels_and_gets_the_result(local, tmp_path):
 
 
 def test_python_makes_a_result_again(local, tmp_path):
-    _, code, _ = snippets(DOCUMENT, "python")
+    _, code, *_ = snippets(DOCUMENT, "python")
     _, estimate, castle = run([sys.executable, "-c", local(code)], tmp_path).stdout.splitlines()
     assert estimate.startswith("About ")
     assert recipe_of(castle) == presets.read_presets()[0].recipe.replace(size=128)
+
+
+def test_python_starts_a_run_and_asks_until_it_is_done(local, tmp_path):
+    _, _, code, _ = snippets(DOCUMENT, "python")
+    _, *asked, stopped = run([sys.executable, "-c", local(code)], tmp_path).stdout.splitlines()
+    state, _, picture = asked[-1].partition(" ")
+    assert (state, stopped) == ("done", "stopped")
+    assert recipe_of(picture) == RECIPES["deepdream"](size=128, steps=4)
 
 
 def test_javascript_submits_iterates_cancels_and_gets_the_result(local, gradio_client_for_node, tmp_path):

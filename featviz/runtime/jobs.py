@@ -123,7 +123,8 @@ class Job:
     ):
         self.id = secrets.token_urlsafe(16)
         self.recipe, self.owner = recipe, owner
-        self.started = time.time()
+        self.started = time.monotonic()
+        """By `time.monotonic`."""
         self.ended = math.inf
         """By `time.monotonic`, when the run has ended."""
         self._settings = recipe

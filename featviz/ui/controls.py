@@ -1,7 +1,8 @@
 """Controls, API signature and API docstring of a recipe, made from its fields."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
@@ -105,15 +106,17 @@ def _describe(name: str, value: Any) -> str:
 
 
 def api_function(
-    recipe: type[Recipe], call: Callable[[Sequence[Any]], Iterator[Any]], name: str = "", meaning: str = ""
-) -> Callable[..., Iterator[Any]]:
-    """Give `call` the signature and docstring of a recipe, which Gradio publishes. Returns a generator function.
+    recipe: type[Recipe], call: Callable[[Sequence[Any]], AsyncGenerator[Any, None]], name: str = "", meaning: str = ""
+) -> Callable[..., AsyncGenerator[Any, None]]:
+    """Give `call` the signature and docstring of a recipe, which Gradio publishes. Returns an async generator function.
 
     `name` and `meaning` default to those of the recipe.
     """
 
-    def endpoint(*values: Any) -> Iterator[Any]:
-        yield from call(values)
+    async def endpoint(*values: Any) -> AsyncGenerator[Any, None]:
+        async with aclosing(call(values)) as outputs:
+            async for output in outputs:
+                yield output
 
     parameters = [inspect.Parameter(role, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str) for role in recipe.images] + [
         inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=field.annotation)

@@ -152,7 +152,9 @@ class ClassificationTab(Tab):
         *sent, latest = values
         if sent[0] is None:
             return {self.status: status_line(text.READY)}
-        *_, names = self._stream_output(sent)
+        recipe, pictures = self._validate(sent)
+        *_, preview = self.engine.run(recipe, **pictures)
+        names = dict(preview.measures)
         return {
             self.status: status_line(f"Most likely: {next(iter(names))}."),
             self.now: names,
@@ -162,14 +164,6 @@ class ClassificationTab(Tab):
 
     def show_waiting(self) -> dict:
         return {}
-
-    def _output(self) -> gr.components.Component:
-        return gr.Label(label="Names", visible=False)
-
-    def _stream_output(self, sent: Sequence[Any]) -> Iterator[dict[str, float]]:
-        recipe, pictures = self._validate(sent)
-        for preview in self.engine.run(recipe, **pictures):
-            yield dict(preview.measures)
 
 
 @dataclass(frozen=True)

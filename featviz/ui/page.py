@@ -15,6 +15,7 @@ from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.ui import look_inside, text
 from featviz.ui.endpoints import publish
+from featviz.ui.job_endpoints import publish_runs
 from featviz.ui.links import settings_from_link
 from featviz.ui.request_limits import Blocks
 from featviz.ui.running import PAGE_EVENT, Engine, Result, Runner
@@ -63,6 +64,7 @@ def build(
         look_inside.connect({tab.recipe.name: tab for tab in tabs}, navigation)
         _connect_settings(demo, navigation, tabs)
         publish(all_presets, engine.estimate)
+        publish_runs({tab.recipe: tab.inputs for tab in tabs}, engine)
         _footer(folder, engine.limitations())
     return demo
 

@@ -22,6 +22,7 @@ from gradio.exceptions import InvalidPathError
 
 from featviz import limits
 from featviz.errors import LimitError
+from featviz.ui.gradio_internals import McpSessions
 from featviz.ui.http_cache import HttpCache
 
 FILES_IN_A_REQUEST = 4
@@ -243,4 +244,4 @@ def visitor_address() -> str | None:
 def server_options() -> dict[str, Any]:
     """Install the transport, and return the middleware as options for the web server."""
     processing_utils.async_transport = PublicTransport()
-    return {"middleware": [(app, (), {}) for app in (HttpCache, QuietDisconnects, BodyLimit, NoFileProxy)]}
+    return {"middleware": [(app, (), {}) for app in (HttpCache, QuietDisconnects, BodyLimit, NoFileProxy, McpSessions)]}

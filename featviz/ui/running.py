@@ -2,12 +2,13 @@
 
 import errno
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial, wraps
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,11 +23,11 @@ from featviz.errors import FeatvizError, ImageError, LimitError
 from featviz.media.images import Header, open_header
 from featviz.networks.hub import DownloadProgress
 from featviz.recipes.recipe import Recipe
-from featviz.runtime import lease
+from featviz.runtime import jobs, lease
 from featviz.runtime.devices import Device, limitations
 from featviz.runtime.estimate import Estimate, estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection, gram_picture, inspect_layer, strongest_channels
-from featviz.runtime.jobs import AT_ONCE
+from featviz.runtime.jobs import AT_ONCE, INTERNAL_ERROR, Jobs
 from featviz.runtime.memory import Parts, available_memory, open_reserved, single_run
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
@@ -46,8 +47,6 @@ PAGE_EVENT = {"api_visibility": "private", "show_progress": "hidden", "show_prog
 
 TRY_OUT = partial(try_out, every=0.5)
 """Show each small picture as it is made."""
-
-INTERNAL_ERROR = "Something went wrong on the server, and the error was logged. Please try again, or try another picture."
 
 SHOWN_BY_BROWSERS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP")
 """Formats by Pillow's names. MPO is a JPEG file with several pictures."""
@@ -82,6 +81,13 @@ def _disk_full(error: BaseException | None) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
+def explain(error: Exception) -> str:
+    """Return the sentence for an error of a run, as plain text. An unexpected error is logged."""
+    if isinstance(error, gr.Error):  # From `with_error_sentences`, or from what lends the device.
+        return unescape(re.sub("<[^>]*>", "", error.message))
+    return DISK_FULL if _disk_full(error) or _disk_full(error.__cause__) else jobs.explain(error)
+
+
 def with_error_sentences(run: Runner) -> Runner:
     """Apply `error_sentences` to a generator. Goes inside `lend`, because ZeroGPU passes on `gr.Error` only."""
 
@@ -107,6 +113,11 @@ def end_at_shutdown(run: Runner) -> Runner:
     return wrapped
 
 
+def new_jobs() -> Jobs:
+    """Return jobs whose results are PNG files in Gradio's cache."""
+    return Jobs(lambda recipe, picture: in_cache(picture, name=f"featviz_{recipe.name}"), explain=explain)
+
+
 @dataclass(frozen=True)
 class Engine:
     """The functions of the library that the page calls. Tests replace them with faster ones."""
@@ -124,6 +135,7 @@ class Engine:
     limitations: Callable[[], list[str]] = limitations
     memory_left: Callable[[], float] = available_memory
     """Bytes that another run can have now."""
+    jobs: Jobs = field(default_factory=new_jobs)
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
@@ -270,18 +282,29 @@ def validate_request(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe,
     Raises:
         gr.Error: too many runs, a full disk, a value or a picture that is not accepted.
     """
+    values = values_by_name(recipe, sent)
+    fields = {name: values[name] for name in recipe.model_fields}
     with error_sentences():
-        if visitor := visitor_address():
-            RATE_LIMIT.take(visitor)
-        if shutil.disk_usage(_existing(Path(get_upload_folder()))).free < limits.DISK_MEGABYTES.value * 1e6:
-            raise gr.Error(DISK_FULL, print_exception=False)
-        values = values_by_name(recipe, sent)
-        chosen = recipe(**{name: values[name] for name in recipe.model_fields})
-        files = {role: file_of(values[role]) for role in (*recipe.images, *recipe.optional_images)}
-        opened = open_pictures(chosen, files)
-        for remark in remarks_on(files):
-            gr.Info(escape(remark, quote=False))
-        return chosen, opened
+        return admit(lambda: recipe(**fields), {role: values[role] for role in (*recipe.images, *recipe.optional_images)})
+
+
+def admit(make: Callable[[], Recipe], sent: Mapping[str, Mapping[str, Any] | None]) -> tuple[Recipe, dict[str, Image.Image]]:
+    """Return the recipe that `make` returns and its opened pictures. `sent`: what a client has sent, by role; None for no picture.
+
+    Raises:
+        gr.Error: the disk is full.
+        FeatvizError: too many runs, a value or a picture that is not accepted.
+    """
+    if visitor := visitor_address():
+        RATE_LIMIT.take(visitor)
+    if shutil.disk_usage(_existing(Path(get_upload_folder()))).free < limits.DISK_MEGABYTES.value * 1e6:
+        raise gr.Error(DISK_FULL, print_exception=False)
+    recipe = make()
+    files = {role: file_of(picture) for role, picture in sent.items() if picture is not None}
+    opened = open_pictures(recipe, files)
+    for remark in remarks_on(files):
+        gr.Info(escape(remark, quote=False))
+    return recipe, opened
 
 
 def without_disabled(recipe: type[Recipe], sent: Sequence[Any]) -> list[Any]:

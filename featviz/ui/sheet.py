@@ -4,12 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from featviz.recipes.recipe import Recipe, differing
-from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
-from featviz.ui.controls import api_function, label
+from featviz.ui.controls import label
 from featviz.ui.running import (
     PAGE_EVENT,
     RUN_QUEUE,
@@ -26,9 +24,6 @@ SCROLL = """(...values) => {{
     setTimeout(() => document.querySelector("#{}_sheet")?.scrollIntoView({{behavior: "smooth", block: "nearest"}}), 300);
     return values;
 }}"""
-
-
-MEANING = "Several small versions of one run, with labels, on one picture."
 
 
 class Sheet:
@@ -69,11 +64,6 @@ class Sheet:
         self.stop_button.click(None, cancels=[run]).then(self.stop_run, self.run_state, outputs, **immediate)
         self.close_button.click(lambda: gr.update(visible=False), None, self.box, **immediate)
         self.gallery.select(self.chosen, self.shown, list(self.sweep_fields.values()), **immediate)
-        gr.Button(visible=False).click(
-            api_function(self.recipe, self.answers, f"{self.recipe.name}_sheet", MEANING),
-            [*pictures, *controls.values(), *extras], gr.Image(label="Result", format="png", visible=False),
-            api_name=f"{self.recipe.name}_sheet", preprocess=False, **RUN_QUEUE,
-        )  # fmt: skip
 
     def opened(self) -> dict:
         """Show the empty gallery."""
@@ -114,12 +104,6 @@ class Sheet:
         """Caption of a picture: the fields it differs in, and its measures."""
         measured = [variant.measure_label.format(*preview.measures.values())] if variant.measure_label else []
         return " · ".join([differing(variant), *measured])
-
-    def answers(self, sent: Sequence[Any]) -> Iterator[Image.Image]:
-        """Yield the whole sweep on one picture, for the endpoint."""
-        recipe, pictures = validate_request(self.recipe, sent)
-        for preview in on_one_sheet(recipe, self.engine.try_out(recipe, **pictures)):
-            yield preview.picture
 
     def stop_run(self, state: RunState) -> dict:
         """Stop the sweep and keep its pictures."""

@@ -18,7 +18,6 @@ from featviz.recipes.table import RECIPES
 from featviz.runtime.stream import Preview
 from featviz.ui import text
 from featviz.ui.controls import (
-    api_function,
     caption,
     control,
     enabled_unless,
@@ -27,7 +26,6 @@ from featviz.ui.controls import (
     lower_first,
     recipe_of,
 )
-from featviz.ui.endpoints import addresses
 from featviz.ui.forecast import Forecast
 from featviz.ui.links import CopyLink, Origin
 from featviz.ui.masks import Painting, mention_stretching, painted
@@ -81,7 +79,6 @@ class Tab:
                     gr.Markdown(recipe.explanation)
         self._events(buttons)
         self._passed_on()
-        self._endpoint()
 
     def _examples(self, shown: Sequence[Example]) -> list[tuple[gr.Button, Example]]:
         gr.Markdown("Click an example to run it:", elem_classes="hint", visible=bool(shown))
@@ -243,6 +240,11 @@ class Tab:
             )  # fmt: skip
 
     @property
+    def inputs(self) -> dict[str, gr.components.Component]:
+        """The pictures and the controls, by name."""
+        return dict(zip(self.recipe.images, self.pictures, strict=True)) | self.parts
+
+    @property
     def parts(self) -> dict[str, gr.components.Component]:
         """The controls and the optional pictures, by name."""
         return self.named | dict(zip(self.recipe.optional_images, self.extras, strict=True))
@@ -290,25 +292,6 @@ class Tab:
         """The components that an example fills."""
         inputs = [*self.pictures, *self.extras, *self.settable, *self.origin.outputs]
         return [*inputs, *self.painting.outputs] if self.painting else inputs
-
-    def _endpoint(self) -> None:
-        """Publish the endpoint under the recipe's name and its earlier names: the recipe's parameters, and one result."""
-        inputs = [*self.pictures, *self.controls, *self.extras]
-        for address in addresses(self.recipe.name):
-            endpoint = api_function(self.recipe, self._stream_output, address["api_name"])
-            gr.Button(visible=False).click(endpoint, inputs, self._output(), preprocess=False, **address, **RUN_QUEUE)
-
-    def _output(self) -> gr.components.Component:
-        """Build the component that the endpoint returns: lossless."""
-        return gr.Image(label="Result", format="png", visible=False)
-
-    def _stream_output(self, sent: Sequence[Any]) -> Iterator[Any]:
-        """Yield the values of `_output` during a run."""
-        recipe, pictures = self._validate(sent)
-        for _ in self.engine.prepare(recipe, **pictures):
-            yield None  # A client can cancel at every yield.
-        for preview in self.engine.run(recipe, **pictures):
-            yield preview.picture
 
     def _validate(self, sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
         recipe, pictures = validate_request(self.recipe, sent)

@@ -9,7 +9,7 @@ import gradio as gr
 from featviz import limits
 from featviz.recipes import presets
 from featviz.runtime.jobs import AT_ONCE
-from featviz.ui import request_limits, shutdown
+from featviz.ui import gradio_internals, request_limits, shutdown
 
 THEME = gr.themes.Base(
     primary_hue="violet",
@@ -54,6 +54,7 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
     """
     limits.check()
     shutdown.handle_signals()
+    gradio_internals.install()
     gr.set_static_paths([presets.FOLDER])  # Works from any working directory. Nothing else outside the cache is served.
     demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
         theme=THEME,

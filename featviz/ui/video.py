@@ -1,7 +1,7 @@
 """The tab of a recipe that makes a video: previews during the run, a player at the end."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -23,29 +23,34 @@ class Film:
     """The video file of a run: in a temporary folder during the run, then in Gradio's cache."""
 
     def __init__(self, recipe: Recipe, pictures: Mapping[str, Image.Image]):
-        self._folder = tempfile.TemporaryDirectory()
-        self._video = Video(Path(self._folder.name) / f"featviz_{recipe.name}.mp4", recipe.fps, metadata.note(recipe, pictures))
+        self._name, self._fps, self._note = f"featviz_{recipe.name}.mp4", recipe.fps, metadata.note(recipe, pictures)
+        self._opened: tuple[tempfile.TemporaryDirectory, Video] | None = None
         self._finished: str | None = None
         self._lock = Lock()
 
     def write(self, preview: Preview) -> None:
-        """Add a frame of the video. Other previews are ignored."""
-        if preview.is_video_frame:
-            with error_sentences():
-                self._video.write(preview.picture)
+        """Add a frame of the video. Other previews are ignored, and those after `finish`."""
+        with self._lock, error_sentences():
+            if preview.is_video_frame and self._finished is None:
+                self._video().write(preview.picture)
 
-    def finish(self, last: Image.Image | None) -> str | None:
+    def finish(self, last: Image.Image) -> str:
         """Close the video and return its path; later calls return the same. A video without frames gets the picture `last`."""
         with self._lock, error_sentences():
-            if self._finished is None and self._folder is not None:
-                if self._video.count == 0 and last is not None:
-                    self._video.write(last)
-                self._video.close()
-                if self._video.count:
-                    self._finished = save_file_to_cache(self._video.path, get_upload_folder())
-                self._folder.cleanup()
-                self._folder = None
+            if self._finished is None:
+                video = self._video()
+                if video.count == 0:
+                    video.write(last)
+                video.close()
+                self._finished = save_file_to_cache(video.path, get_upload_folder())
+                self._opened[0].cleanup()
         return self._finished
+
+    def _video(self) -> Video:
+        if self._opened is None:
+            folder = tempfile.TemporaryDirectory()
+            self._opened = folder, Video(Path(folder.name) / self._name, self._fps, self._note)
+        return self._opened[1]
 
 
 class VideoResult(Result):
@@ -72,17 +77,6 @@ class VideoTab(Tab):
         """Build no buttons: no recipe takes a video."""
         self.follow_ups, self.reuse_button, self.send_buttons = gr.Row(visible=False), None, {}
 
-    def _output(self) -> gr.components.Component:
-        return gr.Video(label="Result", visible=False)
-
-    def _stream_output(self, sent: Sequence[Any]) -> Iterator[Any]:
-        recipe, pictures = self._validate(sent)
-        for _ in self.engine.prepare(recipe, **pictures):
-            yield None  # A client can cancel at every yield.
-        for _, result in self._run_results(recipe, pictures, None):
-            yield None
-        yield result.file()
-
     def _run_results(
         self, recipe: Recipe, pictures: Mapping[str, Image.Image], source: str | None, **steering: Callable[[], Recipe]
     ) -> Iterator[tuple[Preview, Result]]:
@@ -93,4 +87,5 @@ class VideoTab(Tab):
                 film.write(preview)
                 yield preview, VideoResult(recipe, preview, film)
         finally:
-            film.finish(picture)
+            if picture:
+                film.finish(picture)

@@ -44,6 +44,9 @@ BESIDE = {
     "presets",
     "estimate",
     "recipe",
+    "start",
+    "job",
+    "stop",
     *aliases.ENDPOINTS,
     *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.sweep_fields),
 }

@@ -12,7 +12,6 @@ from featviz.errors import FeatvizError
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.recipe import Recipe
 from featviz.runtime.stream import Preview
-from featviz.ui.controls import api_function
 from featviz.ui.running import Engine, RunState
 from featviz.ui.video import VideoTab
 
@@ -105,14 +104,6 @@ def test_a_run_that_fails_half_way_keeps_a_video_of_what_there_is(picture):
     with pytest.raises(gr.Error, match="The lamp went out"):
         updates.extend(started(page, picture))
     assert greys(updates[-1][page.download]["value"]) == pytest.approx([200], abs=3)
-
-
-def test_programs_get_the_video_at_the_end_and_can_cancel_on_the_way(picture):
-    endpoint = api_function(DeepDreamZoom, tab()._stream_output)
-    *before, path = endpoint(picture, *DeepDreamZoom().model_dump().values(), None, None)
-    assert before == [None] * 8
-    assert greys(path) == pytest.approx(GREYS, abs=3)
-    assert "The video as an MP4" in endpoint.__doc__
 
 
 def test_nothing_is_left_behind_but_the_file(picture, tmp_path, monkeypatch):

@@ -1,0 +1,237 @@
+"""The endpoints that run recipes: a call for each recipe, and `start`, `job` and `stop` for runs that outlive a call."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from html import escape
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from featviz import limits
+from featviz.errors import InputError
+from featviz.networks.hub import DownloadProgress
+from featviz.recipes import metadata
+from featviz.recipes.recipe import Recipe
+from featviz.recipes.table import RECIPES
+from featviz.runtime.jobs import Job, Update
+from featviz.runtime.sheet import on_one_sheet
+from featviz.runtime.stream import Preview
+from featviz.ui.controls import api_function, label
+from featviz.ui.endpoints import addresses
+from featviz.ui.gradio_internals import Reader, endpoint, value
+from featviz.ui.masks import mention_stretching
+from featviz.ui.running import RUN_QUEUE, Engine, admit, error_sentences, in_cache, validate_request
+from featviz.ui.video import Film
+
+SHEET = "Several small versions of one run, with labels, on one picture."
+
+LONGEST_WAIT = 50
+"""Seconds for which `job` waits at most. MCP clients usually give up after 60."""
+
+Work = Callable[..., Generator[Preview | DownloadProgress, None, None]]
+
+OUTPUTS: dict[str, Callable[[], gr.components.Component]] = {
+    "picture": lambda: gr.Image(label="Result", format="png", visible=False),
+    "video": lambda: gr.Video(label="Result", visible=False),
+    "numbers": lambda: gr.Label(label="Names", visible=False),
+}
+"""The output of a call, by what the recipe produces. The picture is lossless."""
+
+
+def publish_runs(components: Mapping[type[Recipe], Mapping[str, gr.components.Component]], engine: Engine) -> None:
+    """Add the endpoints, which are MCP tools too.
+
+    `components`: the controls and pictures of each recipe, by name, whose names and defaults the endpoint has. Pictures that are
+    left out get components that are not shown.
+    """
+    for recipe, given in components.items():
+        roles = (*recipe.images, *recipe.optional_images)
+        inputs = {name: given[name] if name in given else _picture(name) for name in (*roles, *recipe.model_fields)}
+        ordered = [inputs[name] for name in (*recipe.images, *recipe.model_fields, *recipe.optional_images)]
+        for address in addresses(recipe.name):
+            call = api_function(recipe, _call(recipe, engine), address["api_name"])
+            endpoint(call, ordered, [OUTPUTS[recipe.produces]()], **address, **RUN_QUEUE)
+        if recipe.sweep_fields:
+            name = f"{recipe.name}_sheet"
+            call = api_function(recipe, _call(recipe, engine, sweep=True), name, SHEET)
+            endpoint(call, ordered, [OUTPUTS["picture"]()], api_name=name, **RUN_QUEUE)
+    _publish_jobs(engine)
+
+
+def _picture(role: str) -> gr.Image:
+    return gr.Image(label=label(role), type="filepath", image_mode=None, visible=False)
+
+
+def start_job(engine: Engine, recipe: Recipe, pictures: Mapping[str, Image.Image], *, sweep: bool = False, **options: Any) -> Job:
+    """Start a job: download the network, and run the recipe on opened pictures, or its small variants for a `sweep`.
+
+    `options` go to `Jobs.start`, whose errors this raises.
+    """
+    film = Film(recipe, pictures) if recipe.produces == "video" and not sweep else None
+
+    def run(recipe: Recipe, **given: Any) -> Generator[Preview | DownloadProgress, None, None]:
+        yield from engine.prepare(recipe, **pictures)
+        if sweep:
+            yield from on_one_sheet(recipe, engine.try_out(recipe, **given))
+            return
+        for preview in engine.run(recipe, **given):
+            if film:
+                film.write(preview)
+            yield preview
+
+    write = film.finish if film else None
+    return engine.jobs.start(recipe, pictures, run=run, write=write, interruptible=engine.in_process, **options)
+
+
+def _call(recipe: type[Recipe], engine: Engine, *, sweep: bool = False) -> Callable[[Sequence[Any]], AsyncGenerator[Any, None]]:
+    """Return a function that runs a recipe on what a client has sent and yields the output so far."""
+
+    async def call(sent: Sequence[Any]) -> AsyncGenerator[Any, None]:
+        checked, pictures = await asyncio.to_thread(validate_request, recipe, sent)
+        mention_stretching(pictures)
+        with error_sentences():
+            job = start_job(engine, checked, pictures, sweep=sweep, unattended=0)
+        reader = Reader()
+        async with aclosing(job.watch_async()) as updates:
+            async for update in updates:
+                if reader.seconds_away() > limits.SECONDS_UNATTENDED.value:
+                    return
+                if update.latest or update.final:
+                    yield await _output(recipe, update, sweep=sweep)
+
+    return call
+
+
+async def _output(recipe: type[Recipe], update: Update, *, sweep: bool) -> Any:
+    """Return the output of a call for an update of its job; None where there is none yet, as for a video.
+
+    Raises:
+        gr.Error: the run has failed.
+    """
+    if update.error:
+        raise gr.Error(escape(update.error, quote=False), print_exception=False)
+    produces = "picture" if sweep else recipe.produces
+    if update.result:
+        return dict(update.result.measures) if produces == "numbers" else await _file(update)
+    if update.latest is None or produces == "video":
+        return None
+    return dict(update.latest.measures) if produces == "numbers" else update.latest.picture
+
+
+async def _file(update: Update) -> str | None:
+    """Return the file of the picture so far, or of the result."""
+    with error_sentences():
+        if update.result:
+            return await asyncio.to_thread(update.result.file)
+        return update.latest and await asyncio.to_thread(in_cache, update.latest.picture)
+
+
+def _publish_jobs(engine: Engine) -> None:
+    """Add `start`, `job` and `stop`."""
+    roles = list(dict.fromkeys(role for recipe in RECIPES.values() for role in (*recipe.images, *recipe.optional_images)))
+
+    def start(
+        recipe: str,
+        fields: dict,
+        image: str | None = None,
+        content: str | None = None,
+        style: str | None = None,
+        guide: str | None = None,
+        mask: str | None = None,
+        style2: str | None = None,
+        start: str | None = None,
+    ) -> dict:
+        """Start a run and return at once. Ask for its progress and its result with `job`, at least once a minute.
+
+        Args:
+            recipe: Name of the recipe, e.g. 'deepdream'.
+            fields: Its parameters by their names; those left out keep their defaults.
+            image: The picture, for every recipe but 'style_transfer', 'reconstruct_style' and 'feature_visualization'.
+            content: The picture whose objects 'style_transfer' keeps.
+            style: The picture whose style 'style_transfer' and 'reconstruct_style' take.
+            guide: For 'deepdream': a picture whose features it shall grow.
+            mask: Where the run has an effect: white for here, black for not here.
+            style2: For 'style_transfer': a second style.
+            start: For 'style_transfer': a result to go on from.
+
+        Returns:
+            The id of the run, and its state as `job` returns it.
+        """
+        sent = dict(zip(roles, (image, content, style, guide, mask, style2, start), strict=True))
+        with error_sentences():
+            checked, pictures = admit(lambda: _recipe_of(recipe, fields), sent)
+            return _state(job := start_job(engine, checked, pictures), job.now)
+
+    async def job(id: str, wait: float = 0) -> tuple[dict, str | None]:  # noqa: A002
+        """Return the state of a run and the file of its latest picture, or of its result once it has ended.
+
+        Args:
+            id: What `start` returned.
+            wait: Seconds to wait for the end of the run, at most 50.
+
+        Returns:
+            {"id", "state", "stage", "step", "steps", "work", "seconds_left", "measures", "error"}, where the state is 'waiting',
+            'running', 'done', 'stopped' or 'failed', and 'work' is the share that is done; and the file, if there is one.
+        """
+        with error_sentences():
+            found = engine.jobs.find(id)
+            if not 0 <= wait <= LONGEST_WAIT:
+                raise InputError(f"wait is {wait:g}; expected 0 to {LONGEST_WAIT}.")
+        update = await _wait(found, wait)
+        return _state(found, update), await _file(update)
+
+    def stop(id: str) -> dict:  # noqa: A002
+        """Stop a run. Its latest picture is the result.
+
+        Args:
+            id: What `start` returned.
+
+        Returns:
+            The state of the run, as `job` returns it.
+        """
+        with error_sentences():
+            found = engine.jobs.find(id)
+            found.stop()
+            return _state(found, found.now)
+
+    endpoint(
+        start, [value(str, "Recipe"), value(dict, "Fields"), *map(_picture, roles)], [value(dict, "State")],
+        api_name="start", concurrency_limit=None,
+    )  # fmt: skip
+    asked, file = [value(str, "Id"), value(float, "Wait", 0)], gr.File(label="File", visible=False)
+    endpoint(job, asked, [value(dict, "State"), file], api_name="job", queue=False)
+    endpoint(stop, asked[:1], [value(dict, "State")], api_name="stop", queue=False)
+
+
+async def _wait(job: Job, seconds: float) -> Update:
+    """Attach to a job until it ends, but no longer than so many seconds, and return its newest update."""
+    end = time.monotonic() + seconds
+    async with aclosing(job.watch_async()) as updates:
+        update = await anext(updates)
+        with suppress(asyncio.TimeoutError):
+            while not update.final:
+                update = await asyncio.wait_for(anext(updates), timeout=end - time.monotonic())
+    return update
+
+
+def _recipe_of(name: str, fields: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a name and of fields. Raises InputError as `metadata.from_json`, and for a field that cannot be used."""
+    restored = metadata.from_json({"recipe": name, "fields": fields}, RECIPES)
+    if restored.remarks:
+        raise InputError(restored.remarks[0])
+    return restored.recipe
+
+
+def _state(job: Job, update: Update) -> dict[str, Any]:
+    """Describe a job for programs."""
+    state = {"id": job.id, "state": update.state, "error": update.error}
+    if update.download:
+        state |= {"stage": str(update.download)}
+    if reached := update.latest or update.result:
+        state |= {"step": reached.step, "steps": reached.steps, "measures": dict(reached.measures)}
+    if update.latest:
+        state |= {"stage": update.latest.stage, "work": update.latest.work, "seconds_left": update.latest.seconds_left}
+    return state

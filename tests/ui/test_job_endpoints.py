@@ -1,0 +1,388 @@
+"""Runs of clients: they end with their clients, and `start`, `job` and `stop` serve those that want to leave meanwhile.
+
+The runs are stand-ins that note each step in a file, in a server of their own.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import av
+import gradio as gr
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from mcp import ClientSession, types
+from mcp.client.streamable_http import streamable_http_client
+from PIL import Image
+from standins import outputs
+
+from featviz import recipe_of
+from featviz.errors import FeatvizError
+from featviz.media.images import GAP, LABEL
+from featviz.networks.hub import DownloadProgress
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.presets import FOLDER
+from featviz.recipes.recipe import Recipe
+from featviz.recipes.table import RECIPES
+from featviz.runtime.stream import Preview
+from featviz.ui.controls import control
+from featviz.ui.job_endpoints import publish_runs
+from featviz.ui.request_limits import Blocks
+from featviz.ui.running import Engine
+
+PATIENCE = 20.0
+
+SERVE = '''
+import pathlib, sys, time
+from featviz import ui
+from featviz.media.images import NOTE
+from featviz.recipes import metadata
+from featviz.runtime.stream import Preview
+
+log = pathlib.Path(sys.argv[2])
+
+
+def run(recipe, stopped, on_wait, **pictures):
+    """Note each step in a file that is named after the seed. A seed of 30 or more is the seconds of a step but the first."""
+    picture = next(iter(pictures.values()))
+    for step in range(1, recipe.steps + 1):
+        with (log / str(recipe.seed)).open("a") as file:
+            file.write("x")
+        time.sleep(recipe.seed if recipe.seed >= 30 and step > 1 else 0.1)
+        shown = picture.point(lambda value: value // 2)
+        shown.info[NOTE] = metadata.note(recipe, pictures)
+        yield Preview(step, recipe.steps, "octave 1 of 1", step / recipe.steps, 1.0, 0.0, shown)
+
+
+engine = ui.Engine(run, prepare=lambda recipe, **pictures: iter(()))
+ui.launch(ui.build(engine), server_name="127.0.0.1", server_port=int(sys.argv[1]))
+'''
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server whose runs note their steps."""
+
+    address: str
+    log: Path
+
+    def steps(self, seed: int) -> int:
+        """The steps that runs with this seed have begun."""
+        path = self.log / str(seed)
+        return path.stat().st_size if path.exists() else 0
+
+    @property
+    def mcp(self) -> str:
+        return f"{self.address}gradio_api/mcp/"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("jobs")
+    (folder / "steps").mkdir()
+    quiet = {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_OFFLINE": "1",
+        "NO_PROXY": "127.0.0.1",
+        "FEATVIZ_SECONDS_UNATTENDED": "1",
+    }
+    with (folder / "log.txt").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(port), str(folder / "steps")],
+            cwd=Path(__file__).parents[2], env=os.environ | quiet | {"GRADIO_TEMP_DIR": str(folder / "gradio")},
+            stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    server = Server(f"http://127.0.0.1:{port}/", folder / "steps")
+    try:
+        for _ in range(600):
+            assert process.poll() is None, (folder / "log.txt").read_text()
+            with suppress(OSError), urllib.request.urlopen(server.address, timeout=5):
+                break
+            time.sleep(0.1)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in (folder / "log.txt").read_text(), (folder / "log.txt").read_text()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def assert_ends(server: Server, seed: int) -> None:
+    """The client has gone: no step begins but those that had begun when the server noticed. A run has 100 steps of 0.1 s."""
+    time.sleep(0.4)
+    begun = server.steps(seed)
+    time.sleep(0.6)
+    assert server.steps(seed) == begun
+    assert 0 < begun < 30
+
+
+CAT = str(FOLDER / "cat.jpg")
+
+
+@pytest.fixture(scope="module")
+def picture() -> str:
+    return "data:image/jpeg;base64," + base64.b64encode((FOLDER / "cat.jpg").read_bytes()).decode()
+
+
+@asynccontextmanager
+async def session(server: Server, **options: object) -> AsyncIterator[tuple[ClientSession, Callable[[], str | None]]]:
+    async with (
+        streamable_http_client(server.mcp) as (read, write, session_id),
+        ClientSession(read, write, **options) as opened,
+    ):
+        await opened.initialize()
+        yield opened, session_id
+
+
+async def reached(server: Server, seed: int, steps: int) -> None:
+    for _ in range(round(PATIENCE / 0.01)):
+        if server.steps(seed) >= steps:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{server.steps(seed)} steps")
+
+
+def test_an_mcp_call_that_times_out_ends_with_its_connection(own, picture):
+    async def call() -> None:
+        async with session(own, read_timeout_seconds=timedelta(seconds=1)) as (client, _):
+            await client.call_tool("deepdream", {"image": picture, "steps": 100, "seed": 1})
+
+    with pytest.raises(Exception, match=r"Timed out while waiting|unhandled errors in a TaskGroup"):
+        asyncio.run(call())
+    assert_ends(own, 1)
+
+
+def test_an_mcp_client_cancels_its_own_call_and_no_other_and_closing_its_session_ends_all_its_calls(own, picture):
+    async def call() -> None:
+        async with session(own) as (one, _), session(own) as (other, session_id):
+            calls = [
+                asyncio.create_task(client.call_tool("deepdream", {"image": picture, "steps": 100, "seed": seed}))
+                for client, seed in ((one, 2), (other, 3), (other, 4))
+            ]
+            for seed in (2, 3, 4):
+                await reached(own, seed, 2)
+            cancelled = types.CancelledNotification(params=types.CancelledNotificationParams(requestId=one._request_id - 1))
+            await one.send_notification(types.ClientNotification(cancelled))
+            await asyncio.to_thread(assert_ends, own, 2)
+            assert own.steps(3) > own.steps(2)  # Its call has the same number.
+            await reached(own, 3, own.steps(3) + 3)
+            async with httpx.AsyncClient() as http:
+                closed = await http.delete(own.mcp, headers={"mcp-session-id": session_id()})
+            assert closed.status_code == 204
+            await asyncio.to_thread(assert_ends, own, 3)
+            await asyncio.to_thread(assert_ends, own, 4)
+            for task in calls:
+                task.cancel()
+
+    asyncio.run(call())
+
+
+@pytest.fixture(scope="module")
+def client(own) -> Client:
+    return Client(own.address, verbose=False, analytics_enabled=False)
+
+
+def test_cancelling_returns_at_once_in_the_middle_of_a_long_step(own, client):
+    """The client's own patience is 5 s."""
+    job = client.submit(image=handle_file(CAT), steps=100, seed=30, api_name="/deepdream")
+    until(lambda: own.steps(30) == 2)
+    job.cancel()
+    assert client.predict(image=handle_file(CAT), steps=1, seed=5, api_name="/deepdream")  # The next visitor is served.
+
+
+def test_a_call_ends_with_its_connection(own, client):
+    file = client.predict(image=handle_file(CAT), steps=1, seed=6, api_name="/deepdream")
+    body = {"image": {"path": upload(own, file), "meta": {"_type": "gradio.FileData"}}, "steps": 100, "seed": 7}
+    event = httpx.post(f"{own.address}gradio_api/call/v2/deepdream", json=body).json()["event_id"]
+    with httpx.stream("GET", f"{own.address}gradio_api/call/v2/deepdream/{event}", timeout=20) as answer:
+        assert next(answer.iter_lines()) == "event: generating"
+    assert_ends(own, 7)
+
+
+def upload(server: Server, file: str) -> str:
+    with Path(file).open("rb") as opened:
+        return httpx.post(f"{server.address}gradio_api/upload", files={"files": opened}).json()[0]
+
+
+def test_runs_that_nobody_asks_for_end_after_a_while(own, client, picture):
+    """Here after a second. A call that is never listened to, and a run whose client never asks again."""
+    body = {"image": {"url": picture, "meta": {"_type": "gradio.FileData"}}, "steps": 100, "seed": 8}
+    assert httpx.post(f"{own.address}gradio_api/call/v2/deepdream", json=body).json()["event_id"]
+    started = client.predict("deepdream", {"steps": 100, "seed": 9}, image=handle_file(CAT), api_name="/start")
+    time.sleep(1.5)
+    assert_ends(own, 8)
+    assert_ends(own, 9)
+    state, file = client.predict(started["id"], api_name="/job")
+    assert (state["state"], state["error"]) == ("stopped", "The run ended early because nobody was watching it.")
+    assert recipe_of(file) == DeepDream(steps=100, seed=9)
+
+
+# Start and ask
+
+
+def test_a_run_is_started_asked_for_and_stopped(own, client):
+    started = client.predict("deepdream", {"steps": 100, "seed": 10}, image=handle_file(CAT), api_name="/start")
+    assert started["state"] in ("waiting", "running")
+    state, preview = client.predict(started["id"], 0.5, api_name="/job")
+    assert (state["id"], state["state"], state["stage"], state["steps"]) == (started["id"], "running", "octave 1 of 1", 100)
+    assert 0 < state["step"] < 10
+    assert recipe_of(preview) == DeepDream(steps=100, seed=10)
+    assert client.predict(started["id"], api_name="/stop")["state"] == "stopped"
+    state, file = client.predict(started["id"], 50, api_name="/job")
+    assert (state["state"], state["error"]) == ("stopped", "")
+    with Image.open(file) as picture:
+        assert picture.format == "PNG"
+    assert_ends(own, 10)
+
+
+def test_an_assistant_starts_a_run_and_asks_until_it_is_done(own, picture):
+    async def ask() -> tuple[dict, list]:
+        async with session(own) as (client, _):
+            arguments = {"recipe": "deepdream", "fields": {"steps": 8, "seed": 11}, "image": picture}
+            answer = await client.call_tool("start", arguments)
+            assert not answer.isError, answer.content
+            started = json.loads(answer.content[0].text)
+            answer = await client.call_tool("job", {"id": started["id"], "wait": 20})
+            assert not answer.isError
+            return json.loads(answer.content[0].text), answer.content[1:]
+
+    state, contents = asyncio.run(ask())
+    assert (state["state"], state["step"]) == ("done", 8)
+    assert [content.type for content in contents] == ["image", "text"]
+    assert contents[1].text.startswith("Image URL: http")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        ("start", ("dream", {}), "There is no recipe 'dream'"),
+        ("start", ("deepdream", {"steps": 0}), "steps"),
+        ("start", ("deepdream", {}), "image"),
+        ("start", ("feature_visualization", {}, handle_file(CAT)), "takes no picture 'image'"),
+        ("job", ("x",), "There is no such run: the server was restarted since, or the run ended over 2 h ago"),
+        ("job", ("x", 51), "There is no such run"),
+        ("stop", ("x",), "There is no such run"),
+    ],
+)
+def test_what_cannot_be_started_or_found_is_answered_in_a_sentence(client, name, arguments, sentence):
+    with pytest.raises(AppError, match=sentence):
+        client.predict(*arguments, api_name=f"/{name}")
+
+
+# In this process
+
+
+@pytest.fixture
+def cache(tidy_gradio, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+
+
+@pytest.fixture
+def photo(tmp_path, cache) -> dict[str, str]:
+    Image.new("RGB", (64, 48), (200, 100, 50)).save(tmp_path / "photo.png")
+    return {"path": str(tmp_path / "photo.png")}
+
+
+def greying(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
+    """Four steps, each of them a frame of the video if it is one."""
+    for step, value in enumerate((200, 150, 100, 50), start=1):
+        picture = Image.new("RGB", (64, 48), (value, value, value))
+        yield Preview(step, 4, "", step / 4, 0.0, 0.0, picture, is_video_frame=True, measures={"cat": step / 4})
+
+
+def called(name: str, *pictures: object, engine: Engine | None = None, **fields: object) -> list:
+    """What the endpoint of a recipe yields."""
+    engine = (engine or Engine(greying)).with_device(lambda run: run)
+    recipe = RECIPES[name.removesuffix("_sheet")]
+    with Blocks(analytics_enabled=False) as demo:
+        publish_runs({recipe: {field: control(field, info) for field, info in recipe.model_fields.items()}}, engine)
+    (endpoint,) = (event.fn for event in demo.fns.values() if event.api_name == name)
+    values = {name: field.default for name, field in recipe.model_fields.items()} | fields
+    optional = [*pictures[len(recipe.images) :], *[None] * len(recipe.optional_images)][: len(recipe.optional_images)]
+    return outputs(endpoint(*pictures[: len(recipe.images)], *values.values(), *optional))
+
+
+def test_a_call_yields_previews_and_ends_with_a_file(photo):
+    *previews, file = called("style_transfer", photo, photo)
+    assert all(preview.size == (64, 48) for preview in previews)
+    with Image.open(file) as picture:
+        assert (picture.format, picture.getpixel((0, 0))) == ("PNG", (50, 50, 50))
+
+
+def test_a_call_for_a_video_yields_its_file_at_the_end(photo):
+    *before, file = called("deepdream_zoom", photo)
+    assert not any(before)
+    with av.open(file) as video:
+        greys = [int(frame.to_ndarray(format="rgb24")[9, 9, 0]) for frame in video.decode(video=0)]
+    assert greys == pytest.approx([200, 150, 100, 50], abs=3)
+
+
+def test_a_call_for_names_yields_numbers(photo):
+    assert called("classification", photo)[-1] == {"cat": 1.0}
+
+
+def test_a_sheet_is_one_picture(photo):
+    def try_out(recipe: Recipe, **pictures: Image.Image) -> Iterator[tuple[Recipe, Preview]]:
+        yield from ((variant, preview) for variant in recipe.variants()[:2] for preview in greying(variant))
+
+    file = called("deepdream_sheet", photo, engine=Engine(greying, try_out))[-1]
+    with Image.open(file) as picture:
+        assert picture.size == (200 + GAP + 200, LABEL + 150)
+    assert recipe_of(file) == DeepDream()
+
+
+def test_a_call_whose_network_is_downloaded_yields_nothing_meanwhile(photo):
+    def prepare(recipe: Recipe, **pictures: Image.Image) -> Iterator[DownloadProgress]:
+        yield DownloadProgress("org/model", 1, 2, None)
+        time.sleep(0.05)
+
+    engine = Engine(greying, prepare=prepare)
+    *previews, file = called("deepdream", photo, engine=engine)
+    assert None not in previews
+    assert file.endswith(".png")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "fields", "sentence"),
+    [
+        (0, {"outside": "vgg19/relu2_1"}, "outside has no effect without mask: nothing is outside; leave outside out."),
+        (1, {"channels": "3"}, "channels has no effect beside guide: the guide tells what is amplified; leave channels out."),
+        (0, {"channels": "9999"}, "VGG-19 relu4_4 has no channel 9999; it has 0 to 511."),
+    ],
+)
+def test_a_call_is_refused_what_has_no_effect(photo, pictures, fields, sentence):
+    with pytest.raises(gr.Error) as caught:
+        called("deepdream", photo, *[photo] * pictures, **fields)
+    assert caught.value.message == sentence
+
+
+def test_a_call_that_fails_says_why(photo):
+    def failing(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
+        yield from greying(recipe)
+        raise FeatvizError("The <lamp> went out.")
+
+    with pytest.raises(gr.Error) as caught:
+        called("deepdream", photo, engine=Engine(failing))
+    assert caught.value.message == "The &lt;lamp&gt; went out."
