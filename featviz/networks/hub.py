@@ -126,18 +126,19 @@ def fetch(file: HubFile) -> Generator[DownloadProgress, None, Path]:
     download, restarted = _join(file), False
     while True:
         download.join(POLL_SECONDS)
-        if not download.is_alive():
-            break
-        progress = download.progress()
-        if not download.stalled:
-            yield progress
-        elif restarted or download.resumable:
+        if not download.abandoned:
+            if not download.is_alive():
+                break
+            progress = download.progress()  # May find bytes, so that it is not stalled.
+            if not download.stalled:
+                yield progress
+                continue
+        if restarted or download.resumable:
             raise WeightsError(
                 f"The download of {file} from {constants.ENDPOINT} stalled {download.amount()}; check the connection, and try again "
                 "in a minute."
             )
-        else:
-            download, restarted = _join(file), True
+        download, restarted = _join(file), True
     if download.path is None:
         raise WeightsError(download.failure)
     return download.path
@@ -173,7 +174,8 @@ class _Download(threading.Thread):
         self._lock_file: Path | None = None
         """Held by huggingface_hub during the download."""
         self._by_xet = False
-        self._abandoned = False
+        self.abandoned = False
+        """Whether another caller has restarted the download of the file. How this one ends does not matter then."""
 
     @property
     def silence(self) -> float:
@@ -192,7 +194,7 @@ class _Download(threading.Thread):
 
     def abandon(self) -> None:
         """Let another download of the same file start. The thread of this one may run on; its result is not used."""
-        self._abandoned = True
+        self.abandoned = True
         if self._by_xet:
             constants.HF_HUB_DISABLE_XET = True  # The only switch. Off for the process: where one file hangs, others will.
             abort_xet_session()
@@ -245,20 +247,23 @@ class _Download(threading.Thread):
         Raises:
             WeightsError: this download was abandoned, or retries have brought no new byte for five times `STALL_SECONDS`.
         """
-        if self._abandoned:
+        if self.abandoned:
             raise WeightsError(f"{self.file} was restarted.")
         if done > self.done:
-            self.done, self._last_byte_at = done, time.monotonic()
-            self._first_bytes = self._first_bytes or (self._last_byte_at, done)
+            self._advance(done)
         elif self.silence > 5 * STALL_SECONDS:
             raise WeightsError(f"The download of {self.file} was interrupted repeatedly, {self.amount()}; try again later.")
+
+    def _advance(self, done: int) -> None:
+        self.done, self._last_byte_at = done, time.monotonic()
+        self._first_bytes = self._first_bytes or (self._last_byte_at, done)
 
     def progress(self) -> DownloadProgress:
         """Return the progress. The size of the partial file counts too, since another process may be downloading it."""
         for path in self._partial_files():
             with suppress(OSError):  # It may have been completed and renamed meanwhile.
                 if (size := path.stat().st_size) > self.done:
-                    self.record(size)
+                    self._advance(size)
         left = None
         if self._first_bytes and self.total and self.done > self._first_bytes[1]:
             since, first = self._first_bytes

@@ -245,6 +245,31 @@ def test_a_download_that_never_returns_is_restarted_for_all_callers(loopback, ha
     assert len(hanging) == 2
 
 
+def test_a_caller_goes_on_with_the_restarted_download_whatever_becomes_of_the_first(loopback, monkeypatch):
+    """As when a Xet download is aborted: the first one ends with an error before this caller looks at it again."""
+    asked, aborted = [], threading.Event()
+
+    def download(repo_id: str, filename: str, **options: object) -> str:
+        asked.append(filename)
+        if len(asked) == 1:
+            aborted.wait(30)
+            raise OSError("aborted")
+        return hf_hub_download(repo_id, filename, **options)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "STALL_SECONDS", 0.5)
+    waiting = fetch(FILE)
+    next(waiting)
+    (first,) = unfinished()
+    while not first.stalled:
+        time.sleep(0.05)
+    assert return_value(fetch(FILE)).read_bytes() == CONTENT
+    aborted.set()
+    first.join()
+    assert return_value(waiting).read_bytes() == CONTENT
+    assert loopback.downloads == 1
+
+
 def test_a_download_that_hangs_twice_fails_and_the_next_caller_restarts_it(loopback, monkeypatch):
     monkeypatch.setattr(hub, "STALL_SECONDS", 0.5)
     loopback.trouble = "held"
