@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from featviz.errors import WeightsError
+from featviz.errors import WeightsError, short
 
 if TYPE_CHECKING:  # `hub` is imported when the Hub is first needed, since huggingface_hub takes long to import.
     from featviz.networks import hub
@@ -148,10 +148,20 @@ class Hub:
         return read_safetensors(path, model_state, self.renamed, f"'{self.file}' of {self.repo}")
 
     def _file(self) -> hub.HubFile:
+        """Return the file at the revision in use.
+
+        Raises:
+            WeightsError: `FEATVIZ_REVISIONS` is malformed.
+        """
         from featviz.networks import hub
 
-        pinned = dict(pin.rpartition("@")[::2] for pin in os.environ.get("FEATVIZ_REVISIONS", "").split())
-        revision, sha256 = (pinned[self.repo], None) if self.repo in pinned else (self.revision, self.sha256)
+        revision, sha256 = self.revision, self.sha256
+        for pin in os.environ.get("FEATVIZ_REVISIONS", "").split():
+            repo, _, pinned = pin.partition("@")
+            if not (repo and pinned):
+                raise WeightsError(f"FEATVIZ_REVISIONS has '{short(pin)}'; expected repository@revision, as in {self.repo}@main.")
+            if repo == self.repo:
+                revision, sha256 = pinned, None
         return hub.HubFile(self.repo, self.file, revision, sha256)
 
 

@@ -4,7 +4,7 @@ import torch
 from featviz.errors import WeightsError
 from featviz.networks.cache import return_value
 from featviz.networks.table import NETWORKS
-from featviz.networks.weights import Bundled, from_codebooks
+from featviz.networks.weights import Bundled, Hub, from_codebooks
 
 VGG = NETWORKS["vgg19"].weights
 
@@ -34,3 +34,10 @@ def test_a_missing_package_is_named_with_the_command_that_brings_it():
 def test_a_file_with_other_bytes_is_refused_with_both_hashes():
     with pytest.raises(WeightsError, match=f"has sha256 {VGG.sha256[:12]}… instead of 000000000000…"):
         Bundled(VGG.distribution, VGG.file, "0" * 64).load(return_value(VGG.fetch()), {})
+
+
+@pytest.mark.parametrize("pins", ["org/model", "org/other@v1 @v2", "org/model@"])
+def test_malformed_revisions_are_refused_in_a_sentence(pins, monkeypatch):
+    monkeypatch.setenv("FEATVIZ_REVISIONS", pins)
+    with pytest.raises(WeightsError, match=f"FEATVIZ_REVISIONS has '{pins.split()[-1]}'; expected repository@revision, as in"):
+        Hub("org/model").is_local()
