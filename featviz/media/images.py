@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from featviz import extras, limits
-from featviz.errors import FeatvizError, ImageError, InputError, MissingExtraError, short
+from featviz.errors import FeatvizError, ImageError, InputError, MissingExtraError, reason, short
 
 SMALLEST_SIDE = 16
 """Shortest accepted side, in pixels. Smaller pictures leave a convolutional network too few positions."""
@@ -167,7 +167,7 @@ def _decoded(opened: Image.Image, header: Header, role: str, longest: int | None
     except MemoryError:
         raise
     except Exception as error:  # Decoders raise errors of many types.
-        raise ImageError(f"The {role} is damaged and cannot be decoded ({' '.join(str(error).split())}).") from error
+        raise ImageError(f"The {role} is damaged and cannot be decoded ({reason(error)}).") from error
 
 
 def _header(opened: Image.Image, role: str, *, is_file: bool) -> Header:
@@ -223,7 +223,7 @@ def frames(file: str | os.PathLike, role: str = "picture") -> Iterator[Image.Ima
                     opened.seek(number)
                 except Exception as error:
                     raise ImageError(
-                        f"Frame {number + 1} of the {role} is damaged and cannot be decoded ({' '.join(str(error).split())})."
+                        f"Frame {number + 1} of the {role} is damaged and cannot be decoded ({reason(error)})."
                     ) from error
                 frame = open_picture(opened, role)
             yield frame

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from featviz.errors import InputError, short
+from featviz.errors import InputError, reason
 from featviz.limits import TILE_ALIGNMENT
 from featviz.networks.network import Network
 from featviz.networks.receptive_field import ReceptiveField, receptive_fields
@@ -245,8 +245,3 @@ def _field_of(strides: Sequence[float], seeing: Sequence[Seeing]) -> ReceptiveFi
         firsts.append(min(column + 1 - (high + 1) * stride for column, (_, high) in zip(columns, intervals, strict=True)))
         lasts.append(max(column - 1 - (low - 1) * stride for column, (low, _) in zip(columns, intervals, strict=True)))
     return ReceptiveField((firsts[0], firsts[1]), (lasts[0], lasts[1]), (int(strides[0]), int(strides[1])))
-
-
-def reason(error: Exception) -> str:
-    """Return the message of an error from foreign code as a part of a sentence."""
-    return short(" ".join(str(error).split()).rstrip(".") or type(error).__name__, 160)

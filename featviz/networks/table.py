@@ -1,6 +1,7 @@
 """The table of networks, one row each. Adding a network means adding a row: no other code refers to a network by name."""
 
 import logging
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, GetCoreSchemaHandler
 from torch import Tensor, nn
 
-from featviz.errors import FieldError, nearest, short
+from featviz.errors import FieldError, nearest, reason, short
 from featviz.networks import architectures
 from featviz.networks.efficientnet_lite import efficientnet_lite0, from_pytorch_model
 from featviz.networks.receptive_field import ReceptiveField
@@ -51,9 +52,9 @@ class ChannelsLast:
         return output.permute(0, 3, 1, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NetworkSpec:
-    """A row of the table: all facts about a network."""
+    """A row of the table: all facts about a network. Compared by identity, so that it can be a key of a cache."""
 
     title: str
     build: Callable[[], nn.Module]
@@ -95,7 +96,13 @@ class NetworkSpec:
     """Layer → measured receptive field, where it does not follow from the operations."""
 
     def __post_init__(self) -> None:
-        """Raise FieldError if two classes have one name: a name has to say which logit is meant."""
+        """Raise FieldError if a name does not say which layer or which logit is meant."""
+        for name in (INPUT, LOGITS):
+            if name in self.layers:
+                raise FieldError(
+                    f"{short(self.title)} has a layer called '{name}', which stands for "
+                    f"{'the image' if name == INPUT else 'the output of a classifier'}; expected another name."
+                )
         repeated = [name for name, count in Counter(self.classes or ()).items() if count > 1]
         if repeated:
             indices = [str(index) for index, name in enumerate(self.classes or ()) if name == repeated[0]]
@@ -262,6 +269,12 @@ SHIPPED: dict[str, NetworkSpec] = {
 """The networks that come with featviz."""
 
 
+def check_name(name: str) -> None:
+    """Raise FieldError if a network cannot have this name. An address, for example, separates it from the layer by a slash."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise FieldError(f"A network cannot be called '{short(name)}'; expected letters, digits, '_', '-' and '.'.")
+
+
 class Table(MutableMapping[str, NetworkSpec]):
     """Network name → row: first those that come with featviz, then those of installed packages, then those added at run time.
 
@@ -287,9 +300,9 @@ class Table(MutableMapping[str, NetworkSpec]):
         return len(self._all())
 
     def __setitem__(self, name: str, row: NetworkSpec) -> None:
-        if name in self:
+        check_name(name)
+        if self._all().setdefault(name, row) is not row:  # In one operation, since threads may add the same name.
             raise FieldError(f"There is a network '{name}' already; choose another name, or remove it first.")
-        self._rows[name] = row
 
     def __delitem__(self, name: str) -> None:
         if name in SHIPPED:
@@ -312,6 +325,7 @@ class Table(MutableMapping[str, NetworkSpec]):
         """Add the row of an entry point. A failure is logged and does not affect other entry points."""
         package = point.dist.name if point.dist else point.module
         try:
+            check_name(point.name)
             if point.name in self._rows:
                 raise FieldError("there is a network of that name already")
             loaded = point.load()
@@ -321,8 +335,7 @@ class Table(MutableMapping[str, NetworkSpec]):
                     f"'{point.value}' gives {type(row).__name__}; expected a NetworkSpec, as featviz.describe_network makes it"
                 )
         except Exception as error:  # A package may raise anything.
-            reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-            message = f"The network '{point.name}' of the package '{package}' cannot be used: {short(reason, 200)}."
+            message = f"The network '{point.name}' of the package '{package}' cannot be used: {reason(error)}."
             self._failures.setdefault(point.name, message)
             logging.getLogger("featviz").warning(message)
         else:

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from featviz.errors import FieldError, InputError, nearest, short
+from featviz.errors import FieldError, InputError, nearest, reason, short
 from featviz.networks.cache import unload
 from featviz.networks.measurement import (
     MIN_SIDE_RESIZED,
@@ -23,10 +22,9 @@ from featviz.networks.measurement import (
     layout_of,
     map_sizes,
     measure_receptive_fields,
-    reason,
 )
 from featviz.networks.network import Network
-from featviz.networks.table import IMAGENET, INPUT, NETWORKS, NetworkSpec
+from featviz.networks.table import IMAGENET, INPUT, LOGITS, NETWORKS, NetworkSpec, check_name
 from featviz.networks.weights import Bundled, Hub, InMemory, LocalFile, sha256_of, stored_shape
 
 MAX_STYLE_LAYERS = 5
@@ -53,8 +51,7 @@ def add_network(
         InputError: the module cannot be used.
         WeightsError: the file cannot be used.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise FieldError(f"A network cannot be called '{short(name)}'; expected letters, digits, '_', '-' and '.'.")
+    check_name(name)
     if name in NETWORKS:
         raise FieldError(f"There is a network '{name}' already; choose another name, or remove it with remove_network.")
     if isinstance(network, nn.Module) and weights is None:
@@ -92,8 +89,9 @@ def describe_network(
 
     `module` takes (B, 3, H, W): RGB in [0, 1], normalised by `mean` and `std`, by default ImageNet's. `layers` are qualified
     names as in `module.named_modules()`, or {layer name: qualified name}; by default all modules whose output is a map, in order
-    of execution. `classes` names the columns of the module's output (B, classes). The row holds a copy of the module, so later
-    changes of its weights have no effect.
+    of execution. A module called `input` or `logits`, which stand for the image and the classifier's output, becomes the layer
+    `input_` or `logits_`. `classes` names the columns of the module's output (B, classes). The row holds a copy of the module, so
+    later changes of its weights have no effect.
 
     Raises:
         FieldError: `mean` or `std` are not three numbers, a layer is unknown or returns no map, or `classes` do not match.
@@ -112,7 +110,7 @@ def describe_network(
     layouts = {path: layout for path, shape in shapes.items() if path and (layout := layout_of(shape, sizes.base))}
     chosen = _chosen(layers, module, layouts, shapes)
     if classes is not None:
-        _check_classes(classes, probe.run(sizes.base)[""])
+        _check_classes(classes, probe.run(sizes.base).get(""))
     row = NetworkSpec(
         title=title or type(module).__name__,
         build=partial(_sharing_memory, module),
@@ -155,8 +153,8 @@ def _chosen(
     if not maps:
         raise InputError(f"{type(module).__name__} has no layer whose output is a map, (B, C, h, w) or (B, N, C).")
     if layers is None:
-        return {path: path for path in maps}
-    chosen = dict(layers) if isinstance(layers, Mapping) else {path: path for path in layers}
+        return {_layer_name(path): path for path in maps}
+    chosen = dict(layers) if isinstance(layers, Mapping) else {_layer_name(path): path for path in layers}
     known = [path for path, _ in module.named_modules() if path]
     for path in chosen.values():
         if path not in known:
@@ -167,6 +165,11 @@ def _chosen(
     if not chosen:
         raise FieldError(f"layers is empty; leave it out for all {len(maps)} of them.")
     return dict(sorted(chosen.items(), key=lambda item: maps.index(item[1])))
+
+
+def _layer_name(path: str) -> str:
+    """Return the name of a layer whose module is `path`: the same, unless that name stands for something else."""
+    return f"{path}_" if path in (INPUT, LOGITS) else path
 
 
 def _sharing_memory(module: nn.Module) -> nn.Module:
@@ -248,9 +251,10 @@ def _with_classes(build: Callable[[], nn.Module], classifier: str, count: int) -
     return module
 
 
-def _check_classes(classes: Sequence[str], shape: tuple[int, ...]) -> None:
-    if len(shape) < 2 or math.prod(shape) != shape[1] or shape[1] != len(classes):
-        raise FieldError(f"{len(classes)} classes are named; the module's output for an image is {shape}.")
+def _check_classes(classes: Sequence[str], shape: tuple[int, ...] | None) -> None:
+    """Raise FieldError unless a module's output for an image has one number for each class. `shape`: None if it is no tensor."""
+    if shape is None or len(shape) < 2 or math.prod(shape) != shape[1] or shape[1] != len(classes):
+        raise FieldError(f"{len(classes)} classes are named; the module's output for an image is {shape or 'no tensor'}.")
 
 
 def _three(name: str, numbers: Sequence[float], *, positive: bool = False) -> tuple[float, float, float]:

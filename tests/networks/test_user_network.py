@@ -233,6 +233,27 @@ def test_surfaces_made_afterwards_have_the_new_network():
         featviz.DeepDream(layer="tiny/down1")
 
 
+class Named(nn.Module):
+    """Modules called as featviz calls the image and the classifier's output, and an output that is no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.input, self.logits = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 5, 1, stride=2)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.logits(self.input(image))}
+
+
+def test_modules_called_like_the_image_and_the_classifiers_output_are_layers_of_their_own():
+    assert add_network("mine", Named()).layers == {"input_": "input", "logits_": "logits"}
+    activations = load("mine").activations(torch.rand(1, 3, 32, 48), ["input", "input_", "logits_"])
+    assert {name: tuple(values.shape) for name, values in activations.items()} == {
+        "input": (1, 3, 32, 48),
+        "input_": (1, 8, 32, 48),
+        "logits_": (1, 5, 16, 24),
+    }
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -248,6 +269,9 @@ def test_surfaces_made_afterwards_have_the_new_network():
             {"network": seeded(Toy), "classes": ["cat", "dog", "cat"]},
             r"mine names several classes 'cat' \(numbers 0, 2\); expected",
         ),
+        ({"layers": {"logits": "down1"}}, "mine has a layer called 'logits', which stands for the output of a classifier"),
+        ({"layers": {"input": "down1"}}, "mine has a layer called 'input', which stands for the image"),
+        ({"network": Named(), "classes": ["a", "b"]}, "2 classes are named; the module's output for an image is no tensor"),
         ({"network": nn.Linear(3, 4)}, r"does not run on an image \(1, 3, 224, 224\), nor on other sizes: mat1 and mat2"),
         ({"network": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())}, "Sequential has no layer whose output is a map"),
         ({"network": 3}, "add_network takes a module, or the name of an architecture"),
@@ -358,12 +382,12 @@ def install(tmp_path, monkeypatch) -> Callable[[str, str], None]:
     """Writes a package with an entry point of its name to a folder on Python's path."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def install(name: str, source: str) -> None:
+    def install(name: str, source: str, network: str = "") -> None:
         (tmp_path / f"some_{name}.py").write_text(source, encoding="utf-8")
         info = tmp_path / f"featviz_{name}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: featviz-{name}\nVersion: 1.0\n", encoding="utf-8")
-        (info / "entry_points.txt").write_text(f"[featviz.networks]\n{name} = some_{name}:network\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[featviz.networks]\n{network or name} = some_{name}:network\n", encoding="utf-8")
 
     return install
 
@@ -388,14 +412,17 @@ def test_the_example_package_adds_a_network_once_it_is_installed(tmp_path, monke
 def test_a_broken_package_is_logged_and_affects_no_other_network(install, caplog):
     install("broken", "import no_such_module\n")
     install("odd", "network = 3\n")
+    install("deep", "network = 3\n", network="a/b")
     networks = table.Table(table.SHIPPED)
     assert list(networks) == [*table.SHIPPED]
     assert sorted(caplog.messages) == [
+        "The network 'a/b' of the package 'featviz-deep' cannot be used: A network cannot be called 'a/b'; expected letters, digits, "
+        "'_', '-' and '.'.",
         "The network 'broken' of the package 'featviz-broken' cannot be used: No module named 'no_such_module'.",
         "The network 'odd' of the package 'featviz-odd' cannot be used: 'some_odd:network' gives int; expected a NetworkSpec, "
         "as featviz.describe_network makes it.",
     ]
-    assert [networks.missing_message("broken"), networks.missing_message("odd")] == sorted(caplog.messages)
+    assert [networks.missing_message(name) for name in ("a/b", "broken", "odd")] == sorted(caplog.messages)
 
 
 def test_the_documented_python_runs_and_importing_featviz_reads_no_entry_point(tmp_path):
