@@ -57,18 +57,19 @@ def load_with_progress(name: str, device: torch.device | str = "cpu") -> Generat
         FieldError: the network is unknown.
         WeightsError: the weights cannot be downloaded or read.
     """
-    if name not in NETWORKS:
+    spec = NETWORKS.get(name)
+    if spec is None:
         raise FieldError(NETWORKS.missing_message(name))
     key = (name, str(device))
-    if (network := _look_up(key)) is not None:
+    if (network := _look_up(key, spec)) is not None:
         return network
     try:
-        path = yield from NETWORKS[name].weights.fetch()
+        path = yield from spec.weights.fetch()
         with _load_locks[key]:
-            if (network := _look_up(key)) is None:
-                network = _store(key, _build(name, path, device))
+            if (network := _look_up(key, spec)) is None:
+                network = _store(key, _build(name, spec, path, device))
     except WeightsError as error:
-        raise WeightsError(f"{error} {_alternatives(name)}".strip()) from None
+        raise WeightsError(f"{error} {_alternatives(spec)}".strip()) from None
     return network
 
 
@@ -95,18 +96,21 @@ def _module(spec: NetworkSpec, path: Path) -> nn.Module:
     return module.eval()
 
 
-def _build(name: str, path: Path, device: torch.device | str) -> Network:
-    spec, on_cpu = NETWORKS[name], _look_up((name, "cpu"))
+def _build(name: str, spec: NetworkSpec, path: Path, device: torch.device | str) -> Network:
+    on_cpu = _look_up((name, "cpu"), spec)
     if zero_gpu() and on_cpu is not None:  # The file was read before the fork, so only a copy is needed.
         return Network(spec, copy.deepcopy(on_cpu.module)).to(device)
     return Network(spec, _module(spec, path)).to(device)
 
 
-def _look_up(key: tuple[str, str]) -> Network | None:
+def _look_up(key: tuple[str, str], spec: NetworkSpec) -> Network | None:
+    """Return the network that was loaded for a row; None if there is none, or another row had that name then."""
     with _lock:
-        if key in _loaded:
-            _loaded.move_to_end(key)
-        return _loaded.get(key)
+        network = _loaded.get(key)
+        if network is None or network.spec is not spec:
+            return None
+        _loaded.move_to_end(key)
+        return network
 
 
 def _store(key: tuple[str, str], network: Network) -> Network:
@@ -125,9 +129,9 @@ def _store(key: tuple[str, str], network: Network) -> Network:
     return network
 
 
-def _alternatives(name: str) -> str:
+def _alternatives(spec: NetworkSpec) -> str:
     """Return a sentence on the networks that work without a download, "" if this one does."""
-    if not NETWORKS[name].weights.needs_download:
+    if not spec.weights.needs_download:
         return ""
     return f"{' and '.join(NETWORKS[bundled].title for bundled in BUNDLED)} need no download."
 
@@ -137,14 +141,18 @@ def is_local(name: str) -> bool:
     return NETWORKS[name].weights.is_local()
 
 
-@cache
 def load_untrained(name: str, device: torch.device | str = "cpu") -> Network:
     """Return a network on the meta device, in the precision of `device`: for shapes and costs, which need no weights.
 
     A module added by a user keeps its weights and stays on the CPU, since its forward pass may depend on values.
     """
-    network = Network(NETWORKS[name], _architecture(NETWORKS[name]))
-    network.module.to(fastest_dtype(network.spec, device))
+    return _untrained(NETWORKS[name], fastest_dtype(NETWORKS[name], device))
+
+
+@cache
+def _untrained(spec: NetworkSpec, dtype: torch.dtype) -> Network:
+    network = Network(spec, _architecture(spec))
+    network.module.to(dtype)
     return network
 
 
@@ -154,18 +162,22 @@ def _architecture(spec: NetworkSpec) -> nn.Module:
 
 
 def unload(name: str) -> None:
-    """Remove a network from every device, and discard its cached costs and scales."""
+    """Remove a network from every device, and discard all cached costs and scales."""
     with _lock:
         for key in [key for key in _loaded if key[0] == name]:
             del _loaded[key]
-    load_untrained.cache_clear()
-    scales.cache_clear()
+    _untrained.cache_clear()
+    _scales.cache_clear()
+
+
+def scales(name: str) -> tuple[str, ...]:
+    """Return the first layer at each resolution of a network, shallow to deep: for VGG-19 relu1_1, relu2_1, … relu5_1."""
+    return _scales(load_untrained(name))
 
 
 @cache
-def scales(name: str) -> tuple[str, ...]:
-    """Return the first layer at each resolution of a network, shallow to deep: for VGG-19 relu1_1, relu2_1, … relu5_1."""
-    network, side = load_untrained(name), 256
+def _scales(network: Network) -> tuple[str, ...]:
+    side = 256
     with torch.no_grad():
         activations = network.activations(torch.zeros(1, 3, side, side, device=network.device), network.spec.layers)
     first: dict[int, str] = {}
