@@ -37,10 +37,10 @@ def exact_ascent(network: Network, objective: Objective, image: Tensor, side: in
     By tiles of at most `side` pixels. First, the activations of the whole image are gathered without a gradient, and the
     objective is differentiated with respect to them. Then each tile is run again, and carries its part of that gradient back.
     """
+    if tiles.fits(size_of(image), side):  # Also for logits, whose receptive field has no bound.
+        return ascent(network, objective, image, tiles.WHOLE)
     layers = sorted(objective.layers)
     pieces = [*tiles.tiling(network, image, layers, side)]
-    if len(pieces) == 1:
-        return ascent(network, objective, image, tiles.WHOLE)
     with torch.no_grad():
         activations = tiles.activations_of(network, image, layers, side, continued=False)
     leaves = {layer: values.requires_grad_() for layer, values in activations.items()}

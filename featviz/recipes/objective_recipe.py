@@ -37,7 +37,7 @@ class ObjectiveRecipe(Recipe):
         if objective is not None:
             _check(objective)
             self._objective = objective
-            self.check_unused(())
+            self.check_unused(None)
 
     @property
     def objective(self) -> Objective | None:

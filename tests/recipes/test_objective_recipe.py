@@ -55,6 +55,13 @@ def test_a_dream_of_an_objective_maximises_it():
     assert mean(other, 30) > max(mean(image, 30), mean(one, 30)) + 0.1
 
 
+def test_a_dream_of_a_logit_maximises_it():
+    network, picture = load("efficientnet_lite0"), fit(CAT, 96, 32)
+    dream = last(DeepDream(objective=channel("efficientnet_lite0/logits", 285), **QUICK), image=CAT).image
+    with torch.no_grad():
+        assert network.logits(dream)[0, 285] > network.logits(picture)[0, 285] + 1
+
+
 def test_a_dream_of_the_energy_is_the_dream_of_its_layer():
     fields = QUICK | {"octaves": 2}
     dreams = (
