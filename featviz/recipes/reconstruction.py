@@ -27,6 +27,9 @@ HISTORY = 20
 IMAGES_HELD = 8
 """Images and spectra that are in memory at once, without those that L-BFGS stores."""
 
+MAX_LAYERS = 5
+"""The most layers that a style is rebuilt from."""
+
 HEAP_SHARE = 1.0
 """Free blocks of the heap relative to the live tensors, as in `tiles`. Measured: larger here, since a step is six evaluations."""
 
@@ -123,7 +126,10 @@ then whole shapes. The arrangement does not come back. That is why style transfe
     measure_sentence: ClassVar[str] = "The correlations are {:.0f} times nearer to those of the picture than at the start."
 
     layers: int = param(
-        4, "How many layers take part, one at each resolution, from the first on: more keep larger structures.", ge=1, le=5
+        4,
+        "How many layers take part, one at each resolution, from the first on: more keep larger structures.",
+        ge=1,
+        le=MAX_LAYERS,
     )
     size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
     steps: int = param(20, "Steps of the optimiser, of six evaluations each: more come closer and take longer.", ge=1, le=200)
@@ -141,8 +147,8 @@ then whole shapes. The arrangement does not come back. That is why style transfe
 
     def variants(self) -> list[Recipe]:
         """Return the recipe with one layer, with two, and so on. More layers get more steps, since they converge more slowly."""
-        most = range(1, len(scales(self.network)) + 1)
-        return [self.replace(layers=layers, steps=4 + 5 * layers) for layers in most]
+        most = min(len(scales(self.network)), MAX_LAYERS)
+        return [self.replace(layers=layers, steps=4 + 5 * layers) for layers in range(1, most + 1)]
 
     def run(self, network: Network, *, style: Tensor, opacity: Mapping[str, Tensor] = MappingProxyType({})) -> Frames:
         """Yield a frame after each step, with the measure `nearer`: the distance at the start divided by the distance now.

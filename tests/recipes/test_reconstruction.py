@@ -3,10 +3,12 @@
 import pytest
 import torch
 from PIL import Image, ImageStat
+from torch import nn
 
 from featviz import run
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
+from featviz.networks.user_network import add_network
 from featviz.optimise.objectives import gram, relative_distance
 from featviz.optimise.scaling import fit
 from featviz.recipes import presets
@@ -74,6 +76,13 @@ def test_variants_go_from_shallow_to_deep():
     places = [variant.places for variant in ReconstructStyle(network="efficientnet_lite0").variants()]
     assert places[-1] == ("stem", "block1", "block3", "block5", "block11")  # Where each resolution begins.
     assert places == [places[-1][:count] for count in range(1, 6)]
+
+
+@pytest.mark.usefixtures("remove_added_networks")
+def test_variants_of_a_network_with_more_resolutions_than_layers_are_those_of_the_first_ones():
+    halves = [nn.Conv2d(3, 3, 3, stride=2, padding=1) for _ in range(6)]
+    add_network("mine", nn.Sequential(*halves))
+    assert [variant.layers for variant in ReconstructStyle(network="mine").variants()] == [1, 2, 3, 4, 5]
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_seed_another():
