@@ -38,7 +38,9 @@ def film(
         raise InputError(f"{recipe.title} makes a picture, not a video; use run or stream.")
     yield from record(
         stream(recipe, device=device, every=every, **pictures),  # type: ignore[arg-type]  # As in `run`.
-        Video(path, dict(recipe)["fps"], metadata.note(recipe, pictures)),
+        Video(
+            path, dict(recipe)["fps"], metadata.note(recipe, [role for role, picture in pictures.items() if picture is not None])
+        ),
         every=every,
     )
 

@@ -10,10 +10,11 @@ import torch
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.optimise.transforms import Zoom
-from featviz.recipes import presets
+from featviz.recipes import metadata, presets
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.recipe import Frame, group
+from featviz.recipes.table import RECIPES
 from featviz.runtime.film import film
 
 FILE = presets.FOLDER / "mountain.jpg"
@@ -119,8 +120,9 @@ def test_only_four_fields_are_outside_a_collapsed_group():
 
 
 def test_a_film_has_the_length_rate_and_size_of_its_fields_and_moves(tmp_path):
-    for _ in film(DeepDreamZoom(**QUICK), tmp_path / "a.mp4", image=FILE):
+    for _ in film(DeepDreamZoom(**QUICK), tmp_path / "a.mp4", image=FILE, mask=None):
         pass
+    assert metadata.read(tmp_path / "a.mp4", RECIPES).optional_images == ()
     with av.open(tmp_path / "a.mp4") as file:
         (stream,) = file.streams
         made = [frame.to_ndarray(format="rgb24").astype(float) for frame in file.decode(stream)]
