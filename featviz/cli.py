@@ -172,12 +172,12 @@ def _add_fields(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
     meaning = _help(network, f" {USER_NETWORK_HELP}") if network else USER_NETWORK_HELP
     command.add_argument("--network", action="append", metavar="NAME" if network else USER_NETWORK, help=_escape(meaning))
     if names := _presets(recipe):
-        meaning = f"A preset to start from; options beside it go first. One of: {', '.join(names)}."
+        meaning = f"A preset to start from; other options override its fields. One of: {', '.join(names)}."
         command.add_argument("--preset", metavar="NAME", help=_escape(meaning))
         for alias in aliases.earlier("preset", aliases.OPTIONS):
             command.add_argument(_option(alias), dest="preset", help=argparse.SUPPRESS)
     if presets.finishable(recipe):
-        meaning = f"How finely to work it out; options beside it go first. One of: {', '.join(_finishes())}."
+        meaning = f"A level of finish, which sets size and steps; these options override it. One of: {', '.join(_finishes())}."
         command.add_argument("--finish", metavar="NAME", help=_escape(meaning))
 
 
@@ -209,6 +209,7 @@ def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
 
 def _run_batch(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -> int:
     """The command of a recipe, for a folder or a video in place of its first picture."""
+    arguments = {"out": "", **arguments}  # A recipe of numbers has no output; `run_batch` refuses it.
     for option in ("estimate", "sheet"):
         if option in arguments:
             raise InputError(f"{_option(option)} takes one picture, not many.")

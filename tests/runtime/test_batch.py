@@ -211,6 +211,13 @@ def test_the_frames_of_an_animated_picture_are_pictures_too(source, extension, c
 # On the command line
 
 
+def test_a_folder_is_refused_by_a_recipe_that_makes_no_picture(source, capsys):
+    assert cli.main(["classification", "in", "--device=cpu"]) == cli.BAD_INPUT
+    assert capsys.readouterr().err.endswith(
+        "Classification cannot be run on many pictures; it has to take a picture and to make one.\n"
+    )
+
+
 def test_a_batch_continues_after_an_interruption(source, capsys, monkeypatch):
     original_run = cluster.run
 
