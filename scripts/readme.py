@@ -42,7 +42,7 @@ def fresh(text: str) -> str:
 
 def parameters(recipe: type[Recipe]) -> str:
     """Return a recipe's heading and the table of its fields: name, default, meaning with range."""
-    rows = [(f"`{name}`", f"`{field.default}`", _meaning(field)) for name, field in recipe.model_fields.items()]
+    rows = [(f"`{name}`", _code(field.default), _meaning(field)) for name, field in recipe.model_fields.items()]
     return f"## {recipe.title}\n\n{_table(('parameter', 'default', 'meaning'), rows)}"
 
 
@@ -88,12 +88,18 @@ def variables() -> str:
     rows = [(limit.variable, str(limit.default or ""), limit.meaning) for limit in LIMITS] + list(VARIABLES)
     return _table(
         ("variable", "default", "meaning"),
-        [(f"`{name}`", default and f"`{default}`", meaning) for name, default, meaning in rows],
+        [(f"`{name}`", _code(default), meaning) for name, default, meaning in rows],
     )
 
 
 def _meaning(field: FieldInfo) -> str:
-    return f"{field.description} {_names(choices(field))}." if choices(field) else field.description
+    names = tuple(filter(None, choices(field)))
+    return f"{field.description} {_names(names)}." if names else field.description
+
+
+def _code(value: object) -> str:
+    """Return a value as code; nothing for an empty text, which Markdown cannot show as code."""
+    return "" if value == "" else f"`{value}`"
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -87,7 +87,8 @@ def _class(name: str, kind: type) -> str:
     methods = [member for member in node.body if isinstance(member, Function) and not member.name.startswith("_")]
     members = [*_fields(node), *map(_member, methods)]
     items = "".join(f"- `{member}`{f': {meaning}' if meaning else ''}\n" for member, meaning in members)
-    return f"### {name}\n\n{_docstring(ast.get_docstring(node))}\nAttributes and methods:\n\n{items}"
+    listed = f"\nAttributes and methods:\n\n{items}" if items else ""
+    return f"### {name}\n\n{_docstring(ast.get_docstring(node))}{listed}"
 
 
 def _recipe(name: str, recipe: type[Recipe]) -> str:

@@ -13,6 +13,7 @@ from featviz.networks.network import Network
 from featviz.networks.table import Address, split
 from featviz.optimise import tiles
 from featviz.optimise.objectives import gram
+from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
 from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Recipe, opening_bytes, param
 
@@ -98,7 +99,7 @@ def heat(maps: Tensor, image: Tensor) -> Tensor:
 
     Each map is divided by its greatest value.
     """
-    shares = maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
+    shares = maps / maps.amax((1, 2), keepdim=True).clamp_min(TINY)
     shares = resize(shares.unsqueeze(1), size_of(image)).clamp(0, 1)
     faint = 0.1 + 0.5 * image.mean(1, keepdim=True)
     cover = 0.25 + 0.75 * shares.sqrt()
@@ -143,7 +144,7 @@ def correlations(activations: Tensor) -> Tensor:
     Negative cosines are shown as 0.
     """
     products = gram(activations)
-    lengths = products.diagonal(dim1=1, dim2=2).clamp_min(1e-12).sqrt()
+    lengths = products.diagonal(dim1=1, dim2=2).clamp_min(TINY).sqrt()
     cosines = products / (lengths.unsqueeze(1) * lengths.unsqueeze(2))
     return coloured(cosines.clamp(0, 1).unsqueeze(1))
 
