@@ -32,6 +32,7 @@ from featviz.recipes.recipe import (
     Frames,
     Recipe,
     Rule,
+    held_bytes,
     opening_bytes,
     param,
     parse_weights,
@@ -291,7 +292,9 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         parts = [self.ascent_demand(network, octaves)]
         if "guide" in others and not self.class_name:
             parts.append(self.guide_demand(network, octaves, self.guide_size(network, size, others["guide"])))
-        held = IMAGES_HELD * IMAGE_BYTES * math.prod(octaves[-1]) + sum(part.held for part in parts)
+        held = (
+            IMAGES_HELD * IMAGE_BYTES * math.prod(octaves[-1]) + held_bytes(*others.values()) + sum(part.held for part in parts)
+        )
         peak = held + max(part.peak for part in parts)
         return Demand(
             flops=sum(part.flops for part in parts),

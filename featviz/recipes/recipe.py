@@ -196,8 +196,12 @@ def opening_bytes(*sizes: tuple[int, int]) -> float:
     All pictures are held decoded (3 bytes per pixel) and as tensors before `run` scales them. The conversion holds four more
     8-bit copies of one picture; the largest is assumed.
     """
-    pixels = [height * width for height, width in sizes]
-    return sum(pixels) * (3 + IMAGE_BYTES) + 4 * 3 * max(pixels)
+    return held_bytes(*sizes) + 4 * 3 * max(height * width for height, width in sizes)
+
+
+def held_bytes(*sizes: tuple[int, int]) -> float:
+    """Return the bytes of pictures of (height, width) during a run: decoded, and as tensors."""
+    return (3 + IMAGE_BYTES) * sum(height * width for height, width in sizes)
 
 
 class Recipe(BaseModel):
