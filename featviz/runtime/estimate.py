@@ -166,10 +166,22 @@ def warm_up(device: Device = "auto") -> None:
 
 
 def record_throughput(device: torch.device, recipe: Recipe, needs: Demand, share: float, seconds: float) -> None:
-    """Record that a run has done a share of its work in so many seconds of `clock`. Later estimates are corrected by it."""
+    """Record that a run has done a share of its work in so many seconds of `clock`. Later estimates are corrected by it.
+
+    Nothing is recorded until an estimate has measured the speeds: a run that ends must not wait for a measurement.
+    """
     name = recipe.network_name
-    kind = (device.type, name, recipe.name)
-    _corrections.record(kind, _work_of_pass(needs), share * _predicted(needs, device, name), seconds)
+    if _is_measured(needs, device, name):
+        kind = (device.type, name, recipe.name)
+        _corrections.record(kind, _work_of_pass(needs), share * _predicted(needs, device, name), seconds)
+
+
+def _is_measured(needs: Demand, device: torch.device, name: str) -> bool:
+    """Return whether `_predicted` needs no measurement."""
+    if zero_gpu() and device.type == "cuda":
+        return True
+    measured = (device.type, name if name in BUNDLED else BUNDLED[0]) in _speeds
+    return measured and (not needs.eigen or device.type in _eigen_speeds)
 
 
 def _work_of_pass(needs: Demand) -> float:

@@ -62,6 +62,12 @@ def test_an_estimate_is_corrected_by_runs_of_the_same_recipe_and_network_alone(f
     assert estimate(dream, {"image": Header((96, 96))}, device="cpu").seconds == seconds[dream]
 
 
+def test_a_run_without_an_estimate_ends_without_a_measurement(fresh, monkeypatch):
+    monkeypatch.setattr("featviz.runtime.estimate._speeds", {})
+    monkeypatch.setattr("featviz.runtime.estimate._measure", lambda name, device: pytest.fail(f"{name} was measured"))
+    assert run(DeepDream(layer="efficientnet_lite0/block2", size=64, octaves=1, steps=2), image=PICTURE, device="cpu")
+
+
 def test_runs_are_ordered_by_their_estimate_and_by_their_operations_where_no_speed_was_measured(fresh, monkeypatch):
     cpu, style, dream = torch.device("cpu"), StyleTransfer(size=128), DeepDream(layer="vgg19/relu3_3", size=128)
     needs = {style: demand(style, cpu, {"content": (96, 96)}), dream: demand(dream, cpu, {"image": (96, 96)})}
