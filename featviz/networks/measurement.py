@@ -2,8 +2,8 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -77,10 +77,7 @@ class Probe:
                 shapes.setdefault(name, tuple(output.shape))
 
         image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
-        with ExitStack() as hooks, torch.no_grad():
-            for name, part in self.module.named_modules():
-                hook = part.register_forward_hook(lambda _, __, output, name=name: record(name, output))
-                hooks.callback(hook.remove)
+        with self._recording(record), torch.no_grad():
             try:
                 self.module(image)
             except Exception as error:  # A module may raise anything for a size that it does not accept.
@@ -106,6 +103,38 @@ class Probe:
             raise InputError(f"The module does not run on an image (1, 3, 224, 224), nor on other sizes: {self.failure}.")
         shapes, side = square
         return shapes, AcceptedSizes(side, 1, (side, side), 0)
+
+    def differentiable(self, size: Size) -> set[str]:
+        """Return the parts whose output, for an image of `size`, has a gradient of the image: real floats, computed by autograd.
+
+        Raises:
+            InputError: a backward pass fails, e.g. since an operation in place has overwritten what it needs.
+        """
+        outputs: dict[str, Tensor] = {}
+
+        def record(name: str, output: object) -> None:
+            if isinstance(output, Tensor) and output.is_floating_point() and output.requires_grad:
+                outputs.setdefault(name, output.sum())
+
+        image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        with self._recording(record), torch.enable_grad():
+            with suppress(Exception):  # As in `run`, a classifier may fail after the parts of interest.
+                self.module(image * 1)  # Not a leaf, which no module could change in place.
+            try:
+                if outputs:
+                    torch.autograd.grad(list(outputs.values()), image, allow_unused=True)
+            except RuntimeError as error:
+                raise InputError(f"The module has no gradient: {reason(error)}.") from None
+        return set(outputs)
+
+    @contextmanager
+    def _recording(self, record: Callable[[str, object], None]) -> Iterator[None]:
+        """A context in which `record` gets the name and the output of every part that has run."""
+        with ExitStack() as hooks:
+            for name, part in self.module.named_modules():
+                hook = part.register_forward_hook(lambda _, __, output, name=name: record(name, output))
+                hooks.callback(hook.remove)
+            yield
 
     def min_side(self, multiple: int, parts: set[str]) -> int:
         """Return the least side, a multiple of 4 and of `multiple`, of an image for which these parts have an output."""

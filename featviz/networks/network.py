@@ -46,9 +46,7 @@ class Network:
         self.module = module.eval().requires_grad_(False)
         if not spec.unmodified:
             fold_batch_norms(self.module)
-        for part in self.module.modules():
-            if getattr(part, "inplace", False) is True:
-                part.inplace = False  # type: ignore[assignment]  # In place, it would overwrite recorded activations.
+        switch_off_in_place(self.module)
         self._modules = dict(self.module.named_modules())
         self._module_of = dict(spec.layers)
         if spec.classifier is not None and spec.classifier in self._modules:
@@ -77,7 +75,7 @@ class Network:
     @property
     def bytes(self) -> int:
         """The size of the weights."""
-        return sum(tensor.nbytes for tensor in self.module.state_dict().values())
+        return sum(value.nbytes for value in self.module.state_dict().values() if isinstance(value, Tensor))
 
     @property
     def device(self) -> torch.device:
@@ -354,6 +352,13 @@ def _replicating(convolution: nn.Module | None, caller: int) -> Iterator[None]:
         hooks.callback(convolution.register_forward_pre_hook(enlarge).remove)
         hooks.callback(convolution.register_forward_hook(crop).remove)
         yield
+
+
+def switch_off_in_place(module: nn.Module) -> None:
+    """Switch off the operations in place of a module's parts, e.g. of ReLUs. They would overwrite recorded activations."""
+    for part in module.modules():
+        if getattr(part, "inplace", False) is True:
+            part.inplace = False  # type: ignore[assignment]
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:

@@ -271,7 +271,7 @@ SHIPPED: dict[str, NetworkSpec] = {
 
 def check_name(name: str) -> None:
     """Raise FieldError if a network cannot have this name. An address, for example, separates it from the layer by a slash."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise FieldError(f"A network cannot be called '{short(name)}'; expected letters, digits, '_', '-' and '.'.")
 
 

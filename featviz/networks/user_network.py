@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,18 +18,20 @@ from featviz.networks.measurement import (
     Layout,
     Maps,
     Probe,
-    Shapes,
     Size,
     layout_of,
     map_sizes,
     measure_receptive_fields,
 )
-from featviz.networks.network import Network
+from featviz.networks.network import Network, switch_off_in_place
 from featviz.networks.table import IMAGENET, INPUT, LOGITS, NETWORKS, NetworkSpec, check_name
 from featviz.networks.weights import Bundled, Hub, InMemory, LocalFile, sha256_of, stored_shape
 
 MAX_STYLE_LAYERS = 5
 """The most style layers chosen for a module, one at each resolution."""
+
+SEPARATOR = re.compile(r"[,:\s]")
+"""What a layer's name cannot contain, since it separates layers and weights in a field."""
 
 
 def add_network(
@@ -88,14 +91,15 @@ def describe_network(
     """Return the row of a module, whose facts are measured by running a copy on small images.
 
     `module` takes (B, 3, H, W): RGB in [0, 1], normalised by `mean` and `std`, by default ImageNet's. `layers` are qualified
-    names as in `module.named_modules()`, or {layer name: qualified name}; by default all modules whose output is a map, in order
-    of execution. A module called `input` or `logits`, which stand for the image and the classifier's output, becomes the layer
-    `input_` or `logits_`. `classes` names the columns of the module's output (B, classes). The row holds a copy of the module, so
-    later changes of its weights have no effect.
+    names as in `module.named_modules()`, or {layer name: qualified name}; by default all modules whose output is a map with a
+    gradient, in order of execution. Without a layer name of its own, a module gives its layer its qualified name, with "_" for
+    commas, colons and spaces, and after "input" and "logits". `classes` names the columns of the module's output (B, classes).
+    The row holds a copy of the module, so later changes of its weights have no effect.
 
     Raises:
-        FieldError: `mean` or `std` are not three numbers, a layer is unknown or returns no map, or `classes` do not match.
-        InputError: the module does not run on images, or has no layer that returns a map.
+        FieldError: `mean` or `std` are not three numbers, a layer is unknown, returns no map or has a name that fields cannot
+            hold, or `classes` do not match.
+        InputError: the module does not run on images, or has no layer that returns a map with a gradient of the image.
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"A network has to be a torch.nn.Module; this is {type(module).__name__}.")
@@ -105,10 +109,15 @@ def describe_network(
         module = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
     except Exception as error:  # A module may hold anything.
         raise InputError(f"The module cannot be copied: {reason(error)}.") from None
+    switch_off_in_place(module)
     probe = Probe(module, may_fail_late=classes is None)
     shapes, sizes = probe.sizes()
-    layouts = {path: layout for path, shape in shapes.items() if path and (layout := layout_of(shape, sizes.base))}
-    chosen = _chosen(layers, module, layouts, shapes)
+    differentiable = probe.differentiable(sizes.base)
+    layouts = {
+        path: layout for path in shapes if path and path in differentiable and (layout := layout_of(shapes[path], sizes.base))
+    }
+    outputs = {path: f"{shape}{'' if path in differentiable else ' without a gradient'}" for path, shape in shapes.items()}
+    chosen = _chosen(layers, module, layouts, outputs)
     if classes is not None:
         _check_classes(classes, probe.run(sizes.base).get(""))
     row = NetworkSpec(
@@ -146,30 +155,41 @@ def describe_network(
 
 
 def _chosen(
-    layers: Iterable[str] | Mapping[str, str] | None, module: nn.Module, layouts: Mapping[str, Layout], shapes: Shapes
+    layers: Iterable[str] | Mapping[str, str] | None, module: nn.Module, layouts: Mapping[str, Layout], outputs: Mapping[str, str]
 ) -> dict[str, str]:
     """Return layer → qualified name of its module, in order of execution. Raises as `describe_network` does."""
     maps = list(layouts)
     if not maps:
-        raise InputError(f"{type(module).__name__} has no layer whose output is a map, (B, C, h, w) or (B, N, C).")
+        raise InputError(
+            f"{type(module).__name__} has no layer whose output is a map with a gradient, (B, C, h, w) or (B, N, C)."
+        )
     if layers is None:
-        return {_layer_name(path): path for path in maps}
-    chosen = dict(layers) if isinstance(layers, Mapping) else {_layer_name(path): path for path in layers}
+        return _named(maps)
+    chosen = dict(layers) if isinstance(layers, Mapping) else _named(layers)
     known = [path for path, _ in module.named_modules() if path]
     for path in chosen.values():
         if path not in known:
             raise FieldError(f"{type(module).__name__} has no module '{short(path)}'; {nearest(path, known)}")
         if path not in maps:
-            output = shapes.get(path)
-            raise FieldError(f"The output of '{path}' is no map (B, C, h, w), but {output or 'no tensor'}; {nearest(path, maps)}")
+            output = outputs.get(path, "no tensor")
+            raise FieldError(f"The output of '{path}' is no map (B, C, h, w), but {output}; {nearest(path, maps)}")
     if not chosen:
         raise FieldError(f"layers is empty; leave it out for all {len(maps)} of them.")
+    for name in chosen:
+        if not isinstance(name, str) or not name or SEPARATOR.search(name):
+            raise FieldError(f"A layer cannot be called '{short(name)}'; call it '{_layer_name(str(name))}', for example.")
     return dict(sorted(chosen.items(), key=lambda item: maps.index(item[1])))
 
 
+def _named(paths: Iterable[str]) -> dict[str, str]:
+    """Return layer → qualified name, for layers called as their modules."""
+    return {_layer_name(str(path)): path for path in paths}
+
+
 def _layer_name(path: str) -> str:
-    """Return the name of a layer whose module is `path`: the same, unless that name stands for something else."""
-    return f"{path}_" if path in (INPUT, LOGITS) else path
+    """Return a name as that of a layer: without what separates layers in a field, and other than those with a meaning."""
+    name = SEPARATOR.sub("_", path) or "_"
+    return f"{name}_" if name in (INPUT, LOGITS) else name
 
 
 def _sharing_memory(module: nn.Module) -> nn.Module:

@@ -205,9 +205,10 @@ class InMemory(_Local):
 
     @cached_property
     def expected_sha256(self) -> str:
-        """The sha256 of the state dict: of each entry in order, its name, type, shape and bytes."""
+        """The sha256 of the tensors in the state dict: of each in order, its name, type, shape and bytes."""
         digest = hashlib.sha256()
-        for name, tensor in self.module.state_dict().items():
+        tensors = ((name, value) for name, value in self.module.state_dict().items() if isinstance(value, Tensor))
+        for name, tensor in tensors:  # Quantised modules and those with a state of their own hold other values, too.
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()

@@ -52,8 +52,12 @@ class Corrections:
         """Kind → (work in a pass, actual over predicted seconds) of each run."""
 
     def record(self, kind: Hashable, work: float, predicted: float, actual: float) -> None:
-        """Record the predicted and the actual seconds of a run, or of a part of one. `work`: in a pass, in any unit."""
-        self._runs[kind].append((work, actual / predicted))
+        """Record the predicted and the actual seconds of a run, or of a part of one. `work`: in a pass, in any unit.
+
+        A run without work, of a network without weights, predicts nothing and is left out.
+        """
+        if predicted > 0:
+            self._runs[kind].append((work, actual / predicted))
 
     def factor(self, kind: Hashable, work: float, default: float = 1.0) -> float:
         """Return the correction for a run that does so much work in a pass; `default` before the first run of its kind."""

@@ -258,6 +258,7 @@ def test_modules_called_like_the_image_and_the_classifiers_output_are_layers_of_
     ("given", "sentence"),
     [
         ({"name": "vgg19"}, "There is a network 'vgg19' already; choose another name"),
+        ({"name": 3}, "A network cannot be called '3'; expected letters, digits"),
         ({"name": "a/b"}, "A network cannot be called 'a/b'; expected letters, digits"),
         ({"mean": (0.5, 0.5)}, r"mean is \(0.5, 0.5\); expected three numbers, of red, green and blue"),
         ({"std": (0.5, 0, 0.5)}, r"std is \(0.5, 0, 0.5\); expected three positive numbers"),
@@ -442,6 +443,74 @@ def test_the_documented_python_runs_and_importing_featviz_reads_no_entry_point(t
     )
     run([sys.executable, "-W", "error", "-c", f"{watch}{code}\nassert read"], tmp_path)
     assert (tmp_path / "toy.png").stat().st_size > 1000
+
+
+class Odd(nn.Module):
+    """Two convolutions and parts whose output has no gradient of the image: whole numbers, complex ones, a detached tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.input, self.logits = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.whole, self.complex, self.detached = Applied(Tensor.long), Applied(torch.fft.fft2), Applied(Tensor.detach)
+        self.named = nn.ModuleDict({"a, b:c": nn.Conv2d(4, 4, 3, padding=1)})
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        features = self.named["a, b:c"](self.logits(self.input(image)))
+        return {part: getattr(self, part)(features) for part in ("whole", "complex", "detached")}
+
+
+class Applied(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.forward = function
+
+
+def test_layers_have_a_gradient_and_a_name_that_fields_can_hold():
+    row = add_network("mine", seeded(Odd))
+    assert row.layers == {"input_": "input", "logits_": "logits", "named.a__b_c": "named.a, b:c"}
+    fields = {"style_layers": "logits_: 2, named.a__b_c", "content_layers": "input_"}
+    *_, frame = featviz.stream(
+        featviz.StyleTransfer(network="mine", **SMALL["style_transfer"], **fields), content=PHOTO, style=PHOTO
+    )
+    assert math.isfinite(frame.loss)
+    with pytest.raises(
+        FieldError, match=r"The output of 'whole' is no map .*, but \(1, 4, 192, 256\) without a gradient; accepted:"
+    ):
+        describe_network(seeded(Odd), layers=["whole"])
+    for name in ("a,b", "", 3):
+        with pytest.raises(FieldError, match=f"A layer cannot be called '{name}'; call it '"):
+            describe_network(seeded(Odd), layers={name: "logits"})
+
+
+def test_a_module_without_gradients_is_refused_in_a_sentence():
+    def overwritten(features: Tensor) -> Tensor:
+        return features.sigmoid().mul_(2)  # The backward pass of a sigmoid needs its output.
+
+    def not_recorded(features: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return features * 2
+
+    with pytest.raises(InputError, match=r"The module has no gradient: one of the variables needed .* an inplace operation"):
+        describe_network(nn.Sequential(nn.Conv2d(3, 4, 3), Applied(overwritten)))
+    with pytest.raises(InputError, match="Sequential has no layer whose output is a map with a gradient"):
+        describe_network(nn.Sequential(Applied(not_recorded)))
+
+
+class Stateful(nn.ReLU):
+    """A part with a state that is no tensor, as quantised ones have, and without weights, so that a pass is no work."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 3}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        pass
+
+
+def test_a_network_without_weights_and_with_a_state_of_its_own_runs_twice():
+    add_network("mine", nn.Sequential(Stateful()))
+    recipe = featviz.DeepDream(layer="mine/0", size=64, octaves=1, steps=2)
+    first, second = (featviz.run(recipe, image=PHOTO) for _ in range(2))  # The second has an estimate made from the first.
+    assert first.tobytes() == second.tobytes()
 
 
 def test_a_copy_of_a_module_shares_its_memory():
