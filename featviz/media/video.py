@@ -226,12 +226,19 @@ def frames(path: str | os.PathLike) -> Iterator[Image.Image]:
         MissingExtraError: PyAV is not installed.
     """
     try:
-        with av.open(path, "r") as file:
+        with _open_local(path) as file:
+            if not file.streams.video:
+                raise InputError(f"'{path}' has no pictures.")
             stream = file.streams.video[0]
             for frame in file.decode(stream):
                 yield _upright(_square_srgb(frame, stream.sample_aspect_ratio or Fraction(1)), frame)
-    except (OSError, IndexError, av.FFmpegError) as error:
-        raise InputError(f"'{path}' is no video that can be read ({getattr(error, 'strerror', None) or error}).") from error
+    except (OSError, av.FFmpegError) as error:
+        raise InputError(f"'{path}' is no video that can be read ({error.strerror or error}).") from error
+
+
+def _open_local(path: str | os.PathLike, container: str | None = None) -> av.container.InputContainer:
+    """Open a video for reading. Its metadata may have any encoding, and what it names on other machines is not fetched."""
+    return av.open(path, "r", format=container, metadata_errors="replace", options={"protocol_whitelist": "file"})
 
 
 def _square_srgb(frame: av.VideoFrame, ratio: Fraction) -> Image.Image:
@@ -267,7 +274,7 @@ def _upright(picture: Image.Image, frame: av.VideoFrame) -> Image.Image:
 def count_frames(path: str | os.PathLike) -> int:
     """Return the number of frames in a video's header, 0 if unknown or unreadable. Raises MissingExtraError as `frames` does."""
     try:
-        with av.open(path, "r") as file:
+        with _open_local(path) as file:
             return file.streams.video[0].frames
     except (OSError, IndexError, av.FFmpegError):
         return 0  # `frames` reports the error.
@@ -277,7 +284,7 @@ def read_note(path: str | os.PathLike) -> str:
     """Return the note in an MP4, "" if there is none or it is not an MP4. Raises MissingExtraError as `frames` does."""
     try:
         # Only MP4 is accepted, because some of FFmpeg's formats open other files and uploads are not trusted.
-        with av.open(path, format="mp4", metadata_errors="replace") as file:
+        with _open_local(path, "mp4") as file:
             return file.metadata.get("comment", "")
     except (OSError, ValueError, av.FFmpegError):
         return ""

@@ -1,5 +1,8 @@
 """Video files, read back with the decoders that people's players have."""
 
+import socket
+import threading
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -297,3 +300,54 @@ def test_a_clip_of_wide_gamut_comes_out_in_the_colours_of_srgb(tmp_path):
         picture = only(clip(tmp_path / "a.mkv", frame, **tags, color_primaries=9))
         assert picture.size == (64, 200)
         assert np.abs(np.asarray(picture).astype(int) - RED).max() <= 2
+
+
+def test_metadata_in_any_encoding_do_not_matter(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(path, "w") as file:
+        file.metadata["title"] = "Ete sur mer"
+        stream = file.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        file.mux(stream.encode(plain((128, 128, 128))))
+        file.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"Ete sur mer", "Été sur mer".encode("latin-1")))
+    assert np.abs(np.asarray(only(path)).astype(int) - 128).max() <= 1
+
+
+def test_a_file_with_sound_only_has_no_pictures(tmp_path):
+    with av.open(tmp_path / "a.mp4", "w") as file:
+        stream = file.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+        frame.rate = 44100
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    with pytest.raises(InputError, match=r"a\.mp4' has no pictures\."):
+        next(frames(tmp_path / "a.mp4"))
+
+
+MANIFESTS = {
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n",
+    "DASH": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S" '
+    'profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4"><Representation id="1" '
+    'bandwidth="1"><BaseURL>{address}</BaseURL><SegmentBase/></Representation></AdaptationSet></Period></MPD>',
+}
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS)
+def test_what_a_file_names_on_another_machine_is_not_fetched(manifest, tmp_path):
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        asked.append(connection.recv(100))
+
+        threading.Thread(target=answer, daemon=True).start()
+        path = tmp_path / "a.mp4"
+        path.write_text(MANIFESTS[manifest].format(address=f"http://127.0.0.1:{server.getsockname()[1]}/a.mp4"))
+        with pytest.raises(InputError, match=r"a\.mp4' is no video that can be read"):
+            list(frames(path))
+    assert asked == []
