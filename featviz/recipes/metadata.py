@@ -133,15 +133,15 @@ def read(file: images.Picture, recipes: Recipes) -> Restored:
 
 
 def read_json(path: str | Path, recipes: Recipes) -> Restored:
-    """Return the recipe in a JSON file of the format of `as_json`, in UTF-8.
+    """Return the recipe in a JSON file of the format of `as_json`, in UTF-8 or UTF-16, with or without a byte order mark.
 
     Raises:
         InputError: the file cannot be read, is not JSON, or contains no recipe; or the recipe has an objective.
     """
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with Path(path).open("rb") as file:
             text = file.read(images.LONGEST + 1)
-        data = json.loads(text) if len(text) <= images.LONGEST else None
+        data = json.loads(text) if len(text) <= images.LONGEST else None  # Of bytes, it detects the encoding.
     except OSError as error:
         raise InputError(f"The recipe '{path}' cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError):
