@@ -8,6 +8,7 @@ values stay text until the recipe checks them, so that error messages are the sa
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -70,6 +71,7 @@ Arguments = dict[str, Any]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 for failure, 2 for bad input, 130 after Ctrl-C."""
+    _print_any_name()
     try:
         arguments = vars(parser().parse_args(argv))
         find_devices(arguments["device"])  # Refuse an unknown device before any work.
@@ -83,6 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FeatvizError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT if isinstance(error, InputError) else FAILURE
+
+
+def _print_any_name() -> None:
+    """Escape characters that the encoding of the output lacks, such as those of a file's name, instead of failing after a run."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -331,8 +339,16 @@ def _add_networks(typed: Sequence[str], *, choosing: bool = False) -> Arguments:
 
 
 def _typed_pictures(kind: type[Recipe], arguments: Arguments) -> dict[str, Any]:
-    """Return the files of the pictures by their roles."""
-    return {role: arguments[role] for role in (*kind.images, *kind.optional_images) if role in arguments}
+    """Return the files of the pictures by their roles.
+
+    Raises:
+        InputError: a name is empty, e.g. a variable of a script without a value. As a path it would be the current folder.
+    """
+    pictures = {role: arguments[role] for role in (*kind.images, *kind.optional_images) if role in arguments}
+    for role, name in pictures.items():
+        if not name:
+            raise InputError(f"The name of the {role} is empty; expected a file or a folder.")
+    return pictures
 
 
 def _print_remarks(remarks: Collection[str]) -> None:
@@ -418,7 +434,7 @@ def _output(path: str, pictures: Mapping[str, str], extensions: Collection[str])
         raise InputError(f"The output's folder '{out.parent}' does not exist.")
     if out.is_dir():
         raise InputError(f"The output '{out}' is a folder; expected a file.")
-    if not os.access(out if out.exists() else out.parent, os.W_OK):
+    if not all(os.access(place, os.W_OK) for place in (out.resolve().parent, out) if place.exists()):
         raise InputError(f"The output '{out}' cannot be written; check its permissions.")
     for role, picture in pictures.items():
         if out.exists() and Path(picture).exists() and out.samefile(picture):

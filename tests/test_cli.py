@@ -359,6 +359,14 @@ def test_a_full_disk_is_one_sentence(capsys, monkeypatch):
     assert capsys.readouterr().err == "The output 'out.png' could not be written: No space left on device.\n"
 
 
+def test_a_name_that_the_output_cannot_encode_is_escaped(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252", write_through=True))
+    monkeypatch.setattr(cli, "stream", lambda *args, **kwargs: (preview(step) for step in [9]))
+    assert cli.main(["deepdream", "image.png", "日本.png"]) == 0
+    assert sys.stdout.buffer.getvalue().strip() == rb"\u65e5\u672c.png"
+    assert Path("日本.png").exists()
+
+
 def test_a_terminal_sees_progress_and_stdout_only_the_path(capsys, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

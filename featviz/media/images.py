@@ -6,6 +6,7 @@ Algorithms work on float32 RGB tensors (1, 3, H, W) in [0, 1].
 import io
 import math
 import os
+import stat
 import warnings
 import zlib
 from base64 import b64decode, b64encode
@@ -16,6 +17,7 @@ from functools import cache
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -263,26 +265,25 @@ def _file(picture: object, role: str) -> Path | io.BytesIO:
         ImageError: it does not exist, cannot be read, is larger than `limits.MEGABYTES`, or has an unsupported type.
     """
     most = int(limits.MEGABYTES.value * 1e6)
+    content: Path | io.BytesIO
     if isinstance(picture, (str, os.PathLike)):
         path = Path(picture)
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except FileNotFoundError:
             raise ImageError(f"The {role} '{short(path.name)}' does not exist.") from None
         except PermissionError:
             raise _unreadable(role) from None
         except (OSError, ValueError):
             raise _not_a_picture(role) from None
-        content: Path | io.BytesIO = path
+        if not stat.S_ISREG(status.st_mode):  # To open a pipe would wait for a writer.
+            raise _not_a_picture(role)
+        size, content = status.st_size, path
     else:
-        data = picture
-        if callable(read := getattr(picture, "read", None)):
-            seek = getattr(picture, "seek", None) if _seekable(picture) else None
-            if seek:
-                seek(0)
-            data = read(most + 1)
-            if seek:
-                seek(0)  # So that the caller can read it again.
+        try:
+            data = _content(picture, most + 1)
+        except (OSError, ValueError) as error:
+            raise ImageError(f"The {role} cannot be read from its open file ({error}).") from None
         if not isinstance(data, (bytes, bytearray, memoryview)):
             kind = "a file of text" if data is not picture else type(picture).__name__
             raise ImageError(
@@ -294,8 +295,18 @@ def _file(picture: object, role: str) -> Path | io.BytesIO:
     return content
 
 
-def _seekable(file: object) -> bool:
-    return callable(seekable := getattr(file, "seekable", None)) and seekable()
+def _content(picture: object, most: int) -> object:
+    """Return what an open file holds, at most `most` bytes, and go back to its start; anything else is returned as it is."""
+    if not callable(read := getattr(picture, "read", None)):
+        return picture
+    seekable = callable(asked := getattr(picture, "seekable", None)) and asked()
+    seek = getattr(picture, "seek", None) if seekable else None
+    if seek:
+        seek(0)
+    data = read(most)
+    if seek:
+        seek(0)  # So that the caller can read it again.
+    return data
 
 
 def _open(file: Path | io.BytesIO, role: str) -> Image.Image:
@@ -346,9 +357,10 @@ def check_size(size: tuple[int, int], role: str) -> None:
     """Raise ImageError if a size (width, height) in pixels is outside the limits."""
     width, height = size
     if min(width, height) < SMALLEST_SIDE:
-        raise ImageError(f"The {role} is {width}×{height} pixels; each side needs at least {SMALLEST_SIDE}.")
+        raise ImageError(f"The {role} is {short(width)}×{short(height)} pixels; each side needs at least {SMALLEST_SIDE}.")
     if width * height > limits.PIXELS.value:
-        raise ImageError(f"The {role} is {width}×{height}, {width * height / 1e6:.0f} megapixels; at most {_most_pixels()}.")
+        megapixels = short(round(width * height, -6) // 10**6)  # Whole numbers: a size that was sent may be beyond all floats.
+        raise ImageError(f"The {role} is {short(width)}×{short(height)}, {megapixels} megapixels; at most {_most_pixels()}.")
 
 
 def _most_pixels() -> str:
@@ -361,6 +373,8 @@ def _from_array(values: np.ndarray | Tensor, role: str) -> Image.Image:
     Raises:
         ImageError: the shape, type or range is not accepted, or the size is outside the limits.
     """
+    if isinstance(values, np.ndarray):
+        values = np.asarray(values)  # A subclass such as np.matrix may not keep the dimensions.
     shape, expected = tuple(values.shape), "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4)"
     if isinstance(values, Tensor):
         expected = "(H, W), (C, H, W) or (1, C, H, W) with C of 1, 3 or 4"
@@ -372,7 +386,12 @@ def _from_array(values: np.ndarray | Tensor, role: str) -> Image.Image:
         raise ImageError(f"The {role} has the shape {shape}; expected {expected}.")
     check_size((values.shape[1], values.shape[0]), role)
     if isinstance(values, Tensor):
-        values = (values.float() if values.is_floating_point() else values).cpu().numpy()
+        try:
+            values = (values.float() if values.is_floating_point() else values).cpu().numpy()
+        except (TypeError, RuntimeError):  # A sparse or quantised one, or one without values, on the device "meta".
+            raise ImageError(
+                f"The {role} is a tensor that NumPy cannot read; expected a dense one of uint8, bool or floats."
+            ) from None
     if np.issubdtype(values.dtype, np.floating):
         low, high = values.min(), values.max()
         if not (np.isfinite(low) and np.isfinite(high)):
@@ -603,14 +622,16 @@ PICTURE_FORMATS: dict[str, Format] = {
 def save(picture: Image.Image, path: str | os.PathLike) -> None:
     """Write a picture as PNG, JPEG or WebP. The recipe is included if featviz made the picture; other metadata are left out.
 
-    JPEG drops transparency. If the recipe is too long for the file, the picture is written without it, with the warning
-    `RecipeLeftOut`.
+    The file appears, or replaces an existing one, when it is complete. JPEG drops transparency. If the recipe is too long for the
+    file, the picture is written without it, with the warning `RecipeLeftOut`.
 
     Raises:
-        InputError: the extension of `path` is not one of `PICTURE_FORMATS`.
+        InputError: `picture` is no PIL image, or the extension of `path` is not one of `PICTURE_FORMATS`.
         FeatvizError: the file cannot be written.
     """
     path = Path(path)
+    if not isinstance(picture, Image.Image):
+        raise InputError(f"The picture to save is {type(picture).__name__}; expected a PIL image, as run returns it.")
     if (extension := path.suffix.lower()) not in PICTURE_FORMATS:
         raise InputError(f"'{path}' has no extension of a picture; accepted: {', '.join(PICTURE_FORMATS)}.")
     form, note = PICTURE_FORMATS[extension], picture.info.get(NOTE, "")
@@ -621,11 +642,24 @@ def save(picture: Image.Image, path: str | os.PathLike) -> None:
     bare = picture.convert(picture.mode if picture.mode in form.modes else "RGB")
     bare.info.clear()
     try:
-        bare.save(path, **form.options, **options)
+        with complete_file(path) as partial:
+            bare.save(partial, **form.options, **options)
     except (OSError, ValueError) as error:
         raise FeatvizError(f"The output '{path}' could not be written: {getattr(error, 'strerror', None) or error}.") from error
     if left_out:
         warnings.warn(f"The recipe is not in '{path}': {len(note)} characters are too long for it.", RecipeLeftOut, stacklevel=2)
+
+
+@contextmanager
+def complete_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a file beside `path`, of the same extension, which replaces it when the context ends without an error."""
+    target = Path(os.path.realpath(path))  # A link stays a link.
+    partial = target.with_name(f".{uuid4().hex}{path.suffix}")  # Hidden, short, and not shared with another process.
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class RecipeLeftOut(UserWarning):

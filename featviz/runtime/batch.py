@@ -147,6 +147,8 @@ def run_batch(
                     settled.append(Outcome(out))
                 except FeatvizError as error:
                     settled.append(Outcome(out, error=error))
+                except OSError as error:  # Its name is too long, for example.
+                    settled.append(Outcome(out, error=_unwritable(out, error)))
 
     for out, result in pool(partial(compute, recipe, device), missing()):
         while settled:
@@ -163,17 +165,17 @@ def _stored(out: Path | RemotePath, result: Result) -> Outcome:
         if isinstance(out, RemotePath):
             out.write(result)
             return Outcome(out, made=True)
-        partial_file = out.with_name(f".{os.getpid()}_{out.name}")  # Hidden, and not shared with another process.
-        try:
+        with images.complete_file(out) as partial_file:
             partial_file.write_bytes(result)
-            partial_file.replace(out)
-        finally:
-            partial_file.unlink(missing_ok=True)
     except OSError as error:
-        return Outcome(out, error=FeatvizError(f"The output '{out}' could not be written: {error.strerror or error}."))
+        return Outcome(out, error=_unwritable(out, error))
     except FeatvizError as error:
         return Outcome(out, error=error)
     return Outcome(out, made=True)
+
+
+def _unwritable(out: Path | RemotePath, error: OSError) -> FeatvizError:
+    return FeatvizError(f"The output '{out}' could not be written: {error.strerror or error}.")
 
 
 def _check_places(source: Path | RemotePath, folder: Path | RemotePath) -> None:
@@ -226,8 +228,8 @@ def _result_names(folder: Path | RemotePath) -> dict[Any, str]:
         path for path in folder.iterdir()
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
     )  # fmt: skip
-    stems = Counter(path.stem for path in paths)
-    return {path: path.stem if stems[path.stem] == 1 else path.name for path in paths}
+    stems, names = Counter(path.stem for path in paths), {path.name for path in paths}
+    return {path: path.stem if stems[path.stem] == 1 and path.stem not in names else path.name for path in paths}
 
 
 def _files(folder: Path | RemotePath) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,9 @@
+import errno
 import io
 import json
+import os
 import random
+import signal
 import string
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import torch
 from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageFile
 
 from featviz import limits
-from featviz.errors import ImageError
+from featviz.errors import FeatvizError, ImageError, InputError
 from featviz.media.images import (
     EXTENSIONS,
     GAP,
@@ -19,6 +22,7 @@ from featviz.media.images import (
     NOTE,
     PICTURE_FORMATS,
     RecipeLeftOut,
+    check_size,
     contact_sheet,
     count_frames,
     frames,
@@ -223,6 +227,42 @@ def test_pictures_too_small_are_refused_with_their_size(size, words):
         open_picture(Image.new("RGB", size), "style")
 
 
+def test_a_write_that_fails_leaves_the_existing_file(tmp_path, monkeypatch):
+    path = tmp_path / "made.png"
+    save(Image.fromarray(RGB), path)
+    before, whole = path.read_bytes(), Image.Image.save
+
+    def half(picture, place, **options):
+        whole(picture, place, **options)
+        os.truncate(place, 100)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    with pytest.raises(FeatvizError, match=r"made\.png' could not be written: No space left on device\."):
+        save(Image.new("RGB", (32, 32)), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_to_a_file_is_written_through(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.png").symlink_to(tmp_path / "folder" / "made.png")
+    save(Image.new("RGB", (32, 32), "red"), tmp_path / "link.png")
+    assert (tmp_path / "link.png").is_symlink()
+    assert open_picture(tmp_path / "folder" / "made.png").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_only_a_picture_is_saved(tmp_path):
+    with pytest.raises(InputError, match=r"The picture to save is ndarray; expected a PIL image, as run returns it\."):
+        save(RGB, tmp_path / "made.png")
+
+
+def test_a_size_beyond_all_floats_is_one_sentence():
+    with pytest.raises(ImageError, match=r"The style is 10{59}…×20, 20{59}… megapixels; at most 50 are accepted\.") as refused:
+        check_size((10**400, 20), "style")
+    assert len(str(refused.value)) < 200
+
+
 def test_too_many_pixels_are_refused_before_decoding(monkeypatch, tmp_path):
     Image.new("1", (9000, 9000)).save(tmp_path / "large.png")
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
@@ -240,6 +280,40 @@ def test_a_file_that_is_not_a_picture_is_refused_with_one_sentence(tmp_path):
         open_picture(None, "content")
     with pytest.raises(ImageError, match="is int"):
         open_picture(3)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: torch.zeros(3, 32, 32, device="meta"), "is a tensor that NumPy cannot read; expected a dense one"),
+        (lambda: torch.zeros(3, 32, 32).to_sparse(), "is a tensor that NumPy cannot read"),
+        (lambda: torch.quantize_per_tensor(torch.zeros(3, 32, 32), 0.1, 0, torch.quint8), "is a tensor that NumPy cannot read"),
+        (lambda: torch.zeros(3, 32, 32, dtype=torch.complex64).conj(), "is a tensor that NumPy cannot read"),
+        (lambda: _closed(), r"cannot be read from its open file \(I/O operation on closed file"),
+    ],
+)
+def test_what_holds_no_pixels_is_refused_with_one_sentence(make, sentence):
+    with pytest.raises(ImageError, match=f"The picture {sentence}"):
+        open_picture(make())
+
+
+def _closed() -> io.BytesIO:
+    file = io.BytesIO()
+    file.close()
+    return file
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes in folders.")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("It waits for a writer."))
+    signal.alarm(5)
+    try:
+        with pytest.raises(ImageError, match="is not a picture"):
+            open_picture(tmp_path / "pipe.png")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_truncated_file_is_refused_as_damaged(tmp_path):

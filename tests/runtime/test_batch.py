@@ -102,9 +102,21 @@ def test_an_interrupted_write_leaves_no_file(source, monkeypatch):
 
 def test_pictures_that_differ_only_in_their_extension_keep_it(source):
     noise(3).save(source / "a.bmp")
+    noise(4).save(source / "a.bmp.gif")  # Without its extension it has the name of another picture.
     assert [outcome.out.name for outcome in run_batch(RECIPE, source, "out")] == [
-        "a.bmp.png", "a.png.png", "b.png", "bad.png", "c.png",
+        "a.bmp.png", "a.bmp.gif.png", "a.png.png", "b.png", "bad.png", "c.png",
     ]  # fmt: skip
+
+
+def test_names_of_the_greatest_length_are_written_and_longer_ones_reported(source, no_work):
+    longest = "n" * 251  # With ".png", a name has 255 bytes at most.
+    for name in (f"{longest}.png", f"a{longest[3:]}.jpeg", f"a{longest[3:]}.png"):  # The last two keep their extensions.
+        noise(3).save(source / name)
+    outcomes = {outcome.out.stem: outcome for outcome in run_batch(RECIPE, source, "out")}
+    assert outcomes[longest].made
+    assert "could not be written: File name too long." in str(outcomes[f"a{longest[3:]}.jpeg"].error)
+    assert outcomes["c"].made
+    assert files("out") == {"a.png", "b.png", "c.png", f"{longest}.png"}
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 16])
@@ -311,6 +323,10 @@ def test_a_recipe_from_a_file_is_run_and_options_override_it(source, monkeypatch
     assert cli.main(["deepdream", "in", "out", "--recipe", "r.json", "--steps", "4"]) == 0
     assert cli.main(["deepdream", "in", "out", "--recipe", "made.jpg", "--seed", "7"]) == 0
     assert seen == [DeepDream(size=128, steps=3), DeepDream(size=128, steps=4), RECIPE.replace(seed=7)]
+    for encoding in ("utf-8-sig", "utf-16"):  # As Windows' editor and its shell write it.
+        Path("r.json").write_text(json.dumps({"recipe": "deepdream", "fields": {"size": 128}}), encoding=encoding)
+        assert cli.main(["deepdream", "in", "out", "--recipe", "r.json"]) == 0
+        assert seen[-1] == DeepDream(size=128)
 
 
 @pytest.mark.parametrize(
@@ -327,6 +343,20 @@ def test_a_file_without_such_a_recipe_is_refused(source, text, sentence, capsys)
         Path("r.json").write_text(text)
     assert cli.main(["deepdream", "in/a.png", "out.png", "--recipe", "r.json"]) == cli.BAD_INPUT
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["classification", "in"], "Classification cannot be run on many pictures"),
+        (["deepdream", "", "out"], "The name of the image is empty; expected a file or a folder."),
+        (["deepdream", "in", "out", "--mask="], "The name of the mask is empty; expected a file or a folder."),
+    ],
+)
+def test_a_command_that_cannot_be_a_batch_is_refused(source, typed, sentence, no_work, capsys):
+    assert cli.main(typed) == cli.BAD_INPUT
+    assert sentence in capsys.readouterr().err
+    assert (no_work, Path("out").exists()) == ([], False)
 
 
 @pytest.mark.parametrize(
