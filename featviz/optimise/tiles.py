@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HEAP = 96e6
 """Most bytes of free blocks that the heap of the C library keeps; blocks of 32 MB and more go back to the system."""
 
-FIXED = 24e6
+FIXED = 32e6
 """Bytes of any step, whatever the image: code compiled for its shapes, scratch space of threads, small blocks."""
 
 HEAP_SHARE, HEAP_SHARE_FORWARD = 0.5, 1.5

@@ -222,23 +222,15 @@ its **activation map** shows where it found its pattern: bright where it is acti
         return forward_demand(network, split(self.layer)[1], size, self.size, sheet=self.count * cell)
 
 
-def forward_demand(
-    network: Network,
-    layer: str,
-    size: tuple[int, int],
-    longest: int,
-    *,
-    sheet: float = 0,
-    heap_share: float = tiles.HEAP_SHARE_FORWARD,
-) -> Demand:
+def forward_demand(network: Network, layer: str, size: tuple[int, int], longest: int, *, sheet: float = 0) -> Demand:
     """Return the demand of one forward pass for a picture of (height, width) scaled to `longest` pixels.
 
     `Cost.flops` includes the backward pass; the forward pass is counted as half of it. `sheet` is the number of pixels of the
-    contact sheet, if one is drawn. `heap_share` as in `tiles.resident`.
+    contact sheet, if one is drawn.
     """
     cost, pixels = network.cost({layer}), math.prod(fitted_size(size, longest))
     held = IMAGE_BYTES * pixels + SHEET_BYTES * sheet
-    peak = tiles.resident(pixels * cost.forward_bytes, heap_share)
+    peak = tiles.resident(pixels * cost.forward_bytes, tiles.HEAP_SHARE_FORWARD)
     return Demand(
         flops=pixels * cost.flops / 2,
         bytes=max(held + peak + cost.fixed_bytes, opening_bytes(size)),

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from featviz.networks.network import Network
 from featviz.networks.table import LOGITS, Classifier, class_names
-from featviz.optimise import tiles
 from featviz.optimise.scaling import fit
 from featviz.recipes.activation_maps import forward_demand
 from featviz.recipes.recipe import Demand, Frame, Frames, Recipe, param
@@ -65,5 +64,4 @@ picture shows it. It knows no other names, so it calls a face a wig or a bow tie
         yield Frame(step=1, steps=1, stage="", work=1.0, loss=-likeliest.log(), image=image, measures=names)
 
     def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
-        # No feature map is kept, so few blocks of the heap are left between them.
-        return forward_demand(network, LOGITS, size, self.size, heap_share=tiles.HEAP_SHARE)
+        return forward_demand(network, LOGITS, size, self.size)

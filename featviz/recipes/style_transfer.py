@@ -34,6 +34,7 @@ from featviz.recipes.recipe import (
     Frames,
     Recipe,
     Rule,
+    held_bytes,
     opening_bytes,
     param,
     parse_weights,
@@ -289,7 +290,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         sized = [self.style_size(style, max(target)) for style in styles]
         style_bytes = self.style_bytes(network)
         step = max(step, *(tiles.peak(scaled, style_bytes, side, margin, share=tiles.HEAP_SHARE_FORWARD) for scaled in sized))
-        held = IMAGE_BYTES * sum(map(math.prod, [*styles, *sized])) + self.content_bytes(network) * pixels
+        held = held_bytes(*others.values()) + IMAGE_BYTES * sum(map(math.prod, sized)) + self.content_bytes(network) * pixels
         held += (IMAGES_HELD + 2 * history_length(image)) * image + network.cost(layers).fixed_bytes
         passes = sum(
             count * tiles.count(level, side, margin) * (1 if tiles.fits(level, side) else SECOND_PASS)
