@@ -19,10 +19,10 @@ target and larger elsewhere, so subtract it from an objective.
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
-from operator import add
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ class Objective:
     def __call__(self, activations: Activations) -> Tensor:
         """Return the value, (). Raises InputError for activations that the objective cannot be applied to."""
         values = (weight * term.function(*(activations[layer] for layer in term.layers)) for weight, term in self.terms)
-        return reduce(add, values)
+        return reduce(operator.add, values)
 
     def __add__(self, other: Objective) -> Objective:
         return Objective(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
@@ -100,7 +100,11 @@ class Objective:
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> Objective:
-        return self * (1 / divisor) if isinstance(divisor, (int, float)) else NotImplemented
+        if not isinstance(divisor, (int, float)):
+            return NotImplemented
+        if divisor == 0:
+            raise FieldError("An objective cannot be divided by 0.")
+        return self * (1 / divisor)
 
     def __neg__(self) -> Objective:
         return self * -1.0
@@ -161,8 +165,9 @@ def channel(address: str, index: int | Sequence[int]) -> Objective:
     """
 
     channels = _checked(index)
+    index = channels if isinstance(index, Iterable) else channels[0]
 
-    @objective(address, text=_call("channel", address, index if isinstance(index, int) else channels), channels=channels)
+    @objective(address, text=_call("channel", address, index), channels=channels)
     def mean_activation(values: Tensor) -> Tensor:
         return _maps(values, index).mean((1, 2)).sum()
 
@@ -176,8 +181,9 @@ def neuron(address: str, index: int | Sequence[int]) -> Objective:
     """
 
     channels = _checked(index)
+    index = channels if isinstance(index, Iterable) else channels[0]
 
-    @objective(address, text=_call("neuron", address, index if isinstance(index, int) else channels), channels=channels)
+    @objective(address, text=_call("neuron", address, index), channels=channels)
     def centre(values: Tensor) -> Tensor:
         maps = _maps(values, index)
         return maps[:, maps.shape[1] // 2, maps.shape[2] // 2].sum()
@@ -348,14 +354,19 @@ def _call(name: str, *arguments: object) -> str:
 
 def _checked(indices: int | Sequence[int]) -> tuple[int, ...]:
     """Return channels as a tuple. Raises FieldError for anything but whole numbers of at least 0."""
+    given = indices if isinstance(indices, Iterable) else (indices,)
+    return tuple(map(_whole_number, given))
+
+
+def _whole_number(index: object) -> int:
+    """Return an index as an int, also if it is an integer of NumPy. Raises FieldError for anything else and below 0."""
     try:
-        channels = (indices,) if isinstance(indices, int) else tuple(indices)
+        number = operator.index(index)  # type: ignore[arg-type]  # Raises TypeError itself.
     except TypeError:
-        raise FieldError(f"There is no channel {short(indices)}; expected whole numbers from 0.") from None
-    for index in channels:
-        if not isinstance(index, int) or index < 0:
-            raise FieldError(f"There is no channel {short(index)}; expected whole numbers from 0.")
-    return channels
+        number = -1
+    if number < 0:
+        raise FieldError(f"There is no channel {short(index)}; expected whole numbers from 0.")
+    return number
 
 
 def _maps(values: Tensor, index: int | Sequence[int]) -> Tensor:

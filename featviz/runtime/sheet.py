@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 
 from PIL import Image
@@ -37,9 +38,10 @@ def try_out(
             previews = preview_frames(
                 variant, opened, torch_device, budget, every=every, stopped=stopped, on_wait=on_wait, new=number == 0
             )
-            for preview in previews:
-                if preview.done or every < math.inf:
-                    yield variant, preview
+            with closing(previews):  # Before the memory is released.
+                for preview in previews:
+                    if preview.done or every < math.inf:
+                        yield variant, preview
 
 
 def on_one_sheet(recipe: Recipe, variants: Iterator[tuple[Recipe, Preview]]) -> Previews:

@@ -1,5 +1,6 @@
 """Each objective against a slow, obvious version, its gradient against finite differences."""
 
+import numpy
 import pytest
 import torch
 
@@ -225,6 +226,7 @@ def test_the_text_before_the_first_slash_is_the_network_and_activations_have_key
     assert (goal.network, goal.layers) == ("mine", {"stage/1", "input"})
     assert channel("a", 2).network == ""
     assert channel("mine/a", 2)(ACTIVATIONS) == channel("a", 2)(ACTIVATIONS)
+    assert str(channel("a", numpy.int64(2))) == str(channel("a", 2))
     assert (
         contrast({"layer3.1": ACTIVATIONS["a"], "layer4.0": ACTIVATIONS["b"]}) == ACTIVATIONS["a"].var() + ACTIVATIONS["b"].var()
     )
@@ -234,6 +236,7 @@ def test_the_text_before_the_first_slash_is_the_network_and_activations_have_key
     ("make", "error", "sentence"),
     [
         (lambda: channel("mine/a", 1) + channel("vgg19/a", 1), InputError, "layers of 'mine' and 'vgg19'; expected one network"),
+        (lambda: channel("a", 1) / 0, FieldError, "An objective cannot be divided by 0"),
         (lambda: channel("a", -1), FieldError, "There is no channel -1; expected whole numbers from 0"),
         (lambda: energy("a", [0.5]), FieldError, "There is no channel 0.5"),
         (lambda: direction("a", [[1.0]]), InputError, r"this one has the shape \(1, 1\)"),
