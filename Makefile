@@ -15,8 +15,8 @@ help: ## Show this list.
 run: $(STAMP) ## Serve the page on port 7860; ARGS="--port 8000 --device cpu" and the like are passed on.
 	$(BIN)/python app.py $(ARGS)
 
-test: $(STAMP) ## Run every test, two files at a time; ARGS="-k cli" and the like are passed on.
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(STAMP) ## Run every test, two files at a time with one thread each; ARGS="-k cli" and the like are passed on.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 trust: $(STAMP) ## Run the tests of bad input, faults, isolation and load, and print what they counted.
 	$(BIN)/python -m pytest -m trust $(ARGS)

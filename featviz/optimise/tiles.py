@@ -131,11 +131,11 @@ _granted: ContextVar[Budget] = ContextVar("granted", default=DEFAULT_BUDGET)
 @contextmanager
 def granted(budget: Budget) -> Iterator[None]:
     """A context in which steps have a budget. It must not span a `yield` of a generator that others resume."""
-    token = _granted.set(budget)
+    earlier = _granted.set(budget)
     try:
         yield
     finally:
-        _granted.reset(token)
+        _granted.reset(earlier)
 
 
 def allowed() -> float:

@@ -1,5 +1,6 @@
 """Predict the time and the memory of a run on this machine."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Demand, Frames, Recipe
 from featviz.runtime.devices import Device, clock, find_devices, resolve, slot
 from featviz.runtime.throughput import Corrections, Speed
-from featviz.runtime.tile_budget import tile_budget
+from featviz.runtime.tile_budget import tile_budget, tile_budgets
 
 START = 0.1
 """Seconds of a run beside its steps: pictures are opened, and the last one is read back."""
@@ -76,6 +77,8 @@ class Estimate:
     """Peak memory, beyond what is in use already."""
     download: bool = False
     """Whether the network's weights have to be downloaded first. `seconds` does not include it."""
+    least_bytes: float = math.inf
+    """Peak memory with the smallest tiles, which a run gets if it does not fit with the usual ones."""
 
     def __str__(self) -> str:
         first = ", once the network has been downloaded" if self.download else ""
@@ -128,11 +131,13 @@ def estimate(recipe: Recipe, pictures: Mapping[str, Header] = {}, *, device: Dev
     recipe.check_roles(pictures)
     recipe.check_network(load_untrained(name, torch_device))
     longest = {role: recipe.scaled_side(role) for role in pictures}
-    needs = demand(recipe, torch_device, {role: header.opened_size(longest[role]) for role, header in pictures.items()})
+    sizes = {role: header.opened_size(longest[role]) for role, header in pictures.items()}
+    needs = demand(recipe, torch_device, sizes)
+    least = demand(recipe, torch_device, sizes, tile_budgets(torch_device)[-1]).bytes
     decoded = {} if torch_device.type == "cuda" else pictures
     decoding = max((header.decoding_bytes(longest[role]) for role, header in decoded.items()), default=0)
     seconds = START + _correction(needs, torch_device, recipe) * _predicted(needs, torch_device, name)
-    return Estimate(seconds, max(needs.bytes, decoding), not is_local(name))
+    return Estimate(seconds, max(needs.bytes, decoding), not is_local(name), max(least, decoding))
 
 
 def expected_seconds(needs: Demand, device: torch.device, recipe: Recipe) -> float:

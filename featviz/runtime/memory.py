@@ -163,7 +163,8 @@ def reserve(recipe: Recipe, device: torch.device, sizes: Sizes, parts: Parts = s
         free = f"other runs leave {gigabytes(available)}" if fits_later else f"{gigabytes(available)} are free"
         fitting = f"the largest size that fits is {largest}" if largest else "no size fits"
         retry = ", or try again when they have ended" if fits_later else ""
-        return LimitError(f"This run takes {gigabytes(needed)} of memory, and {free}; {fitting}{retry}.")
+        usual = peak_memory(recipe, device, sizes, parts)  # As the estimate says.
+        return LimitError(f"This run takes {gigabytes(usual)} of memory, and {free}; {fitting}{retry}.")
 
     with account.reserve(needed, refusal):
         yield budget

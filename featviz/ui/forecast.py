@@ -98,7 +98,7 @@ class Forecast:
             if larger is None or not fits(estimate(recipe.replace(size=larger)), free):
                 return message, None
             return f"{message} The shorter side has fewer than {SHORT_SIDE} pixels; size {larger} is better.", larger
-        reasons = [f"there are {gigabytes(free)} free"] if needed.bytes > free else []
+        reasons = [f"there are {gigabytes(free)} free"] if min(needed.bytes, needed.least_bytes) > free else []
         if needed.seconds > longest_run():
             reasons.append(f"that is over {duration(longest_run())}")
         fitting = largest_size(recipe, lambda smaller: fits(estimate(smaller), free))
@@ -133,4 +133,4 @@ def size_for_short_side(recipe: Recipe, size: tuple[int, int] | None) -> int | N
 
 def fits(needed: Estimate, free: float) -> bool:
     """Whether a run stays within the free memory and the time limit."""
-    return needed.bytes <= free and needed.seconds <= longest_run()
+    return min(needed.bytes, needed.least_bytes) <= free and needed.seconds <= longest_run()

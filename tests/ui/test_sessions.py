@@ -26,6 +26,7 @@ from featviz.runtime.estimate import Estimate, estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.memory import Ledger
 from featviz.runtime.stream import Preview
+from featviz.runtime.tile_budget import tile_budgets
 from featviz.ui.running import Engine, Result
 
 CAT = (451, 300)
@@ -185,7 +186,9 @@ def test_what_does_not_fit_is_refused_on_the_page_and_the_largest_size_that_fits
         f"This run takes {shown.split()[4]} GB of memory, and 2.0 GB are free; the largest size that fits is {fitting}."
     )
     takes = [
-        memory.peak_memory(DeepDream(size=size, octaves_above=3, octave_scale=2), cpu, {"image": CAT})
+        memory.peak_memory(
+            DeepDream(size=size, octaves_above=3, octave_scale=2), cpu, {"image": CAT}, budget=tile_budgets(cpu)[-1]
+        )
         for size in (fitting, fitting + 16)
     ]
     assert takes[0] <= 2e9 < takes[1]
