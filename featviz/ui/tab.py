@@ -65,14 +65,14 @@ class Tab:
 
     FILE = "PNG"
 
-    def __init__(self, recipe: type[Recipe], engine: Engine, shown: Sequence[Example], looks: Sequence[Preset] = ()):
+    def __init__(self, recipe: type[Recipe], engine: Engine, examples: Sequence[Example], presets: Sequence[Preset] = ()):
         self.recipe = recipe
         self.engine = engine
         gr.Markdown(recipe.__doc__.splitlines()[0], elem_classes="lead")
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                buttons = self._examples(shown)
-                self._inputs(looks)
+                buttons = self._examples(examples)
+                self._inputs(presets)
             with gr.Column(scale=6, min_width=320):
                 self._build_result()
                 with gr.Accordion("How it works", elem_classes="prose-block"):
@@ -80,19 +80,19 @@ class Tab:
         self._events(buttons)
         self._passed_on()
 
-    def _examples(self, shown: Sequence[Example]) -> list[tuple[gr.Button, Example]]:
-        gr.Markdown("Click an example to run it:", elem_classes="hint", visible=bool(shown))
+    def _examples(self, examples: Sequence[Example]) -> list[tuple[gr.Button, Example]]:
+        gr.Markdown("Click an example to run it:", elem_classes="hint", visible=bool(examples))
         with gr.Row(elem_classes="examples"):
-            return list(zip(example_cards(shown), shown, strict=True))
+            return list(zip(example_cards(examples), examples, strict=True))
 
-    def _inputs(self, looks: Sequence[Preset]) -> None:
+    def _inputs(self, presets: Sequence[Preset]) -> None:
         recipe = self.recipe
         with gr.Row():
             height = 240 if len(recipe.images) > 1 else 280
             self.pictures = [self._picture(role, meaning, height=height) for role, meaning in recipe.images.items()]
         self.origin = Origin()
         self.painting = Painting(self.pictures[0], recipe) if "mask" in recipe.optional_images else None
-        self.presets = PresetCards(recipe, looks)
+        self.presets = PresetCards(recipe, presets)
         self.named = self._controls([""])
         self.extras = {
             role: self._picture(role, recipe.optional_images[role], visible="hidden")
