@@ -33,8 +33,8 @@ Run = Callable[..., Generator[Preview | DownloadProgress, None, None]]
 """A function such as `featviz.stream`. Takes a recipe, its pictures by role and, if it can be steered, `steer`."""
 
 AT_ONCE = 32
-"""Runs that have begun, if memory allows; others wait in the queue. Those that have begun have a preview and are served in the order
-of the scheduler, the queue in order of arrival: more at once are sooner done on average (`benchmarks/simulation.py`)."""
+"""The most runs that share the devices, if memory allows; others wait in the queue. The scheduler orders the runs that have begun, the
+queue keeps the order of arrival: more runs at once lower the mean time to a result (`benchmarks/simulation.py`)."""
 
 KEPT_PER_OWNER, KEPT = 30, 1000
 """Most ended jobs that are remembered, of an owner and in all. Each takes about a kilobyte; its picture is a file."""
@@ -52,6 +52,11 @@ def explain(error: Exception) -> str:
         return str(error)
     logger.error("A run failed.", exc_info=error)
     return INTERNAL_ERROR
+
+
+def deleted_error() -> JobError:
+    """Return the error for a result whose file was deleted."""
+    return JobError(f"This result was deleted from the server after {limits.HOURS_KEPT.value} h; please run it again.")
 
 
 class Result:
@@ -80,7 +85,7 @@ class Result:
             if self._picture is not None:
                 self._file, self._picture = self._write(self._picture), None
         if not self.exists:
-            raise JobError(f"This result was deleted from the server after {limits.HOURS_KEPT.value} h; please run it again.")
+            raise deleted_error()
         return self._file
 
 
@@ -306,7 +311,7 @@ class Jobs:
         self._lock = threading.Lock()
         self._closed = ""
         self.working = 0
-        """Jobs whose thread is alive. A stopped one works until its step ends."""
+        """The number of jobs whose thread runs. A stopped job counts until its current step has ended."""
 
     def start(
         self,

@@ -111,15 +111,20 @@ def reserve_decoding(role: str, needed: int) -> Iterator[None]:
         return
 
     def refusal(available: float, fits_later: bool) -> LimitError:
-        free = f"other runs leave {gigabytes(available)}" if fits_later else f"{gigabytes(available)} are free"
-        retry = ", or try again when they have ended" if fits_later else ""
-        return LimitError(f"Opening the {role} takes {gigabytes(needed)} of memory, and {free}; choose a smaller one{retry}.")
+        return _refusal(f"Opening the {role}", needed, available, "choose a smaller one", fits_later=fits_later)
 
     with _decoding, ledger(torch.device("cpu")).reserve(needed, refusal):
         try:
             yield
         finally:
             release_free_memory()
+
+
+def _refusal(work: str, needed: float, available: float, advice: str, *, fits_later: bool) -> LimitError:
+    """Return the error for work that takes more memory than is available. `fits_later` as in `Ledger.reserve`."""
+    free = f"other runs leave {gigabytes(available)}" if fits_later else f"{gigabytes(available)} are free"
+    retry = ", or try again when they have ended" if fits_later else ""
+    return LimitError(f"{work} takes {gigabytes(needed)} of memory, and {free}; {advice}{retry}.")
 
 
 Parts = Callable[[Any], Sequence[Recipe]]
@@ -160,11 +165,9 @@ def reserve(recipe: Recipe, device: torch.device, sizes: Sizes, parts: Parts = s
 
     def refusal(available: float, fits_later: bool) -> LimitError:
         largest = largest_size(recipe, lambda smaller: peak_memory(smaller, device, sizes, parts, least) <= available)
-        free = f"other runs leave {gigabytes(available)}" if fits_later else f"{gigabytes(available)} are free"
         fitting = f"the largest size that fits is {largest}" if largest else "no size fits"
-        retry = ", or try again when they have ended" if fits_later else ""
         usual = peak_memory(recipe, device, sizes, parts)  # As the estimate says.
-        return LimitError(f"This run takes {gigabytes(usual)} of memory, and {free}; {fitting}{retry}.")
+        return _refusal("This run", usual, available, fitting, fits_later=fits_later)
 
     with account.reserve(needed, refusal):
         yield budget

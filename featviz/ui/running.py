@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial, wraps
 from html import escape, unescape
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import gradio as gr
@@ -187,8 +186,8 @@ def in_cache(picture: Image.Image, kind: str = "png", name: str = "image") -> st
 
 
 def deleted_error() -> gr.Error:
-    """The error for a result whose file was deleted."""
-    return gr.Error(f"This result was deleted from the server after {limits.HOURS_KEPT.value} h; please run it again.")
+    """`jobs.deleted_error` for the page."""
+    return gr.Error(str(jobs.deleted_error()))
 
 
 def displayable(sent: Mapping[str, Any] | None) -> Any:
@@ -203,39 +202,21 @@ def displayable(sent: Mapping[str, Any] | None) -> Any:
         return gr.skip()  # The run reports it.
 
 
-class Result:
-    """The latest picture of a run, as a session keeps it: a file in Gradio's cache, its size, measures and outcome.
+class Result(jobs.Result):
+    """The latest picture of a run, as a session keeps it: with its outcome, and the input picture. Errors are `gr.Error`.
 
     The picture stays in memory until `file` is called. The page calls it when the run ends for any reason.
     """
 
     def __init__(self, recipe: Recipe, preview: Preview, source: str | None = None):
         """`source`: the file of the input picture, shown beside the result."""
-        self.recipe, self.source = recipe, source
-        self.size, self.measures, self.outcome = preview.picture.size, preview.measures, outcome(preview)
-        self._picture: Image.Image | None = preview.picture
-        self._file = self._before = ""
-        self._lock = Lock()
-
-    @property
-    def exists(self) -> bool:
-        """Whether the result has not been deleted."""
-        return self._picture is not None or Path(self._file).is_file()
+        super().__init__(recipe, preview, self.write)
+        self.source, self.outcome = source, outcome(preview)
+        self._before = ""
 
     def file(self) -> str:
-        """Return the path of the result. The first call writes the file and drops the picture from memory.
-
-        Raises:
-            gr.Error: the file cannot be written, and the picture is still held; or the file has been deleted.
-        """
-        with self._lock:
-            if self._picture is not None:
-                with error_sentences():
-                    self._file = self.write(self._picture)
-                self._picture = None
-        if not self.exists:
-            raise deleted_error()
-        return self._file
+        with error_sentences():
+            return super().file()
 
     def write(self, picture: Image.Image) -> str:
         """Write a picture as a PNG and return its path."""
