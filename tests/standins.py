@@ -56,7 +56,7 @@ class Count(Recipe):
 
 
 def outputs(call: AsyncGenerator) -> list:
-    """All that an endpoint yields."""
+    """Return a list of everything that an endpoint yields."""
 
     async def collect() -> list:
         return [output async for output in call]

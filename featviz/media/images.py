@@ -93,7 +93,7 @@ JPEG, MOST_DRAFTED = ("JPEG", "MPO"), 8
 """Pillow's names of the formats that are decoded at reduced size, and the greatest factor of that."""
 
 TURNED = (5, 6, 7, 8)
-"""EXIF orientations that swap width and height."""
+"""The EXIF orientations of pictures that are shown with width and height exchanged."""
 
 
 @dataclass(frozen=True)

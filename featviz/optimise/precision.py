@@ -18,5 +18,5 @@ def exact(values: Tensor) -> Tensor:
 
 
 def widest(device: torch.device) -> torch.dtype:
-    """Return the most precise type of a device: float64, or float32 if it has no float64."""
+    """Return the floating point type of highest precision on a device: float64, or float32 if the device has no float64."""
     return torch.float32 if device.type in LACK_FLOAT64 else torch.float64

@@ -267,7 +267,7 @@ class Recipe(BaseModel):
         """
         return type(self)(**{**dict(self), **changes})
 
-    # Pydantic's other constructors. They validate as `__init__` does, and raise only FieldError for invalid fields.
+    # The other constructors of pydantic. They validate like `__init__`. For invalid fields they raise FieldError and nothing else.
 
     def model_copy(self: R, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> R:
         return self.replace(**(update or {}))
@@ -491,7 +491,7 @@ def _noted(field: FieldInfo) -> dict[str, Any]:
 
 
 def _check_names(recipe: type[Recipe], fields: Collection[Any]) -> None:
-    """Raise FieldError for the first name that is no field of the recipe, before any value is parsed."""
+    """Raise FieldError for the first name that is not a field of the recipe. No value is parsed before."""
     for name in fields:
         if name not in recipe.model_fields:
             raise FieldError(unknown_name(recipe, name))

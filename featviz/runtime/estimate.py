@@ -30,7 +30,7 @@ ZERO_GPU_EIGEN_SPEED = 1e9
 """C³ a second that it is assumed to reach for eigenvalues; one core of a CPU reaches more."""
 
 NOMINAL_SPEED, NOMINAL_EIGEN_SPEED = Speed(flops=2e11, fixed_work=1e9), 1e10
-"""Of a device whose speed has not been measured. They only order the runs that share it."""
+"""The assumed speeds of a device that has not been measured. They only decide the order of the runs that share the device."""
 
 MEASURED_SIDES = (64, 192)
 """Pixels a side of the small and the large image that the speed of a network is measured with."""

@@ -10,17 +10,17 @@ RUNS_KEPT = 5
 """The number of latest runs of each kind that count."""
 
 DEFAULT_WEIGHT = 0.25
-"""The weight of the default factor beside the runs of a kind; a run that does as much in a pass has the weight 1."""
+"""The weight of the default factor in the median. A run with as much work in a pass as the run to predict has the weight 1."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """The speed of a network on a device. A pass takes its operations and its fixed work, one after the other."""
+    """The speed of a network on a device. The time of a pass is the time of its operations plus the time of its fixed work."""
 
     flops: float
     """Floating point operations a second."""
     fixed_work: float
-    """`Cost.fixed_work` a second; `inf` if small passes take no more than their operations."""
+    """`Cost.fixed_work` a second; `inf` if a small pass takes no longer than its operations alone."""
 
     @classmethod
     def fit(cls, *passes: tuple[float, float, float]) -> "Speed":
@@ -43,8 +43,8 @@ class Speed:
 class Corrections:
     """Factors for predicted seconds: the median of actual over predicted seconds in the latest runs of each kind.
 
-    The median ignores a single run that was slowed down by something else. It is weighted: a run that did k times as much in a
-    pass as the one to predict counts 1/k, as does one that did 1/k, since small passes spend their time on other things.
+    The median ignores a single run that was slowed down by something else. It is weighted: a run with k times, or
+    1/k of, the work in a pass of the run to predict has the weight 1/k. Small passes spend their time on other things.
     """
 
     def __init__(self) -> None:
