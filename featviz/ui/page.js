@@ -3,7 +3,7 @@
     const numeric = target => target instanceof HTMLInputElement && target.type === "number";
     const refused = ({value, validity}) => value === "" || validity.badInput || validity.rangeUnderflow || validity.rangeOverflow;
     const block = input => input.closest(".block");
-    const before = new WeakMap();
+    const before = new WeakMap(), typed = new WeakMap();
     document.addEventListener("focusin", ({target}) => {
         if (!numeric(target)) return;
         if (!refused(target)) before.set(target, target.value);
@@ -25,13 +25,15 @@
     });
     // Text that is no number yet, such as "1e" on the way to 1e9, has the value "". Gradio would write its own value into the box.
     document.addEventListener("input", event => {
-        if (numeric(event.target) && event.target.validity.badInput) event.stopImmediatePropagation();
+        if (!numeric(event.target)) return;
+        typed.set(event.target, event.target.value);
+        if (event.target.validity.badInput) event.stopImmediatePropagation();
     }, true);
     document.addEventListener("input", ({target}) => block(target)?.querySelector(".refused")?.remove());
     // In the capture phase, because Gradio sets its own value when the event arrives.
     document.addEventListener("blur", ({target}) => {
         if (!numeric(target) || !before.has(target) || !refused(target)) return;
-        const {min, max, value} = target, kept = before.get(target);
+        const {min, max} = target, kept = before.get(target), value = typed.get(target); // Gradio may have rewritten 1e9 as 1000000000.
         const range = min && max ? ` from ${min} to ${max}` : min ? ` of at least ${min}` : "";
         target.value = kept;
         target.dispatchEvent(new Event("input", {bubbles: true}));
