@@ -1,8 +1,9 @@
 """### How far are estimates from the time that runs take?
 
-Each run in a process of its own, which has measured this machine as a server does when it starts. The figures are actual over
-estimated seconds: of the first run, and of a second one, whose estimate is corrected by the first. Aim: within a factor of 1.5 in
-nine of ten. Wall time: run it on a quiet machine.
+Each pair of runs in a process of its own, which has measured this machine as a server does when it starts. The figures are actual
+over estimated seconds: of the first run, and of a second one of a picture of another shape, whose estimate is corrected by the
+first. The shape differs as between visitors: kernels are prepared anew for each size. Aim: within a factor of 1.5 in nine of ten.
+Wall time: run it on a quiet machine.
 
 `python -m benchmarks.estimates` prints the constants of `featviz/runtime/estimate.py` that fit the first runs best, by processor
 time on one thread, so that other programs matter little.
@@ -20,7 +21,8 @@ from benchmarks.measure import Row, apart, timed
 
 WITHIN = 1.5
 
-PHOTO = (640, 480)
+PHOTOS = ((640, 480), (640, 400))
+"""Sizes of the pictures of the first and of the second run."""
 
 VGG, LITE = "vgg19", "efficientnet_lite0"
 
@@ -42,7 +44,7 @@ GRID: tuple[tuple[str, Mapping[str, Any]], ...] = (
 
 
 def measured(
-    name: str, fields: Mapping[str, Any], runs: int = 2, seconds_of: Callable[[Callable[[], Any]], float] = timed
+    name: str, fields: Mapping[str, Any], runs: int = len(PHOTOS), seconds_of: Callable[[Callable[[], Any]], float] = timed
 ) -> list[tuple[float, float]]:
     """Actual and estimated seconds of each of so many runs, in this process."""
     from PIL import Image
@@ -53,12 +55,12 @@ def measured(
     from featviz.runtime.stream import run
 
     recipe = RECIPES[name](**fields)
-    pictures = {role: Image.effect_noise(PHOTO, 60).convert("RGB") for role in recipe.images}
     warm_up("cpu")
     results = []
-    for _ in range(runs):
+    for photo in PHOTOS[:runs]:
+        pictures = {role: Image.effect_noise(photo, 60).convert("RGB") for role in recipe.images}
         estimated = estimate(recipe, {role: read_header(picture) for role, picture in pictures.items()}, device="cpu").seconds
-        results.append((seconds_of(lambda: run(recipe, device="cpu", **pictures)), estimated))
+        results.append((seconds_of(lambda pictures=pictures: run(recipe, device="cpu", **pictures)), estimated))
     return results
 
 
