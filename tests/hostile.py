@@ -75,8 +75,10 @@ def third() -> tuple[Hostile, ...]:
     return corpus()[::3]
 
 
-in_parts = pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.whole) for part in (1, 2))])
-"""Of what is sent the longest ways, `make test` sends each third file, and `make trust` all of them."""
+PARTS = 9
+
+in_parts = pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.whole) for part in range(1, PARTS))])
+"""Of what is sent the longest ways, `make test` sends each ninth file, which is some of each kind, and `make trust` all of them."""
 
 
 def outcome(path: Path) -> tuple[str, str]:
