@@ -40,7 +40,7 @@ format: $(STAMP) ## Bring the code into the format that lint expects.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-readme: $(STAMP) ## Write the tables of README.md and docs/, and the reference of the Python API, anew from the source.
+readme: $(STAMP) ## Write the tables of docs/ and the reference of the Python API anew from the source.
 	$(BIN)/python -m scripts.readme
 
 wheel: $(STAMP) ## Build the sdist and the wheel in dist/.

@@ -1,6 +1,6 @@
-"""Regenerate the tables of README.md, docs/parameters.md and docs/python.md from the source: `make readme`.
+"""Regenerate the tables of docs/networks.md and docs/space.md, docs/parameters.md and docs/python.md from the source: `make readme`.
 
-A table of README.md is the text between `<!-- table: name -->` and `<!-- end -->`. A test fails when a page is stale.
+A table is the text between `<!-- table: name -->` and `<!-- end -->`. A test fails when a page is stale.
 """
 
 import re
@@ -26,9 +26,9 @@ TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def pages() -> dict[Path, str]:
     """Return the fresh text of every document that is generated, in whole or in part."""
-    readme = ROOT / "README.md"
+    with_tables = [ROOT / "docs" / name for name in ("networks.md", "space.md")]
     return {
-        readme: fresh(readme.read_text(encoding="utf-8")),
+        **{page: fresh(page.read_text(encoding="utf-8")) for page in with_tables},
         reference.PARAMETERS: "\n".join([PARAMETERS_HEAD, *map(parameters, RECIPES.values())]),
         reference.DOCUMENT: reference.reference(),
     }

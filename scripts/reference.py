@@ -22,10 +22,29 @@ PARAMETERS = DOCUMENT.with_name("parameters.md")
 
 HEAD = """# Python
 
-All public names of `featviz`. `make readme` writes this page from the source.
+`pip install .` in the folder of the repository installs the library and the command `featviz`. `pip install ".[video]"` adds videos,
+`".[heif]"` HEIC pictures, `".[ray]"` the option `--ray`, and `".[app]"` the page with videos and HEIC; `python -m featviz.ui` serves it.
 
-A *recipe* is an algorithm with its parameters. A *picture* is a path, a PIL image, a NumPy array, a torch tensor, bytes or an open
-file. Functions take the pictures of a recipe by name, as in `run(StyleTransfer(), content="cat.jpg", style="wave.jpg")`.
+```python
+from featviz import DeepDreamZoom, film
+
+for preview in film(DeepDreamZoom(size=96, seconds=0.5), "journey.mp4", image="examples/cat.jpg"):
+    print(preview.stage)
+```
+
+A *recipe* such as `DeepDreamZoom(…)` is an algorithm with its parameters. It is data, and is checked when it is made. `run` returns the
+last picture. `stream` yields previews; closing it stops the run. `film` does the same and writes a video, which is playable wherever
+the run is stopped. `save` writes the recipe into the file, and `recipe_of` reads it.
+
+A *picture* is a path, a PIL image, a NumPy array, a torch tensor, bytes or an open file. Functions take the pictures of a recipe by
+name, as in `run(StyleTransfer(), content="cat.jpg", style="wave.jpg")`.
+
+All deliberate errors are `FeatvizError`s with one sentence for people.
+
+`DeepDream` and `FeatureVisualization` also accept an objective, such as
+`objective=channel("vgg19/relu4_1", 12) - 0.5 * channel("vgg19/relu4_1", 40)` with `channel` of `featviz.objectives`.
+
+All public names follow. `make readme` writes this page from the source.
 """
 
 WIDTH = 100

@@ -69,7 +69,7 @@ def typed(copy: Path) -> Typed:
 def test_a_network(copy, typed):
     assert perform("A network", copy) == 3
     typed("-m", "scripts.readme")
-    assert "| `vgg13` | VGG-13 | `relu1_1` to `relu5_2`, 10 in all |" in (copy / "README.md").read_text("utf-8")
+    assert "| `vgg13` | VGG-13 | `relu1_1` to `relu5_2`, 10 in all |" in (copy / "docs" / "networks.md").read_text("utf-8")
     files = ["tests/networks/test_hub_networks.py", "tests/networks/test_table.py", "tests/test_readme.py"]
     assert "passed" in typed("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "vgg13 or table or space")
     assert "vgg13/relu1_1" in typed("-m", "featviz", "deepdream", "--help")

@@ -1,4 +1,4 @@
-"""The documents are true: generated parts are fresh, snippets of README.md run as typed, links lead to files and headings."""
+"""The documents are true: generated parts are fresh, snippets run as typed, links lead to files and headings."""
 
 import json
 import os
@@ -24,9 +24,9 @@ from scripts import readme, reference
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def snippet(language: str, containing: str) -> str:
-    (code,) = [code for code in snippets("README.md", language) if containing in code]
-    return code
+def page(name: str) -> str:
+    """Return the text of a page of docs/."""
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
 
 
 def longest_side(path: Path) -> int:
@@ -40,23 +40,24 @@ def test_generated_pages_are_fresh(path, text):
     assert path.read_text(encoding="utf-8") == text, "run `make readme`"
 
 
-@pytest.mark.parametrize("table", ["networks", "variables"])
-def test_every_table_is_there_once(table):
-    assert TEXT.count(f"<!-- table: {table} -->") == 1
+@pytest.mark.parametrize(("name", "table"), [("networks", "networks"), ("space", "variables")])
+def test_every_table_is_there_once(name, table):
+    assert page(name).count(f"<!-- table: {table} -->") == 1
 
 
 def test_every_recipe_has_a_table_of_parameters():
-    page = readme.pages()[reference.PARAMETERS]
-    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == [recipe.title for recipe in RECIPES.values()]
+    parameters = readme.pages()[reference.PARAMETERS]
+    assert re.findall(r"^## (.+)$", parameters, re.MULTILINE) == [recipe.title for recipe in RECIPES.values()]
     for recipe in RECIPES.values():
-        _, _, section = page.partition(f"## {recipe.title}\n")
+        _, _, section = parameters.partition(f"## {recipe.title}\n")
         assert re.findall(r"^\| `(\w+)` \|", section.partition("\n## ")[0], re.MULTILINE) == list(recipe.model_fields)
 
 
 def test_a_stale_table_is_noticed():
-    stale = re.sub(r"\| `(\w+)` \|.*\n", "", TEXT, count=1)
-    assert stale != TEXT
-    assert readme.fresh(stale) == TEXT
+    networks = page("networks")
+    stale = re.sub(r"\| `(\w+)` \|.*\n", "", networks, count=1)
+    assert stale != networks
+    assert readme.fresh(stale) == networks
 
 
 def test_the_front_matter_of_the_space_is_valid():
@@ -84,17 +85,17 @@ def test_the_space_names_and_preloads_what_the_table_of_networks_has():
 
 def test_every_variable_that_is_read_is_explained_and_no_other():
     read = {name for path in (ROOT / "featviz").rglob("*.py") for name in re.findall(r'"(FEATVIZ_\w+)"', path.read_text("utf-8"))}
-    assert read == set(re.findall(r"^\| `(FEATVIZ_\w+)` \|", TEXT, re.MULTILINE))
+    assert read == set(re.findall(r"^\| `(FEATVIZ_\w+)` \|", page("space"), re.MULTILINE))
 
 
 def test_the_rooms_are_the_folders_and_the_command_line():
-    rooms = re.findall(r"^\| `featviz/(\w+)(?:/|\.py)` \|", TEXT, re.MULTILINE)
+    rooms = re.findall(r"^\| `featviz/(\w+)(?:/|\.py)` \|", page("architecture"), re.MULTILINE)
     folders = [path.parent.name for path in (ROOT / "featviz").glob("*/__init__.py")]
     assert sorted(rooms) == sorted([*folders, "cli"])
 
 
 def test_the_guide_to_layers_has_every_layer_of_the_bundled_networks_with_its_receptive_field():
-    guide = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    guide = page("layers")
     row = re.compile(r"^\| (`\w+`(?:(?:,| to) `\w+`)*) \| (\d+)(?: to (\d+))? \|", re.MULTILINE)
     for name in BUNDLED:
         section = guide.partition(f"## {NETWORKS[name].title}\n")[2].partition("\n## ")[0]
@@ -109,7 +110,7 @@ def test_the_guide_to_layers_has_every_layer_of_the_bundled_networks_with_its_re
 
 def test_on_windows_the_same_is_typed_as_make_runs():
     recipes = (ROOT / "Makefile").read_text(encoding="utf-8")
-    commands = re.findall(r"\.venv\\Scripts\\python ([^#\n]+?) *(?:#.*)?$", snippet("powershell", "venv"), re.MULTILINE)
+    commands = re.findall(r"\.venv\\Scripts\\python ([^#\n]+?) *(?:#.*)?$", *snippets("README.md", "powershell"), re.MULTILINE)
     assert commands == ["-m pip install --requirement requirements.txt", "app.py"]
     assert all(command in recipes.replace("--disable-pip-version-check ", "") for command in commands)
 
@@ -123,24 +124,39 @@ def test_links_lead_to_files(document):
         assert (document.parent / link).is_file(), link
 
 
-def test_the_readme_has_less_than_three_hundred_lines_without_its_folded_tables():
-    assert len(re.sub(r"<details>.*?</details>", "", TEXT, flags=re.DOTALL).splitlines()) < 300
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_to_headings(document):
+    for file, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", document.read_text(encoding="utf-8")):
+        headings = re.findall(
+            r"^#+ (.+)$", (document.parent / file if file else document).read_text(encoding="utf-8"), re.MULTILINE
+        )
+        assert anchor in [heading.lower().replace(" ", "-") for heading in headings], (file, anchor)
 
 
-@pytest.mark.parametrize("anchor", re.findall(r"\]\(#([^)]+)\)", TEXT))
-def test_links_lead_to_headings(anchor):
-    assert anchor in [heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)]
+def test_every_document_is_reached_from_the_readme():
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        document = waiting.pop()
+        reached.add(document)
+        links = re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
+        waiting += {(document.parent / link).resolve() for link in links} - reached
+    assert set(DOCUMENTS) <= reached
+
+
+def test_the_readme_has_less_than_150_lines():
+    assert len(TEXT.splitlines()) < 150
 
 
 def test_python_runs_as_typed(tmp_path):
-    """tests/test_package.py runs the other Python snippet."""
-    done = run([sys.executable, "-W", "error", "-c", snippet("python", "film")], tmp_path)
+    """tests/test_package.py runs that of README.md."""
+    code, *_ = snippets("docs/python.md", "python")
+    done = run([sys.executable, "-W", "error", "-c", code], tmp_path)
     assert done.stdout.splitlines()[-1] == "frame 6 of 6"
     assert (tmp_path / "journey.mp4").stat().st_size > 1000
 
 
 def test_the_command_line_runs_as_typed(tmp_path):
-    done = run(["bash", "-euc", snippet("bash", "python -m featviz")], tmp_path)
+    done = run(["bash", "-euc", *snippets("docs/command_line.md", "bash")], tmp_path)
     *written, estimate = done.stdout.splitlines()
     dreams = [f"dreams/{path.stem}.png" for path in sorted((ROOT / "examples").glob("*.jpg"))]
     assert written == ["dream.jpg", "painted.png", "journey.mp4", "castle.png", *dreams]
@@ -176,22 +192,6 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_curl_runs_as_typed(served, tmp_path):
-    typed = snippet("bash", "curl")
-    assert "127.0.0.1:7860" in typed
-    done = run(["bash", "-euc", typed.replace("127.0.0.1:7860", served)], tmp_path)
-    events = re.findall(r"^event: (\w+)\ndata: (.+)$", done.stdout, re.MULTILINE)
-    assert {name for name, _ in events[:-1]} - {"heartbeat"} == {"generating"}
-    name, data = events[-1]
-    assert name == "complete"
-    url = json.loads(data)[0]["url"]
-    with urllib.request.urlopen(url, timeout=60) as result, Image.open(result) as picture:
-        assert picture.format == "PNG"
-        assert max(picture.size) == 128
-
-
-def test_the_mcp_configuration_leads_to_a_server_with_every_recipe(served):
-    url = json.loads(snippet("json", "mcpServers"))["mcpServers"]["featviz"]["url"]
-    assert url == "http://127.0.0.1:7860/gradio_api/mcp/"
-    with urllib.request.urlopen(url.replace("127.0.0.1:7860", served) + "schema", timeout=60) as schema:
+def test_the_app_serves_every_recipe(served):
+    with urllib.request.urlopen(f"http://{served}/gradio_api/mcp/schema", timeout=60) as schema:
         assert set(RECIPES) <= {tool["name"] for tool in json.load(schema)}
