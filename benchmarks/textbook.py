@@ -14,7 +14,9 @@ from benchmarks.cases import BUNDLED, DREAMT, PICTURES
 from benchmarks.measure import Row, ratios, side_by_side
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load, load_module
+from featviz.networks.network import Network
 from featviz.networks.table import NETWORKS, NetworkSpec
+from featviz.optimise.objectives import gram
 from featviz.optimise.scaling import fit
 from featviz.recipes.deepdream import DeepDream
 
@@ -38,6 +40,34 @@ def textbook(model: nn.Module, layer: nn.Module, image: Tensor, spec: NetworkSpe
             image = (image + 0.01 * image.grad / (image.grad.abs().mean() + 1e-8)).clamp(0, 1).detach()
     hook.remove()
     return image
+
+
+STYLE_LAYERS, CONTENT_LAYER = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), "relu4_2"
+"""Of VGG-19 (Gatys et al., 2016)."""
+
+
+def gatys(network: Network, content: Tensor, style: Tensor, evaluations: int) -> Tensor:
+    """Style transfer as it is taught: Gram matrices, one size, L-BFGS of torch; (1, 3, H, W) in [0, 1] in and out.
+
+    Weights are those of Gatys' own program, 1000 / C² for each style layer, whose network takes pixels of 0 to 255.
+    """
+    with torch.no_grad():
+        grams = {layer: gram(maps) for layer, maps in network.activations(style, STYLE_LAYERS).items()}
+        kept = network.activations(content, [CONTENT_LAYER])[CONTENT_LAYER]
+    image = content.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS([image], max_iter=evaluations, max_eval=evaluations, tolerance_grad=0, tolerance_change=0)
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        maps = network.activations(image, [*STYLE_LAYERS, CONTENT_LAYER])
+        value = (maps[CONTENT_LAYER] - kept).square().mean()
+        for layer, target in grams.items():
+            value = value + 1000 / len(target[0]) ** 2 * (gram(maps[layer]) - target).square().mean()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    return image.detach().clamp(0, 1)
 
 
 def compared(name: str, rounds: int = 3) -> dict[str, list[float]]:

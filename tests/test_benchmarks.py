@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -11,15 +12,18 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import demand, estimates, measure
+from benchmarks import demand, estimates, judges, measure, quality
 from benchmarks.__main__ import QUESTIONS
 from benchmarks.cases import at_one_size, every, flops, square
 from benchmarks.fair_queue import FairQueue
 from benchmarks.measure import Row, apart, exponent, memory_of, peak_memory, put, ratios, side_by_side
 from benchmarks.simulation import Simulation, Visit
-from benchmarks.textbook import textbook
+from benchmarks.textbook import gatys, textbook
+from featviz.media.images import open_picture, to_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.networks.table import NETWORKS
+from featviz.optimise.objectives import gram
+from featviz.optimise.scaling import fit, resize
 from featviz.recipes.table import RECIPES
 from featviz.runtime.scheduler import Scheduler
 
@@ -159,3 +163,107 @@ def test_every_case_has_pictures_of_the_size_that_is_asked_for():
     for kind, network in every():
         assert {tuple(picture.shape) for picture in square(kind, 32).values()} == {(1, 3, 32, 32)}
         assert at_one_size(kind, network, 64, 1).network_name == network
+
+
+CAT, WAVE = (open_picture(quality.path_of(name)) for name in ("cat", "great_wave"))
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    """The judgements of the content itself, the style itself, both blended, and noise, at 128 pixels."""
+    content, style = (fit(to_tensor(picture), 128, 32) for picture in (CAT, WAVE))
+    blended = (content + resize(style, content.shape[-2:])).clamp(0, 2) / 2
+    noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(0))
+    pictures = {"content": content, "style": style, "blended": blended, "noise": noise}
+    return {name: judges.judge(to_picture(image), CAT, WAVE, 128, 96) for name, image in pictures.items()}
+
+
+@pytest.mark.parametrize("factor", ["style", "local", "global_"])
+def test_the_style_itself_is_judged_best_in_style_and_noise_worst(verdicts, factor):
+    ranked = sorted(verdicts, key=lambda name: getattr(verdicts[name], factor))
+    assert ranked == ["style", "blended", "content", "noise"]
+
+
+@pytest.mark.parametrize("factor", ["effects", "patterns"])
+def test_the_style_itself_has_all_effects_and_patterns_of_the_style(verdicts, factor):
+    assert getattr(verdicts["style"], factor) == pytest.approx(1, abs=0.02)
+    assert max(getattr(verdicts[name], factor) for name in ("content", "noise")) < getattr(verdicts["blended"], factor) < 0.95
+
+
+def test_the_content_itself_is_judged_best_in_content_and_noise_knows_no_more_of_it_than_another_picture(verdicts):
+    distances = {name: verdict.content for name, verdict in verdicts.items()}
+    assert distances["content"] == pytest.approx(0, abs=1e-3)
+    assert distances["content"] < distances["blended"] < min(distances["style"], distances["noise"])
+    assert distances["noise"] > 0.8 * distances["style"]
+    fidelities = {name: verdict.fidelity for name, verdict in verdicts.items()}
+    assert fidelities["content"] == pytest.approx(1, abs=1e-3)
+    assert fidelities["content"] > fidelities["blended"] > fidelities["style"] > fidelities["noise"]
+
+
+def test_the_local_distance_is_that_of_the_nearest_positions_in_the_worse_direction():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (torch.randn(1, 5, height, 4, generator=generator) for height in (3, 6))
+    middle = theirs.mean((2, 3)).flatten()
+    vectors = [[maps[0, :, y, x] - middle for y in range(maps.shape[2]) for x in range(4)] for maps in (ours, theirs)]
+    apart = [[1 - torch.cosine_similarity(one, other, dim=0).item() for other in vectors[1]] for one in vectors[0]]
+    there = sum(map(min, apart)) / len(apart)
+    back = sum(map(min, zip(*apart, strict=True))) / len(vectors[1])
+    assert judges.local_distance(ours, theirs) == pytest.approx(max(there, back), abs=1e-5)
+
+
+def test_self_similarity_keeps_the_arrangement_and_forgets_the_colours():
+    maps = torch.randn(1, 6, 5, 5, generator=torch.Generator().manual_seed(0))
+    mixed = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)))[0]
+    assert judges.content_distance(3 * torch.einsum("ij,bjhw->bihw", mixed, maps) + 1, maps) == pytest.approx(0, abs=1e-5)
+    assert judges.content_distance(maps.flip(3), maps) > 0.5
+
+
+def test_patterns_count_how_many_of_the_styles_patches_are_used():
+    generator = torch.Generator().manual_seed(0)
+    style = torch.rand(1, 4, 6, 6, generator=generator)
+    assert judges.pattern_similarity(style, style) == pytest.approx(1)
+    one_patch = style[..., :3, :3].repeat(1, 1, 1, 1)
+    assert judges.pattern_similarity(one_patch, style) == pytest.approx((1 + 1 / 16) / 2)
+
+
+def test_the_textbooks_style_transfer_lowers_both_of_its_distances():
+    """The loop that paintings are compared with is correct."""
+    network = load("vgg19")
+    content, style = (fit(to_tensor(picture), 64, 32) for picture in (CAT, WAVE))
+    before, after = (
+        (
+            gram(network.activations(image, ["relu2_1"])["relu2_1"]) - gram(network.activations(style, ["relu2_1"])["relu2_1"])
+        ).norm()
+        for image in (content, gatys(network, content, style, 6))
+    )
+    assert after < 0.8 * before
+
+
+def test_every_pair_has_pictures_with_a_source_and_a_licence():
+    names = {name for pair in quality.PAIRS for name in pair}
+    sources = "".join(
+        (folder / "SOURCES.md").read_text(encoding="utf-8") for folder in {quality.path_of(n).parent for n in names}
+    )
+    assert len(set(quality.PAIRS)) == 20
+    assert [name for name in sorted(names) if f"| `{name}.jpg` |" not in sources] == []
+    own = quality.path_of("moose").parent
+    assert {path.stem for path in own.glob("*.jpg")} <= names
+    assert sum(path.stat().st_size for path in own.glob("*.jpg")) < 1.5e6
+
+
+def test_a_leaderboard_goes_on_where_it_was_stopped_and_is_drawn(tmp_path, monkeypatch):
+    painted = []
+
+    def paint(content, style, size):
+        painted.append(size)
+        return style.resize((size, size))
+
+    monkeypatch.setitem(quality.PROGRAMS, "copy", quality.Program(lambda: nullcontext(paint)))
+    monkeypatch.setattr(quality, "judge", lambda *pictures: judges.Verdict(0.1, 0.3, 0.5, 0.7, 0.8, 0.9))
+    line = quality.line_of("copy", quality.PAIRS[:1], 32, tmp_path)
+    line = quality.line_of("copy", quality.PAIRS[:2], 32, tmp_path)
+    assert painted == [32, 32]
+    assert re.match(r"\| copy \| 32 \| 2 \| \S+ \| 0.200 \| 0.100 \| 0.300 \| 0.500 \| 0.700 \| 0.800 \| 0.900 \|", str(line))
+    assert quality.HEAD.startswith("| program | px | pairs | seconds | style | local | global | content |")
+    assert quality.sheet(tmp_path, [line], 50).getpixel((2 * (50 + 6) + 25, 60)) != (255, 255, 255)  # A third picture.
+    assert quality.draw([line]).getpixel((quality.LEFT + 7, quality.TOP + quality.HEIGHT + 66 + 9)) == (0, 114, 178)
