@@ -34,7 +34,8 @@ from featviz.runtime import batch
 from featviz.runtime.cluster import LOCAL, ONE_AFTER_ANOTHER, ray_pool
 from featviz.runtime.devices import find_devices, unusable_gpu
 from featviz.runtime.estimate import estimate
-from featviz.runtime.film import record
+from featviz.runtime.film import record, record_steps
+from featviz.runtime.history import SECONDS
 from featviz.runtime.sheet import on_one_sheet, try_out
 from featviz.runtime.stream import Preview, Previews, open_pictures, prepare, remarks_on, stream
 
@@ -63,6 +64,11 @@ SHARD_HELP = (
 RAY_HELP = (
     "Of a folder or a video as for --shard: run each picture as a task of Ray, on all cores or GPUs of this machine, or of the cluster "
     "at ADDRESS."
+)
+
+FILM_HELP = (
+    f"Also write a film of {SECONDS} s of how the picture came about, with its frames chosen by how much the picture changes: "
+    f"{', '.join(VIDEO_FORMATS)}."
 )
 
 Arguments = dict[str, Any]
@@ -121,6 +127,8 @@ def _add_recipe(commands: Any, recipe: type[Recipe]) -> None:
     if recipe.images and recipe.produces == "picture":
         command.add_argument("--shard", metavar="I/N", help=_escape(SHARD_HELP))
         command.add_argument("--ray", nargs="?", const=LOCAL, metavar="ADDRESS", help=_escape(RAY_HELP))
+    if recipe.produces == "picture":
+        command.add_argument("--film", metavar="FILE", help=_escape(FILM_HELP))
     command.add_argument("--estimate", action="store_true", help="Say what it would take on this machine, and do nothing.")
     if recipe.sweep_fields:
         fields = " and ".join(map(_option, recipe.sweep_fields))
@@ -204,12 +212,18 @@ def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
             raise InputError(f"--{option} shares out a folder or a video; there is one picture.")
     produces, device = "picture" if "sheet" in arguments else kind.produces, arguments["device"]
     out = None if produces == "numbers" else _output(arguments["out"], pictures, _extensions(produces))
+    if "film" in arguments and "sheet" in arguments:
+        raise InputError("--film shows how one picture came about; --sheet makes many.")
+    film = _output(arguments["film"], pictures, VIDEO_FORMATS) if "film" in arguments else None
     if "estimate" in arguments:
         open_pictures(recipe, pictures)  # Every error of a run is one of its estimate.
         print(estimate(recipe, {role: read_header(picture, role) for role, picture in pictures.items()}, device=device))
         return SUCCESS
     _print_remarks(remarks_on(pictures))
     downloads = prepare(recipe, device=device, **pictures)
+    if film:
+        every_step = stream(recipe, device=device, every=0, **pictures)
+        return _complete(downloads, record_steps(every_step, film), out, produces)
     if "sheet" in arguments:
         return _complete(downloads, on_one_sheet(recipe, try_out(recipe, device=device, **pictures)), out, produces)
     return _complete(downloads, _recorded(recipe, stream(recipe, device=device, **pictures), out, pictures), out, produces)
@@ -218,7 +232,7 @@ def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
 def _run_batch(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -> int:
     """The command of a recipe, for a folder or a video in place of its first picture."""
     arguments = {"out": "", **arguments}  # A recipe of numbers has no output; `run_batch` refuses it.
-    for option in ("estimate", "sheet"):
+    for option in ("estimate", "sheet", "film"):
         if option in arguments:
             raise InputError(f"{_option(option)} takes one picture, not many.")
     (_, source), *others_given = pictures.items()

@@ -33,8 +33,8 @@ for preview in film(DeepDreamZoom(size=96, seconds=0.5), "journey.mp4", image="e
 ```
 
 A *recipe* such as `DeepDreamZoom(…)` is an algorithm with its parameters. It is data, and is checked when it is made. `run` returns the
-last picture. `stream` yields previews; closing it stops the run. `film` does the same and writes a video, which is playable wherever
-the run is stopped. `save` writes the recipe into the file, and `recipe_of` reads it.
+last picture. `stream` yields previews; closing it stops the run. `film` does the same and writes a video: the one that the recipe
+produces, or how its picture came about. It is playable wherever the run is stopped. `save` writes the recipe into the file, and `recipe_of` reads it.
 
 A *picture* is a path, a PIL image, a NumPy array, a torch tensor, bytes or an open file. Functions take the pictures of a recipe by
 name, as in `run(StyleTransfer(), content="cat.jpg", style="wave.jpg")`.

@@ -81,7 +81,7 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = re.sub(r"\n {24}", " ", capsys.readouterr().out)  # Argparse gives a long option a line of its own.
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device", "estimate", "finish", "network", "preset", "ray", "recipe", "shard", "sheet"} == {
+    assert lines.keys() - {"device", "estimate", "film", "finish", "network", "preset", "ray", "recipe", "shard", "sheet"} == {
         name.replace("_", "-") for name in (*recipe.model_fields, *recipe.optional_images) if name != "network"
     }
     assert "NAME=ARCHITECTURE:FILE" in lines["network"]
@@ -479,6 +479,34 @@ def test_an_estimate_is_of_all_pictures(no_work, monkeypatch, tmp_path, capsys):
     command = ["style-transfer", *files[:2], "out.png", "--style2", files[2], "--mask", files[3], "--estimate"]
     assert cli.main(command) == 0
     assert {role: header.size for role, header in seen[0].items()} == sizes
+
+
+def test_a_film_is_written_beside_the_picture_from_every_step(monkeypatch, capsys):
+    def stream(recipe, *, every, **_):
+        assert every == 0
+        yield from (preview(step, 3, Image.new("RGB", (20, 10), (60 * step, 0, 0))) for step in (1, 2, 3))
+
+    monkeypatch.setattr(cli, "stream", stream)
+    assert cli.main(["deepdream", "image.png", "out.png", "--film", "out.mp4"]) == 0
+    assert capsys.readouterr().out == "out.png\n"
+    with Image.open("out.png") as made, av.open("out.mp4") as film:
+        assert made.getpixel((0, 0)) == (180, 0, 0)
+        reds = [int(frame.to_ndarray(format="rgb24")[5, 5, 0]) for frame in film.decode(video=0)]
+    assert (len(reds), sorted({round(red / 60) for red in reds})) == (144, [1, 2, 3])
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["image.png", "out.png", "--film", "out.png"], "'out.png' has no extension that can be written; accepted: .mp4"),
+        (["image.png", "out.png", "--film", "a.mp4", "--sheet"], "--film shows how one picture came about"),
+        ([".", "out", "--film", "a.mp4"], "--film takes one picture, not many"),
+    ],
+)
+def test_a_film_that_cannot_be_written_is_refused_before_any_work(arguments, message, capsys):
+    assert cli.main(["deepdream", *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES.values() if recipe.sweep_fields])

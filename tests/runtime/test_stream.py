@@ -13,6 +13,7 @@ from standins import PICTURE, Count
 
 from featviz.errors import DivergedError, ImageError, InputError
 from featviz.media.video import Video
+from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Demand, Frame, Recipe, param
 from featviz.runtime.film import film, record
@@ -273,10 +274,11 @@ def test_any_run_s_previews_can_be_recorded(tmp_path):
 
 
 def test_an_impossible_film_is_refused_before_any_work(tmp_path):
-    with pytest.raises(InputError, match="Count makes a picture, not a video"):
-        next(film(Count(), tmp_path / "a.mp4", image=PICTURE))
-    with pytest.raises(InputError, match="has no extension of a video; accepted"):
-        next(film(Flicker(), tmp_path / "a.avi", image=PICTURE))
+    with pytest.raises(InputError, match="Classification makes numbers in one step, which no film shows; use run or stream"):
+        next(film(Classification(), tmp_path / "a.mp4", image=PICTURE))
+    for recipe in (Count(), Flicker()):
+        with pytest.raises(InputError, match="has no extension of a video; accepted"):
+            next(film(recipe, tmp_path / "a.avi", image=PICTURE))
     assert (Count.log, list(tmp_path.iterdir())) == ([], [])
 
 
