@@ -87,11 +87,13 @@ class Network:
         """The type of the weights, in which activations are computed."""
         return next((parameter.dtype for parameter in self.module.parameters()), self._mean.dtype)
 
-    def activations(self, image: Tensor, layers: Iterable[str], *, continued: bool = False) -> dict[str, Tensor]:
+    def activations(
+        self, image: Tensor, layers: Iterable[str], *, continued: bool = False, native: bool = False
+    ) -> dict[str, Tensor]:
         """Return the activations of some layers, {layer: (B, C, h, w)}. Nothing deeper than the deepest layer is computed.
 
-        The type is the image's, whatever the network computes in. A module that is called more than once gives its first
-        output. The image is resized or padded if the network accepts only some sizes.
+        The type is the image's, or with `native` the one that the network computes in. A module that is called more than once
+        gives its first output. The image is resized or padded if the network accepts only some sizes.
 
         `continued`: the first convolution pads by replicating the image's border instead of by zeros, which are the mean colour.
         Zeros are an edge all around the image, and an optimised image glows along that edge (Crowson, 2021).
@@ -103,7 +105,8 @@ class Network:
         layers = set(layers)
         self._check(layers, image)
         self._check_memory(layers, image)
-        return self._forward(layers, image, continued=continued)
+        activations = self._forward(layers, image, continued=continued)
+        return activations if native else {layer: values.to(image.dtype) for layer, values in activations.items()}
 
     def _check(self, layers: set[str], image: Tensor) -> None:
         """Raise what `activations` documents."""
@@ -138,7 +141,7 @@ class Network:
             for name, output in self._outputs(features, names, continued).items():
                 for layer in layers:
                     if self._module_of.get(layer) == name:
-                        activations[layer] = self._as_map(layer, output, adapted_size, size).to(image.dtype)
+                        activations[layer] = self._as_map(layer, output, adapted_size, size)
         return activations
 
     def adapt_size(self, image: Tensor) -> Tensor:
@@ -345,8 +348,8 @@ def _replicating(convolution: nn.Module | None, caller: int) -> Iterator[None]:
     def crop(_: nn.Module, __: object, output: Tensor) -> Tensor:
         if threading.get_ident() != caller:
             return output
-        height, width = output.shape[-2:]
-        return output[..., above : height - above, left : width - left]
+        # Not by an index, whose derivative would not be in the memory format of the output.
+        return functional.pad(output, (-left, -left, -above, -above))
 
     with ExitStack() as hooks:
         hooks.callback(convolution.register_forward_pre_hook(enlarge).remove)

@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from itertools import groupby, pairwise, product
+from itertools import chain, groupby, pairwise, product
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from featviz.errors import InputError
 from featviz.limits import TILE_ALIGNMENT
@@ -263,17 +264,26 @@ def values_per_pixel(network: Network, layer: str) -> float:
 
 
 def tile_activations(
-    network: Network, tile: Tile, part: Tensor, layers: Iterable[str], *, continued: bool
+    network: Network, tile: Tile, part: Tensor, layers: Iterable[str], *, continued: bool, native: bool = False
 ) -> dict[str, tuple[Area, Tensor]]:
     """Return {layer: (area of the core in the map of the whole image, activations (1, C, h, w) of the core)} of a tile.
 
-    `part` is the image in `tile.seen`. `continued` as in `Network.activations`.
+    `part` is the image in `tile.seen`. `continued` and `native` as in `Network.activations`.
     """
     placed = {}
-    for layer, values in network.activations(part, layers, continued=continued).items():
+    for layer, values in network.activations(part, layers, continued=continued, native=native).items():
         area, area_in_seen = tile.within(network.receptive_field(layer).stride)
-        placed[layer] = (area, values[(..., *area_in_seen)])
+        placed[layer] = (area, _cut(values, area_in_seen))
     return placed
+
+
+def _cut(values: Tensor, area: Area) -> Tensor:
+    """Return an area of feature maps (1, C, h, w). The derivative is in their memory format, as that of an index is not."""
+    beyond = [(within.start, max(0, length - within.stop)) for within, length in zip(area, values.shape[-2:], strict=True)]
+    if not any(chain(*beyond)):
+        return values
+    (above, below), (left, right) = beyond
+    return functional.pad(values, (-left, -right, -above, -below))
 
 
 def activations_of(network: Network, image: Tensor, layers: Collection[str], side: int, *, continued: bool) -> dict[str, Tensor]:

@@ -475,7 +475,7 @@ class Target:
 
     def _sums(self, tile: tiles.Tile, part: Tensor, style_layers: Sequence[str], content_layers: Sequence[str]) -> list[Tensor]:
         """Return the sums over the positions of a tile: the moments of each region, then the squared errors of the content."""
-        activations_of_layer = tiles.tile_activations(self.network, tile, part, [*style_layers, *content_layers], continued=True)
+        activations_of_layer = tiles.tile_activations(self.network, tile, part, [*style_layers, *content_layers], continued=True, native=True)
         sums = []
         for region in self.regions:
             for layer in style_layers:
@@ -518,7 +518,7 @@ def moments_of(
     sums = dict.fromkeys(layers, image.new_zeros(()))
     counts = {} if opacity is None else counts_of(network, opacity, layers)
     for tile in tiles.tiling(network, image, layers, side):
-        activations_of_layer = tiles.tile_activations(network, tile, image[(..., *tile.seen)], layers, continued=True)
+        activations_of_layer = tiles.tile_activations(network, tile, image[(..., *tile.seen)], layers, continued=True, native=True)
         for layer, (place, activations) in activations_of_layer.items():
             sums[layer] = sums[layer] + moments(activations, at(counts, layer, place, activations))
     return sums
