@@ -54,7 +54,7 @@ class Network:
         self._overwritten: set[str] = set()
         """Modules whose output a later operation changes in place. Filled when this is detected; then their output is copied."""
         self._first: nn.Module | None = None
-        self._costs: dict[frozenset[str], Cost] = {}
+        self._costs: dict[tuple[frozenset[str], bool], Cost] = {}
         self._channels: dict[str, int] = {}
         self._receptive_fields: dict[str, ReceptiveField] = {}
         device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
@@ -104,7 +104,7 @@ class Network:
         """
         layers = set(layers)
         self._check(layers, image)
-        self._check_memory(layers, image)
+        self._check_memory(layers, image, native=native)
         activations = self._forward(layers, image, continued=continued)
         return activations if native else {layer: values.to(image.dtype) for layer, values in activations.items()}
 
@@ -121,14 +121,14 @@ class Network:
                 f"{self.spec.title} needs at least {self.spec.smallest} pixels a side; this image is {width}×{height}."
             )
 
-    def _check_memory(self, layers: set[str], image: Tensor) -> None:
+    def _check_memory(self, layers: set[str], image: Tensor, *, native: bool) -> None:
         """Raise torch's error now if a CPU has too little memory for the pass and its backward pass.
 
         Inside a convolution, oneDNN would continue with a null pointer and end the process (torch 2.11). The block allocated
         here is not touched, so it costs nothing.
         """
         if image.device.type == "cpu":
-            cost, pixels = self.cost(layers), image.numel() / 3
+            cost, pixels = self.cost(layers, native=native), image.numel() / 3
             needed = pixels * (cost.bytes if torch.is_grad_enabled() and image.requires_grad else cost.forward_bytes)
             torch.empty(int(max(RESERVE * needed, MIN_RESERVE)), dtype=torch.uint8)
 
@@ -252,35 +252,38 @@ class Network:
         maps = {list(self.spec.layers)[-1] if layer == LOGITS else layer for layer in layers} - {INPUT}
         return not any(math.isinf(side) for layer in maps for side in self.receptive_field(layer).field)
 
-    def cost(self, layers: Iterable[str]) -> "Cost":
+    def cost(self, layers: Iterable[str], *, native: bool = False) -> "Cost":
         """Return the cost per pixel of a forward pass to these layers and of the gradient of the image.
 
-        Counted once, on a small image.
+        Counted once, on a small image. `native` as in `activations`.
 
         Raises:
             FieldError: the network has no such layer.
         """
-        key = frozenset(layers)
+        key = frozenset(layers), native
         if key not in self._costs:
-            self._check({*key}, torch.empty(1, 3, self.spec.smallest, self.spec.smallest, device="meta"))
-            self._costs[key] = self._count(key)
+            self._check({*layers}, torch.empty(1, 3, self.spec.smallest, self.spec.smallest, device="meta"))
+            self._costs[key] = self._count(*key)
         return self._costs[key]
 
-    def _count(self, layers: frozenset[str]) -> "Cost":
+    def _count(self, layers: frozenset[str], native: bool) -> "Cost":
         from torch.utils.flop_counter import FlopCounterMode  # Imported late: it imports Triton, which is slow.
 
         side = max(64, 2 * self.spec.smallest)
         image = torch.rand(1, 3, side, side, device=self.device, requires_grad=True)
+
+        def activations() -> list[Tensor]:
+            return [values if native else values.to(image.dtype) for values in self._forward({*layers}, image).values()]
+
         with (
             self._executed() as executed,
             torch.enable_grad(),
             LiveBytes() as with_backward,
             FlopCounterMode(display=False) as counter,
         ):
-            sums = (activations.square().sum() for activations in self._forward({*layers}, image).values())
-            torch.autograd.grad(reduce(add, sums), image)
+            torch.autograd.grad(reduce(add, (values.square().sum() for values in activations())), image)
         with torch.no_grad(), LiveBytes() as forward:
-            self._forward({*layers}, image)
+            activations()
         weights = [weights for module in executed for weights in module.parameters(recurse=False)]
         return Cost(
             flops=counter.get_total_flops() / side**2,

@@ -190,8 +190,7 @@ class _Wasserstein(torch.autograd.Function):
     def forward(ctx: Any, sums: Tensor, target: _Gaussian) -> Tensor:
         count = sums[0, 0].clamp_min(TINY)
         means, moment = sums[0, 1:] / count, sums[1:, 1:] / count
-        projected = target.components.mT @ means
-        matrix = target.components.mT @ moment @ target.components - torch.outer(projected, projected)
+        matrix = target.components.mT @ covariance(sums) @ target.components
         wide = target.little.dtype
         overlap, derivative = trace_of_root(matrix, target.little)
         variance = moment.diagonal().to(wide).sum() - means.to(wide).square().sum()

@@ -40,9 +40,6 @@ from featviz.recipes.recipe import (
     parse_weights,
 )
 
-SECOND_PASS = 1.5
-"""Passes of a step by tiles, of which forward and backward are each a half: the first forward pass gathers the statistics."""
-
 STYLE, SMOOTHNESS = 32.0, 240.0
 """Weights of style_strength 1 and smoothness 1 against content_strength 1, chosen by eye. All distances are relative to their
 target, so the two numbers hold for every network, layer and size."""
@@ -280,11 +277,10 @@ A network sees two things in a picture that can be separated: **what is in it, a
         (height, width), _ = schedule[-1]
         pixels, image = height * width, IMAGE_BYTES * height * width
         others = {"style": size, **others}
-        regions = 1 + ("style2" in others) if "mask" in others else 0
         layers = self.layers(network)
         side = tiles.largest(self.bytes(network), tiled=network.tiled(layers))
         margin = tiles.reach(network, layers)
-        step = tiles.peak((height, width), self.bytes(network, regions), side, margin)
+        step = tiles.peak((height, width), self.bytes(network), side, margin)
         # The styles are held at their own size, and scaled for the strokes.
         styles = [others[role] for role in ("style", "style2") if role in others]
         sized = [self.style_size(style, max(target)) for style in styles]
@@ -292,10 +288,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         step = max(step, *(tiles.peak(scaled, style_bytes, side, margin, share=tiles.HEAP_SHARE_FORWARD) for scaled in sized))
         held = held_bytes(*others.values()) + IMAGE_BYTES * sum(map(math.prod, sized)) + self.content_bytes(network) * pixels
         held += (IMAGES_HELD + 2 * history_length(image)) * image + network.cost(layers).fixed_bytes
-        passes = sum(
-            count * tiles.count(level, side, margin) * (1 if tiles.fits(level, side) else SECOND_PASS)
-            for level, count in schedule
-        )
+        passes = sum(count * tiles.count(level, side, margin) * self.passes(level, side, margin) for level, count in schedule)
         return Demand(
             flops=sum(self._flops(network, size, count, styles, side, margin) for size, count in schedule),
             bytes=max(held + step, opening_bytes(size, *others.values())),
@@ -306,17 +299,21 @@ A network sees two things in a picture that can be separated: **what is in it, a
     def _flops(
         self, network: Network, size: tuple[int, int], steps: int, styles: list[tuple[int, int]], side: int, margin: float
     ) -> float:
-        """Return the operations at one scale, for styles of (height, width): their statistics, then the steps.
-
-        Beyond one tile, a step has another forward pass: the statistics of all tiles come before the gradient of any.
-        """
+        """Return the operations at one scale, for styles of (height, width): their statistics, then the steps."""
         sized = [self.style_size(style, max(size)) for style in styles]
         forward = network.cost(self.weights(network, "style_layers")).flops / 2
         seen = tiles.seen_pixels(size, side, margin)
-        passes = 1 if tiles.fits(size, side) else SECOND_PASS
+        passes = self.passes(size, side, margin)
         statistics = forward * sum(tiles.seen_pixels(style, side, margin) for style in sized)
         content = network.cost(self.weights(network, "content_layers")).flops / 2 * seen
         return statistics + content + steps * passes * network.cost(self.layers(network)).flops * seen
+
+    def passes(self, size: tuple[int, int], side: int, margin: float) -> float:
+        """Return the passes of a step over each tile, of which forward and backward are each a half.
+
+        The statistics of all tiles come before the gradient of any, so all tiles but the last have another forward pass.
+        """
+        return 1.5 - 0.5 / tiles.count(size, side, margin)
 
     def eigen(self, network: Network) -> float:
         """Return the cost of the eigenvalues of one step, in the unit of `Demand.eigen`."""
@@ -328,17 +325,13 @@ A network sees two things in a picture that can be separated: **what is in it, a
         """Return the layers that a step needs."""
         return [*self.weights(network, "style_layers"), *self.weights(network, "content_layers"), INPUT]
 
-    def bytes(self, network: Network, regions: int = 0) -> float:
-        """Return the bytes of a step for each pixel: the network's, and the float32 feature maps of `moments` in style layers.
-
-        With `regions` of a mask, each has the maps twice: as they are, and weighted.
-        """
-        return network.cost(self.layers(network)).bytes + 4 * max(1, 2 * regions) * self.maps(network, "style_layers")
+    def bytes(self, network: Network) -> float:
+        """Return the bytes of a step for each pixel."""
+        return network.cost(self.layers(network), native=True).bytes
 
     def style_bytes(self, network: Network) -> float:
         """Return the bytes for the statistics of a style, for each of its pixels."""
-        forward = network.cost(self.weights(network, "style_layers")).forward_bytes
-        return forward + 4 * self.maps(network, "style_layers")
+        return network.cost(self.weights(network, "style_layers"), native=True).forward_bytes
 
     def content_bytes(self, network: Network) -> float:
         """Return the bytes of the content's activations, for each pixel."""
@@ -450,15 +443,16 @@ class Target:
         """Return distances by name, the loss () with the strengths of `settings`, and its gradient (1, 3, H, W).
 
         By tiles of at most `side` pixels, and still exact: statistics are summed over all tiles first. The gradient with
-        respect to these sums is then carried back tile by tile.
+        respect to these sums is then carried back tile by tile. All tiles but the last are computed twice.
         """
         style_layers = [*self.style_layers] if settings.style_strength else []
         content_layers = [*self.content_layers] if settings.content_strength else []
         layers = (style_layers, content_layers)
         pieces = [(tile, leaf(image, tile)) for tile in tiles.tiling(self.network, image, [*style_layers, *content_layers], side)]
-        with torch.set_grad_enabled(len(pieces) == 1):
-            sums_of_tiles = [self._sums(*piece, *layers) for piece in pieces]
+        with torch.no_grad():
+            sums_of_tiles = [self._sums(*piece, *layers) for piece in pieces[:-1]]
         with torch.enable_grad():
+            sums_of_tiles.append(self._sums(*pieces[-1], *layers))  # The graph of one tile fits into memory.
             totals = [sum(values).detach().requires_grad_() for values in zip(*sums_of_tiles, strict=True)]
             measures = self._distances(totals, *layers)
             whole = image.detach().requires_grad_()
@@ -468,14 +462,16 @@ class Target:
             if content_layers:
                 loss = loss + settings.content_strength * measures["content"]
             gradient, *sum_gradients = torch.autograd.grad(loss, [whole, *totals])
-            for (tile, part), sums in zip(pieces, sums_of_tiles, strict=True):
-                sums = sums if len(pieces) == 1 else self._sums(tile, part, *layers)
+            for tile, part in reversed(pieces):
+                sums = sums_of_tiles[-1] if part is pieces[-1][1] else self._sums(tile, part, *layers)
                 gradient[(..., *tile.seen)] += torch.autograd.grad(sums, part, sum_gradients)[0]
         return {name: value.detach() for name, value in measures.items()}, loss.detach(), gradient
 
     def _sums(self, tile: tiles.Tile, part: Tensor, style_layers: Sequence[str], content_layers: Sequence[str]) -> list[Tensor]:
         """Return the sums over the positions of a tile: the moments of each region, then the squared errors of the content."""
-        activations_of_layer = tiles.tile_activations(self.network, tile, part, [*style_layers, *content_layers], continued=True, native=True)
+        activations_of_layer = tiles.tile_activations(
+            self.network, tile, part, [*style_layers, *content_layers], continued=True, native=True
+        )
         sums = []
         for region in self.regions:
             for layer in style_layers:
@@ -518,7 +514,9 @@ def moments_of(
     sums = dict.fromkeys(layers, image.new_zeros(()))
     counts = {} if opacity is None else counts_of(network, opacity, layers)
     for tile in tiles.tiling(network, image, layers, side):
-        activations_of_layer = tiles.tile_activations(network, tile, image[(..., *tile.seen)], layers, continued=True, native=True)
+        activations_of_layer = tiles.tile_activations(
+            network, tile, image[(..., *tile.seen)], layers, continued=True, native=True
+        )
         for layer, (place, activations) in activations_of_layer.items():
             sums[layer] = sums[layer] + moments(activations, at(counts, layer, place, activations))
     return sums

@@ -60,6 +60,26 @@ def test_moments_are_what_position_by_position_gives(where):
     assert torch.allclose(covariance(sums), second - first[:, None] * first[None, :])
 
 
+@pytest.mark.parametrize("where", [None, WHERE])
+def test_moments_of_bfloat16_by_blocks_are_sums_in_float32_with_the_derivative_in_the_maps_own_type_and_format(
+    where, monkeypatch
+):
+    maps = HERE.bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()
+    wide = maps.detach().double().requires_grad_()
+    monkeypatch.setattr(style_statistics, "BLOCK", 7 * 4)  # 30 positions of 4 channels: four blocks, and two positions more.
+    sums, expected = moments(maps, where if where is None else where.float()), moments(wide, where)
+    assert sums.dtype == torch.float32
+    assert torch.allclose(sums.double(), expected, rtol=1e-5)
+    weights = torch.randn(5, 5, generator=generator)
+    (gradient,), (slow,) = (
+        torch.autograd.grad((sums * weights).sum(), maps),
+        torch.autograd.grad((expected * weights).sum(), wide),
+    )
+    assert torch.allclose(gradient.double(), slow, rtol=2**-7, atol=1e-2)
+    assert gradient.dtype == torch.bfloat16
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_moments_forget_arrangement_and_size_and_add_up_over_the_parts_of_an_image():
     shuffled = HERE.flatten(2)[..., torch.randperm(30)].view_as(HERE)
     assert torch.allclose(moments(shuffled), moments(HERE))
@@ -146,6 +166,21 @@ def test_targets_without_any_variance_and_regions_without_positions_give_no_nan(
         (gradient,) = torch.autograd.grad(found, features)
         assert found.isfinite()
         assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("layer", ["relu1_1", "relu3_1", "relu5_1"])
+def test_the_wasserstein_distance_in_float32_agrees_with_float64(layer):
+    """On real feature maps, fewer positions than channels among them, value and gradient."""
+    with torch.no_grad():
+        there, here = (load("vgg19").activations(fit(picture, 128, 32), [layer])[layer] for picture in (WAVE, CAT))
+    results = []
+    for kind in (torch.float32, torch.float64):
+        features = here.to(kind).requires_grad_()
+        found = wasserstein_distance(moments(there.to(kind)))(moments(features))
+        results.append((found.item(), torch.autograd.grad(found, features)[0].double()))
+    (value, gradient), (exact_value, exact_gradient) = results
+    assert value == pytest.approx(exact_value, rel=5e-4)
+    assert (gradient - exact_gradient).norm() < 0.01 * exact_gradient.norm()
 
 
 # On a GPU roots are found by an iteration in float32, on a CPU by eigenvalues in float64.

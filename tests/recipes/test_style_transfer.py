@@ -371,6 +371,18 @@ def test_tiled_equals_untiled(name, layers):
     assert (tiled_gradient - gradient).abs().max() < 1e-8 * gradient.abs().max()
 
 
+def test_all_tiles_but_one_are_computed_twice(monkeypatch):
+    network, recipe = load("efficientnet_lite0"), StyleTransfer(network="efficientnet_lite0")
+    content = fit(CAT, 237, 32)
+    wanted, passes = recipe.target(network, content, [(WAVE, None)], None, None, 4096), []
+    count = len(list(tiles.tiling(network, content, recipe.layers(network), 150)))
+    activations = Network.activations
+    monkeypatch.setattr(Network, "activations", lambda *args, **kwargs: passes.append(1) or activations(*args, **kwargs))
+    wanted.compare(content, recipe, 150)
+    assert count > 2
+    assert len(passes) == 2 * count - 1
+
+
 def test_with_little_memory_smaller_tiles_give_the_same_result_and_the_stage_says_so(monkeypatch):
     def on_a_small_device(wanted, image, settings, side):
         if side > 150:
