@@ -66,7 +66,7 @@ class _Moments(torch.autograd.Function):
             weighted = features if where is None else features * where[block]
             first += weighted.sum(0)
             second.addmm_(weighted.mT, features)
-        total = first.new_tensor(len(rows)) if where is None else where.sum().to(first)
+        total = first.new_full((), len(rows)) if where is None else where.sum().to(first)
         return torch.cat([torch.cat([total.view(1, 1), first.unsqueeze(1)]), torch.cat([first.unsqueeze(0), second])], 1)
 
     @staticmethod
