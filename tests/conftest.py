@@ -30,6 +30,7 @@ QUICK = {
     "style_transfer": {"size": 128, "steps": 10},
     "activation_maps": {"layer": "efficientnet_lite0/block4", "size": 96, "count": 4},
     "classification": {},
+    "feature_visualization": {"layer": "efficientnet_lite0/block4", "channel": 3, "size": 64, "steps": 4},
     "reconstruct_content": {"layer": "vgg19/relu2_1", "size": 96, "steps": 10},
     "reconstruct_style": {"layers": 1, "size": 96, "steps": 4},
 }
@@ -124,6 +125,16 @@ def quick_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def answering(address: str, process: subprocess.Popen, log: Path | None = None) -> str:
+    """Wait until a server answers, and return its address."""
+    for _ in range(600):
+        assert process.poll() is None, f"The server ended: {log and log.read_text()}"
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
+            break
+        time.sleep(0.1)
+    return address
+
+
 @pytest.fixture(scope="session")
 def server(quick_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the app on loopback, in a process of its own: its warnings and threads are not the tests'."""
@@ -140,13 +151,7 @@ def server(quick_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             cwd=Path(__file__).parent.parent, env=environment, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        address = f"http://127.0.0.1:{port}/"
-        for _ in range(600):
-            assert process.poll() is None, f"The server ended: {log.read_text()}"
-            with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
-                break
-            time.sleep(0.1)
-        yield address
+        yield answering(f"http://127.0.0.1:{port}/", process, log)
     finally:
         process.terminate()
         process.wait(timeout=30)

@@ -30,9 +30,9 @@ from featviz.runtime.film import film
 from featviz.runtime.stream import run, stream
 from featviz.ui import running
 from featviz.ui.running import DISK_FULL, INTERNAL_ERROR, Engine, end_at_shutdown, error_sentences, with_error_sentences
+from featviz.ui.runs import recorded
 from featviz.ui.shutdown import RESTARTING, Runs, sweep
-from featviz.ui.tab import Tab
-from featviz.ui.video import VideoTab
+from featviz.ui.video import Film
 from scripts.visitor import LONG, QUICK, Server, Visitor, inline, serving
 
 pytestmark = pytest.mark.trust
@@ -152,21 +152,6 @@ def full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_the_disk_is_full_at_the_end_of_a_run(monkeypatch, tmp_path, tidy_gradio):
-    """The page keeps the picture, can start again, and says why there is no file."""
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
-    with gr.Blocks(analytics_enabled=False):
-        tab = Tab(RECIPES["deepdream"], Engine().with_device(lambda run: run), ())
-    PHOTO.save(tmp_path / "photo.png")
-    sent = [{"path": str(tmp_path / "photo.png")}, *DREAM.model_dump().values(), *[None] * len(DREAM.optional_images)]
-    monkeypatch.setattr(running, "save_pil_to_cache", full)
-    *_, last = tab.start(*sent, None, [], running.RunState())
-    assert DISK_FULL in last[tab.status]
-    assert last[tab.start_button]["interactive"]
-    assert not last[tab.stop_button]["visible"]
-    assert tab.view not in last  # It stays as it is.
-
-
 def test_no_run_starts_on_a_disk_that_is_nearly_full(monkeypatch, tmp_path):
     monkeypatch.setenv(limits.DISK_MEGABYTES.variable, str(10**9))
     with pytest.raises(gr.Error) as caught:
@@ -192,14 +177,13 @@ def test_there_is_no_codec(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_abandoned_video_leaves_no_file(tmp_path, monkeypatch, tidy_gradio):
+def test_an_abandoned_video_leaves_no_file_but_in_the_folder_that_is_swept(tmp_path, monkeypatch, tidy_gradio):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with gr.Blocks(analytics_enabled=False):
-        tab = VideoTab(RECIPES["deepdream_zoom"], Engine().with_device(lambda run: run), ())
-    results = tab._run_results(small(RECIPES["deepdream_zoom"]), {"image": PHOTO}, None)
-    next(results)
-    results.close()
+    recipe = small(RECIPES["deepdream_zoom"])
+    previews = recorded(Engine().run, Film(recipe, {"image": PHOTO}))(recipe, image=PHOTO)
+    next(previews)
+    previews.close()
     left = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(tmp_path / "cache")]
     assert left == []
 

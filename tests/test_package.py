@@ -105,6 +105,7 @@ def test_the_wheel_has_presets_examples_atlas_style_sheet_types_and_command(buil
         "featviz/py.typed",
         "featviz/ui/page.css",
         "featviz/ui/page.js",
+        *(f"featviz/ui/languages/{language}.json" for language in ("en", "de", "es", "zh_CN")),
     }
     assert {"featviz/examples/presets/5_eyes.json", "featviz/examples/atlas/vgg19_relu3_1.webp"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in information)

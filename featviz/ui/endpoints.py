@@ -58,9 +58,8 @@ def publish(presets: list[Preset], estimator: Estimator) -> None:
     for address in addresses("presets"):
         gr.api(_presets_endpoint(presets, address["api_name"]), **address, queue=False)
     gr.api(estimate, api_name="estimate")
-    gr.Button(visible=False).click(
-        recipe, gr.File(label="File", visible=False), gr.JSON(label="Recipe", visible=False), api_name="recipe", preprocess=False,
-    )  # fmt: skip
+    file, found = gr.File(label="File", visible=False), gr.JSON(label="Recipe", visible=False)
+    gr.on([], recipe, file, found, api_name="recipe", preprocess=False)
 
 
 def _sizes(others: Any) -> dict[str, Any]:

@@ -3,21 +3,19 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from html import escape
 from typing import Any
-
-import gradio as gr
-from gradio.events import Dependency
 
 from featviz.errors import FeatvizError, ImageError
 from featviz.media.images import MASK, Header, read_header
+from featviz.recipes.presets import FINISHES, finishable
 from featviz.recipes.recipe import Recipe, bounds, increment, largest_size
 from featviz.runtime.estimate import Estimate, duration, gigabytes
 from featviz.runtime.lease import longest_run
 from featviz.ui.controls import recipe_of
 from featviz.ui.masks import LONGEST
-from featviz.ui.running import PAGE_EVENT, file_of
+from featviz.ui.running import file_of
 
 logger = logging.getLogger(__name__)
 
@@ -31,54 +29,18 @@ SHORT_SIDE = 128
 
 
 class Forecast:
-    """A line with the estimate of a run. If the chosen size does not fit, a button sets one that fits."""
+    """The estimate of a run as a sentence, and a size that fits if the chosen one does not."""
 
-    def __init__(self, recipe: type[Recipe], estimate: Estimator, memory_left: Callable[[], float]):
-        self.recipe, self.estimate, self.memory_left = recipe, estimate, memory_left
-        self.line = gr.HTML(elem_classes="forecast")
-        self.smaller = gr.Button(visible=False, size="sm", elem_classes="quiet")
-        self.fitting = gr.State()
+    def __init__(self, estimate: Estimator, memory_left: Callable[[], float]):
+        self.estimate, self.memory_left = estimate, memory_left
 
-    def events(
-        self,
-        pictures: Mapping[str, gr.components.Component],
-        controls: dict[str, gr.components.Component],
-        runs: Sequence[Dependency],
-        painted: gr.State | None = None,
-    ) -> None:
-        """Connect the events.
+    def sentence(self, kind: type[Recipe], sent: Mapping[str, Any], values: Sequence[Any]) -> tuple[str, int | None]:
+        """Return the text of the line, and the size to offer or None.
 
-        Args:
-            pictures: all pictures of the recipe, by role.
-            controls: by field name.
-            runs: the line is updated after each of them.
-            painted: the file of the picture that is open for painting a mask, None while none is.
+        `kind` and `values`: the recipe's class and its fields in their order. `sent`: the pictures by role.
         """
-        immediate = {"queue": False, **PAGE_EVENT}
-        files = {**pictures, PAINTED: painted} if painted else pictures
-        inputs = [*files.values(), *controls.values()]
-        refresh = {
-            "fn": lambda *sent: self.update_line(dict(zip(files, sent, strict=False)), sent[len(files) :]),
-            "inputs": inputs,
-            "outputs": [self.line, self.smaller, self.fitting],
-            "preprocess": False,
-        } | immediate
-        gr.on([component.change for component in inputs], trigger_mode="always_last", **refresh)
-        for run in runs:
-            run.then(**refresh)
-        sized = [controls[name] for name in ("size", "full_size") if name in controls]
-        self.smaller.click(lambda size: [size, False][: len(sized)], self.fitting, sized, **immediate)
-
-    def update_line(self, sent: Mapping[str, Any], values: Sequence[Any]) -> dict:
-        """Update the line and the button. `sent` are the pictures by role, as the page sends them."""
-        message, fitting = self.sentence(sent, values)
-        offer = gr.update(visible=fitting is not None, value=f"Use size {fitting}")
-        return {self.line: f"<p>{escape(message, quote=False)}</p>", self.smaller: offer, self.fitting: fitting}
-
-    def sentence(self, sent: Mapping[str, Any], values: Sequence[Any]) -> tuple[str, int | None]:
-        """Return the text of the line, and the size to offer or None."""
         try:
-            recipe = recipe_of(self.recipe, values)
+            recipe = recipe_of(kind, values)
             pictures, free = headers(sent), self.memory_left()
             first = next((pictures.get(role) for role in recipe.images), None)
             if first is None and recipe.images:
@@ -103,6 +65,16 @@ class Forecast:
             reasons.append(f"that is over {duration(longest_run())}")
         fitting = largest_size(recipe, lambda smaller: fits(estimate(smaller), free))
         return f"{message[:-1]}; {' and '.join(reasons)}." + (f" Size {fitting} would fit." if fitting else ""), fitting
+
+    def finishes(self, recipe: Recipe | None, sent: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the levels of finish as choices, each with the time that it takes on this machine where that is known."""
+        with suppress(FeatvizError):
+            pictures = headers(sent)
+            if recipe is not None and finishable(type(recipe)) and next(iter(recipe.images)) in pictures:
+                levels = {name: recipe.replace(**finish.of(recipe)) for name, finish in FINISHES.items()}
+                seconds = {name: self.estimate(level, pictures=pictures).seconds for name, level in levels.items()}
+                return [(f"{name} · {duration(seconds[name])}", name) for name in FINISHES]
+        return [(name, name) for name in FINISHES]
 
 
 def headers(sent: Mapping[str, Any]) -> dict[str, Header]:

@@ -1,4 +1,4 @@
-"""What reaches below Gradio's public interface to end a run whose client has gone. Written for Gradio 6.31.
+"""What reaches below Gradio's public interface, with the reason for each. Written for Gradio 6.31.
 
 | what | why |
 | --- | --- |
@@ -7,6 +7,7 @@
 | `McpServer` | Gradio waits for a tool in a thread that cannot be interrupted, so a run goes on after its client has left. |
 | `McpSessions` | Gradio serves MCP without sessions, so `notifications/cancelled` says nothing about whose call it means. |
 | `Reader` | Gradio runs a call to its end even if its client never asks for the answer. |
+| `Blocks` | Gradio sends the API's schemas of all components to the page, which does not read them: half of its configuration. |
 | `Queue` | Gradio notices a lost connection, but lets the step under way and one more go on. |
 """
 
@@ -33,6 +34,25 @@ MOST_BYTES = 20_000
 
 _calls: dict[tuple[str, str], anyio.CancelScope] = {}
 """The MCP calls under way, by session and number. Used by the event loop only."""
+
+
+class Blocks(gr.Blocks):
+    """Blocks that send the page no schemas of the API: they were half of its configuration."""
+
+    def get_config_file(self) -> Any:
+        config = super().get_config_file()
+        for component in config["components"]:
+            for unread in ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs"):
+                component.pop(unread, None)
+        return config
+
+    def get_api_info(self, *arguments: Any, **options: Any) -> Any:
+        """Describe the API, which needs the schemas."""
+        sent, self.config = self.config, super().get_config_file()
+        try:
+            return super().get_api_info(*arguments, **options)
+        finally:
+            self.config = sent
 
 
 def endpoint(

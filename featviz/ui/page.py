@@ -1,30 +1,56 @@
-"""The page: a tab for each group of recipes, and the buttons that lead from one recipe to another."""
+"""The page: one picture, one result, and a tab with the controls of each recipe."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from featviz import limits
+from featviz.errors import JobError
+from featviz.media.images import MASK
 from featviz.networks.table import NETWORKS
-from featviz.recipes import presets
-from featviz.recipes.recipe import Recipe
+from featviz.recipes import metadata, presets
+from featviz.recipes.presets import Example
+from featviz.recipes.recipe import Recipe, bounds, live
 from featviz.recipes.table import RECIPES
-from featviz.ui import look_inside, text
+from featviz.runtime.jobs import Job
+from featviz.ui import animation, text
 from featviz.ui.endpoints import publish
+from featviz.ui.forecast import PAINTED, Forecast
+from featviz.ui.form import Form, picture_input
 from featviz.ui.job_endpoints import publish_runs
-from featviz.ui.links import settings_from_link
+from featviz.ui.links import read_file, read_link
+from featviz.ui.look_inside import ChannelBox, atlas_tiles, gram_picture
+from featviz.ui.masks import Painting, mask_of, mention_stretching
 from featviz.ui.request_limits import Blocks
-from featviz.ui.running import PAGE_EVENT, Engine, Result, Runner
+from featviz.ui.result import ENTRIES, Panel, entry, history, status_line
+from featviz.ui.running import (
+    PAGE_EVENT,
+    Engine,
+    Runner,
+    displayable,
+    error_sentences,
+    file_of,
+    validate_request,
+    without_disabled,
+)
+from featviz.ui.runs import Gallery, Runs, Tile
 from featviz.ui.shutdown import SWEPT_EVERY
-from featviz.ui.tab import Tab
-from featviz.ui.video import VideoTab
 
-KINDS = {"picture": Tab, "video": VideoTab}
-"""Tab class by what a recipe produces; the group "Look Inside" has its own classes."""
+EVENT = {"preprocess": False, "concurrency_limit": None, **PAGE_EVENT}
+"""Options of an event that has a word for the visitor. Gradio shows words of queued events only."""
+
+IMMEDIATE = {"preprocess": False, "queue": False, **PAGE_EVENT}
+"""Options of an event without words."""
+
+
+SHOW = "(...values) => featviz.showResult(values)"
+"""On a phone the result is below the controls, out of sight."""
 
 
 def build(
@@ -43,30 +69,528 @@ def build(
         folder: the folder of the examples.
     """
     engine = (engine or Engine()).with_device(lend, zero_gpu=zero_gpu)
-    examples, all_presets = presets.read_examples(folder), presets.read_presets(folder)
     with Blocks(
-        title=f"{text.TITLE} · {text.TAGLINE}",
+        title=f"{text.TITLE} · {text.TABLES['en']['tagline']}",
         analytics_enabled=False,
         delete_cache=(SWEPT_EVERY, limits.HOURS_KEPT.value * 3600),
     ) as demo:
-        gr.HTML(f"<h1>{text.TITLE}</h1><p>{text.TAGLINE}</p>", elem_id="masthead")
-        navigation, tabs = Navigation(), []
-        for recipe in navigation.tabs_of(RECIPES.values()):
-            own = [[item for item in items if type(item.recipe) is recipe] for items in (examples, all_presets)]
-            kind = look_inside.KINDS.get(recipe.name) or KINDS[recipe.produces]
-            tabs.append(kind(recipe, engine, *own))
-        for tab in tabs:
-            for other in tabs:
-                if button := tab.send_buttons.get(other.recipe.name):
-                    sent = partial(_send_result, navigation, other)
-                    changed = [*navigation.outputs, other.pictures[0], *other.origin.outputs]
-                    button.click(sent, tab.latest, changed, queue=False, **PAGE_EVENT)
-        look_inside.connect({tab.recipe.name: tab for tab in tabs}, navigation)
-        _connect_settings(demo, navigation, tabs)
-        publish(all_presets, engine.estimate)
-        publish_runs({tab.recipe: tab.inputs for tab in tabs}, engine)
+        page = Page(engine, folder)
+        page.events(demo)
+        publish_runs({form.recipe: form.parts for form in page.forms.values()}, engine)
+        publish(presets.read_presets(folder), engine.estimate)
         _footer(folder, engine.limitations())
+    demo.page = page
     return demo
+
+
+class Page:
+    """The components of the page, and what happens when they are used.
+
+    Every way to start or to open a run sets `job`, the id of the run that is shown. One event watches it.
+    """
+
+    def __init__(self, engine: Engine, folder: Path):
+        examples, all_presets = presets.read_examples(folder), presets.read_presets(folder)
+        self.engine = engine
+        self.jobs = engine.jobs
+        self.runs = Runs(engine)
+        self.forecast = Forecast(engine.estimate, engine.memory_left)
+        self.visitor = gr.BrowserState("", storage_key="featviz_visitor", secret="featviz")
+        self.history = gr.BrowserState([], storage_key="featviz_history", secret="featviz")
+        self.name, self.job, self.gallery = gr.State(next(iter(RECIPES))), gr.State(""), gr.State(Gallery())
+        self.found, self.fitting = gr.State(), gr.State()
+        groups = [recipe.tab_group for recipe in RECIPES.values()]
+        self.inner = {
+            recipe.tab_group: gr.State(recipe.name)
+            for recipe in reversed(RECIPES.values()) if groups.count(recipe.tab_group) > 1
+        }  # fmt: skip
+        """Tab group → the recipe that is open in it."""
+        with gr.Row(elem_id="masthead"):
+            self.masthead = gr.HTML(masthead())
+        with gr.Row(equal_height=False, elem_id="instrument"):
+            with gr.Column(scale=5, min_width=320, elem_id="inputs"):
+                self.picture = picture_input(text.label("picture"), "Your picture.", height=170, elem_id="picture")
+                with gr.Row(visible=False, elem_classes="origin") as self.origin:
+                    self.origin_line = gr.HTML()
+                    shared = {"size": "sm", "min_width": 80, "scale": 0, "elem_classes": "quiet"}
+                    self.undo = gr.Button(text.label("undo"), visible=False, **shared)
+                    self.there = gr.Button(text.label("open_there"), visible=False, **shared)
+                self.painting = Painting()
+                self.navigation = Navigation()
+                self.forms = {
+                    recipe.name: Form(recipe, self.picture, *(_of(recipe, items) for items in (examples, all_presets)))
+                    for recipe in self.navigation.tabs_of(RECIPES.values())
+                }
+                with gr.Column(elem_id="bar"):
+                    with gr.Row():
+                        self.start = gr.Button(RECIPES[self.name.value].action, variant="primary", elem_id="start")
+                        self.stop = gr.Button(text.label("stop"), variant="stop", visible=False, elem_id="stop")
+                    self.line = gr.HTML(elem_classes="forecast", elem_id="estimate")
+                    self.smaller = gr.Button(visible=False, size="sm", elem_classes="quiet")
+            with gr.Column(scale=6, min_width=320, elem_id="result"):
+                self.panel = Panel(self.runs)
+                self.anew = gr.Button(text.label("anew"), size="sm", visible=False, elem_classes="quiet")
+                self.channel = ChannelBox()
+        self.premade = next((item for item in presets.read_examples() if item.recipe.name == self.name.value), None)
+
+    @property
+    def everything(self) -> set[gr.components.Component]:
+        """All inputs. An event with them gets a dict."""
+        states = [self.name, self.job, self.visitor, self.painting.editor, self.painting.source]
+        return {*states, *self.inputs, *(form.finish for form in self.forms.values())}
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """The boxes of pictures and the controls of all recipes, each once."""
+        return list(dict.fromkeys(part for form in self.forms.values() for part in form.parts.values()))
+
+    @property
+    def following(self) -> list[gr.components.Component]:
+        """What follows from the settings."""
+        of_forms = [part for f in self.forms.values() for part in (f.finish, f.preset_cards.html, f.layer_cards.html)]
+        return [self.line, self.smaller, self.fitting, self.painting.button, *of_forms, *self.disableable]
+
+    def events(self, demo: gr.Blocks) -> None:
+        """Connect all events."""
+        forms, panel = list(self.forms.values()), self.panel
+        remember = {"fn": None, "js": "() => featviz.remember()", **PAGE_EVENT}
+        run_outputs = [*panel.outputs, self.start, self.stop, self.anew, self.channel.box]
+        begun = [self.job, *run_outputs, *self.inputs]
+        started = {"outputs": begun, **EVENT}
+        kept = [self.visitor, self.history, panel.history_box, panel.history_cards.html]
+        self.job.change(
+            self.watch, [self.job, self.history, self.visitor], [*run_outputs, self.gallery, *kept],
+            trigger_mode="always_last", **EVENT,
+        ).then(None, None, None, js="() => featviz.ended()", **PAGE_EVENT)  # fmt: skip
+        demo.load(
+            self.arrive, [self.visitor, self.history, *self.pictures], _unique(begun, self.switched, kept, [self.masthead]),
+            js=f"(...values) => featviz.arrive(values, {[box.elem_id for box in self.pictures]})", **EVENT,
+        )  # fmt: skip
+        self.start.click(self.begin, self.everything, js=SHOW, trigger_mode="multiple", **started)
+        self.stop.click(self.end, self.job, None, **IMMEDIATE)
+        gr.on([f.example_cards.html.select for f in forms], self.begin_example, self.everything, js=SHOW, **started)
+        gr.on([f.sweep_button.click for f in forms], self.begin_sweep, self.everything, js=SHOW, **started)
+        panel.refine.click(self.begin_refinement, self.everything, js=SHOW, **started)
+        self.anew.click(self.begin_premade, self.everything, js=SHOW, **started)
+
+        gr.on(
+            self.navigation.selects, self.switch, {*self.inner.values(), *self.everything},
+            _unique(self.switched, self.following), **IMMEDIATE,
+        ).then(**remember)  # fmt: skip
+        # Gradio 6.31 notices the change of a state by an event of the queue only.
+        gr.on(
+            [*(part.change for part in self.inputs), self.name.change, self.painting.source.change], self.refresh,
+            self.everything, self.following, trigger_mode="always_last", **IMMEDIATE,
+        ).then(**remember)  # fmt: skip
+        gr.on([f.preset_cards.html.select for f in forms], self.choose_preset, self.everything, self.inputs, **IMMEDIATE)
+        gr.on([f.layer_cards.html.select for f in forms], self.choose_layer, self.name, self.inputs, **IMMEDIATE)
+        gr.on([f.finish.input for f in forms], self.apply_finish, self.everything, self.inputs, **IMMEDIATE)
+        self.smaller.click(self.choose_size, [self.name, self.fitting], self.inputs, **IMMEDIATE)
+        moved = [
+            getattr(form.parts[name], event) for form in forms for name in live(form.recipe) for event in ("input", "release")
+        ]
+        gr.on(moved, self.steer, self.everything, None, trigger_mode="always_last", **EVENT)
+
+        gr.on(
+            [picture.change for picture in self.pictures], None, self.pictures, None,
+            js="(...files) => featviz.keep(files)", **PAGE_EVENT,
+        )  # fmt: skip
+        origin = [self.origin, self.origin_line, self.undo, self.there, self.found]
+        for picture in self.pictures:
+            picture.upload(displayable, picture, picture, **IMMEDIATE)
+        self.picture.upload(self.read_picture, self.everything, [*origin, *self.inputs], **EVENT)
+        gr.on(
+            [self.undo.click, self.there.click],
+            self.restore,
+            self.found,
+            _unique(origin, self.inputs, self.switched),
+            **EVENT,
+        )
+        self.painting.button.click(self.paint, self.everything, self.painting.outputs, **EVENT)
+        self.picture.change(self.close_painting, self.everything, self.painting.outputs, trigger_mode="multiple", **IMMEDIATE)
+        panel.use.click(self.use, self.job, [self.picture, *origin], **EVENT)
+
+        panel.share.click(lambda: gr.update(visible=True), None, panel.sharing, **IMMEDIATE)
+        panel.link.click(None, None, panel.linked, js="() => featviz.copyLink()", **PAGE_EVENT)
+        panel.send.click(None, panel.download, panel.linked, js="(file) => featviz.send(file)", **PAGE_EVENT)
+        panel.animate.click(self.animate, self.job, panel.linked, **EVENT)
+        panel.history_cards.html.select(
+            self.open_history,
+            {self.history, *self.everything},
+            _unique([self.job, panel.status], self.switched, self.inputs),
+            **EVENT,
+        )
+        panel.forget.click(
+            lambda: ({}, [], gr.update(visible=False), ""), None, kept,
+            js="() => featviz.forget()", **IMMEDIATE,
+        )  # fmt: skip
+
+        for view, strongest in ((panel.tiles, False), (panel.strongest, True)):
+            view.select(
+                self.choose_strongest if strongest else self.choose_tile, self.gallery, [*self.channel.outputs, *self.inputs],
+                **EVENT,
+            ).success(None, None, None, js="() => featviz.showChannel()", **PAGE_EVENT)  # fmt: skip
+        opened = _unique(self.switched, self.inputs)
+        self.channel.dream.click(self.dream_channel, self.channel.chosen, opened, **EVENT)
+        self.channel.visualize.click(
+            self.see_channel, self.everything | {self.channel.chosen}, _unique(begun, self.switched), js=SHOW, **EVENT
+        )
+        panel.gram.click(self.show_gram, self.everything, [*panel.views], **EVENT)
+        gr.on(
+            [form.atlas_button.click for form in forms], self.show_atlas, self.everything,
+            [*panel.views, self.gallery, panel.status], **EVENT,
+        )  # fmt: skip
+
+    @property
+    def pictures(self) -> list[gr.Image]:
+        """All boxes for pictures, the shared one first."""
+        return [part for part in self.inputs if isinstance(part, gr.Image)]
+
+    @property
+    def switched(self) -> list[gr.components.Component]:
+        """What depends on the tab."""
+        return [self.name, self.start, self.picture, self.painting.button, *self.inner.values(), *self.navigation.outputs]
+
+    @property
+    def disableable(self) -> list[gr.components.Component]:
+        """The controls and boxes that a rule can disable."""
+        return list(dict.fromkeys(form.parts[name] for form in self.forms.values() for name in form.disableable))
+
+    # Which tab, and what is set in it
+
+    def form(self, sent: Mapping[Any, Any]) -> Form:
+        """The form of the open tab."""
+        return self.forms[sent[self.name]]
+
+    def values(self, sent: Mapping[Any, Any]) -> dict[str, Any]:
+        """The values of the open tab by name, with the painted mask."""
+        form = self.form(sent)
+        with error_sentences():
+            return form.values(sent, mask=mask_of(sent[self.painting.editor]) if "mask" in form.recipe.optional_images else None)
+
+    def switch(self, sent: Mapping[Any, Any], event: gr.EventData) -> dict:
+        """Follow the visitor to another tab."""
+        group, name = self.navigation.places[event.target._id]
+        if not name:
+            first = next(recipe.name for recipe in RECIPES.values() if recipe.tab_group == group)
+            name = sent[self.inner[group]] if group in self.inner else first
+        return self._shown(name) | self.refresh({**sent, self.name: name})
+
+    def _shown(self, name: str) -> dict:
+        recipe = RECIPES[name]
+        inner = {self.inner[recipe.tab_group]: name} if recipe.tab_group in self.inner else {}
+        return inner | {
+            self.name: name,
+            self.start: recipe.action,
+            self.picture: gr.update(visible=bool(recipe.images)),
+            self.painting.button: recipe.mask_action,
+        }
+
+    def open(self, recipe: Recipe) -> dict:
+        """Open the tab of a recipe with its settings."""
+        return self.navigation.select(type(recipe)) | self._shown(recipe.name) | self.forms[recipe.name].set(recipe)
+
+    def refresh(self, sent: Mapping[Any, Any]) -> dict:
+        """Bring up to date what follows from the settings: estimate, marks, what is disabled, the address."""
+        form = self.form(sent)
+        values = form.values(sent, mask=sent[self.painting.source])
+        recipe, fields = form.recipe_or_none(values), [values[name] for name in form.recipe.model_fields]
+        roles = (*form.recipe.images, *form.recipe.optional_images)
+        pictures = {role: values[role] for role in roles if role != MASK} | {PAINTED: sent[self.painting.source]}
+        message, fitting = self.forecast.sentence(form.recipe, pictures, fields)
+        link = f' data-link="{escape(metadata.link(recipe))}"' if recipe else ""
+        changes = {
+            self.line: f"<p{link}>{escape(message, quote=False)}</p>",
+            self.smaller: gr.update(visible=fitting is not None, value=text.say("use_size", size=fitting)),
+            self.fitting: fitting,
+            self.painting.button: gr.update(visible=bool(form.recipe.mask_action and sent[self.picture])),
+            form.finish: gr.update(choices=self.forecast.finishes(recipe, pictures)),
+        }
+        return changes | form.marks(recipe) | form.disabled(values)
+
+    def choose_preset(self, sent: Mapping[Any, Any], event: gr.SelectData) -> dict:
+        """Set the controls to a preset, at the chosen level of finish."""
+        form = self.form(sent)
+        return form.set(form.finished(form.presets[event.index].recipe, sent[form.finish]))
+
+    def choose_layer(self, name: str, event: gr.SelectData) -> dict:
+        form = self.forms[name]
+        return {form.parts["layer"]: form.layers[event.index]}
+
+    def apply_finish(self, sent: Mapping[Any, Any]) -> dict:
+        """Set the size and the steps to a level of finish: relative to the preset that the settings are of, else to the defaults."""
+        form = self.form(sent)
+        recipe = form.recipe_or_none(form.values(sent)) or form.recipe()
+        base = next((preset.recipe for preset in form.presets if preset.recipe.layer == recipe.layer), form.recipe())
+        finished = form.finished(base, sent[form.finish])
+        return {form.parts[name]: getattr(finished, name) for name in ("size", "steps")}
+
+    def choose_size(self, name: str, size: int) -> dict:
+        parts = self.forms[name].parts
+        return {parts["size"]: size} | ({parts["full_size"]: False} if "full_size" in parts else {})
+
+    # Runs
+
+    def begin(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
+        """Start a run with the settings of the open tab."""
+        yield from self._told(lambda: self._begin(self.form(sent), self.values(sent), sent))
+
+    def begin_sweep(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
+        """Start small versions of the run that differ in a few fields."""
+        yield from self._told(lambda: self._begin(self.form(sent), self.values(sent), sent, sweep=True))
+
+    def begin_example(self, sent: Mapping[Any, Any], event: gr.SelectData) -> Iterator[dict]:
+        """Fill in an example and run it."""
+        form = self.form(sent)
+        yield from self._told(lambda: self._begin_example(form.examples[event.index], sent))
+
+    def begin_premade(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
+        """Make the result anew that is shown on the first visit."""
+        yield from self._told(lambda: self._begin_example(self.premade, sent))
+
+    def _begin_example(self, example: Example, sent: Mapping[Any, Any]) -> dict:
+        form = self.forms[example.recipe.name]
+        files = {role: str(path) for role, path in example.pictures.items()}
+        names = (*form.recipe.images, *form.recipe.model_fields, *form.recipe.optional_images)
+        given = dict(example.recipe) | {role: {"path": path} for role, path in files.items()}
+        filled = {
+            form.parts[role]: files.get(role)
+            for role in (*form.recipe.images, *form.recipe.optional_images)
+            if role in form.parts
+        }
+        return filled | form.set(example.recipe) | self._begin(form, {name: given.get(name) for name in names}, sent)
+
+    def begin_refinement(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
+        """Continue from the result at double its size, up to the greatest size."""
+
+        def begin() -> dict:
+            result = self._result(sent[self.job])
+            form = self.forms[result.recipe.name]
+            _, greatest = bounds(form.recipe.model_fields["size"])
+            size = min(2 * result.recipe.size, int(greatest))
+            values = self.values({**sent, self.name: form.recipe.name}) | {"size": size, "start": {"path": result.file()}}
+            return {form.parts["size"]: size} | self._begin(form, values, sent)
+
+        yield from self._told(begin)
+
+    def _begin(self, form: Form, values: Mapping[str, Any], sent: Mapping[Any, Any], *, sweep: bool = False) -> dict:
+        recipe, pictures = validate_request(form.recipe, without_disabled(form.recipe, list(values.values())))
+        mention_stretching(pictures)
+        with error_sentences():
+            source = file_of(values[next(iter(form.recipe.images))]) if form.recipe.images else None
+            job = self.runs.start(recipe, pictures, source, self._id(sent), sweep=sweep)
+        self.end(sent[self.job])  # A page shows one run.
+        first = {} if sent[self.job] else self.panel.only()  # What was made earlier is no result of this run.
+        return {self.job: job.id} | first | self.panel.cleared() | self._working(True)
+
+    def _working(self, working: bool) -> dict:
+        """Show Stop during a run, else Start."""
+        changes = {self.start: gr.update(visible=not working), self.stop: gr.update(visible=working)}
+        hidden = gr.update(visible=False)
+        return changes | ({self.anew: hidden, self.channel.box: hidden} if working else {})
+
+    def _told(self, begin: Callable[[], dict]) -> Iterator[dict]:
+        """Show an error in the status line as well."""
+        try:
+            yield begin()
+        except gr.Error as error:
+            yield {self.panel.status: status_line(error.message)}
+            raise
+
+    def _id(self, sent: Mapping[Any, Any]) -> str:
+        return (sent[self.visitor] or {}).get("id", "")
+
+    def _find(self, job_id: str) -> Job | None:
+        try:
+            return self.jobs.find(job_id)
+        except JobError:
+            return None
+
+    def _result(self, job_id: str) -> Any:
+        with error_sentences():
+            return self.jobs.find(job_id).result
+
+    async def watch(self, job_id: str, entries: Sequence[dict], visitor: Mapping[str, str]) -> AsyncIterator[dict]:
+        """Show a run until it ends, then add its result to the history."""
+        job = self._find(job_id)
+        if job is None:
+            yield {self.panel.status: gr.skip()}
+            return
+        shown, viewing = None, False
+        yield self._working(True) | {self.visitor: {**(visitor or {}), "running": "" if job.now.final else job_id}}
+        async for update in job.watch_async():
+            changes, shown = await asyncio.to_thread(self.panel.show, job, update, shown)
+            if self.panel.view in changes and not viewing:
+                changes, viewing = self.panel.only(self.panel.view) | changes, True
+            if update.final:
+                changes |= self._working(False) | self._remembered(job, entries)
+                changes[self.visitor] = {**(visitor or {}), "running": ""}
+            yield changes | {self.gallery: shown}
+
+    def _remembered(self, job: Job, entries: Sequence[dict]) -> dict:
+        known = any(item["id"] == job.id for item in entries)
+        new = None if known else entry(job)
+        return self._history([new, *entries][:ENTRIES] if new else list(entries))
+
+    def _history(self, entries: Sequence[dict]) -> dict:
+        box, cards = self.panel.history_box, self.panel.history_cards.html
+        return {self.history: list(entries), box: gr.update(visible=bool(entries)), cards: history(entries)}
+
+    def end(self, job_id: str) -> None:
+        """Stop a run. Its latest picture is the result."""
+        if job := self._find(job_id):
+            job.stop()
+
+    def steer(self, sent: Mapping[Any, Any]) -> None:
+        """Give the run under way the new settings, if it can take them."""
+        job, form = self._find(sent[self.job]), self.form(sent)
+        if job is None or job.now.final or type(job.recipe) is not form.recipe:
+            return
+        if not self.engine.in_process:
+            gr.Info(text.say("next_run"))
+        elif recipe := form.recipe_or_none(form.values(sent)):
+            job.steer(recipe)
+
+    # Coming and going
+
+    def arrive(self, request: gr.Request, visitor: Any, entries: Sequence[dict], *sent: Any) -> dict:
+        """Restore what the visitor left: the settings in the address, the pictures in the browser, the run on the server."""
+        visitor = visitor if isinstance(visitor, dict) and visitor.get("id") else {"id": secrets.token_urlsafe(16), "running": ""}
+        restored = read_link(request)
+        recipe = restored.recipe if restored else next(iter(RECIPES.values()))()
+        changes = self.open(recipe) | {self.visitor: visitor, self.masthead: masthead()} | self._history(entries or [])
+        # A picture that the visitor has chosen meanwhile stays.
+        kept = {box: picture["path"] for box, picture in zip(self.pictures, sent, strict=True) if picture}
+        if self.picture in kept:
+            kept[self.picture] = gr.update(value=kept[self.picture], visible=bool(recipe.images))
+        changes |= kept
+        jobs = self.jobs.of(visitor["id"])
+        if jobs:
+            return changes | {self.job: jobs[0].id}
+        if visitor.get("running"):
+            lost = text.say("lost", action=recipe.action)
+            return changes | {self.panel.status: status_line(lost), self.visitor: {**visitor, "running": ""}}
+        return changes | self._premade()
+
+    def _premade(self) -> dict:
+        """Show a result that was made earlier, and say so."""
+        folder = presets.FOLDER / "premade"
+        if self.premade is None or not folder.is_dir():
+            return {self.panel.status: status_line(text.say("ready"))}
+        return self.panel.premade(self.premade, folder) | {self.anew: gr.update(visible=True)}
+
+    def open_history(self, sent: Mapping[Any, Any], event: gr.SelectData) -> dict:
+        """Open an earlier result: its settings and, while the server has it, the result."""
+        item = (sent[self.history] or [])[event.index]
+        with error_sentences():
+            recipe = metadata.from_json(item, RECIPES).recipe
+        opened, job = self.open(recipe), self._find(item["id"])
+        if job and job.result and job.result.exists:
+            return opened | {self.job: job.id}
+        return opened | {self.panel.status: status_line(text.say("gone", action=recipe.action))}
+
+    # The picture
+
+    def read_picture(self, sent: Mapping[Any, Any]) -> dict:
+        """Restore the settings of a picture that was made here; the visitor can undo that."""
+        form = self.form(sent)
+        stored, message = read_file(sent[self.picture])
+        if stored is None:
+            return self._origin("", None)
+        if type(stored) is not form.recipe:
+            said = f"{text.say('made_elsewhere', title=stored.title)} {message}"
+            return self._origin(said, stored, there=True)
+        current = form.recipe_or_none(form.values(sent)) or form.recipe()
+        if current == stored:
+            return self._origin(f"{text.say('made_here')} {message}", None)
+        said = f"{text.say('made_restored')} {message}"
+        return self._origin(said, current, undo=True) | form.set(stored)
+
+    def _origin(self, message: str, found: Recipe | None, *, undo: bool = False, there: bool = False) -> dict:
+        return {
+            self.origin: gr.update(visible=bool(message)),
+            self.origin_line: f'<p role="status">{escape(message, quote=False)}</p>',
+            self.undo: gr.update(visible=undo),
+            self.there: gr.update(visible=there),
+            self.found: found,
+        }
+
+    def restore(self, found: Recipe) -> dict:
+        """Set the settings that `read_picture` found, or those from before it."""
+        return self.open(found) | self._origin("", None)
+
+    def paint(self, sent: Mapping[Any, Any]) -> dict:
+        return self.painting.toggled(self.form(sent).recipe.mask_action, sent[self.picture], sent[self.painting.source])
+
+    def close_painting(self, sent: Mapping[Any, Any]) -> dict:
+        """Close the painting when the picture was replaced."""
+        source = sent[self.painting.source]
+        if source is None or (sent[self.picture] or {}).get("path") == source:
+            return {self.painting.source: gr.skip()}
+        return self.painting.closed(self.form(sent).recipe.mask_action)
+
+    def use(self, job_id: str) -> dict:
+        """Use the result as the picture."""
+        result = self._result(job_id)
+        with error_sentences():
+            return {self.picture: result.file()} | self._origin("", None)
+
+    def animate(self, job_id: str) -> str:
+        """Make an animation from the picture to the result, and show it with a link to save it."""
+        with error_sentences():
+            return animation.shown(self._result(job_id).file())
+
+    # Look inside
+
+    def choose_tile(self, gallery: Gallery, event: gr.SelectData) -> dict:
+        return self._choose(gallery.tiles[event.index])
+
+    def choose_strongest(self, gallery: Gallery, event: gr.SelectData) -> dict:
+        return self._choose(gallery.strongest[event.index])
+
+    def _choose(self, tile: Tile) -> dict:
+        """Do what a click on a tile means: show its channel, or set the fields in which its recipe differs."""
+        if tile.channel:
+            return self.channel.show(tile.channel)
+        form, recipe = self.forms[tile.recipe.name], tile.recipe
+        chosen = {form.parts[name]: getattr(recipe, name) for name in tile.fields}
+        for name in tile.fields:
+            chosen |= form.reset_conflicts(name)
+        return chosen | {self.channel.box: gr.skip()}
+
+    def dream_channel(self, chosen: tuple[str, int]) -> dict:
+        """Open DeepDream with the channel."""
+        form, (layer, channel) = self.forms["deepdream"], chosen
+        channel = {form.parts["layer"]: layer, form.parts["channels"]: str(channel)}
+        return self._opened("deepdream") | form.reset_conflicts("channels") | channel
+
+    def see_channel(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
+        """Open the visualisation of the channel and run it."""
+        chosen, form = sent[self.channel.chosen], self.forms["feature_visualization"]
+        channel = form.reset_conflicts("channel") | dict(zip([form.parts["layer"], form.parts["channel"]], chosen, strict=True))
+        values = form.values({**sent, **channel})
+        yield from self._told(lambda: self._opened(form.recipe.name) | channel | self._begin(form, values, sent))
+
+    def _opened(self, name: str) -> dict:
+        return self.navigation.select(RECIPES[name]) | self._shown(name)
+
+    def show_atlas(self, sent: Mapping[Any, Any]) -> dict:
+        """Show the thumbnails of the layer's channels, or say which layers have some."""
+        form = self.form(sent)
+        tiles, said = atlas_tiles(form.recipe, form.values(sent)["layer"])
+        if not tiles:
+            gr.Info(said)
+            return {self.panel.status: gr.skip()}
+        shown = gr.update(value=[(tile.file, tile.caption) for tile in tiles], visible=True, selected_index=None)
+        changes = {self.gallery: Gallery(tiles), self.panel.status: status_line(said)}
+        return self.panel.only(self.panel.tiles) | {self.panel.tiles: shown} | changes
+
+    def show_gram(self, sent: Mapping[Any, Any]) -> dict:
+        """Show the Gram matrix of the deepest layer in use."""
+        values = self.values(sent)
+        recipe, pictures = validate_request(self.form(sent).recipe, list(values.values()))
+        picture = gram_picture(self.engine, recipe, pictures)
+        return self.panel.only(self.panel.picture) | {self.panel.picture: gr.update(value=picture, visible=True)}
 
 
 class Navigation:
@@ -76,6 +600,9 @@ class Navigation:
         self.outer = gr.Tabs()
         self.inner: dict[str, gr.Tabs] = {}
         """By tab group."""
+        self.places: dict[int, tuple[str, str]] = {}
+        """Id of a tab → its group and, for an inner tab, the name of its recipe."""
+        self.selects: list[Any] = []
 
     @property
     def outputs(self) -> list[gr.Tabs]:
@@ -86,14 +613,20 @@ class Navigation:
         with self.outer:
             for tab_group, side_by_side in groupby(recipes, lambda recipe: recipe.tab_group):
                 side_by_side = list(side_by_side)
-                with gr.Tab(tab_group, id=tab_group):
+                with self._tab(tab_group, tab_group, ""):
                     if len(side_by_side) == 1:
                         yield side_by_side[0]
                         continue
                     with gr.Tabs() as self.inner[tab_group]:
                         for recipe in side_by_side:
-                            with gr.Tab(inner_title(recipe), id=recipe.name):
+                            with self._tab(inner_title(recipe), tab_group, recipe.name):
                                 yield recipe
+
+    def _tab(self, title: str, tab_group: str, name: str) -> gr.Tab:
+        tab = gr.Tab(title, id=name or tab_group)
+        self.places[tab._id] = (tab_group, name)
+        self.selects.append(tab.select)
+        return tab
 
     def select(self, recipe: type[Recipe]) -> dict:
         """Open the tab of a recipe."""
@@ -101,39 +634,33 @@ class Navigation:
         return {self.outer: gr.Tabs(selected=recipe.tab_group)} | ({inner: gr.Tabs(selected=recipe.name)} if inner else {})
 
 
+def masthead() -> str:
+    """The title, and a link that moves the focus to Start."""
+    start = "(document.getElementById('start') || document.getElementById('stop')).focus(); return false"
+    skip = f'<a class="skip" href="#start" onclick="{start}">{text.say("skip")}</a>'
+    return f"<h1>{text.TITLE}</h1><span>{text.say('tagline')}</span>{skip}"
+
+
 def inner_title(recipe: type[Recipe]) -> str:
     """Title of a recipe inside its group: its product, e.g. "Picture", if its own title is that of the group."""
     return recipe.title if recipe.title != recipe.tab_group else recipe.produces.capitalize()
 
 
-def _send_result(navigation: Navigation, tab: Tab, result: Result) -> dict:
-    """Open another recipe with a result as its first picture."""
-    return navigation.select(tab.recipe) | tab.use_as_input(result)
+def _unique(*parts: Iterable[Any]) -> list[Any]:
+    """Return every component once."""
+    return list(dict.fromkeys(part for some in parts for part in some))
 
 
-def _connect_settings(demo: gr.Blocks, navigation: Navigation, tabs: Sequence[Tab]) -> None:
-    """Restore settings and open their tab: from a link, or from a picture made with another recipe."""
-    by_recipe = {tab.recipe: tab for tab in tabs}
-    outputs = [*navigation.outputs, *(component for tab in tabs for component in (*tab.settable, *tab.origin.outputs))]
-
-    def open_settings(recipe: Recipe) -> dict:
-        tab = by_recipe[type(recipe)]
-        return navigation.select(tab.recipe) | tab.set(recipe) | tab.origin.closed()
-
-    def open_link(request: gr.Request) -> dict:
-        restored = settings_from_link(request)
-        return open_settings(restored.recipe) if restored else {navigation.outer: gr.skip()}
-
-    demo.load(open_link, None, outputs, **PAGE_EVENT)
-    for tab in tabs:
-        tab.origin.there.click(open_settings, tab.origin.recipe, outputs, queue=False, **PAGE_EVENT)
+def _of(recipe: type[Recipe], items: Iterable[Any]) -> list[Any]:
+    return [item for item in items if type(item.recipe) is recipe]
 
 
 def _footer(folder: Path, limitations: Sequence[str]) -> None:
     if limitations:
         gr.HTML(f"<p>On this server: {escape(' '.join(limitations), quote=False)}</p>", elem_id="limitations")
     networks = "\n".join(f"- **{spec.title}**: {spec.good_for} Weights: {spec.licence}." for spec in NETWORKS.values())
-    with gr.Accordion("Networks, licences and your privacy", open=False, elem_classes="prose-block"):
-        gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{text.PRIVACY.format(hours=limits.HOURS_KEPT.value)}")
+    with gr.Accordion(text.label("about"), open=False, elem_classes="prose-block"):
+        privacy = text.TABLES["en"]["privacy"].format(hours=limits.HOURS_KEPT.value)
+        gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{privacy}")
         _, _, sources = (folder / "SOURCES.md").read_text(encoding="utf-8").partition("\n")
         gr.Markdown(f"#### The example pictures\n{sources}")

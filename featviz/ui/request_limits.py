@@ -22,7 +22,7 @@ from gradio.exceptions import InvalidPathError
 
 from featviz import limits
 from featviz.errors import LimitError
-from featviz.ui.gradio_internals import McpSessions
+from featviz.ui import gradio_internals
 from featviz.ui.http_cache import HttpCache
 
 FILES_IN_A_REQUEST = 4
@@ -123,7 +123,7 @@ class QuietDisconnects:
                 await send({"type": "http.response.body"})
 
 
-class Blocks(gr.Blocks):
+class Blocks(gradio_internals.Blocks):
     """Gradio's Blocks, with one sentence for input that does not fit, and no input in the log."""
 
     def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
@@ -244,4 +244,8 @@ def visitor_address() -> str | None:
 def server_options() -> dict[str, Any]:
     """Install the transport, and return the middleware as options for the web server."""
     processing_utils.async_transport = PublicTransport()
-    return {"middleware": [(app, (), {}) for app in (HttpCache, QuietDisconnects, BodyLimit, NoFileProxy, McpSessions)]}
+    return {
+        "middleware": [
+            (app, (), {}) for app in (HttpCache, QuietDisconnects, BodyLimit, NoFileProxy, gradio_internals.McpSessions)
+        ]
+    }

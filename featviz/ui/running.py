@@ -30,6 +30,7 @@ from featviz.runtime.jobs import AT_ONCE, INTERNAL_ERROR, Jobs
 from featviz.runtime.memory import Parts, available_memory, open_reserved, single_run
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
+from featviz.ui import text
 from featviz.ui.controls import label
 from featviz.ui.request_limits import RATE_LIMIT, visitor_address
 from featviz.ui.shutdown import RUNS
@@ -114,7 +115,7 @@ def end_at_shutdown(run: Runner) -> Runner:
 
 def new_jobs() -> Jobs:
     """Return jobs whose results are PNG files in Gradio's cache."""
-    return Jobs(lambda recipe, picture: in_cache(picture, name=f"featviz_{recipe.name}"), explain=explain)
+    return Jobs(lambda recipe, picture: in_cache(picture, name=name_of(recipe)), explain=explain)
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,13 @@ def in_cache(picture: Image.Image, kind: str = "png", name: str = "image") -> st
 
 
 def deleted_error() -> gr.Error:
-    """`jobs.deleted_error` for the page."""
-    return gr.Error(str(jobs.deleted_error()))
+    """The error for a picture whose file was deleted."""
+    return gr.Error(text.say("deleted", hours=limits.HOURS_KEPT.value), print_exception=False)
+
+
+def name_of(recipe: Recipe) -> str:
+    """The name of a result's file, without its extension."""
+    return f"featviz_{recipe.name}"
 
 
 def displayable(sent: Mapping[str, Any] | None) -> Any:
@@ -200,61 +206,6 @@ def displayable(sent: Mapping[str, Any] | None) -> Any:
         return in_cache(open_reserved(file))
     except (ImageError, LimitError):
         return gr.skip()  # The run reports it.
-
-
-class Result(jobs.Result):
-    """The latest picture of a run, as a session keeps it: with its outcome, and the input picture. Errors are `gr.Error`.
-
-    The picture stays in memory until `file` is called. The page calls it when the run ends for any reason.
-    """
-
-    def __init__(self, recipe: Recipe, preview: Preview, source: str | None = None):
-        """`source`: the file of the input picture, shown beside the result."""
-        super().__init__(recipe, preview, self.write)
-        self.source, self.outcome = source, outcome(preview)
-        self._before = ""
-
-    def file(self) -> str:
-        with error_sentences():
-            return super().file()
-
-    def write(self, picture: Image.Image) -> str:
-        """Write a picture as a PNG and return its path."""
-        return in_cache(picture, name=f"featviz_{self.recipe.name}")
-
-    def shown(self) -> tuple[str, str] | str:
-        """Return the files to show after the run: (source at the size of the result, result), or the result alone."""
-        result = self.file()
-        if self.source is None:
-            return result
-        with self._lock:
-            if not Path(self._before).is_file():
-                if not Path(self.source).is_file():
-                    raise deleted_error()
-                with error_sentences():
-                    source = open_reserved(self.source, longest=max(self.size))
-                    self._before = in_cache(source.resize(self.size, Image.Resampling.LANCZOS))
-        return self._before, result
-
-
-@dataclass
-class RunState:
-    """Which run a visitor's page shows. A stopped run works until its step ends, and a double click starts two runs; only the
-    last one started updates the page."""
-
-    number: int = 0
-    busy: bool = False
-    settings: Recipe | None = None
-    """The settings that the visitor chose after the run began."""
-
-    def begin(self) -> int:
-        """Make a new run the current one and return its number."""
-        self.number, self.busy, self.settings = self.number + 1, True, None
-        return self.number
-
-    def end(self) -> None:
-        """Detach the run."""
-        self.number, self.busy = self.number + 1, False
 
 
 def validate_request(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
@@ -293,7 +244,7 @@ def without_disabled(recipe: type[Recipe], sent: Sequence[Any]) -> list[Any]:
     values = values_by_name(recipe, sent)
     refused = recipe.refused(values, [role for role in recipe.optional_images if values[role] is not None])
     for name, rule in refused.items():
-        gr.Info(f"Left out: {label(name)}. It has no effect {rule.full_reason(lambda name: label(name).lower())}.")
+        gr.Info(text.say("left_out", name=label(name), reason=rule.full_reason(lambda name: label(name).lower())))
         values[name] = recipe.model_fields[name].default if name in recipe.model_fields else None
     return list(values.values())
 
@@ -326,27 +277,3 @@ def file_of(sent: Mapping[str, Any] | None) -> str | None:
         except (ValueError, IndexError):
             raise ImageError("The picture is damaged: it is not valid base64.") from None
     return sent["path"]
-
-
-def status_line(text: str, share: float | None = None) -> str:
-    """A status line as HTML, with a progress bar if `share` is given. Screen readers announce only lines without a bar."""
-    if share is None:
-        return f'<p role="status">{text}</p>'
-    return f'<progress value="{share:.3f}" max="1" aria-label="Progress of the run"></progress><p>{text}</p>'
-
-
-def progress_line(preview: Preview) -> str:
-    left = f"about {max(1, round(preview.seconds_left))} s left" if not preview.done else "done"
-    stage = preview.stage[:1].upper() + preview.stage[1:]
-    return status_line(f"{stage} · step {preview.step} of {preview.steps} · {left}", preview.work)
-
-
-def download_line(download: DownloadProgress) -> str:
-    return status_line(str(download), download.share)
-
-
-def outcome(preview: Preview) -> str:
-    width, height = preview.picture.size
-    steps = "1 step" if preview.steps == 1 else f"{preview.steps} steps"
-    how = f"Done in {steps}" if preview.done else f"Stopped at step {preview.step} of {preview.steps}"
-    return f"{how} · {width}×{height} pixels"

@@ -1,12 +1,44 @@
-"""The texts of the page, beside those of the recipes' fields."""
+"""The page's own words: a table for each language. The browser chooses the language."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.context import LocalContext
 
 TITLE = "featviz"
-TAGLINE = "See what a convolutional network sees."
 
-READY, READY_WITHOUT = "Choose a picture, or click an example.", "Choose a channel to see what it looks for."
+TABLES: dict[str, dict[str, str]] = {
+    path.stem.replace("_", "-"): json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted(Path(__file__).with_name("languages").glob("*.json"))
+}
+"""Language tag → {key: text}. All tables have the same keys."""
 
-PRIVACY = (
-    "Your pictures stay on the server that runs this page. They are used only for your results. Pictures and results are "
-    "deleted within {hours} hours. Location and other metadata are removed before a picture is used. A result contains the "
-    "settings that made it, so that they can be restored from the file, and no other data."
-)
+IN_SCRIPT = ("copied", "copy_from", "no_sharing", "refused", "refused_range", "refused_least")
+
+label = gr.I18n(**TABLES)
+"""`label(key)` is a text that does not change, which the browser translates."""
+
+
+def say(key: str, **values: Any) -> str:
+    """Return a text of a response in the language of the request, with its values inserted."""
+    return TABLES[language()][key].format(**values)
+
+
+def language() -> str:
+    """Return the first language of the browser's list that has a table, e.g. "de" for "de-AT"; English by default."""
+    request = LocalContext.request.get(None)
+    headers = getattr(request, "headers", None) or {}
+    for tag in headers.get("accept-language", "").split(","):
+        spoken = tag.partition(";")[0].strip().partition("-")[0].lower()
+        for known in TABLES:
+            if spoken and known.partition("-")[0] == spoken:
+                return known
+    return "en"
+
+
+def script() -> str:
+    """Return JavaScript that defines the words of `page.js`, in the language of the browser."""
+    words = {tag: {key: table[key] for key in IN_SCRIPT} for tag, table in TABLES.items()}
+    return f"const FEATVIZ_WORDS = {json.dumps(words)};"

@@ -9,7 +9,7 @@ import gradio as gr
 from featviz import limits
 from featviz.recipes import presets
 from featviz.runtime.jobs import AT_ONCE
-from featviz.ui import gradio_internals, request_limits, shutdown
+from featviz.ui import gradio_internals, request_limits, shutdown, text
 
 THEME = gr.themes.Base(
     primary_hue="violet",
@@ -59,7 +59,8 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
     demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
         theme=THEME,
         css_paths=Path(__file__).with_name("page.css"),
-        js=Path(__file__).with_name("page.js").read_text(encoding="utf-8"),
+        head=f"<script>{text.script()}{Path(__file__).with_name('page.js').read_text(encoding='utf-8')}</script>",
+        i18n=text.label,
         footer_links=["api"],
         mcp_server=True,
         max_threads=2 * AT_ONCE,  # Half of them are left for all other events.

@@ -421,11 +421,11 @@ def test_an_mcp_call_gets_a_picture(server, photo):
 # app.py
 
 
-def test_the_icons_of_the_app_are_files_that_stay():
-    """The app keeps temporary files in Gradio's cache: an icon must not be one that is deleted when it has been made."""
-    icons = [block.icon["path"] for block in app.demo.blocks.values() if getattr(block, "icon", None)]
-    assert len(icons) > 10
-    assert all(Path(icon).is_file() for icon in icons)
+def test_the_pictures_of_cards_are_files_that_stay():
+    """The app keeps temporary files in Gradio's cache: a card's must not be one that is deleted when it has been made."""
+    kept = [file for block in app.demo.blocks.values() for file in block.keep_in_cache]
+    assert len(kept) > 10
+    assert all(Path(file).is_file() for file in kept)
 
 
 def test_app_builds_the_demo_and_knows_its_options():

@@ -1,11 +1,15 @@
 """The page without a browser and without a network: what it shows is decided by the recipes' fields and a runner."""
 
+import asyncio
 import errno
 import inspect
+import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import accumulate
+from operator import or_
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,70 +17,76 @@ import gradio as gr
 import hostile
 import numpy as np
 import pytest
+from gradio.context import LocalContext
 from PIL import Image
 from standins import outputs
 
+from featviz import run as compute
 from featviz import save, ui
 from featviz.errors import FeatvizError, WeightsError
-from featviz.media.images import NOTE, Header, open_picture
+from featviz.media.images import open_picture
 from featviz.networks.hub import DownloadProgress
 from featviz.networks.table import BUNDLED, NETWORKS
-from featviz.recipes import metadata, presets
+from featviz.recipes import presets
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Recipe, bounds, choices, group, param
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES
 from featviz.runtime.estimate import Estimate
+from featviz.runtime.inspection import ChannelResponse, LayerInspection
+from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.runtime.stream import Preview
-from featviz.ui import look_inside, running
+from featviz.ui import running, text
 from featviz.ui.controls import api_function, caption, control, spoken
-from featviz.ui.links import query_of
-from featviz.ui.masks import LONGEST, OPACITY, mention_stretching, painted
+from featviz.ui.forecast import Forecast
+from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
-from featviz.ui.running import INTERNAL_ERROR, Engine, Result, RunState, displayable, validate_request
-from featviz.ui.tab import Tab, limit_pixels
+from featviz.ui.page import Page
+from featviz.ui.running import Engine, displayable, validate_request
+from featviz.ui.runs import Gallery
 
 FIELDS = [(recipe, name) for recipe in RECIPES.values() for name in recipe.model_fields]
 STEPS = 3
+CAT = {"path": str(presets.FOLDER / "cat.jpg")}
+LAYER = "efficientnet_lite0/block4"
 
 
 def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
-    """A run of a few steps: the first picture, getting darker."""
-    first = next(iter(pictures.values()))
+    """A run of a few steps: the first picture, getting darker, with measures that some recipes have."""
+    first = next(
+        (given for given in pictures.values() if isinstance(given, Image.Image)), Image.new("RGB", (64, 48), (200, 100, 50))
+    )
     for step in range(1, STEPS + 1):
         darker = first.point(lambda value, step=step: value // (step + 1))
-        yield Preview(step, STEPS, "octave 1 of 1", step / STEPS, seconds_left=STEPS - step, loss=0.0, picture=darker)
+        measures = {"psnr": 31.26, "tabby": 0.8}
+        yield Preview(step, STEPS, "octave 1 of 1", step / STEPS, STEPS - step, 0.0, darker, step == STEPS, measures)
 
 
 def fake_try_out(recipe: Recipe, **pictures: Image.Image) -> Iterator[tuple[Recipe, Preview]]:
-    """The first two variants."""
-    yield from ((variant, next(fake(variant, **pictures))) for variant in recipe.variants()[:2])
+    """The first two variants, each seen twice."""
+    for variant in recipe.variants()[:2]:
+        yield from ((variant, preview) for preview in list(fake(variant, **pictures))[:2])
 
 
-def fake_estimate(recipe: Recipe, pictures: Mapping[str, Header]) -> Estimate:
+def fake_inspection(recipe: Recipe, **pictures: Image.Image) -> LayerInspection:
+    cells = tuple(ChannelResponse(recipe.layer, channel, 1500.0, Image.new("RGB", (64, 48))) for channel in (7, 2))
+    return LayerInspection(recipe.layer, cells, mean=0.123456, shape=(40, 12, 16), field=(67, 67))
+
+
+def fake_estimate(recipe: Recipe, pictures: dict) -> Estimate:
     """A second and a kilobyte for each pixel of the result's longest side."""
     return Estimate(recipe.size, recipe.size * 1e3)
 
 
-ENGINE = Engine(fake, fake_try_out, fake_estimate)
-
-
-FROM_PICTURES = {name: recipe for name, recipe in RECIPES.items() if name not in look_inside.KINDS}
-"""Whose tab has pictures on the left and the result on the right; the others have tests of their own."""
-
-
-@pytest.fixture(params=FROM_PICTURES.values(), ids=FROM_PICTURES)
-def recipe(request) -> type[Recipe]:
-    return request.param
-
-
-@pytest.fixture
-def pictures(recipe, tmp_path) -> list[dict[str, str]]:
-    """The recipe's pictures, as the page sends them."""
-    files = [tmp_path / f"{role}.png" for role in recipe.images]
-    for i, file in enumerate(files):
-        Image.new("RGB", (64, 48), (200, 100 + i, 50)).save(file)
-    return [{"path": str(file)} for file in files]
+ENGINE = Engine(
+    fake,
+    fake_try_out,
+    fake_estimate,
+    fake_inspection,
+    lambda recipe, peaks, **pictures: (ChannelResponse(LAYER, 3, 0.72),),
+    lambda recipe, **pictures: Image.new("RGB", (4, 4)),
+    prepare=lambda recipe, **pictures: iter(()),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -84,60 +94,68 @@ def cache(tidy_gradio, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
 
 
-def tab(recipe: type[Recipe], run=fake) -> Tab:
-    looks = [look for look in presets.read_presets() if type(look.recipe) is recipe]
-    with gr.Blocks(analytics_enabled=False):
-        return Tab(recipe, replace(ENGINE, run=run).with_device(lambda run: run), [], looks)
+@pytest.fixture(scope="module")
+def demo(tidy_gradio) -> gr.Blocks:
+    return ui.build(ENGINE)
 
 
-def started(tab: Tab, pictures: list, latest=None, kept=(), state=None, **fields) -> Iterator[dict]:
-    values = {name: field.default for name, field in tab.recipe.model_fields.items()} | fields
-    return tab.start(
-        *pictures, *values.values(), *[None] * len(tab.recipe.optional_images), latest, list(kept), state or RunState()
-    )
+@pytest.fixture
+def page(demo, monkeypatch) -> Page:
+    """The page, whose engine a test may replace."""
+    monkeypatch.setattr(demo.page.runs, "engine", demo.page.runs.engine)
+    return demo.page
 
 
-def fails(run: Iterator[dict]) -> tuple[list[dict], str]:
-    """What is shown until the sentence comes."""
-    updates = []
+def run_by(page: Page, monkeypatch, **functions) -> None:
+    """Replace functions of the engine."""
+    engine = replace(ENGINE, **functions).with_device(lambda run: run)
+    monkeypatch.setattr(page.runs, "engine", engine)
+
+
+def sent(page: Page, name: str = "deepdream", **given) -> dict:
+    """What the browser sends: the defaults of all controls, the open tab, and what is given, by name."""
+    values = {component: component.value for component in page.everything}
+    values |= dict.fromkeys(page.pictures) | {page.name: name, page.job: "", page.visitor: {"id": "me"}}
+    form = page.forms[name]
+    return values | {form.parts.get(role, role): value for role, value in given.items()}
+
+
+def shown(page: Page, job_id: str, history: tuple = ()) -> list[dict]:
+    """What the page shows of a job after each update, until it ends."""
+
+    async def watched() -> list[dict]:
+        return [update async for update in page.watch(job_id, history, {"id": "me"})]
+
+    return list(accumulate(asyncio.run(watched()), or_))
+
+
+def run(page: Page, name: str = "deepdream", **given) -> tuple[dict, list[dict]]:
+    """What the page shows when Start is clicked, and after that."""
+    (begun,) = page.begin(sent(page, name, **given))
+    return begun, shown(page, begun[page.job])
+
+
+def refused(page: Page, name: str = "deepdream", **given) -> str:
+    """The sentence with which a run is refused. The status line shows it too."""
+    begin = page.begin(sent(page, name, **given))
+    update = next(begin)
     with pytest.raises(gr.Error) as caught:
-        updates.extend(run)
+        next(begin)
+    assert caught.value.message in update[page.panel.status]
     assert caught.value.print_exception is False
-    return updates, caught.value.message
+    return caught.value.message
 
 
-def arriving(recipe: Recipe, **_: Image.Image) -> Iterator[DownloadProgress]:
-    """A download that is half way, and then fails."""
-    yield DownloadProgress("org/model", 25_000_000, 50_000_000, 12.4)
-    raise WeightsError("It broke off.")
+def click(index: int = 0, target: gr.blocks.Block | None = None) -> gr.SelectData:
+    return gr.SelectData(target, {"index": index, "value": None})
 
 
-def test_a_download_is_seen_to_arrive_and_its_failure_said_and_no_gpu_asked_for(recipe, pictures):
-    page = tab(recipe)
-    page.engine = replace(page.engine, prepare=arriving, run=None).with_device(lambda run: run)
-    updates, said = fails(started(page, pictures))
-    lines = [update[page.status] for update in updates if page.status in update]
-    assert "Downloading org/model · 25 of 50 MB · about 12 s left" in lines[1]
-    assert 'value="0.500"' in lines[1]
-    assert said == "It broke off."
-    assert updates[-1][page.start_button] == gr.update(interactive=True)
+FROM_PICTURES = {name: RECIPES[name] for name in ("deepdream", "deepdream_zoom", "style_transfer")}
 
 
-def test_a_run_of_the_page_is_stopped_when_the_page_shows_another(photo):
-    heard, ends, state = [], [], RunState()
-
-    def run(recipe, stopped, **given):
-        ends.append(stopped)
-        for preview in fake(recipe, **given):
-            heard.append(stopped())
-            yield preview
-
-    updates = started(tab(DeepDream, run), [photo], state=state)
-    while not heard:
-        next(updates)
-    state.end()
-    assert heard == [False]
-    assert ends[0]()
+@pytest.fixture(params=FROM_PICTURES.values(), ids=FROM_PICTURES)
+def recipe(request) -> type[Recipe]:
+    return request.param
 
 
 # Controls
@@ -216,217 +234,343 @@ def test_the_endpoint_has_the_recipe_s_name_parameters_and_meanings(recipe):
 # A run
 
 
-def test_a_run_shows_its_previews_then_before_and_after(recipe, pictures):
-    page = tab(recipe)
-    ready, *previews, last = started(page, pictures)
-    assert "Getting ready" in ready[page.status]
-    assert len(previews) == STEPS
-    assert [f"step {i} of {STEPS}" in update[page.status] for i, update in enumerate(previews, start=1)] == [True] * STEPS
-    assert "Octave 1 of 1 · step 1 of 3 · about 2 s left" in previews[0][page.status]
-    assert previews[1][page.view].getpixel((0, 0)) == (66, 33, 16)
-    assert f"Done in {STEPS} steps · 64×48 pixels" in last[page.status]
-    before, after = last[page.compare]["value"]
-    with Image.open(last[page.download]["value"]) as file:
-        assert file.format == "PNG"
-        assert file.getpixel((0, 0)) == (50, 25, 12)
-        assert file.getexif() == {}
+@pytest.fixture
+def photo(tmp_path) -> dict[str, str]:
+    Image.new("RGB", (64, 48), (200, 100, 50)).save(tmp_path / "photo.png")
+    return {"path": str(tmp_path / "photo.png")}
+
+
+@pytest.mark.parametrize(("name", "roles"), [("deepdream", ["image"]), ("style_transfer", ["content", "style"])])
+def test_a_run_shows_its_previews_then_before_and_after(page, photo, monkeypatch, name, roles):
+    begun, (working, *updates) = run(page, name, **dict.fromkeys(roles, photo))
+    panel = page.panel
+    assert "Waiting" in begun[panel.status]
+    assert (working[page.start]["visible"], working[page.stop]["visible"]) == (False, True)
+    last = updates[-1]
+    assert f"Done in {STEPS} steps · 64×48 pixels" in last[panel.status]
+    assert (last[page.start]["visible"], last[page.stop]["visible"]) == (True, False)
+    before, after = last[panel.compare]["value"]
+    assert after == last[panel.download]["value"]
+    with Image.open(after) as file:
+        assert (file.format, file.getpixel((0, 0)), file.getexif()) == ("PNG", (50, 25, 12), {})
     with Image.open(before) as file:
-        assert (file.size, file.getpixel((0, 0))) == ((64, 48), (200, 100, 50))
-    assert after == last[page.download]["value"]
+        assert file.size == (64, 48)
+        assert file.getpixel((0, 0)) == pytest.approx((200, 100, 50), abs=2)
+    assert last[panel.refine]["visible"] == ("start" in RECIPES[name].optional_images)
 
 
-def test_an_example_fills_every_input(recipe):
-    page = tab(recipe)
-    example = next(example for example in presets.read_examples() if type(example.recipe) is recipe)
-    update = page.fill_example(example)
-    assert [update[picture] for picture in page.pictures] == [str(path) for path in example.pictures.values()]
-    assert [update[control] for control in page.controls] == list(example.recipe.model_dump().values())
-    assert "Waiting" in update[page.status]
+def test_a_preview_is_shown_with_its_progress(page, photo):
+    preview = Preview(1, 3, "octave 1 of 1", 1 / 3, 2.0, 0.0, Image.new("RGBA", (8, 8), (9, 9, 9, 128)))
+    job = page.jobs.start(DeepDream(), {}, run=lambda recipe: iter([preview]))
+    update = replace(job.now, state="running", latest=preview, result=None)
+    changes, _ = page.panel.show(job, update, None)
+    assert "Octave 1 of 1 · step 1 of 3 · about 2 s left" in changes[page.panel.status]
+    with Image.open(changes[page.panel.view]["value"]) as picture:
+        assert (picture.mode, picture.format) == ("RGB", "JPEG")
 
 
-def test_another_run_keeps_the_result_before_it(recipe, pictures):
-    page = tab(recipe)
-    *_, preview, _ = started(page, pictures, size=128)
-    latest = preview[page.latest]
-    _, first, *_ = started(page, pictures, latest=latest)
-    ((file, words_below),) = first[page.earlier_gallery]["value"]
-    assert first[page.earlier_results] == [latest]
-    assert words_below == "size 128"
-    with Image.open(file) as earlier:
-        assert earlier.getpixel((0, 0)) == (50, 25, 12)
+def test_a_download_is_shown_and_its_failure(page, photo, monkeypatch):
+    def arriving(recipe, **_):
+        yield DownloadProgress("org/model", 25_000_000, 50_000_000, 12.4)
+        raise WeightsError("It broke off.")
+
+    run_by(page, monkeypatch, prepare=arriving)
+    _, updates = run(page, image=photo)
+    assert "It broke off." in updates[-1][page.panel.status]
+    assert updates[-1][page.start] == gr.update(visible=True)
+    progress = DownloadProgress("org/model", 25_000_000, 50_000_000, 12.4)
+    job = page.jobs.of("me")[0]
+    changes, _ = page.panel.show(job, replace(job.now, state="running", download=progress, error=""), None)
+    assert "Downloading org/model · 25 of 50 MB · about 12 s left" in changes[page.panel.status]
 
 
-def test_stopping_keeps_the_latest_picture_and_shows_no_later_one(recipe, pictures):
-    page, state = tab(recipe), RunState()
-    run = started(page, pictures, state=state)
-    next(run)
-    latest = next(run)[page.latest]
-    update = page.stop_run(latest, state)
-    assert "Stopped at step 1 of 3" in update[page.status]
-    with Image.open(update[page.download]["value"]) as file:
+def test_an_example_fills_every_input_and_runs(page, monkeypatch):
+    for form in page.forms.values():
+        for index, example in enumerate(form.examples):
+            seen = {}
+            monkeypatch.setattr(
+                page.runs,
+                "start",
+                lambda recipe, pictures, *_, seen=seen, **__: (
+                    seen.update({recipe: pictures}) or page.jobs.start(recipe, {}, run=lambda recipe: iter(()))
+                ),
+            )
+            (update,) = page.begin_example(sent(page, form.recipe.name), click(index))
+            assert list(seen) == [example.recipe]
+            assert set(seen[example.recipe]) == set(example.pictures)
+            assert {role: update[form.parts[role]] for role in example.pictures} == {
+                role: str(path) for role, path in example.pictures.items()
+            }
+            assert [update[control] for control in form.controls.values()] == list(example.recipe.model_dump().values())
+    assert {type(example.recipe) for form in page.forms.values() for example in form.examples} == set(RECIPES.values())
+
+
+def endless(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
+    """A run that works until it is stopped."""
+    while True:
+        yield next(fake(recipe, **pictures))
+
+
+def test_stop_keeps_the_latest_picture_and_another_start_ends_the_run_before(page, photo, monkeypatch):
+    run_by(page, monkeypatch, run=endless)
+    (begun,) = page.begin(sent(page, image=photo))
+    first = page.jobs.find(begun[page.job])
+    next(update for update in first.watch() if update.latest)
+    (begun,) = page.begin(sent(page, image=photo) | {page.job: first.id})
+    assert first.now.state == "stopped"
+    second = page.jobs.find(begun[page.job])
+    next(update for update in second.watch() if update.latest)
+    page.end(second.id)
+    *_, last = shown(page, second.id)
+    assert "Stopped at step 1 of 3" in last[page.panel.status]
+    with Image.open(last[page.panel.download]["value"]) as file:
         assert file.getpixel((0, 0)) == (100, 50, 25)
-    assert list(run) == [{page.status: gr.skip()}]
 
 
-def test_of_two_runs_only_the_last_one_started_shows_anything(recipe, pictures):
-    page, state = tab(recipe), RunState()
-    first = started(page, pictures, state=state)
-    next(first)
-    second = started(page, pictures, state=state)
-    next(second)
-    assert list(first) == [{page.status: gr.skip()}]
-    *_, last = second
-    assert "Done" in last[page.status]
-
-
-def test_stopping_before_the_first_step_says_so(recipe):
-    page = tab(recipe)
-    assert "before the first step" in page.show_finished(None)[page.status]
-
-
-# What goes wrong
-
-
-def test_a_missing_picture_is_one_sentence_and_the_result_before_stays(recipe, pictures):
-    page = tab(recipe)
-    *_, preview, _ = started(page, pictures)
-    (update,), sentence = fails(started(page, [None] * len(pictures), latest=preview[page.latest]))
-    assert sentence == f"There is no {next(iter(recipe.images))} yet: choose one, or click an example."
-    assert sentence in update[page.status]
-    with Image.open(update[page.download]["value"]) as file:
-        assert file.getpixel((0, 0)) == (50, 25, 12)
-
-
-@pytest.mark.parametrize(("value", "said"), [(0, "0"), (10**9, "1000000000"), (None, "None"), (2.5, "2.5"), ("many", "'many'")])
-def test_a_wrong_value_is_named_with_what_is_accepted(recipe, pictures, value, said):
-    low, high = bounds(recipe.model_fields["steps"])
-    _, sentence = fails(started(tab(recipe), pictures, steps=value))
-    assert sentence == f"steps is {said}; expected a whole number from {low} to {high}."
-
-
-def test_what_is_wrong_is_found_before_a_gpu_is_asked_for(recipe, pictures):
-    def lent(*_, **__):
-        raise AssertionError("asked")
-        yield
-
-    _, sentence = fails(started(tab(recipe, lent), pictures, size=1))
-    assert sentence.startswith("size is 1; expected")
-
-
-def test_a_run_that_fails_half_way_keeps_its_latest_picture(recipe, pictures):
+def test_a_run_that_fails_half_way_keeps_its_latest_picture(page, photo, monkeypatch, caplog):
     def failing(recipe, **pictures):
         yield next(fake(recipe, **pictures))
         raise FeatvizError("The <b>lamp</b> went out.")
 
-    page = tab(recipe, failing)
-    (*_, last), sentence = fails(started(page, pictures))
-    assert sentence == "The &lt;b&gt;lamp&lt;/b&gt; went out."  # Gradio renders it as HTML.
-    assert last[page.download]["value"]
-
-
-def test_the_unexpected_is_logged_and_said_politely(recipe, pictures, caplog):
     def broken(recipe, **pictures):
         raise ZeroDivisionError("secret")
         yield
 
+    run_by(page, monkeypatch, run=failing)
+    _, (*_, last) = run(page, image=photo)
+    assert "The &lt;b&gt;lamp&lt;/b&gt; went out." in last[page.panel.status]
+    assert last[page.panel.download]["value"]
+    run_by(page, monkeypatch, run=broken)
     with caplog.at_level(logging.ERROR):
-        _, sentence = fails(started(tab(recipe, broken), pictures))
-    assert sentence == INTERNAL_ERROR
+        _, (*_, last) = run(page, image=photo)
+    assert INTERNAL_ERROR in last[page.panel.status]
     assert "secret" in caplog.text
 
 
-# Before a run
+@pytest.mark.parametrize(("value", "named"), [(0, "0"), (10**9, "1000000000"), (None, "None"), (2.5, "2.5"), ("many", "'many'")])
+def test_a_wrong_value_is_named_with_what_is_accepted(page, photo, value, named):
+    low, high = bounds(DeepDream.model_fields["steps"])
+    assert refused(page, image=photo, steps=value) == f"steps is {named}; expected a whole number from {low} to {high}."
+    assert refused(page, "style_transfer", content=None, style=photo).startswith("There is no content yet: choose one")
 
 
-def test_a_look_sets_every_field_and_is_the_only_one_marked():
-    page = tab(RECIPES["deepdream"])
-    look = page.presets.presets[2]
-    update = page.presets.choose(look, "Standard")
-    assert [update[control] for control in page.controls] == list(look.recipe.model_dump().values())
-    assert ["chosen" in update[button]["elem_classes"] for button in page.presets.buttons].index(True) == 2
-    assert sum("chosen" in update[button]["elem_classes"] for button in page.presets.buttons) == 1
+def test_a_video_is_played_at_the_end(page, photo):
+    _, (*_, last) = run(page, "deepdream_zoom", image=photo)
+    assert last[page.panel.video]["value"] == last[page.panel.download]["value"]
+    assert last[page.panel.video]["value"].endswith("featviz_deepdream_zoom.mp4")
 
 
-@pytest.mark.parametrize(("finish", "size", "steps"), [("Draft", 256, 10), ("Standard", 320, 10), ("Fine", 768, 15)])
-def test_a_finish_is_relative_to_the_look(finish, size, steps):
-    recipe = RECIPES["deepdream"](size=320, steps=10)
-    assert presets.FINISHES[finish].of(recipe) == {"size": size, "steps": steps}
+def test_names_are_shown_with_the_likeliest_in_the_status(page, photo):
+    _, (*_, last) = run(page, "classification", image=photo)
+    assert last[page.panel.names]["value"] == {"psnr": 31.26, "tabby": 0.8}
+    assert "Most likely: psnr." in last[page.panel.status]
+    assert not last[page.panel.download]["visible"]
 
 
-def test_a_finish_stays_within_what_a_field_accepts():
-    assert presets.FINISHES["Fine"].of(RECIPES["deepdream"](steps=100))["steps"] == 100
+def test_a_reconstruction_says_its_measure_in_a_sentence(page, photo):
+    _, (*_, last) = run(page, "reconstruct_content", image=photo)
+    assert "31.3 decibels" in last[page.panel.measures]["value"]
 
 
-def forecast(page: Tab, picture: dict | None, **fields) -> tuple[str, int | None]:
-    return page.forecast.sentence(
-        dict.fromkeys([*page.recipe.images][:1], picture), (page.recipe().model_dump() | fields).values()
+# Coming back
+
+
+def request(query: str = "") -> gr.Request:
+    request = gr.Request()
+    request.query_params = dict(pair.split("=") for pair in query.split("&") if pair)
+    return request
+
+
+def arrive(page: Page, query: str = "", visitor: object = None, history: tuple = ()) -> dict:
+    return page.arrive(request(query), visitor, history, *[None] * len(page.pictures))
+
+
+def test_a_first_visit_shows_a_result_that_was_made_earlier_and_says_so(page):
+    changes = arrive(page)
+    assert "Made earlier by this program: Castle of eyes and faces" in changes[page.panel.status]
+    assert changes[page.anew]["visible"]
+    before, after = changes[page.panel.compare]["value"]
+    with Image.open(before) as first, Image.open(after) as last:
+        assert first.size == last.size
+    (update,) = page.begin_premade(sent(page))
+    assert update[page.picture] == str(presets.FOLDER / "mountain.jpg")
+    page.end(update[page.job])
+
+
+def test_a_link_opens_its_tab_with_its_settings(page, capsys):
+    changes = arrive(page, "recipe=style_transfer&style_strength=3&steps=9999")
+    form = page.forms["style_transfer"]
+    assert (changes[page.name], changes[form.parts["style_strength"]], changes[form.parts["steps"]]) == ("style_transfer", 3, 24)
+    assert changes[page.navigation.outer].selected == "Style Transfer"
+    assert "Some settings of this link cannot be used: steps is '9999'" in capsys.readouterr().out
+    assert arrive(page, "recipe=dreem")[page.name] == "deepdream"
+    assert "There is no recipe 'dreem'" in capsys.readouterr().out
+
+
+def test_the_address_is_that_of_the_settings(page):
+    values = sent(page, layer="efficientnet_lite0/block9", class_name="pizza", channels="3")
+    assert (
+        'data-link="?recipe=deepdream&amp;layer=efficientnet_lite0/block9&amp;class_name=pizza"'
+        in page.refresh(values)[page.line]
     )
 
 
-def test_an_estimate_is_one_line(recipe, pictures):
-    assert forecast(tab(recipe), pictures[0], size=80) == ("About 80 s and 0.1 GB on this machine.", None)
+def test_a_visitor_who_comes_back_finds_the_run_the_result_and_the_history(page, photo):
+    _, (*_, last) = run(page, image=photo)
+    visitor = {"id": "me", "running": ""}
+    changes = arrive(page, visitor=visitor, history=last[page.history])
+    assert changes[page.job] == page.jobs.of("me")[0].id
+    (item,) = last[page.history]
+    assert json.loads(json.dumps(item))["fields"] == DeepDream().model_dump()
+    assert item["source"].startswith("data:image/jpeg;base64,")
+    assert len(item["source"]) < 10_000
+    assert item["source"] in last[page.panel.history_cards.html]
+    opened = page.open_history(sent(page) | {page.history: last[page.history]}, click())
+    assert opened[page.job] == item["id"]
+    Path(page.jobs.find(item["id"]).result.file()).unlink()
+    opened = page.open_history(sent(page) | {page.history: last[page.history]}, click())
+    assert page.job not in opened
+    assert "Press 'Start dreaming' to make it again" in opened[page.panel.status]
 
 
-@pytest.mark.parametrize("picture", [None, {"path": __file__}])
-def test_without_a_picture_there_is_no_estimate(recipe, picture):
-    assert forecast(tab(recipe), picture) == ("", None)
+def test_after_a_restart_of_the_server_the_page_says_that_the_run_was_lost(page):
+    changes = arrive(page, visitor={"id": "somebody", "running": "gone"})
+    assert "The server was restarted, and this run was lost. Press 'Start dreaming'" in changes[page.panel.status]
+    assert changes[page.visitor] == {"id": "somebody", "running": ""}
 
 
-def test_what_takes_too_long_is_offered_smaller(recipe, pictures):
-    said, fitting = forecast(tab(recipe), pictures[0], size=1600)
-    assert said == "About 27 min and 0.1 GB on this machine; that is over 15 min. Size 896 would fit."
+# Settings
+
+
+def test_a_preset_sets_every_field_and_is_the_only_one_marked(page):
+    form = page.forms["deepdream"]
+    update = page.choose_preset(sent(page), click(2))
+    preset = form.presets[2]
+    assert [update[control] for control in form.controls.values()] == list(preset.recipe.model_dump().values())
+    drawn = page.refresh(sent(page, **preset.recipe.model_dump()))[form.preset_cards.html]
+    assert [pressed == "true" for pressed in _pressed(drawn)].index(True) == 2
+    assert _pressed(drawn).count("true") == 1
+    assert "true" not in _pressed(page.refresh(sent(page, strength=9.9))[form.preset_cards.html])
+
+
+def _pressed(drawn: str) -> list[str]:
+    return [part.split('"')[0] for part in drawn.split('aria-pressed="')[1:]]
+
+
+def test_a_layer_is_chosen_by_its_picture_and_the_picture_is_marked(page):
+    form = page.forms["deepdream"]
+    assert page.choose_layer("deepdream", click(1)) == {form.parts["layer"]: form.layers[1]}
+    drawn = page.refresh(sent(page, layer=form.layers[1]))[form.layer_cards.html]
+    assert _pressed(drawn).index("true") == 1
+
+
+def test_a_finish_is_relative_to_the_preset_and_says_its_time(page, photo):
+    form = page.forms["deepdream"]
+    values = sent(page, image=photo, **form.presets[2].recipe.model_dump()) | {form.finish: "Fine"}
+    assert page.apply_finish(values) == {form.parts["size"]: 768, form.parts["steps"]: 15}
+    assert page.refresh(values)[form.finish]["choices"] == [
+        ("Draft · 4 min", "Draft"),
+        ("Standard · 7 min", "Standard"),
+        ("Fine · 13 min", "Fine"),
+    ]
+
+
+@pytest.mark.parametrize(("finish", "size", "steps"), [("Draft", 256, 10), ("Standard", 320, 10), ("Fine", 768, 15)])
+def test_a_finish_is_a_size_and_a_factor(finish, size, steps):
+    recipe = RECIPES["deepdream"](size=320, steps=10)
+    assert presets.FINISHES[finish].of(recipe) == {"size": size, "steps": steps}
+    assert presets.FINISHES["Fine"].of(RECIPES["deepdream"](steps=100))["steps"] == 100
+
+
+def test_the_tab_decides_the_text_of_start_and_whether_there_is_a_picture(page):
+    tabs = {place: tab_id for tab_id, place in page.navigation.places.items()}
+
+    def opened(group: str, name: str = "", before: dict | None = None) -> dict:
+        inner = {state: (before or {}).get(state, state.value) for state in page.inner.values()}
+        return page.switch(sent(page) | inner, click(target=SimpleNamespace(_id=tabs[group, name])))
+
+    zoom = opened("DeepDream", "deepdream_zoom")
+    assert (zoom[page.name], zoom[page.start]) == ("deepdream_zoom", "Start the zoom")
+    assert opened("DeepDream", before=zoom)[page.name] == "deepdream_zoom"
+    assert opened("Look Inside")[page.name] == "activation_maps"
+    assert not opened("Look Inside", "feature_visualization")[page.picture]["visible"]
+
+
+def disabled(page: Page, **given) -> set[str]:
+    form = page.forms["deepdream"]
+    source = given.pop("mask", None)
+    changes = page.refresh(sent(page, **given) | {page.painting.source: source})
+    return {name for name in form.disableable if not changes[form.parts[name]]["interactive"]}
+
+
+def test_what_has_no_effect_is_disabled_with_the_reason(page):
+    plain = {"guide_by", "outside", "feather"}
+    assert disabled(page) == plain
+    assert disabled(page, guide=CAT) == {"channels", "outside", "feather"}
+    assert disabled(page, mask="x") == {"guide_by"}
+    assert disabled(page, full_size=True) == plain | {"size"}
+    assert disabled(page, class_name="pizza") == plain | {"more_layers", "channels", "guide"}
+    changes, parts = page.refresh(sent(page, class_name="pizza")), page.forms["deepdream"].parts
+    reason = " No effect beside class name: the class is amplified and no layer."
+    assert changes[parts["channels"]]["info"] == DeepDream.model_fields["channels"].description + reason
+    assert changes[parts["guide"]]["label"] == "Guide." + reason
+
+
+def test_what_a_disabled_control_holds_is_left_out_of_a_run_with_a_word(page, photo, capsys):
+    fields = {
+        "layer": "efficientnet_lite0/block9",
+        "class_name": "pizza",
+        "channels": "3",
+        "outside": "efficientnet_lite0/block1",
+    }
+    begun, _ = run(page, image=photo, **fields)
+    assert page.jobs.find(begun[page.job]).recipe == DeepDream(layer=fields["layer"], class_name="pizza")
+    printed = capsys.readouterr().out
+    assert "Left out: Channels. It has no effect beside class name" in printed
+    assert "Left out: Outside. It has no effect without mask" in printed
+
+
+# The estimate
+
+
+FORECAST = Forecast(fake_estimate, lambda: 1e12)
+
+
+def forecast(recipe: type[Recipe], picture: dict | None, *, among: Forecast = FORECAST, **fields) -> tuple[str, int | None]:
+    return among.sentence(recipe, {"image": picture}, (recipe().model_dump() | fields).values())
+
+
+def test_an_estimate_is_one_line_and_what_is_too_much_is_offered_smaller(photo):
+    assert forecast(DeepDream, photo, size=80) == ("About 80 s and 0.1 GB on this machine.", None)
+    assert forecast(DeepDream, None) == forecast(DeepDream, {"path": __file__}) == ("", None)
+    message, fitting = forecast(DeepDream, photo, size=1600)
+    assert message == "About 27 min and 0.1 GB on this machine; that is over 15 min. Size 896 would fit."
     assert fitting == 896
-
-
-def test_what_takes_more_memory_than_there_is_is_offered_smaller(recipe, pictures, monkeypatch):
-    page = tab(recipe)
-    monkeypatch.setattr(page.forecast, "memory_left", lambda: 100e3)
-    said, fitting = forecast(page, pictures[0], size=400)
-    assert said == "About 7 min and 0.1 GB on this machine; there are 0.1 GB free. Size 96 would fit."
+    message, fitting = forecast(DeepDream, photo, among=Forecast(fake_estimate, lambda: 100e3), size=400)
+    assert message == "About 7 min and 0.1 GB on this machine; there are 0.1 GB free. Size 96 would fit."
     assert fitting == 96
-    monkeypatch.setattr(page.forecast, "memory_left", lambda: 0)
-    assert forecast(page, pictures[0], size=400)[1] is None
+    assert forecast(DeepDream, photo, among=Forecast(fake_estimate, lambda: 0), size=400)[1] is None
+    assert forecast(DeepDream, photo, class_name="dragonfish")[0].startswith("There is no class 'dragonfish'")
+
+
+def test_the_size_that_fits_is_set_by_a_click(page):
+    parts = page.forms["deepdream"].parts
+    assert page.choose_size("deepdream", 96) == {parts["size"]: 96, parts["full_size"]: False}
 
 
 def test_a_panorama_is_offered_a_size_at_which_its_shorter_side_is_large_enough(tmp_path):
-    page = tab(DeepDream)
-    values = DeepDream().model_dump().values()
+    quick = Forecast(lambda recipe, pictures: Estimate(1, 1), lambda: 1e12)
     Image.new("RGB", (6000, 600)).save(tmp_path / "a.png")
-    assert (
-        page.forecast.sentence({"image": {"path": str(tmp_path / "a.png")}}, values)[1] is None
-    )  # 1280 s would exceed the time limit.
-    page.forecast.estimate = lambda recipe, pictures: Estimate(1, 1)
+    sent = {"path": str(tmp_path / "a.png")}
+    assert forecast(DeepDream, sent)[1] is None  # 1280 s would exceed the time limit.
     for width, height, offered in ((6000, 600, 1280), (600, 6000, 1280), (600, 400, None)):
         Image.new("RGB", (width, height)).save(tmp_path / "a.png")
-        message, size = page.forecast.sentence({"image": {"path": str(tmp_path / "a.png")}}, values)
+        message, size = forecast(DeepDream, sent, among=quick)
         assert size == offered
         assert ("The shorter side has fewer than 128 pixels; size 1280 is better." in message) == (offered is not None)
 
 
-def test_the_estimate_is_of_all_pictures_and_of_a_mask_that_may_be_painted(tmp_path):
-    seen = []
-    with gr.Blocks(analytics_enabled=False) as demo:
-        page = Tab(StyleTransfer, ENGINE.with_device(lambda run: run), [], [])
-    page.forecast.estimate = lambda recipe, pictures: seen.append(pictures) or Estimate(1, 1)
-    sent = {}
-    for role, size in {"content": (64, 48), "style": (80, 60), "style2": (50, 90)}.items():
-        Image.new("RGB", size).save(tmp_path / f"{role}.png")
-        sent[role] = {"path": str(tmp_path / f"{role}.png")}
-    values = list(StyleTransfer().model_dump().values())
-    refresh = next(event.fn for event in demo.fns.values() if page.forecast.line in event.outputs)
-    for painted_on in (None, sent["content"]["path"]):
-        refresh(*sent.values(), None, None, painted_on, *values)
-    sizes = {"content": (64, 48), "style": (80, 60), "style2": (50, 90)}
-    expected = [sizes, sizes | {"mask": (LONGEST, LONGEST)}]
-    assert [{role: header.size for role, header in pictures.items()} for pictures in seen] == expected
-
-
-def test_a_setting_that_cannot_be_is_said_before_a_run(pictures):
-    said, _ = forecast(tab(RECIPES["deepdream"]), pictures[0], class_name="dragonfish")
-    assert said.startswith("There is no class 'dragonfish'")
-
-
-# Where
+# The picture
 
 
 def layer(*boxes: tuple[int, int, int, int]) -> Image.Image:
@@ -437,39 +581,37 @@ def layer(*boxes: tuple[int, int, int, int]) -> Image.Image:
 
 
 def test_the_mask_is_white_where_it_was_painted():
-    mask = painted({"background": None, "layers": [layer((0, 0, 10, 10)), layer((20, 20, 30, 30))], "composite": None})
+    mask = painted([layer((0, 0, 10, 10)), layer((20, 20, 30, 30))])
     assert [mask.getpixel(place) for place in [(5, 5), (25, 25), (50, 40)]] == [255, 255, 0]
+    for nothing in ([], [layer()], [layer((0, 0, 64, 48))]):
+        assert painted(nothing) is None
 
 
-EVERYWHERE = layer((0, 0, 64, 48))
+def test_what_is_painted_is_the_mask_of_the_run(page, photo, tmp_path, monkeypatch):
+    given = []
+    run_by(page, monkeypatch, run=lambda recipe, **pictures: given.append(pictures) or fake(recipe, **pictures))
+    layer((0, 0, 10, 10)).save(tmp_path / "paint.png")
+    values = sent(page, image=photo) | {page.painting.editor: {"layers": [{"path": str(tmp_path / "paint.png")}]}}
+    (begun,) = page.begin(values)
+    shown(page, begun[page.job])
+    assert [given[0]["mask"].convert("L").getpixel(place) for place in ((5, 5), (30, 30))] == [255, 0]
 
 
-@pytest.mark.parametrize("value", [None, {"layers": []}, {"layers": None}, {"layers": [layer()]}, {"layers": [EVERYWHERE]}])
-def test_nothing_painted_is_no_mask_nor_is_everything(value):
-    assert painted(value) is None
-
-
-def test_what_is_painted_is_the_mask_of_the_run(pictures):
-    page = tab(RECIPES["deepdream"])
-    update = page.prepare_run({"layers": [layer((0, 0, 10, 10))]})
-    assert update[page.extras[list(page.recipe.optional_images).index("mask")]].getpixel((5, 5)) == 255
-    assert page.extras[list(page.recipe.optional_images).index("guide")] not in update
-
-
-def test_the_picture_is_opened_for_painting_and_closed_by_another(pictures):
-    painting = tab(RECIPES["deepdream"]).painting
-    opened = painting.toggled(pictures[0], None)
+def test_the_picture_is_opened_for_painting_and_closed_by_another(page, photo):
+    painting = page.painting
+    opened = page.paint(sent(page, image=photo))
     assert opened[painting.editor]["visible"]
     assert opened[painting.editor]["value"]["background"].size == (64, 48)
-    of = opened[painting.source]
-    assert painting.editor not in painting.changed(pictures[0], of)
-    for closed in (painting.changed({"path": "another.png"}, of), painting.changed(None, of), painting.toggled(pictures[0], of)):
+    source = {painting.source: opened[painting.source]}
+    assert painting.editor not in page.close_painting(sent(page, image=photo) | source)
+    for closed in (
+        page.close_painting(sent(page, image={"path": "another.png"}) | source),
+        page.close_painting(sent(page) | source),
+        page.paint(sent(page, image=photo) | source),
+    ):
         assert (closed[painting.editor]["visible"], closed[painting.source]) == (False, None)
-
-
-def test_painting_without_a_picture_is_one_sentence():
     with pytest.raises(gr.Error, match="There is no picture yet"):
-        tab(RECIPES["deepdream"]).painting.toggled(None, None)
+        page.paint(sent(page))
 
 
 @pytest.mark.parametrize(("size", "said"), [((64, 48), ""), ((32, 24), ""), ((48, 64), "The mask is 48×64 and was stretched")])
@@ -512,251 +654,177 @@ def test_any_other_file_stays_in_its_box_as_it_is(content, tmp_path):
     assert displayable(None) == gr.skip()
 
 
-# Links, and pictures that were made here
+def test_a_picture_made_here_restores_its_settings_which_can_be_undone(page, tmp_path):
+    stored = DeepDream(layer="efficientnet_lite0/block1", size=64, steps=1, octaves=1, strength=4)
+    save(compute(stored, image=CAT["path"]), tmp_path / "dream.png")
+    dropped = {"path": str(tmp_path / "dream.png")}
+    changes = page.read_picture(sent(page, image=dropped))
+    assert "its settings are restored below" in changes[page.origin_line]
+    assert changes[page.forms["deepdream"].parts["strength"]] == 4
+    assert page.restore(changes[page.found])[page.forms["deepdream"].parts["strength"]] == 2.5
+    assert "with the settings below" in page.read_picture(sent(page, image=dropped, **dict(stored)))[page.origin_line]
+    elsewhere = page.read_picture(sent(page, "style_transfer", content=dropped))
+    assert "Made here, with DeepDream." in elsewhere[page.origin_line]
+    assert elsewhere[page.there]["visible"]
+    opened = page.restore(elsewhere[page.found])
+    assert (opened[page.name], opened[page.forms["deepdream"].parts["strength"]]) == ("deepdream", 4)
+    assert not page.read_picture(sent(page, image=CAT))[page.origin]["visible"]
 
 
-def test_a_link_is_to_what_is_set(recipe):
-    assert query_of(recipe, *(recipe().model_dump() | {"size": 128}).values()) == f"?recipe={recipe.name}&size=128"
-    with pytest.raises(gr.Error, match="size is 1; expected"):
-        query_of(recipe, *(recipe().model_dump() | {"size": 1}).values())
+# During and after a run
 
 
-def made(recipe: Recipe, tmp_path) -> dict[str, str]:
-    """A picture with a recipe in it, as the page sends it."""
-    picture = Image.new("RGB", (64, 48))
-    picture.info[NOTE] = metadata.note(recipe, whole=True)
-    save(picture, tmp_path / "made.png")
-    return {"path": str(tmp_path / "made.png")}
+def test_a_run_under_way_follows_the_controls(page, photo, monkeypatch, capsys):
+    def steerable(recipe, *, steer, **pictures):
+        while True:
+            yield replace(next(fake(recipe, **pictures)), measures={"strength": steer().style_strength})
 
-
-def test_a_picture_made_here_restores_its_settings_and_undo_those_before(recipe, tmp_path):
-    page, before = tab(recipe), recipe(size=96)
-    update = page.restore_settings(made(recipe(size=128), tmp_path), *before.model_dump().values())
-    assert [update[control] for control in page.controls] == list(recipe(size=128).model_dump().values())
-    assert "its settings are restored" in update[page.origin.line]
-    assert (update[page.origin.undo]["visible"], update[page.origin.there]["visible"]) == (True, False)
-    undone = page.undo_restore(update[page.origin.recipe])
-    assert [undone[control] for control in page.controls] == list(before.model_dump().values())
-    assert undone[page.origin.box]["visible"] is False
-
-
-def test_a_picture_made_with_another_recipe_changes_nothing_and_leads_there(recipe, tmp_path):
-    page = tab(recipe)
-    other = next(other for other in RECIPES.values() if other is not recipe)(size=128)
-    update = page.restore_settings(made(other, tmp_path), *recipe().model_dump().values())
-    assert not set(update) & set(page.controls)
-    assert f"with {other.title}" in update[page.origin.line]
-    assert (update[page.origin.undo]["visible"], update[page.origin.there]["visible"]) == (False, True)
-    assert update[page.origin.recipe] == other
-
-
-def test_a_picture_made_with_what_is_set_only_says_so(recipe, tmp_path):
-    page = tab(recipe)
-    update = page.restore_settings(made(recipe(), tmp_path), *recipe().model_dump().values())
-    assert not set(update) & set(page.controls)
-    assert "with the settings below" in update[page.origin.line]
-
-
-@pytest.mark.parametrize("note", ["", "{", '{"recipe": "soup"}'])
-def test_any_other_picture_says_nothing_and_changes_nothing(recipe, tmp_path, note):
-    page, picture = tab(recipe), Image.new("RGB", (64, 48))
-    picture.info[NOTE] = note
-    save(picture, tmp_path / "any.png")
-    update = page.restore_settings({"path": str(tmp_path / "any.png")}, *recipe().model_dump().values())
-    assert update == page.origin.closed()
-
-
-# Which layer?
-
-
-def test_the_sheet_fills_layer_by_layer_and_a_click_sets_the_layer(pictures):
-    sheet = tab(RECIPES["deepdream"]).sheet
-    *updates, last = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None, RunState())
-    tiles = [update[sheet.gallery] for update in updates if sheet.gallery in update]
-    assert [len(shown) for shown in tiles] == [1, 2]
-    assert [caption for _, caption in tiles[-1]] == ["relu1_1", "relu1_2"]
-    assert last[sheet.stop_button]["visible"] is False
-    click = gr.SelectData(None, {"index": 1, "value": None})
-    assert sheet.chosen(updates[-1][sheet.shown], click) == {sheet.sweep_fields["layer"]: "vgg19/relu1_2"}
-
-
-def test_the_sheet_dreams_along_the_guide_and_inside_the_mask(pictures, tmp_path, monkeypatch):
-    sent = {}
-    sheet = tab(RECIPES["deepdream"]).sheet
-    engine = replace(sheet.engine, try_out=lambda recipe, **given: sent.update(given) or fake_try_out(recipe, **given))
-    monkeypatch.setattr(sheet, "engine", engine)
-    Image.linear_gradient("L").save(tmp_path / "mask.png")
-    mask = {"path": str(tmp_path / "mask.png")}
-    list(sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), pictures[0], mask, RunState()))
-    assert list(sent) == ["image", "guide", "mask"]
-
-
-def test_a_sheet_that_is_stopped_shows_nothing_more(pictures):
-    sheet, state = tab(RECIPES["deepdream"]).sheet, RunState()
-    run = sheet.show(pictures[0], *RECIPES["deepdream"]().model_dump().values(), None, None, state)
-    next(run), next(run)
-    sheet.stop_run(state)
-    assert list(run) == [{sheet.status: gr.skip()}]
-
-
-def test_a_sheet_without_a_picture_is_one_sentence():
-    sheet = tab(RECIPES["deepdream"]).sheet
-    (update,), sentence = fails(sheet.show(None, *RECIPES["deepdream"]().model_dump().values(), None, None, RunState()))
-    assert sentence.startswith("There is no image yet")
-    assert sentence in update[sheet.status]
-
-
-# While a run goes on
-
-
-def sent(path) -> dict[str, str]:
-    """A picture, as the page sends it."""
-    return {"path": str(path)}
-
-
-PAIR = [sent(presets.FOLDER / name) for name in ("cat.jpg", "great_wave.jpg")]
-
-
-def steerable(recipe: Recipe, *, steer, **pictures: Image.Image) -> Iterator[Preview]:
-    """Shows the style strength that it is asked for, as if it were a distance."""
-    for preview in fake(recipe, **pictures):
-        yield replace(preview, measures={"strength": steer().style_strength})
-
-
-def moved(page: Tab, state: RunState, **fields) -> None:
-    page.steer(*(StyleTransfer().model_dump() | fields).values(), state)
-
-
-def test_a_run_under_way_follows_the_controls_and_keeps_on_while_a_number_is_half_typed():
-    page, state = tab(StyleTransfer, steerable), RunState()
-    run = started(page, PAIR, state=state)
-    next(run)
-    assert "<span>1</span>" in next(run)[page.measures]["value"]
-    moved(page, state, style_strength=3)
-    assert "<span>3</span>" in (shown := next(run)[page.measures]["value"])
-    assert "You can change style strength, content strength and smoothness during the run." in shown
-    moved(page, state, style_strength=None)
-    assert "<span>3</span>" in next(run)[page.measures]["value"]
-
-
-def test_a_run_out_of_reach_is_not_steered_and_the_page_says_so(monkeypatch):
-    said = []
-    monkeypatch.setattr(gr, "Info", said.append)
-    with gr.Blocks(analytics_enabled=False):
-        page = Tab(StyleTransfer, ENGINE.with_device(lambda run: run, zero_gpu=True), [])
-    state = RunState()
-    run = started(page, PAIR, state=state)
-    next(run), next(run)
-    moved(page, state)
-    assert said == ["This change takes effect in the next run."]
-    assert state.settings is None
+    run_by(page, monkeypatch, run=steerable)
+    given = {"content": photo, "style": photo}
+    (begun,) = page.begin(sent(page, "style_transfer", **given))
+    job = page.jobs.find(begun[page.job])
+    strengths = (update.latest.measures["strength"] for update in job.watch() if update.latest)
+    assert next(strengths) == 1
+    for value, expected in ((3, 3), (None, 3)):  # A number is half typed: the settings stay.
+        page.steer(sent(page, "style_transfer", **given, style_strength=value) | {page.job: job.id})
+        assert next(strength for strength in strengths if strength == expected) == expected
+    preview = job.now.latest
+    assert (
+        "You can change style strength, content strength and smoothness"
+        in page.panel.working(job.recipe, preview)[page.panel.measures]["value"]
+    )
+    monkeypatch.setattr(page, "engine", replace(page.engine, in_process=False))
+    page.steer(sent(page, "style_transfer", **given) | {page.job: job.id})
+    assert "This change takes effect in the next run." in capsys.readouterr().out
+    page.end(job.id)
 
 
 def test_bars_are_half_for_a_distance_of_one_and_names_are_escaped():
-    assert bars({}) == ""
-    shown = bars({"a<b": 1.0, "c": 0.0})
-    assert 'value="0.500"' in shown
-    assert 'value="0.000"' in shown
-    assert "a&lt;b" in shown
+    assert bars({}, "") == ""
+    drawn = bars({"a<b": 1.0, "c": 0.0}, "Distances")
+    assert 'value="0.500"' in drawn
+    assert 'value="0.000"' in drawn
+    assert "a&lt;b" in drawn
 
 
-# After a run
+def test_a_result_is_refined_at_double_its_size_and_becomes_the_picture_of_another_run(page, photo, monkeypatch):
+    given = []
+    run_by(
+        page,
+        monkeypatch,
+        run=lambda recipe, **pictures: (
+            given.append((recipe, {*pictures} - {"steer", "stopped", "on_wait"})) or fake(recipe, content=pictures["content"])
+        ),
+    )
+    values = sent(page, "style_transfer", content=photo, style=photo, size=2560)
+    (begun,) = page.begin(values)
+    shown(page, begun[page.job])
+    (refined,) = page.begin_refinement(values | {page.job: begun[page.job]})
+    shown(page, refined[page.job])
+    assert refined[page.forms["style_transfer"].parts["size"]] == 4096
+    assert given == [
+        (StyleTransfer(size=2560), {"content", "style"}),
+        (StyleTransfer(size=4096), {"content", "style", "start"}),
+    ]
+    used = page.use(begun[page.job])
+    assert used[page.picture] == page.jobs.find(begun[page.job]).result.file()
 
 
-def test_a_result_is_refined_at_double_its_size_and_only_once():
-    page = tab(StyleTransfer)
-    result = Result(StyleTransfer(size=3000), next(fake(StyleTransfer(), image=Image.new("RGB", (32, 32)))))
-    start = page.extras[list(StyleTransfer.optional_images).index("start")]
-    asked = page.prepare_refinement(result)
-    assert asked[start] == result.file()
-    assert asked[page.named["size"]] == 4096
-    assert page.prepare_run()[start] is None
+def test_a_sweep_fills_and_a_click_sets_the_fields_in_which_it_differs(page, photo):
+    form = page.forms["reconstruct_content"]
+    (begun,) = page.begin_sweep(sent(page, form.recipe.name, image=photo, steps=5))
+    *_, last = shown(page, begun[page.job])
+    tiles = last[page.panel.tiles]["value"]
+    assert [caption for _, caption in tiles] == ["relu1_1 · 31.3 dB", "relu2_1 · 31.3 dB"]
+    assert "From shallow to deep" in last[page.panel.status]
+    chosen = page.choose_tile(last[page.gallery], click(1))
+    assert chosen[form.parts["layer"]] == "vgg19/relu2_1"
+    assert form.parts["steps"] not in chosen
+    with Image.open(last[page.panel.download]["value"]) as sheet:  # The whole sweep on one picture.
+        assert sheet.width > sheet.height
 
 
-def test_going_back_shows_an_earlier_result_and_loses_none(recipe, pictures):
-    page = tab(recipe)
-    results = []
-    for size in (80, 96):
-        *_, preview, _ = started(page, pictures, latest=results[-1] if results else None, kept=[], size=size)
-        results.append(preview[page.latest])
-    first, second = results
-    update = page.show_earlier(second, [first], RunState(), gr.SelectData(None, {"index": 0, "value": None}))
-    assert update[page.latest] is first
-    assert update[page.earlier_results] == [second, first]
-    assert update[page.compare]["value"] is not None
-    assert page.keep_earlier(first, [second, first]) == {}  # It is there already.
+# Look inside
 
 
-def test_there_is_no_going_back_during_a_run(recipe, pictures, capsys):
-    page, state = tab(recipe), RunState()
-    run = started(page, pictures, state=state)
-    next(run)
-    latest = next(run)[page.latest]
-    click = gr.SelectData(None, {"index": 0, "value": None})
-    assert page.show_earlier(latest, [latest], state, click) == {page.status: gr.skip()}
-    assert "when this run is over" in capsys.readouterr().out
-    list(run)
-    assert page.latest in page.show_earlier(latest, [latest], state, click)
+def test_maps_come_with_the_strongest_channels_and_a_click_shows_one(page, photo):
+    _, (*_, last) = run(page, "activation_maps", image=photo, layer=LAYER)
+    panel, box = page.panel, page.channel
+    assert [caption for _, caption in last[panel.tiles]["value"]] == ["channel 7 · 1500", "channel 2 · 1500"]
+    assert [caption for _, caption in last[panel.strongest]["value"]] == ["block4 · 3 · 72%"]
+    assert "40 channels of 16×12 · each unit sees 67×67 pixels · mean activation 0.123" in last[panel.status]
+    opened = page.choose_tile(last[page.gallery], click(1))
+    assert "channel 2" in opened[box.title]
+    assert opened[box.visualization]["value"].size == (192, 192)
+    tile = last[page.gallery].tiles[1]
+    without = page.choose_tile(Gallery((replace(tile, channel=replace(tile.channel, layer="vgg19/relu1_2")),)), click())
+    assert not without[box.visualization]["visible"]
+    assert "no stored picture for this layer" in without[box.title]
+    dreamt, parts = page.dream_channel(opened[box.chosen]), page.forms["deepdream"].parts
+    assert [dreamt[parts[name]] for name in ("layer", "channels", "class_name", "guide")] == [LAYER, "2", "", None]
+    seen, parts = next(page.see_channel(sent(page) | {box.chosen: opened[box.chosen]})), page.forms["feature_visualization"].parts
+    assert (seen[page.name], seen[parts["layer"]], seen[parts["channel"]]) == ("feature_visualization", LAYER, 2)
+    assert page.jobs.find(seen[page.job]).recipe == RECIPES["feature_visualization"](layer=LAYER, channel=2)
+    Path(tile.channel.activation_map).unlink()
+    with pytest.raises(gr.Error, match="This result was deleted from the server after 2 h; please run it again"):
+        page.choose_tile(last[page.gallery], click(1))
 
 
-def test_a_transparent_picture_is_shown_and_keeps_its_transparency(tmp_path):
-    def transparent(recipe, **pictures):
-        yield Preview(1, 1, "octave 1 of 1", 1.0, 0.0, 0.0, Image.new("RGBA", (64, 48), (9, 9, 9, 128)))
+def test_a_channel_is_chosen_in_the_atlas_within_the_range_of_the_layer(page, capsys):
+    parts = page.forms["feature_visualization"].parts
+    shown = page.show_atlas(sent(page, "feature_visualization", layer=LAYER))
+    assert [caption for _, caption in shown[page.panel.tiles]["value"]] == [str(channel) for channel in range(40)]
+    assert "computed earlier" in shown[page.panel.status]
+    picked = page.choose_tile(shown[page.gallery], click(9))
+    assert (picked[parts["channel"]], picked[parts["class_name"]]) == (9, "")  # Beside a class it would have no effect.
+    page.show_atlas(sent(page, "feature_visualization", layer="vgg19/relu1_1"))
+    assert "There are stored pictures only for" in capsys.readouterr().out
+    for class_name, enabled in (("", True), ("pizza", False)):
+        channel = page.refresh(sent(page, "feature_visualization", layer=LAYER, class_name=class_name))[parts["channel"]]
+        assert (channel["maximum"], channel["interactive"]) == (39, enabled)
 
-    page = tab(RECIPES["deepdream"], transparent)
-    Image.new("RGBA", (64, 48), (9, 9, 9, 128)).save(tmp_path / "clear.png")
-    _, preview, last = started(page, [{"path": str(tmp_path / "clear.png")}])
-    assert preview[page.view]["value"].mode == "RGB"
-    with Image.open(last[page.download]["value"]) as file:
-        assert file.getpixel((0, 0)) == (9, 9, 9, 128)
+
+def test_the_gram_matrix_is_large_enough_to_see_its_cells(page, photo):
+    changes = page.show_gram(sent(page, "reconstruct_style", style=photo))
+    assert changes[page.panel.picture]["value"].size == (320, 320)
 
 
 # The whole
 
 
-def test_there_is_an_example_for_every_recipe_that_takes_a_picture():
-    needy = {recipe for recipe in RECIPES.values() if recipe.images}
-    assert {type(example.recipe) for example in presets.read_examples()} == needy
+def test_the_page_has_few_events_and_a_small_configuration(demo):
+    assert len(demo.fns) < 120
+    assert len(json.dumps(demo.get_config_file(), default=str)) < 350_000
 
 
-def test_what_is_public_is_meant_to_be():
-    demo = ui.build(ENGINE)
+def test_no_state_of_a_session_can_change_by_itself(demo):
+    values = [block.value for block in demo.blocks.values() if isinstance(block, gr.State)]
+    assert {type(value) for value in values} <= {str, tuple, type(None), Gallery}
+
+
+def test_what_is_public_is_meant_to_be(demo):
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility == "public"}
-    assert public == {
-        *RECIPES,
-        *(f"{name}_sheet" for name in RECIPES if RECIPES[name].sweep_fields),
-        "presets",
-        "estimate",
-        "recipe",
-        "start",
-        "job",
-        "stop",
-    }
+    sheets = {f"{name}_sheet" for name in RECIPES if RECIPES[name].sweep_fields}
+    assert public == {*RECIPES, *sheets, "presets", "estimate", "recipe", "start", "job", "stop"}
 
 
-def test_the_events_of_the_page_cost_the_browser_little():
+def test_the_events_of_the_page_cost_the_browser_little(demo):
     """Progress is shown on no component. No two that wait for their turn listen to the same event, since Gradio lets each wake the
     other: seen from far away, a page asked twelve times a second for ever."""
-    events = [fn for fn in ui.build(ENGINE).fns.values() if fn.api_visibility == "private"]
+    events = [fn for fn in demo.fns.values() if fn.api_visibility == "private"]
     assert [fn.api_name for fn in events if fn.outputs and fn.show_progress_on != []] == []
     waiting = Counter(target for fn in events if fn.fn and fn.trigger_mode == "always_last" for target in fn.targets)
     assert waiting.total() > 50
     assert [target for target, count in waiting.items() if count > 1] == []
 
 
-def test_every_licence_and_source_is_on_the_page():
-    text = " ".join(str(block.value) for block in ui.build(ENGINE).blocks.values() if isinstance(block, gr.Markdown))
-    assert all(spec.licence in text and spec.title in text for spec in NETWORKS.values())
-    assert all(path.name in text for example in presets.read_examples() for path in example.pictures.values())
+def test_every_licence_and_source_is_on_the_page(demo):
+    words = " ".join(str(block.value) for block in demo.blocks.values() if isinstance(block, gr.Markdown))
+    assert all(spec.licence in words and spec.title in words for spec in NETWORKS.values())
+    assert all(path.name in words for example in presets.read_examples() for path in example.pictures.values())
 
 
-def test_the_examples_thumbnails_outlive_the_visitors_pictures():
-    icons = [block for block in ui.build(ENGINE).blocks.values() if isinstance(block, gr.Button) and block.icon]
-    assert {button.value for button in icons} == {one.title for one in (*presets.read_examples(), *presets.read_presets())}
-    assert all(button.icon["path"] in button.keep_in_cache for button in icons)
-
-
-def test_every_run_goes_through_what_lends_the_gpu(pictures, recipe):
+def test_every_run_of_a_program_goes_through_what_lends_the_gpu(photo):
     lent = []
 
     def lend(run):
@@ -767,137 +835,50 @@ def test_every_run_goes_through_what_lends_the_gpu(pictures, recipe):
         return borrowed
 
     demo = ui.build(ENGINE, lend=lend)
-    (endpoint,) = (fn.fn for fn in demo.fns.values() if fn.api_name == recipe.name)
-    assert outputs(endpoint(*pictures, *recipe().model_dump().values(), *[None] * len(recipe.optional_images)))
-    assert lent == [recipe()]
+    (endpoint,) = (fn.fn for fn in demo.fns.values() if fn.api_name == "deepdream")
+    assert outputs(endpoint(photo, *DeepDream().model_dump().values(), None, None))
+    assert lent == [DeepDream()]
 
 
-def test_a_result_is_written_once_and_is_said_to_be_deleted_where_its_file_is_gone(tmp_path, monkeypatch):
-    written, save = [], running.save_pil_to_cache
-    monkeypatch.setattr(
-        running, "save_pil_to_cache", lambda *args, **kwargs: written.append(save(*args, **kwargs)) or written[-1]
-    )
-    preview = Preview(1, 1, "", 1.0, 0.0, 0.0, Image.new("RGB", (20, 16), "red"))
-    Image.new("RGB", (64, 48), (200, 100, 50)).save(tmp_path / "upload.png")
-    result = Result(DeepDream(), preview, str(tmp_path / "upload.png"))
-    assert result.exists
-    before, after = result.shown()
-    assert result.file() == after == result.shown()[1]
-    assert written == [after, before]
-    with Image.open(before) as small, Image.open(after) as file:
-        assert (small.size, small.getpixel((0, 0))) == ((20, 16), (200, 100, 50))
-        assert file.tobytes() == preview.picture.tobytes()
-    Path(before).unlink()
-    assert Path(result.shown()[0]).exists()  # Made anew of the upload.
-    Path(after).unlink()
-    assert not result.exists
-    for use in (result.file, result.shown):
-        with pytest.raises(gr.Error, match="This result was deleted from the server after 2 h; please run it again"):
-            use()
-
-
-def test_a_result_that_cannot_be_written_is_not_lost(monkeypatch):
-    result = Result(DeepDream(), Preview(1, 1, "", 1.0, 0.0, 0.0, Image.new("RGB", (20, 16), "red")))
+def test_a_disk_that_is_full_at_the_end_of_a_run_is_said(page, photo, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(running, "save_pil_to_cache", raises(OSError(errno.ENOSPC, "No space")))
-        with pytest.raises(gr.Error, match="disk is full"):
-            result.file()
-    with Image.open(result.file()) as file:
-        assert file.getpixel((0, 0)) == (255, 0, 0)
+
+        def full(*_, **__):
+            raise OSError(errno.ENOSPC, "No space")
+
+        patch.setattr(running, "save_pil_to_cache", full)
+        _, (*_, last) = run(page, image=photo)
+    assert last[page.start] == gr.update(visible=True)
+    assert "disk is full" in last[page.panel.status]
 
 
-def raises(error: Exception):
-    def raising(*_, **__):
-        raise error
-
-    return raising
+# Languages
 
 
-def test_earlier_results_that_were_deleted_leave_the_strip():
-    recipe = DeepDream
-    page = tab(recipe)
-    results = [Result(recipe(size=size), next(fake(recipe(), image=Image.new("RGB", (size, 32))))) for size in (80, 96, 112)]
-    Path(results[1].file()).unlink()
-    assert page.keep_earlier(results[0], results[1:])[page.earlier_results] == [results[0], results[2]]
+def test_every_language_has_every_text_with_the_same_values():
+    assert set(text.TABLES) == {"en", "de", "es", "zh-CN"}
+    for table in text.TABLES.values():
+        assert table.keys() == text.TABLES["en"].keys()
+        for key, words in table.items():
+            assert words.strip()
+            assert _values(words) == _values(text.TABLES["en"][key]), key
 
 
-def test_earlier_results_are_kept_up_to_so_many_pixels_and_always_the_latest():
-    def result(width: int) -> SimpleNamespace:
-        return SimpleNamespace(size=(width, 10))
-
-    results = [result(30), result(20), result(60)]
-    assert limit_pixels(results, 1100) == results
-    assert limit_pixels(results, 1099) == results[:2]
-    assert limit_pixels(results, 100) == results[:1]
-    assert limit_pixels([], 100) == []
+def _values(words: str) -> set[str]:
+    return {part.split("}")[0] for part in words.split("{")[1:]}
 
 
-# What has no effect
-
-
-@pytest.fixture
-def photo(tmp_path) -> dict[str, str]:
-    Image.new("RGB", (64, 48), (200, 100, 50)).save(tmp_path / "photo.png")
-    return {"path": str(tmp_path / "photo.png")}
-
-
-def shown(tab: Tab, **given) -> dict[str, bool]:
-    """What can have no effect → whether its control is enabled, where this is given beside the defaults."""
-    values = {name: field.default for name, field in tab.recipe.model_fields.items()} | given
-    changes = tab.disable_unused(*(values.get(name) for name in tab.rule_inputs))
-    return {name: changes[tab.parts[name]]["interactive"] for name in tab.disableable}
-
-
-def test_what_has_no_effect_is_disabled_with_the_reason():
-    page = tab(DeepDream)
-    plain = {
-        "more_layers": True,
-        "channels": True,
-        "guide": True,
-        "guide_by": False,
-        "outside": False,
-        "feather": False,
-        "size": True,
-    }
-    assert shown(page) == plain
-    assert shown(page, guide={"path": "x"}) == plain | {"guide_by": True, "channels": False}
-    assert shown(page, mask="x") == plain | {"outside": True, "feather": True}
-    assert shown(page, full_size=True) == plain | {"size": False}
-    assert shown(page, class_name="pizza", guide={"path": "x"}) == plain | dict.fromkeys(
-        ["more_layers", "channels", "guide"], False
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [("de-AT,de;q=0.9,en;q=0.8", "de"), ("zh-TW", "zh-CN"), ("fr,es;q=0.5", "es"), ("fr", "en"), ("", "en")],
+)
+def test_the_browser_chooses_the_language(monkeypatch, accepted, language):
+    asked = (
+        gr.Request(headers={"accept-language": accepted}) if False else type("R", (), {"headers": {"accept-language": accepted}})
     )
-    values = dict.fromkeys(page.rule_inputs) | {"class_name": "pizza", "full_size": False}
-    changes = page.disable_unused(*values.values())
-    reason = " No effect beside class name: the class is amplified and no layer."
-    assert changes[page.named["channels"]]["info"] == DeepDream.model_fields["channels"].description + reason
-    assert changes[page.parts["guide"]]["label"] == "Guide." + reason
-
-
-def test_what_a_disabled_control_holds_is_left_out_of_a_run_with_a_word(photo, capsys):
-    ran = []
-
-    def run(recipe, stopped, **given):
-        ran.append((recipe, set(given)))
-        yield from fake(recipe, **given)
-
-    page = tab(DeepDream, run)
-    fields = {
-        "layer": "efficientnet_lite0/block9",
-        "class_name": "pizza",
-        "channels": "3",
-        "outside": "efficientnet_lite0/block1",
-    }
-    list(started(page, [photo], **fields))
-    assert ran == [(DeepDream(layer=fields["layer"], class_name="pizza"), {"image"})]
-    said = capsys.readouterr().out
-    assert "Left out: Channels. It has no effect beside class name" in said
-    assert "Left out: Outside. It has no effect without mask" in said
-
-
-def test_a_page_s_estimate_and_link_leave_it_out_too(photo):
-    values = [field.default for field in DeepDream.model_fields.values()]
-    names = list(DeepDream.model_fields)
-    for name, value in {"layer": "efficientnet_lite0/block9", "class_name": "pizza", "channels": "3"}.items():
-        values[names.index(name)] = value
-    assert query_of(DeepDream, *values) == "?recipe=deepdream&layer=efficientnet_lite0/block9&class_name=pizza"
-    assert tab(DeepDream).forecast.sentence({"image": photo}, values)[0].startswith("About")
+    token = LocalContext.request.set(asked)
+    try:
+        assert text.language() == language
+        assert text.say("done_one", width=3, height=4) == text.TABLES[language]["done_one"].format(width=3, height=4)
+    finally:
+        LocalContext.request.reset(token)

@@ -1,0 +1,67 @@
+"""Cards: buttons with a picture above a title. Any number of them is one component with one event."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+from PIL import Image, ImageOps
+
+from featviz.ui.running import in_cache
+
+SELECT = """element.addEventListener("click", ({target}) => {
+    const card = target.closest("[data-index]");
+    if (card) trigger("select", {index: Number(card.dataset.index), value: null});
+});"""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A title and the address of its picture."""
+
+    title: str
+    source: str
+
+
+class Cards:
+    """A row of cards. The `select` event of its component has the index of the card."""
+
+    def __init__(self, cards: Sequence[Card] = (), *, kind: str, **options: Any):
+        self.cards = tuple(cards)
+        self.html = gr.HTML(drawn(cards), js_on_load=SELECT, elem_classes=["cards", kind], **options)
+
+
+def drawn(cards: Sequence[Card], chosen: int | None = None) -> str:
+    """Draw cards as HTML. `chosen`: the index of the one that is marked; None where cards are not chosen but run."""
+    pressed = ["" if chosen is None else f' aria-pressed="{str(i == chosen).lower()}"' for i in range(len(cards))]
+    buttons = "".join(
+        f'<button type="button" class="card" data-index="{i}"{pressed[i]}>'
+        f'<img src="{escape(card.source)}" alt=""><span>{escape(card.title)}</span></button>'
+        for i, card in enumerate(cards)
+    )
+    return f'<div class="grid">{buttons}</div>'
+
+
+def thumbnail(pictures: Sequence[Image.Image], size: tuple[int, int], keeper: gr.components.Component) -> str:
+    """Return the address of a small picture of some pictures side by side. It is kept as long as the page."""
+    width, height = size
+    sheet = Image.new("RGB", size)
+    for i, picture in enumerate(pictures):
+        slot = width // len(pictures)
+        with picture:
+            sheet.paste(ImageOps.fit(picture.convert("RGB"), (slot, height)), (i * slot, 0))
+    return kept(sheet, keeper)
+
+
+def kept(picture: Image.Image, keeper: gr.components.Component) -> str:
+    """Return the address of a picture that is kept as long as the page."""
+    file = in_cache(picture, "jpeg")
+    keeper.keep_in_cache.add(file)  # Otherwise the sweep deletes it with the visitors' pictures.
+    return address(file)
+
+
+def address(file: str) -> str:
+    """Return the address of a file in Gradio's cache, relative to the page."""
+    return f"gradio_api/file={quote(file)}"

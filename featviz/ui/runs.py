@@ -1,0 +1,235 @@
+"""The page's jobs: what each kind of run yields, and where its result is written."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from PIL import Image
+
+from featviz.media.images import NOTE, contact_sheet
+from featviz.recipes import metadata
+from featviz.recipes.activation_maps import ActivationMaps
+from featviz.recipes.recipe import Recipe, differing, live
+from featviz.runtime import atlas
+from featviz.runtime.inspection import ChannelResponse, LayerInspection
+from featviz.runtime.jobs import Job
+from featviz.runtime.memory import open_reserved
+from featviz.runtime.sheet import on_one_sheet
+from featviz.runtime.stream import Preview
+from featviz.ui.controls import spoken
+from featviz.ui.running import Engine, in_cache, name_of
+from featviz.ui.video import Film
+
+THUMBNAIL = 192
+"""Side in pixels at which a thumbnail of the atlas is shown."""
+
+BEFORE, SMALL, SMALL_SIDE = "before.jpg", "small.jpg", 112
+"""Files beside a result: the source at the size of the result, and a small copy with this longest side in pixels."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture of a gallery and what a click on it means: a recipe to set, or a channel to show."""
+
+    file: str
+    caption: str
+    recipe: Recipe | None = None
+    fields: tuple[str, ...] = ()
+    """The fields that a click sets to those of `recipe`."""
+    channel: "Channel | None" = None
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A channel and its response to a picture. Pictures are files in Gradio's cache."""
+
+    layer: str
+    channel: int
+    strength: float
+    activation_map: str | None
+    patches: tuple[str, ...]
+
+    @classmethod
+    def of(cls, cell: ChannelResponse) -> "Channel":
+        activation_map = cell.picture and in_cache(cell.picture)
+        return cls(cell.layer, cell.channel, cell.strength, activation_map, tuple(map(in_cache, cell.patches)))
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The tiles of a job so far."""
+
+    tiles: tuple[Tile, ...] = ()
+    strongest: tuple[Tile, ...] = ()
+    """The strongest channels of the whole network, beside those of a layer."""
+    sentence: str = ""
+
+
+class Runs:
+    """Starts jobs, and keeps their galleries as long as the jobs."""
+
+    def __init__(self, engine: Engine):
+        self.engine, self.jobs = engine, engine.jobs
+        self._galleries: WeakKeyDictionary[Job, list[Gallery]] = WeakKeyDictionary()
+
+    def gallery(self, job: Job) -> Gallery:
+        """Return the tiles of a job so far."""
+        return (self._galleries.get(job) or [Gallery()])[-1]
+
+    def start(
+        self, recipe: Recipe, pictures: Mapping[str, Image.Image], source: str | None, owner: str, *, sweep: bool = False
+    ) -> Job:
+        """Start the job of a recipe on opened pictures. `source`: the file of the first one. `sweep`: run the small variants."""
+        work, write, options = self._work(recipe, pictures, source, sweep)
+        shown: list[Gallery] = []
+
+        def run(recipe: Recipe, **given: Any) -> Iterator[Any]:
+            yield from self.engine.prepare(recipe, **pictures)
+            yield from work(shown.append, recipe, **given)
+
+        job = self.jobs.start(recipe, pictures, run=run, owner=owner, write=write, **options)
+        self._galleries[job] = shown
+        return job
+
+    def _work(
+        self, recipe: Recipe, pictures: Mapping[str, Image.Image], source: str | None, sweep: bool
+    ) -> tuple[Callable[..., Iterator[Preview]], Callable[[Image.Image], str], dict[str, bool]]:
+        if sweep:
+            return self._sweep, beside_source(recipe, None), {}
+        if isinstance(recipe, ActivationMaps):
+            return self._inspect, beside_source(recipe, None), {}
+        here = self.engine.in_process
+        options = {"interruptible": here, "steerable": here and bool(live(type(recipe)))}
+        if recipe.produces == "video":
+            film = Film(recipe, pictures)
+            return _without_gallery(recorded(self.engine.run, film)), finished(film), options
+        return _without_gallery(self.engine.run), beside_source(recipe, source), options
+
+    def _sweep(self, show: Callable[[Gallery], None], recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
+        tiles: dict[Recipe, Tile] = {}
+
+        def watched() -> Iterator[tuple[Recipe, Preview]]:
+            for variant, preview in self.engine.try_out(recipe, **pictures):
+                tiles[variant] = Tile(in_cache(preview.picture), tile_caption(variant, preview), variant, recipe.sweep_fields)
+                show(Gallery(tuple(tiles.values()), sentence=recipe.sweep_caption))
+                yield variant, preview
+
+        yield from on_one_sheet(recipe, watched())
+
+    def _inspect(self, show: Callable[[Gallery], None], recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
+        """The activation maps of the layer, then the strongest channels of the whole network."""
+        found = self.engine.inspect_layer(recipe, **pictures)
+        gallery = Gallery(tuple(_tile(cell, f"channel {cell.channel} · {number(cell.strength)}") for cell in found.cells))
+        gallery = replace(gallery, sentence=describe_layer(found))
+        show(gallery)
+        cells = [(tile.caption, cell.picture) for tile, cell in zip(gallery.tiles, found.cells, strict=True)]
+        sheet = contact_sheet(cells, columns=4, width=240)
+        sheet.info[NOTE] = metadata.note(recipe, pictures)
+        peaks = {layer: sheet.peaks for layer, sheet in atlas.sheets().items() if layer.startswith(f"{recipe.network_name}/")}
+        steps = 2 if peaks else 1
+        preview = Preview(1, steps, spoken(recipe.layer), 0.5, 1.0, 0.0, sheet)
+        yield preview
+        if peaks:
+            cells = self.engine.strongest_channels(recipe, peaks, **pictures)
+            show(replace(gallery, strongest=tuple(_tile(cell, channel_caption(cell)) for cell in cells)))
+            yield replace(preview, step=2, work=1.0)
+
+
+def _without_gallery(run: Callable[..., Iterator[Preview]]) -> Callable[..., Iterator[Preview]]:
+    """Return the run as one that shows no tiles."""
+    return lambda _, recipe, **given: run(recipe, **given)
+
+
+def _tile(cell: ChannelResponse, caption: str) -> Tile:
+    channel = Channel.of(cell)
+    file = channel.activation_map or in_cache(thumbnail(cell.layer, cell.channel))
+    return Tile(file, caption, channel=channel)
+
+
+def thumbnail(layer: str, channel: int) -> Image.Image | None:
+    """Return the picture that a channel responds to most, from the atlas; None if the atlas lacks the layer."""
+    sheet = atlas.sheets().get(layer)
+    return sheet and sheet.thumbnail(channel).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
+
+
+def beside_source(recipe: Recipe, source: str | None) -> Callable[[Image.Image], str]:
+    """Return a function that writes a result and returns its path. It writes the source at the size of the result beside it."""
+
+    def write(picture: Image.Image) -> str:
+        file = in_cache(picture, name=name_of(recipe))
+        if source and Path(source).is_file():
+            resized = (
+                open_reserved(source, longest=max(picture.size)).convert("RGB").resize(picture.size, Image.Resampling.LANCZOS)
+            )
+            resized.save(Path(file).with_name(BEFORE), quality=90)
+        write_small(picture, file)
+        return file
+
+    return write
+
+
+def before(file: str) -> str | None:
+    """Return the file of the source at the size of a result; None if the result has no source."""
+    path = Path(file).with_name(BEFORE)
+    return str(path) if path.is_file() else None
+
+
+def write_small(picture: Image.Image, file: str) -> None:
+    """Write a small copy of a picture beside the file of a result."""
+    copy = picture.convert("RGB")
+    copy.thumbnail((SMALL_SIDE, SMALL_SIDE))
+    copy.save(Path(file).with_name(SMALL), quality=75)
+
+
+def small(file: str) -> bytes:
+    """Return the small copy of a result as JPEG."""
+    return Path(file).with_name(SMALL).read_bytes()
+
+
+def recorded(run: Callable[..., Iterator[Preview]], film: Film) -> Callable[..., Iterator[Preview]]:
+    """Return the run with its finished frames written to a video."""
+
+    def wrapped(recipe: Recipe, **given: Any) -> Iterator[Preview]:
+        for preview in run(recipe, **given):
+            film.write(preview)
+            yield preview
+
+    return wrapped
+
+
+def finished(film: Film) -> Callable[[Image.Image], str]:
+    """Return a function that closes a video and returns its path, with a small copy of the last picture beside it."""
+
+    def write(picture: Image.Image) -> str:
+        file = film.finish(picture)
+        write_small(picture, file)
+        return file
+
+    return write
+
+
+def tile_caption(variant: Recipe, preview: Preview) -> str:
+    """Caption of a variant: the fields it differs in, and its measures."""
+    measured = [variant.measure_label.format(*preview.measures.values())] if variant.measure_label else []
+    return " · ".join([differing(variant), *measured])
+
+
+def describe_layer(inspection: LayerInspection) -> str:
+    """Describe a layer in one line: its shape, its receptive field and its mean activation."""
+    channels, height, width = inspection.shape
+    rows, columns = inspection.field
+    field = "the whole picture" if rows == float("inf") else f"{columns:.0f}×{rows:.0f} pixels"
+    shape = f"{channels} channels of {width}×{height}"
+    return f"{spoken(inspection.layer)}: {shape} · each unit sees {field} · mean activation {number(inspection.mean)}"
+
+
+def number(value: float) -> str:
+    """Format a number with three significant digits, or as a whole number from 100 on."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def channel_caption(cell: ChannelResponse) -> str:
+    """Caption of a thumbnail of the atlas: layer, channel and strength."""
+    return f"{cell.layer.rpartition('/')[2]} · {cell.channel} · {cell.strength:.0%}"
