@@ -11,9 +11,10 @@ from PIL import Image
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime import atlas
+from featviz.runtime.jobs import deleted_error
 from featviz.ui import text
 from featviz.ui.controls import enumeration, spoken
-from featviz.ui.running import Engine, deleted_error, in_cache
+from featviz.ui.running import Engine, error_sentences, in_cache
 from featviz.ui.runs import Channel, Tile, thumbnail
 
 
@@ -46,7 +47,8 @@ class ChannelBox:
     def show(self, channel: Channel) -> dict:
         """Show a channel."""
         if not all(Path(file).is_file() for file in (*channel.patches, *filter(None, [channel.activation_map]))):
-            raise deleted_error()
+            with error_sentences():
+                raise deleted_error()
         visualization = thumbnail(channel.layer, channel.channel)
         note = "" if visualization else f"<p>{text.say('no_thumbnail', action=text.say('see_channel'))}</p>"
         return {

@@ -23,8 +23,9 @@ VIOLET = "rgb(139, 92, 246)"
 class Painting:
     """A button that opens the picture for painting and closes it again. Without paint the whole picture is used."""
 
-    def __init__(self) -> None:
-        self.button = gr.Button(size="sm", visible=False, elem_classes="quiet")
+    def __init__(self, action: str) -> None:
+        """`action`: the text of the button while the painting is closed."""
+        self.button = gr.Button(action, size="sm", visible=False, elem_classes="quiet")
         self.editor = gr.ImageEditor(
             show_label=False, type="pil", visible=False, sources=(), transforms=(), layers=False, buttons=[], height=380,
             elem_id="painting", format="png", eraser=gr.Eraser(default_size=48),

@@ -17,10 +17,11 @@ const featviz = {
     words: navigator.languages.map(tag => Object.keys(FEATVIZ_WORDS).find(key => key.split("-")[0] === tag.split("-")[0]))
         .filter(Boolean).map(key => FEATVIZ_WORDS[key])[0] ?? FEATVIZ_WORDS.en,
     boxes: [],
+    here: false,
     kept: {},
 
     // When the page opens: upload the kept pictures again, since the server may be another one by now.
-    async arrive([visitor, history, ...pictures], boxes) {
+    async arrive([visitor, history, job, ...pictures], boxes) {
         featviz.boxes = boxes;
         const {root, api_prefix} = window.gradio_config;
         await Promise.all(boxes.map(async (box, i) => {
@@ -31,13 +32,19 @@ const featviz = {
             const answer = await fetch(`${root}${api_prefix}/upload`, {method: "POST", body: form});
             if (answer.ok) pictures[i] = {path: (await answer.json())[0], meta: {_type: "gradio.FileData"}};
         }));
-        return [visitor, history, ...pictures];
+        return [visitor, history, job, ...pictures];
+    },
+
+    // The server has read the address, which may change from now on.
+    arrived() {
+        featviz.here = true;
+        if (!location.search.includes("recipe=")) featviz.remember();
     },
 
     // After each change of the settings: write them into the address.
     remember() {
         const link = document.querySelector("#estimate [data-link]")?.dataset.link;
-        if (link) window.history.replaceState(window.history.state, "", location.pathname + link);
+        if (link && featviz.here) window.history.replaceState(window.history.state, "", location.pathname + link);
     },
 
     // After each change of a picture: keep it, or delete the one that was removed.

@@ -115,7 +115,7 @@ class Page:
                     shared = {"size": "sm", "min_width": 80, "scale": 0, "elem_classes": "quiet"}
                     self.undo = gr.Button(text.label("undo"), visible=False, **shared)
                     self.there = gr.Button(text.label("open_there"), visible=False, **shared)
-                self.painting = Painting()
+                self.painting = Painting(RECIPES[self.name.value].mask_action)
                 self.navigation = Navigation()
                 self.forms = {
                     recipe.name: Form(recipe, self.picture, *(_of(recipe, items) for items in (examples, all_presets)))
@@ -163,9 +163,10 @@ class Page:
             trigger_mode="always_last", **EVENT,
         ).then(None, None, None, js="() => featviz.ended()", **PAGE_EVENT)  # fmt: skip
         demo.load(
-            self.arrive, [self.visitor, self.history, *self.pictures], _unique(begun, self.switched, kept, [self.masthead]),
+            self.arrive, [self.visitor, self.history, self.job, *self.pictures],
+            _unique(begun, self.switched, kept, [self.masthead]),
             js=f"(...values) => featviz.arrive(values, {[box.elem_id for box in self.pictures]})", **EVENT,
-        )  # fmt: skip
+        ).then(None, None, None, js="() => featviz.arrived()", **PAGE_EVENT)  # fmt: skip
         self.start.click(self.begin, self.everything, js=SHOW, trigger_mode="multiple", **started)
         self.stop.click(self.end, self.job, None, **IMMEDIATE)
         gr.on([f.example_cards.html.select for f in forms], self.begin_example, self.everything, js=SHOW, **started)
@@ -417,14 +418,14 @@ class Page:
             yield {self.panel.status: gr.skip()}
             return
         shown, viewing = None, False
-        yield self._working(True) | {self.visitor: {**(visitor or {}), "running": "" if job.now.final else job_id}}
+        yield self._working(True) | {self.visitor: {**(visitor or {}), "running": metadata.as_json(job.recipe)}}
         async for update in job.watch_async():
             changes, shown = await asyncio.to_thread(self.panel.show, job, update, shown)
             if self.panel.view in changes and not viewing:
                 changes, viewing = self.panel.only(self.panel.view) | changes, True
             if update.final:
                 changes |= self._working(False) | self._remembered(job, entries)
-                changes[self.visitor] = {**(visitor or {}), "running": ""}
+                changes[self.visitor] = {**(visitor or {}), "running": None}
             yield changes | {self.gallery: shown}
 
     def _remembered(self, job: Job, entries: Sequence[dict]) -> dict:
@@ -453,24 +454,26 @@ class Page:
 
     # Coming and going
 
-    def arrive(self, request: gr.Request, visitor: Any, entries: Sequence[dict], *sent: Any) -> dict:
-        """Restore what the visitor left: the settings in the address, the pictures in the browser, the run on the server."""
-        visitor = visitor if isinstance(visitor, dict) and visitor.get("id") else {"id": secrets.token_urlsafe(16), "running": ""}
-        restored = read_link(request)
-        recipe = restored.recipe if restored else next(iter(RECIPES.values()))()
-        changes = self.open(recipe) | {self.visitor: visitor, self.masthead: masthead()} | self._history(entries or [])
-        # A picture that the visitor has chosen meanwhile stays.
-        kept = {box: picture["path"] for box, picture in zip(self.pictures, sent, strict=True) if picture}
-        if self.picture in kept:
-            kept[self.picture] = gr.update(value=kept[self.picture], visible=bool(recipe.images))
-        changes |= kept
+    def arrive(self, request: gr.Request, visitor: Any, entries: Sequence[dict], job_id: str, *sent: Any) -> dict:
+        """Restore what the visitor left: the settings in the address, the pictures in the browser, the run on the server.
+
+        The visitor may have used the page before this answer, so nothing else is set.
+        """
+        visitor = visitor if isinstance(visitor, dict) and visitor.get("id") else {"id": secrets.token_urlsafe(16)}
         jobs = self.jobs.of(visitor["id"])
-        if jobs:
-            return changes | {self.job: jobs[0].id}
-        if visitor.get("running"):
-            lost = text.say("lost", action=recipe.action)
-            return changes | {self.panel.status: status_line(lost), self.visitor: {**visitor, "running": ""}}
-        return changes | self._premade()
+        lost = not jobs and not job_id and visitor.get("running")
+        with error_sentences():
+            restored = metadata.from_json(lost, RECIPES) if lost else read_link(request)
+        changes = {self.visitor: {**visitor, "running": None}, self.masthead: masthead()} | self._history(entries or [])
+        if restored:
+            recipe, parts = restored.recipe, self.forms[restored.recipe.name].parts
+            changes |= self._opened(recipe.name) | {parts[name]: getattr(recipe, name) for name in recipe.model_fields_set}
+        for box, picture in zip(self.pictures, sent, strict=True):
+            if picture:
+                changes[box] = changes.get(box, {}) | gr.update(value=picture["path"])
+        if lost:
+            return changes | {self.panel.status: status_line(text.say("lost", action=restored.recipe.action))}
+        return changes | ({self.job: job_id or jobs[0].id} if job_id or jobs else self._premade())
 
     def _premade(self) -> dict:
         """Show a result that was made earlier, and say so."""

@@ -186,11 +186,6 @@ def in_cache(picture: Image.Image, kind: str = "png", name: str = "image") -> st
     return save_pil_to_cache(picture, get_upload_folder(), name=name, format=kind)
 
 
-def deleted_error() -> gr.Error:
-    """The error for a picture whose file was deleted."""
-    return gr.Error(text.say("deleted", hours=limits.HOURS_KEPT.value), print_exception=False)
-
-
 def name_of(recipe: Recipe) -> str:
     """The name of a result's file, without its extension."""
     return f"featviz_{recipe.name}"

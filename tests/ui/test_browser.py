@@ -35,7 +35,7 @@ MISSING = (
 # On CI they run or fail.
 pytestmark = pytest.mark.skipif(MISSING is not None and "CI" not in os.environ, reason=f"browser tests: {MISSING}")
 
-LONG = 90_000
+LONG = 20_000
 """Milliseconds: the patience of a test with a busy machine, not a statement about speed."""
 
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
