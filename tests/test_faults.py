@@ -29,9 +29,9 @@ from featviz.runtime.devices import _schedulers, resolve
 from featviz.runtime.film import film
 from featviz.runtime.stream import run, stream
 from featviz.ui import running
-from featviz.ui.running import DISK_FULL, INTERNAL_ERROR, Engine, end_at_shutdown, error_sentences, with_error_sentences
+from featviz.ui.running import DISK_FULL, INTERNAL_ERROR, Engine, error_sentences, with_error_sentences
 from featviz.ui.runs import recorded
-from featviz.ui.shutdown import RESTARTING, Runs, sweep
+from featviz.ui.shutdown import RESTARTING, sweep
 from featviz.ui.video import Film
 from scripts.visitor import LONG, QUICK, Server, Visitor, inline, serving
 
@@ -210,20 +210,6 @@ def test_only_old_files_are_deleted(tmp_path):
 # The end of the server
 
 
-def test_at_shutdown_runs_are_told_and_none_begins(monkeypatch):
-    runs = Runs()
-    monkeypatch.setattr(running, "RUNS", runs)
-    previews = end_at_shutdown(stream)(DREAM, device="cpu", every=0, image=PHOTO)
-    next(previews)
-    assert runs.count == 1
-    runs.shutting_down = True
-    with pytest.raises(gr.Error, match=RESTARTING):
-        next(previews)
-    assert runs.count == 0
-    with pytest.raises(gr.Error, match=RESTARTING):
-        next(end_at_shutdown(stream)(DREAM, device="cpu", image=PHOTO))
-
-
 @pytest.fixture(scope="module")
 def own() -> Iterator[Server]:
     """A server without a writable home, whose visitors may start five runs a minute each."""
@@ -297,12 +283,12 @@ def test_sigterm_tells_visitors_with_a_run_and_ends_within_ten_seconds(own):
 
 
 LEFT = """
-import threading
+from types import SimpleNamespace
 from featviz.ui import shutdown
 
 shutdown.SECONDS_TO_EXIT, shutdown.SECONDS_FOR_STEPS = 0.2, 60
-shutdown.RUNS.count = 1  # A run in the middle of a long step.
-shutdown.RUNS.shut_down()
+jobs = SimpleNamespace(shut_down=print, working=1)  # A run in the middle of a long step.
+shutdown.Shutdown(jobs).begin()
 """
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import hostile
@@ -118,6 +119,7 @@ def test_nothing_is_unpickled_evaluated_or_started(path):
 AUDITED = """
 import json, sys
 from pathlib import Path
+from types import SimpleNamespace
 from PIL import Image
 from featviz import cli
 from featviz.errors import InputError
@@ -326,11 +328,11 @@ def test_the_limits_reach_the_server(monkeypatch):
     seen = {}
     monkeypatch.setenv(limits.QUEUE.variable, "3")
     monkeypatch.setenv(limits.MEGABYTES.variable, "5")
-    monkeypatch.setattr(theme.shutdown, "handle_signals", lambda: None)
+    monkeypatch.setattr(theme.shutdown.Shutdown, "handle_signals", lambda self: None)
     monkeypatch.setattr(gr.Blocks, "queue", lambda self, **said: seen.update(said) or self)
     monkeypatch.setattr(gr.Blocks, "launch", lambda self, **said: seen.update(said))
     with gr.Blocks(analytics_enabled=False) as demo:
-        pass
+        demo.instrument = SimpleNamespace(jobs=None)
     theme.launch(demo)
     assert (seen["max_size"], seen["max_file_size"], seen["state_session_capacity"]) == (3, 5_000_000, limits.SESSIONS.default)
     assert (request_limits.BodyLimit, (), {}) in seen["app_kwargs"]["middleware"]

@@ -79,7 +79,7 @@ def build(
         publish_runs({form.recipe: form.parts for form in page.forms.values()}, engine)
         publish(presets.read_presets(folder), engine.estimate)
         _footer(folder, engine.limitations())
-    demo.page = page
+    demo.instrument = page
     return demo
 
 

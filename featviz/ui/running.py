@@ -5,7 +5,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial, wraps
 from html import escape, unescape
@@ -33,7 +33,6 @@ from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, 
 from featviz.ui import text
 from featviz.ui.controls import label
 from featviz.ui.request_limits import RATE_LIMIT, visitor_address
-from featviz.ui.shutdown import RUNS
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or a stand-in for it."""
@@ -99,20 +98,6 @@ def with_error_sentences(run: Runner) -> Runner:
     return wrapped
 
 
-def end_at_shutdown(run: Runner) -> Runner:
-    """End the run at its next step when the server shuts down. Goes outside `lend`, because signals arrive in this process."""
-
-    @wraps(run)
-    def wrapped(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
-        with RUNS.track() as check, closing(run(recipe, **pictures)) as previews:
-            check()
-            for preview in previews:
-                yield preview
-                check()
-
-    return wrapped
-
-
 def new_jobs() -> Jobs:
     """Return jobs whose results are PNG files in Gradio's cache."""
     return Jobs(lambda recipe, picture: in_cache(picture, name=name_of(recipe)), explain=explain)
@@ -156,8 +141,8 @@ class Engine:
         """
         lent = partial(_lent_process, lend) if zero_gpu else lambda run, parts: lend(with_error_sentences(run))
         runs = {
-            "run": end_at_shutdown(lent(self.run, single_run)),
-            "try_out": end_at_shutdown(lent(self.try_out, lambda recipe: recipe.variants())),
+            "run": lent(self.run, single_run),
+            "try_out": lent(self.try_out, lambda recipe: recipe.variants()),
         }
         inspections = {
             name: self._prepared(lend(error_sentences()(getattr(self, name))))

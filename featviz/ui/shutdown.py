@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from featviz import limits
+from featviz.runtime.jobs import Jobs
 
 RESTARTING = "The server is restarting. Please start again in a minute."
 
@@ -26,49 +27,35 @@ SECONDS_FOR_STEPS, SECONDS_FOR_MESSAGES, SECONDS_TO_EXIT = 3.0, 0.5, 9.0
 """Longest time for the current steps to end, for the messages to be sent, and for the whole shutdown."""
 
 
-class Runs:
-    """The runs under way. During a shutdown each one ends at its next step."""
+class Shutdown:
+    """What SIGTERM does: end all jobs with a message, then exit as Ctrl-C does."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.shutting_down = False
-        self._lock = threading.Lock()
+    def __init__(self, jobs: Jobs):
+        self.begun = False
+        self._jobs = jobs
 
-    @contextmanager
-    def track(self) -> Iterator[Callable[[], None]]:
-        """Count a run. Yields a function that raises `gr.Error` once the server shuts down."""
-        with self._lock:
-            self.count += 1
-        try:
-            yield self._check
-        finally:
-            with self._lock:
-                self.count -= 1
+    def handle_signals(self) -> None:
+        """Handle SIGTERM, where this is the main thread; no other may."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.begin)
 
-    def _check(self) -> None:
-        if self.shutting_down:
-            raise gr.Error(RESTARTING, print_exception=False)
-
-    def shut_down(self, *_: object) -> None:
-        """Handle SIGTERM: end all runs with a message, then exit as Ctrl-C does."""
-        self.shutting_down = True
+    def begin(self, *_: object) -> None:
+        """Handle SIGTERM."""
+        self.begun = True
         timer = threading.Timer(SECONDS_TO_EXIT, delete_files_and_exit)  # Open connections would delay the exit.
         timer.daemon = True
         timer.start()
+        self._jobs.shut_down(RESTARTING)
         end = time.monotonic() + SECONDS_FOR_STEPS
-        while self.count and time.monotonic() < end:
+        while self._jobs.working and time.monotonic() < end:
             time.sleep(0.05)
         time.sleep(SECONDS_FOR_MESSAGES)
         raise KeyboardInterrupt
 
-
-RUNS = Runs()
-
-
-def exit_if_shutting_down() -> None:
-    """End the process after SIGTERM, without waiting for threads in the middle of a step."""
-    if RUNS.shutting_down:
-        delete_files_and_exit()
+    def exit(self) -> None:
+        """End the process after SIGTERM, without waiting for threads in the middle of a step."""
+        if self.begun:
+            delete_files_and_exit()
 
 
 def delete_files_and_exit() -> None:
@@ -77,12 +64,6 @@ def delete_files_and_exit() -> None:
         shutil.rmtree(Path(get_upload_folder()).resolve(), ignore_errors=True)
     sys.stdout.flush()
     os._exit(0)
-
-
-def handle_signals() -> None:
-    """Handle SIGTERM, where this is the main thread; no other may."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, RUNS.shut_down)
 
 
 def sweep(folder: Path, seconds: float, keep: set[str]) -> int:

@@ -45,7 +45,7 @@ most other fonts, and weight 600, contain only a few letters."""
 
 
 def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options: Any) -> None:
-    """Serve the app until it is interrupted. `options` go to Gradio's `launch`.
+    """Serve the app of `ui.build` until it is interrupted. `options` go to Gradio's `launch`.
 
     `then` is called after the page answers, because work beside the start can exceed Gradio's limit of three seconds.
 
@@ -53,7 +53,8 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
         InputError: a limit in the environment is not a number.
     """
     limits.check()
-    shutdown.handle_signals()
+    ending = shutdown.Shutdown(demo.instrument.jobs)
+    ending.handle_signals()
     gradio_internals.install()
     gr.set_static_paths([presets.FOLDER])  # Works from any working directory. Nothing else outside the cache is served.
     demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
@@ -77,4 +78,4 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
     if then:
         then()
     demo.block_thread()
-    shutdown.exit_if_shutting_down()  # After SIGTERM.
+    ending.exit()  # After SIGTERM.

@@ -102,8 +102,8 @@ def demo(tidy_gradio) -> gr.Blocks:
 @pytest.fixture
 def page(demo, monkeypatch) -> Page:
     """The page, whose engine a test may replace."""
-    monkeypatch.setattr(demo.page.runs, "engine", demo.page.runs.engine)
-    return demo.page
+    monkeypatch.setattr(demo.instrument.runs, "engine", demo.instrument.runs.engine)
+    return demo.instrument
 
 
 def run_by(page: Page, monkeypatch, **functions) -> None:
