@@ -44,7 +44,7 @@ def main() -> None:
         (f"gradient: {name}", run(DeepDream(layer="efficientnet_lite0/block9", gradient=name, steps=10), image=PICTURES[0]))
         for name in SHAPERS
     ]
-    contact_sheet(gradients, 3, 400).save(DOCS / "gradients.jpg", quality=85)
+    contact_sheet(gradients, 2, 400).save(DOCS / "gradients.jpg", quality=85)
     for name in BUNDLED:
         recipe = DeepDream(layer=f"{name}/{next(iter(NETWORKS[name].layers))}", steps=8)
         cells = [(split(variant.layer)[1], preview.picture) for variant, preview in try_out(recipe, image=PICTURES[0])]

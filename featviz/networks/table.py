@@ -78,6 +78,8 @@ class NetworkSpec:
     """The qualified name of the module whose output is the logits, "" for the whole network; None without a classifier."""
     classes: tuple[str, ...] | None = None
     """Class names in the order of the logits; None for the 1000 of ImageNet."""
+    gradient: str = "plain"
+    """How its gradients are shaped in dreams, unless the user chooses: a key of `optimise.gradients.SHAPERS`."""
     supports_bfloat16: bool = False
     """Whether gradients in bfloat16 are accurate: at every layer a cosine over 0.99 with those in float64."""
 
@@ -181,6 +183,7 @@ SHIPPED: dict[str, NetworkSpec] = {
         smallest=32,
         good_for="Small and quick: dreams of animals in seconds without a GPU.",
         classifier="logits",
+        gradient="soft_colours",
     ),
     "googlenet": NetworkSpec(
         title="GoogLeNet",

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from featviz.networks.network import Network
 
 
-def ascent(network: Network, objective: Objective, image: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def ascent(
+    network: Network, objective: Objective, image: Tensor, side: int, shift: tiles.Shift | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the value () of an objective that is a sum over positions, and its gradient for an image (1, 3, H, W).
 
     Each tile of at most `side` pixels is computed by itself. The gradient is that of the whole image if receptive fields do not
     exceed the margin of a tile. The value is approximate: that of each tile with its margin, times the tile's share of it.
+    `shift`: as in `tiles.grid`.
     """
     value, gradient = image.new_zeros(()), torch.empty_like(image)
-    for tile in tiles.grid(size_of(image), side):
+    for tile in tiles.grid(size_of(image), side, shift=shift):
         seen = image[(..., *tile.seen)].detach().requires_grad_()
         part = objective(network.activations(seen, objective.layers))
         (change,) = torch.autograd.grad(part, seen)

@@ -57,18 +57,31 @@ def gaussian(gradient: Tensor, progress: float) -> Tensor:
     return mean_absolute(blurred - blurred.mean())
 
 
+def soft_colours(gradient: Tensor, progress: float = 0.0) -> Tensor:
+    """Return the gradient with its hue at half strength and smooth over several pixels, so that a dream has no coloured grain.
+
+    As in photographs, whose brightness varies more, and more finely, than their hue. Brightness, the mean of the channels, is
+    smoothed only a little.
+    """
+    brightness = gradient.mean(1, keepdim=True)
+    return mean_absolute(blur(brightness, 0.7) + 0.5 * blur(gradient - brightness, 3.0))
+
+
 def luminance(gradient: Tensor) -> Tensor:
     """Return the luminance in all three channels, so that colours do not change (weights of Rec. 601)."""
     weights = constant((0.299, 0.587, 0.114), gradient.device, gradient.dtype).view(1, 3, 1, 1)
     return (gradient * weights).sum(1, keepdim=True).expand_as(gradient)
 
 
-SHAPERS: dict[str, Shaper] = {"plain": mean_absolute, "laplacian": laplacian, "gaussian": gaussian}
+SHAPERS: dict[str, Shaper] = {"plain": mean_absolute, "laplacian": laplacian, "gaussian": gaussian, "soft_colours": soft_colours}
+
+AUTO = "auto"
+"""The value that stands for the shape that the row of the network names."""
 
 if TYPE_CHECKING:
     Shape = str
 else:
-    Shape = Literal[tuple(SHAPERS)]
+    Shape = Literal[(AUTO, *SHAPERS)]
 
 
 def _unit(band: Tensor) -> Tensor:

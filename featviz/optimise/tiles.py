@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -44,10 +44,16 @@ SMALLER_REMARK = ", in smaller tiles, since memory is short"
 MIN_TILE = 128
 """Least side of a tile with its margin, in pixels."""
 
+HALF = (0.5, 0.5)
+"""The mean of random shifts of tiles."""
+
 WHOLE = 1 << 30
 """Side of a tile that any image fits into."""
 
 T = TypeVar("T")
+
+Shift = Sequence[float]
+"""Two numbers in [0, 1), down and right: the position of the borders between tiles among all that are possible."""
 
 Area = tuple[slice, slice]
 """The rows and the columns of a part of an image, or of a feature map."""
@@ -166,14 +172,14 @@ def peak(size: tuple[int, int], bytes_per_pixel: float, side: int, margin: float
     return resident(largest_tile * bytes_per_pixel, share)
 
 
-def seen_pixels(size: tuple[int, int], side: int, margin: float = MARGIN) -> int:
+def seen_pixels(size: tuple[int, int], side: int, margin: float = MARGIN, shift: Shift | None = None) -> int:
     """Return the pixels that all tiles of an image of (height, width) see together. Margins count once for each tile."""
-    return math.prod(sum(seen.stop - seen.start for _, seen, _ in along) for along in _axes(size, side, margin))
+    return math.prod(sum(seen.stop - seen.start for _, seen, _ in along) for along in _axes(size, side, margin, shift))
 
 
-def count(size: tuple[int, int], side: int, margin: float = MARGIN) -> int:
+def count(size: tuple[int, int], side: int, margin: float = MARGIN, shift: Shift | None = None) -> int:
     """Return the number of tiles of an image of (height, width)."""
-    return math.prod(map(len, _axes(size, side, margin)))
+    return math.prod(map(len, _axes(size, side, margin, shift)))
 
 
 def fits(size: tuple[int, int], side: int) -> bool:
@@ -211,22 +217,27 @@ class Allowance:
             self.memory, self.remark = self.memory / 2, SMALLER_REMARK
 
 
-def grid(size: tuple[int, int], side: int, margin: float = MARGIN) -> Iterator[Tile]:
+def grid(size: tuple[int, int], side: int, margin: float = MARGIN, shift: Shift | None = None) -> Iterator[Tile]:
     """Yield tiles of about equal size that cover (height, width) without overlap.
 
     With its margin, which is rounded up to multiples of 32, a tile has about `side` pixels a side, and at most 63 more. It ends
     where the units of networks with asymmetric padding are at the same positions as for the whole image.
+
+    `shift`: where, among all possible positions, the borders between tiles are. No tile gets larger by it.
     """
-    for rows, columns in product(*_axes(size, side, margin)):
+    for rows, columns in product(*_axes(size, side, margin, shift)):
         core, seen, core_in_seen = zip(rows, columns, strict=True)
         yield Tile(seen, core, core_in_seen, _pixels(core) / _pixels(seen))
 
 
-def _axes(size: tuple[int, int], side: int, margin: float) -> list[list[tuple[slice, slice, slice]]]:
+def _axes(size: tuple[int, int], side: int, margin: float, shift: Shift | None = None) -> list[list[tuple[slice, slice, slice]]]:
     """Return (core, seen, core_in_seen) of each tile along the height, and along the width."""
     margin = math.ceil(margin / TILE_ALIGNMENT) * TILE_ALIGNMENT
     side = max(size) if fits(size, side) else side
-    return [[_around(*cut, length, margin) for cut in _cuts(length, side, margin)] for length in size]
+    return [
+        [_around(*cut, length, margin) for cut in _cuts(length, side, margin, along)]
+        for length, along in zip(size, shift or (None, None), strict=True)
+    ]
 
 
 def _around(start: int, stop: int, length: int, margin: int) -> tuple[slice, slice, slice]:
@@ -239,12 +250,19 @@ def _pixels(area: Area) -> int:
     return math.prod(along.stop - along.start for along in area)
 
 
-def _cuts(length: int, side: int, margin: int) -> list[tuple[int, int]]:
+def _cuts(length: int, side: int, margin: int, shift: float | None) -> list[tuple[int, int]]:
     if length <= side:
         return [(0, length)]
     most = max(MIN_CORE, (side - 2 * margin) // TILE_ALIGNMENT * TILE_ALIGNMENT)
     step = math.ceil(math.ceil(length / math.ceil(length / most)) / TILE_ALIGNMENT) * TILE_ALIGNMENT
-    return list(pairwise([*range(0, length - MIN_CORE + 1, step), length]))
+    first = step
+    if shift is not None:
+        # The first tile takes part of the last one, or is so long that there is one tile less. No tile gets longer.
+        last = length - range(0, length - MIN_CORE + 1, step)[-1]
+        lengths = range(MIN_CORE, step + 1, TILE_ALIGNMENT)
+        possible = [start for start in lengths if start <= last - MIN_CORE or start >= last or start == step]
+        first = possible[int(shift * len(possible))]
+    return list(pairwise([0, *range(first, length - MIN_CORE + 1, step), length]))
 
 
 def tiling(network: Network, image: Tensor, layers: Iterable[str], side: int) -> Iterator[Tile]:

@@ -34,6 +34,38 @@ class Roll:
 
 
 @dataclass(frozen=True)
+class Surround:
+    """A margin around an image, filled with the mirror image of it. Its inverse cuts the margin off.
+
+    Jitter by a margin of random width instead of a `Roll`: rolled borders meet inside the image, and a network answers to the edge
+    between them with straight lines.
+    """
+
+    above: int
+    left: int
+    below: int
+    right: int
+
+    @classmethod
+    def random(cls, least: int, jitter: int, generator: torch.Generator) -> "Surround":
+        """Return a margin of `least` pixels on each side, and of `jitter` more that are shared out at random between two sides."""
+        down, right = torch.randint(jitter + 1, (2,), generator=generator).tolist()
+        return cls(least + down, least + right, least + jitter - down, least + jitter - right)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return the image (…, H, W) with its margin, (…, above + H + below, left + W + right)."""
+        height, width = image.shape[-2:]
+        rows = _mirrored(torch.arange(-self.above, height + self.below, device=image.device), height)
+        columns = _mirrored(torch.arange(-self.left, width + self.right, device=image.device), width)
+        return image.index_select(-2, rows).index_select(-1, columns)
+
+    def undo(self, image: Tensor) -> Tensor:
+        """Return an image without its margin."""
+        height, width = image.shape[-2:]
+        return image[..., self.above : height - self.below, self.left : width - self.right]
+
+
+@dataclass(frozen=True)
 class Zoom:
     """Enlarge by a factor and turn clockwise by degrees, about the centre.
 
@@ -75,8 +107,13 @@ def _taps(positions: Tensor, length: int) -> Iterator[tuple[Tensor, Tensor]]:
         (t - 1) * t * t / 2,
     )
     for offset, weight in enumerate(weights, -1):
-        index = (first.long() + offset) % (2 * length)
-        yield torch.minimum(index, 2 * length - 1 - index), weight
+        yield _mirrored(first.long() + offset, length), weight
+
+
+def _mirrored(index: Tensor, length: int) -> Tensor:
+    """Return indices into a side of `length` pixels, for any indices: mirrored at the borders, with the edge repeated."""
+    index = index % (2 * length)
+    return torch.minimum(index, 2 * length - 1 - index)
 
 
 @dataclass(frozen=True)

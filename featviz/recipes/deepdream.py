@@ -17,12 +17,12 @@ from featviz.networks.network import Network
 from featviz.networks.table import LOGITS, NETWORKS, Address, AddressOrNone, check_class, class_index, split
 from featviz.optimise import tiles
 from featviz.optimise.ascent import ascent, exact_ascent
-from featviz.optimise.gradients import SHAPERS, Shape, luminance, soften
+from featviz.optimise.gradients import AUTO, SHAPERS, Shape, luminance, soften
 from featviz.optimise.objectives import CHUNK, Objective, channel, energy, guided_by_channels, guided_by_match
 from featviz.optimise.parameterization import pyramid
 from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
-from featviz.optimise.transforms import Roll
+from featviz.optimise.transforms import Surround
 from featviz.recipes.objective_recipe import ObjectiveRecipe
 from featviz.recipes.recipe import (
     IMAGE_BYTES,
@@ -43,6 +43,9 @@ Regions = list[tuple[Objective, Tensor]]
 
 GUIDES: dict[str, Callable[[str, Tensor], Objective]] = {"match": guided_by_match, "channels": guided_by_channels}
 """Value of the field `guide_by` → function of (address, the guide's activations there) that returns the objective."""
+
+SURROUND = 8
+"""Least width of the mirror image around the picture, in pixels: zeros are padded outside it."""
 
 IMAGES_HELD = 15
 """Copies of the largest octave that a run holds at once."""
@@ -112,9 +115,9 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
     layer: Address = param(
         "vgg19/relu4_4", "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals."
     )
-    strength: float = param(2.5, "Mean change of a pixel in each step, of 255.", ge=0.1, le=10, step=0.1)
-    steps: int = param(6, "Steps of gradient ascent in each octave.", ge=1, le=100)
-    size: int = param(400, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
+    strength: float = param(3.0, "Mean change of a pixel in each step, of 255.", ge=0.1, le=10, step=0.1)
+    steps: int = param(4, "Steps of gradient ascent in each octave.", ge=1, le=100)
+    size: int = param(640, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
 
     more_layers: str = param(
         "",
@@ -139,18 +142,20 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
     )
     feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=MAX_FEATHER, group="Where")
     octaves: int = param(
-        4, "Sizes the picture passes through, small to large: more give larger structures.", ge=1, le=10, group="Octaves"
+        5, "Sizes the picture passes through, small to large: more give larger structures.", ge=1, le=10, group="Octaves"
     )
-    octave_scale: float = param(1.5, "Ratio between the sizes of two octaves.", ge=1.1, le=2.0, step=0.05, group="Octaves")
+    octave_scale: float = param(1.6, "Ratio between the sizes of two octaves.", ge=1.1, le=2.0, step=0.05, group="Octaves")
     octaves_above: int = param(
         0, "How many of them are larger than the result, which is then shrunk: finer detail.", ge=0, le=3, group="Octaves"
     )
     detail: bool = param(True, "Bring the picture's own sharp detail back at every octave.", group="Octaves")
     gradient: Shape = param(
-        "plain", "How the gradient is shaped: as it is, equally strong at all scales, or smoothed.", group="Gradient"
+        AUTO,
+        "How the gradient is shaped: as suits the network, as it is, equally strong at all scales, smoothed, or with smooth colours.",
+        group="Gradient",
     )
     jitter: int = param(
-        32, "Random shift of each step, in pixels, which keeps patterns from locking onto a grid.", ge=0, le=128, group="Gradient"
+        16, "Random shift of each step, in pixels, which keeps patterns from locking onto a grid.", ge=0, le=128, group="Gradient"
     )
     seed: int = param(0, "Seed of the random shifts: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="Gradient")
     keep_colours: bool = param(False, "Change brightness only, and keep the picture's colours.", group="Result")
@@ -213,7 +218,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         longest, octaves = self.sizes(network, size_of(image))
         target = fitted_size(size_of(image), longest)
         image = fit(image, max(octaves[-1]), network.spec.smallest)
-        pixels = [height * width for height, width in octaves]
+        pixels = [math.prod(self.surrounded(octave)) for octave in octaves]
         mask = soften(resize(mask, target), self.feather) if mask is not None else image.new_ones(1, 1, *target)
         dream, change = image, torch.zeros_like(resize(image, octaves[0]))
 
@@ -245,7 +250,8 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         allowance: tiles.Allowance,
     ) -> tuple[Tensor, Tensor]:
         """Return the sum of the objectives, (), and the dream after a step. Nothing else is held between steps."""
-        total, result, shape = dream.new_zeros(()), dream, SHAPERS[self.gradient]
+        total, result = dream.new_zeros(()), dream
+        shape = SHAPERS[network.spec.gradient if self.gradient == AUTO else self.gradient]
         for objective, mask in regions:
             shifted = partial(self.shifted_ascent, network, objective, dream, generator)
             value, gradient = allowance.fit(shifted, network.cost(objective.layers).bytes)
@@ -257,14 +263,15 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
     def shifted_ascent(
         self, network: Network, objective: Objective, image: Tensor, generator: torch.Generator, side: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the value and the gradient of an objective at a random shift of the image.
+        """Return the value of an objective for the image with its mirror image around it, at a random shift, and the gradient.
 
-        Beyond one tile, the shift also moves the borders of the tiles at each step.
+        Tiles, if there are several, meet at other places in each step, so that no seam shows.
         """
-        roll = Roll.random(self.jitter if tiles.fits(size_of(image), side) else side, generator)
-        differentiate = ascent if self.objective is None else exact_ascent
-        value, gradient = differentiate(network, objective, roll(image), side)
-        return value, roll.undo(gradient)
+        surround = Surround.random(SURROUND, self.jitter, generator)
+        shift = torch.rand(2, generator=generator).tolist()
+        differentiate = partial(ascent, shift=shift) if self.objective is None else exact_ascent
+        value, gradient = differentiate(network, objective, surround(image), side)
+        return value, surround.undo(gradient)
 
     def scaled_side(self, role: str) -> int | None:
         return None if self.full_size else round(self.size * self.octave_scale**self.octaves_above)
@@ -274,6 +281,11 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         longest = max(size) if self.full_size else self.size
         top = fitted_size(size, round(longest * self.octave_scale**self.octaves_above))
         return longest, pyramid(top, self.octaves, self.octave_scale, network.spec.smallest)
+
+    def surrounded(self, octave: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) that the network processes for an octave of (height, width): with what surrounds it."""
+        height, width = (side + 2 * SURROUND + self.jitter for side in octave)
+        return height, width
 
     def layers(self) -> list[frozenset[str]]:
         """Return the layers that a step needs, region by region."""
@@ -293,7 +305,9 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         if "guide" in others and not self.class_name:
             parts.append(self.guide_demand(network, octaves, self.guide_size(network, size, others["guide"])))
         held = (
-            IMAGES_HELD * IMAGE_BYTES * math.prod(octaves[-1]) + held_bytes(*others.values()) + sum(part.held for part in parts)
+            IMAGES_HELD * IMAGE_BYTES * math.prod(self.surrounded(octaves[-1]))
+            + held_bytes(*others.values())
+            + sum(part.held for part in parts)
         )
         peak = held + max(part.peak for part in parts)
         return Demand(
@@ -304,11 +318,12 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
 
     def ascent_demand(self, network: Network, octaves: Sequence[tuple[int, int]]) -> PartDemand:
         """Return the demand of the gradients of all steps. `octaves` are the (height, width) of each octave."""
+        octaves = [self.surrounded(octave) for octave in octaves]
         tiled, largest = self.tiled(network), octaves[-1]
         costs = [network.cost(layers) for layers in self.layers()]
         sides = [tiles.largest(cost.bytes, tiled=tiled) for cost in costs]
-        pixels = [sum(tiles.seen_pixels(octave, side) for octave in octaves) for side in sides]
-        passes = [sum(tiles.count(octave, side) for octave in octaves) for side in sides]
+        pixels = [sum(tiles.seen_pixels(octave, side, shift=tiles.HALF) for octave in octaves) for side in sides]
+        passes = [sum(tiles.count(octave, side, shift=tiles.HALF) for octave in octaves) for side in sides]
         flops = self.steps * sum(cost.flops * seen for cost, seen in zip(costs, pixels, strict=True))
         fixed = self.steps * sum(cost.fixed_work * number for cost, number in zip(costs, passes, strict=True))
         if self.objective is None or tiles.fits(largest, sides[0]):
@@ -337,7 +352,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         if self.guide_by == "channels":
             return PartDemand(0.0, peak)
         # "match": the dot product of each position of the image with each of the guide, `CHUNK` of both at a time.
-        pixels = sum(height * width for height, width in octaves)
+        pixels = sum(math.prod(self.surrounded(octave)) for octave in octaves)
         products = sum(2 * count / network.receptive_field(layer).stride ** 2 for layer, count in features.items())
         return PartDemand(self.steps * pixels * products, peak, held=size + 2 * 4 * CHUNK**2)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from featviz.optimise.gradients import SHAPERS, gaussian, laplacian, luminance, mean_absolute
+from featviz.optimise.gradients import SHAPERS, gaussian, laplacian, luminance, mean_absolute, soft_colours
 
 GRADIENT = torch.randn(1, 3, 21, 34, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -75,6 +75,13 @@ def test_gaussian_equals_the_mean_of_three_slow_blurs(progress):
 def test_gaussian_smooths_more_towards_the_end_of_an_octave():
     roughness = [gaussian(GRADIENT, progress).diff(dim=-1).abs().mean().item() for progress in (0.0, 0.5, 1.0)]
     assert roughness == sorted(roughness, reverse=True)
+
+
+def test_soft_colours_smooth_hue_more_than_brightness():
+    planes = torch.randn(3, 24, 26, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
+    brightness = planes.mean(0)
+    result = slow_blur(brightness, 0.7) + [0.5 * slow_blur(plane - brightness, 3.0) for plane in planes]
+    assert np.allclose(soft_colours(torch.from_numpy(planes)[None])[0].numpy(), result / np.abs(result).mean())
 
 
 def test_luminance_changes_all_channels_alike():

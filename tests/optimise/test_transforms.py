@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from featviz.optimise.transforms import Roll, Wobble, Zoom
+from featviz.optimise.transforms import Roll, Surround, Wobble, Zoom
 
 
 def test_a_roll_moves_every_pixel_cyclically_and_its_undoing_brings_it_back():
@@ -21,6 +22,24 @@ def test_random_rolls_stay_within_the_jitter_reach_both_ends_and_follow_the_seed
     assert {roll.down for roll in rolls(0)} == {roll.right for roll in rolls(0)} == {-2, -1, 0, 1, 2}
     assert rolls(0) == rolls(0) != rolls(1)
     assert Roll.random(0, torch.Generator()) == Roll(0, 0)
+
+
+def test_what_surrounds_an_image_is_its_mirror_image_at_any_width_and_is_cut_off_again():
+    image = torch.rand(1, 3, 7, 9)
+    surround = Surround(above=10, left=2, below=1, right=16)
+    expected = np.pad(image.numpy(), ((0, 0), (0, 0), (10, 1), (2, 16)), mode="symmetric")
+    assert torch.equal(surround(image), torch.from_numpy(expected))
+    assert torch.equal(surround.undo(surround(image)), image)
+
+
+def test_random_margins_have_one_sum_reach_both_ends_and_follow_the_seed():
+    def margins(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return [Surround.random(5, 2, generator) for _ in range(100)]
+
+    assert {(each.above, each.below) for each in margins(0)} == {(5, 7), (6, 6), (7, 5)}
+    assert {(each.left, each.right) for each in margins(0)} == {(5, 7), (6, 6), (7, 5)}
+    assert margins(0) == margins(0) != margins(1)
 
 
 def smooth(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -13,11 +13,11 @@ from featviz.networks.cache import load
 from featviz.networks.network import Network
 from featviz.networks.table import NETWORKS, class_names, split
 from featviz.optimise import tiles
-from featviz.optimise.gradients import soften
+from featviz.optimise.gradients import AUTO, SHAPERS, blur, luminance, soften
 from featviz.optimise.objectives import energy, guided_by_match
 from featviz.optimise.scaling import fit, resize
 from featviz.optimise.tiles import grid
-from featviz.optimise.transforms import Roll
+from featviz.optimise.transforms import Surround
 from featviz.recipes import presets
 from featviz.recipes.deepdream import DeepDream, ascent
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
@@ -75,7 +75,8 @@ def test_every_frame_stays_in_range_and_counts_steps_stages_and_work():
     assert {frame.steps for frame in frames} == {6}
     assert [frame.stage for frame in frames] == ["octave 1 of 2"] * 3 + ["octave 2 of 2"] * 3
     assert [frame.work for frame in frames] == sorted(frame.work for frame in frames)
-    assert frames[2].work == pytest.approx(1 / (1 + 1.5**2), abs=0.01)  # The small octave has 1/1.5² of the pixels.
+    first, second = ((height + 32) * (width + 32) for height, width in ((53, 80), (85, 128)))  # With what surrounds them.
+    assert frames[2].work == pytest.approx(first / (first + second))
     assert frames[-1].work == 1
     assert all(0 <= frame.image.min() and frame.image.max() <= 1 for frame in frames)
     assert not any(frame.image.requires_grad for frame in frames)
@@ -90,6 +91,38 @@ def test_octaves_keep_the_sharp_detail_of_the_picture():
     original = fit(MOUNTAIN, 128, 32)
     dream = last(DeepDream(**QUICK | {"strength": 0.1})).image
     assert torch.corrcoef(torch.stack([detail(original), detail(dream)]))[0, 1] > 0.95
+
+
+def sky(size, seed):
+    """A cloudy sky (1, 3, H, W) of (height, width), cut from a larger one, so that opposite borders do not match."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = size
+    frequency = torch.hypot(torch.fft.fftfreq(3 * height)[:, None], torch.fft.rfftfreq(3 * width)).clamp_min(1 / (3 * width))
+    noise = torch.fft.rfft2(torch.randn(3 * height, 3 * width, generator=generator))
+    clouds = torch.fft.irfft2(noise / frequency**2, s=(3 * height, 3 * width))[height : 2 * height, width : 2 * width]
+    return (torch.tensor([0.45, 0.55, 0.7]).view(1, 3, 1, 1) + 0.12 * (clouds - clouds.mean()) / clouds.std()).clamp(0, 1)
+
+
+def border_lines(image, width=8):
+    """The energy of straight lines along the borders, at most `width` pixels away, relative to that of all fine structure.
+
+    About 1 for white noise, and the length of a side for a single line.
+    """
+    brightness = image.mean(1, keepdim=True)
+    fine = (brightness - blur(brightness, 2.0))[0, 0]
+    bands = [fine[:width], fine[-width:], fine.T[:width], fine.T[-width:]]
+    return sum(band.shape[1] * band.mean(1).square().mean().item() for band in bands) / len(bands) / fine.square().mean().item()
+
+
+@pytest.mark.parametrize("layer", ["vgg19/relu2_2", "vgg19/relu3_3"])
+def test_a_dream_of_a_sky_has_no_lines_along_the_borders(layer):
+    """Rolled borders gave two to ten times the lines of the picture itself."""
+    dreamt, own = 0.0, 0.0
+    for seed in (0, 2, 3):
+        picture = sky((96, 128), seed)
+        recipe = DeepDream(layer=layer, size=128, octaves=2, octave_scale=1.5, steps=4, strength=2.5, seed=seed)
+        dreamt, own = dreamt + border_lines(last(recipe, picture).image - picture), own + border_lines(picture)
+    assert dreamt < 0.5 * own
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_another_picture():
@@ -136,7 +169,7 @@ def energies(image, layers):
 
 def test_a_class_is_dreamt_until_the_classifier_names_it():
     network, index = load("efficientnet_lite0"), class_names().index("hummingbird")
-    recipe = DeepDream(layer="efficientnet_lite0/block9", class_name="Hummingbird", size=224, octaves=2, steps=10)
+    recipe = DeepDream(layer="efficientnet_lite0/block9", class_name="Hummingbird", size=224, octaves=2, steps=16)
     before = network.logits(fit(MOUNTAIN, 224, 32)).softmax(1)[0, index]
     after = network.logits(last(recipe).image).softmax(1)[0, index]
     assert before < 0.01
@@ -166,17 +199,19 @@ def test_several_layers_are_balanced_by_their_norms_so_that_half_means_half():
 
 @pytest.mark.parametrize("by", ["match", "channels"])
 def test_a_guide_moves_the_layers_statistics_towards_its_own(by):
-    network, cat = load("efficientnet_lite0"), to_tensor(open_picture(presets.FOLDER / "cat.jpg"))
-    kinds = QUICK | {"layer": "efficientnet_lite0/block5", "steps": 10}
+    """A cat moves them more towards a cat than a wave does."""
+    network = load("efficientnet_lite0")
+    cat, wave = (to_tensor(open_picture(presets.FOLDER / name)) for name in ("cat.jpg", "great_wave.jpg"))
+    recipe = DeepDream(**QUICK | {"steps": 10}, guide_by=by)
 
     def profile(image):
-        return network.activations(image, ["block5"])["block5"].square().mean((0, 2, 3)).sqrt()
+        return network.activations(image, ["block9"])["block9"].square().mean((0, 2, 3)).sqrt()
 
-    def likeness(image):
-        return torch.cosine_similarity(profile(image), profile(fit(cat, 128, 32)), dim=0).item()
+    def likeness(guide):
+        *_, frame = recipe.run(network, image=MOUNTAIN, guide=guide)
+        return torch.cosine_similarity(profile(frame.image), profile(fit(cat, 128, 32)), dim=0).item()
 
-    *_, guided = DeepDream(**kinds, guide_by=by).run(network, image=MOUNTAIN, guide=cat)
-    assert likeness(guided.image) > likeness(last(DeepDream(**kinds)).image)
+    assert likeness(cat) > likeness(wave) + 0.001
 
 
 @pytest.mark.parametrize("layer", ["vgg19/relu1_1", "efficientnet_lite0/block2"])
@@ -291,7 +326,7 @@ def test_octaves_above_the_result_are_larger_and_the_result_has_its_own_size():
     frames = list(
         DeepDream(**QUICK | {"octaves": 3, "steps": 1}, octaves_above=1).run(load("efficientnet_lite0"), image=MOUNTAIN)
     )
-    assert [tuple(frame.image.shape[-2:]) for frame in frames] == [(57, 85), (85, 128), (85, 128)]
+    assert [tuple(frame.image.shape[-2:]) for frame in frames] == [(54, 80), (85, 128), (85, 128)]
     assert frames[-1].work == 1
     below = last(DeepDream(**QUICK | {"octaves": 2, "steps": 1})).image
     assert (frames[-1].image - below).abs().mean() > 1 / 255
@@ -301,6 +336,26 @@ def test_without_detail_the_pictures_fine_texture_is_lost():
     with_detail, without = (last(DeepDream(**QUICK | {"strength": 0.1}, detail=detail)).image for detail in (True, False))
     original = fit(MOUNTAIN, 128, 32)
     assert (without - original).abs().mean() > 3 * (with_detail - original).abs().mean()
+
+
+def test_a_network_dreams_with_its_own_shape_of_gradient_unless_the_user_chooses():
+    assert all(spec.gradient in SHAPERS for spec in NETWORKS.values())
+    auto, chosen, plain = (last(DeepDream(**QUICK, gradient=name)).image for name in (AUTO, "soft_colours", "plain"))
+    assert torch.equal(auto, chosen)
+    assert not torch.equal(auto, plain)
+
+
+def test_efficientnets_dream_has_no_coloured_grain():
+    """Fine colour, relative to fine brightness, is less than in the picture itself. With a plain gradient it is far more."""
+
+    def grain(picture):
+        fine = picture - blur(picture, 1.5)
+        brightness = luminance(fine)
+        return ((fine - brightness).square().mean() / brightness.square().mean()).sqrt().item()
+
+    original = fit(MOUNTAIN, 128, 32)
+    ours, plain = (grain(last(DeepDream(**QUICK | fields)).image - original) for fields in ({}, {"gradient": "plain"}))
+    assert ours < grain(original) < plain / 2
 
 
 def test_keeping_colours_changes_brightness_only():
@@ -333,20 +388,24 @@ def test_tiles_leave_no_seams(seed, monkeypatch):
     """Neighbours across a former border of a tile differ as much as they do in a run without tiles, within 3 %."""
     image = fit(MOUNTAIN[..., :400, :400], 288, 32)
     recipe = DeepDream(layer="efficientnet_lite0/block4", size=288, octaves=1, steps=8, seed=seed)
-    rolls, random = [], Roll.random
-    monkeypatch.setattr(
-        "featviz.recipes.deepdream.Roll.random", lambda most, generator: rolls.append(random(288, generator)) or rolls[-1]
-    )
+    starts, random = [], Surround.random
+
+    def surround(least, jitter, generator):
+        drawn = random(least, jitter, generator)
+        (shift,) = torch.rand(2, generator=generator.clone_state())[None].tolist()
+        starts.append([tile.core[1].start - drawn.left for tile in grid(recipe.surrounded((288, 288)), 128, shift=shift)])
+        return drawn
+
+    monkeypatch.setattr("featviz.recipes.deepdream.Surround.random", surround)
 
     def roughness(side):
         """Mean absolute difference of the change across former borders, against elsewhere."""
-        rolls.clear()
+        starts.clear()
         monkeypatch.setattr(tiles, "largest", lambda *_, **__: side)
         across = (last(recipe, image).image - image).diff(dim=-1).abs().mean((0, 1, 2))
         borders = torch.zeros(288)
-        for roll in rolls:
-            for tile in grid((288, 288), 128):
-                borders[(tile.core[1].start - roll.right) % 288] += 1
+        for start in (start for step in starts for start in step):
+            borders[start] += 0 < start < 288
         return ((across * borders[1:]).sum() / borders[1:].sum() / across.mean()).item()
 
     assert roughness(128) == pytest.approx(roughness(999), rel=0.03)
