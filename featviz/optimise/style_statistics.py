@@ -251,7 +251,10 @@ STATISTICS: dict[str, Callable[[Tensor], Distance]] = {
     "gram": gram_distance,
     "covariance": covariance_distance,
     "wasserstein": wasserstein_distance,
+    "neighbours": wasserstein_distance,
+    "rotated neighbours": wasserstein_distance,
 }
+"""Name → the distance of moments. Those of neighbours have a distance of single positions as well, `neighbours.py`."""
 
 if TYPE_CHECKING:
     Statistic = str

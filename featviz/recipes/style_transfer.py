@@ -1,7 +1,7 @@
 """Style transfer: the content of one picture in the style of another (Gatys et al., 2016)."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
@@ -19,12 +19,14 @@ from featviz.networks.table import INPUT, NETWORKS, NetworkName
 from featviz.optimise import tiles
 from featviz.optimise.colours import match_colours
 from featviz.optimise.gradients import luminance, soften
+from featviz.optimise.neighbours import TURNS, Neighbours, matching_cost, neighbours_of
 from featviz.optimise.objectives import total_variation
 from featviz.optimise.optimisers import OPTIMISERS, Optimiser, history_length
 from featviz.optimise.parameterization import Average, pyramid
 from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
-from featviz.optimise.style_statistics import STATISTICS, Distance, Statistic, blend, moments
+from featviz.optimise.self_similarity import PAIR_BYTES, SelfSimilarity
+from featviz.optimise.style_statistics import STATISTICS, Distance, Statistic, blend, moments, wasserstein_distance
 from featviz.optimise.transforms import Roll
 from featviz.recipes.recipe import (
     IMAGE_BYTES,
@@ -40,9 +42,9 @@ from featviz.recipes.recipe import (
     parse_weights,
 )
 
-STYLE, SMOOTHNESS = 32.0, 240.0
-"""Weights of style_strength 1 and smoothness 1 against content_strength 1, chosen by eye. All distances are relative to their
-target, so the two numbers hold for every network, layer and size."""
+CONTENT, STYLE, SMOOTHNESS = 5.0, 32.0, 240.0
+"""Weights of content_strength 1, style_strength 1 and smoothness 1, chosen by the leaderboard of `benchmarks/quality.py` and by eye. All
+distances are relative to their target, so the numbers hold for every network, layer and size."""
 
 IMAGES_HELD = 22
 """Copies of the image that a run holds at once, without the history of L-BFGS."""
@@ -52,6 +54,10 @@ STRIDE_EXPONENT = 1.35
 
 STEPS_RATIO = 0.7
 """Steps of a scale, relative to those of the next smaller one: large structures are finished by then."""
+
+NEIGHBOURS, GUIDED = 0.5, 0.75
+"""Weight of the distance from nearest neighbours against that of statistics. And the share of the picture so far in the picture whose
+neighbours are sought, beside the content (Kolkin et al., 2022); at the first scale it is the content alone."""
 
 BLACK = 2 / 255
 """Darkest usable style. Distances are relative to the energy of the target, which is 0 for black."""
@@ -114,7 +120,9 @@ A network sees two things in a picture that can be separated: **what is in it, a
         group="Style",
     )
     statistic: Statistic = param(
-        "wasserstein", "What of feature maps is compared: correlations, means and covariances, or their optimal transport.",
+        "wasserstein",
+        "What of feature maps is compared: correlations, means and covariances, or their optimal transport; with 'neighbours' also "
+        "each place with the most similar one of the style, or of copies of it that are turned.",
         group="Style",
     )  # fmt: skip
     style_layers: str = param(
@@ -127,6 +135,11 @@ A network sees two things in a picture that can be separated: **what is in it, a
         "",
         "Layers that hold the content, with weights, e.g. 'relu2_2: 0.5, relu4_2'; empty for the network's own.",
         longest=500,
+        group="Content",
+    )
+    content_comparison: Literal["activations", "self-similarity"] = param(
+        "activations",
+        "What of the content is kept: the activations, or which of its places are alike, whatever their colours.",
         group="Content",
     )
     init: Literal["content", "noise"] = param(
@@ -233,8 +246,10 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 None if weights is None else resize(weights, size).clamp(0, 1) for weights in (mask, content_opacity)
             )
             region = scaled_mask if style2 is None else None  # The only part of the image that changes.
-            target = allowance.fit(partial(self.target, network, base, styles, scaled_mask, scaled_opacity), cost)
-            optimiser = OPTIMISERS[self.optimiser](resize(result, size).clamp(0, 1), optimiser)
+            latest = resize(result, size).clamp(0, 1)
+            guide = None if scale == 1 else torch.lerp(base, latest, GUIDED)
+            target = allowance.fit(partial(self.target, network, base, styles, scaled_mask, scaled_opacity, guide=guide), cost)
+            optimiser = OPTIMISERS[self.optimiser](latest, optimiser)
             average = Average(optimiser.averaged)
             for step_of_scale in range(1, count + 1):
                 roll = Roll.random(optimiser.jitter, generator)
@@ -288,9 +303,13 @@ A network sees two things in a picture that can be separated: **what is in it, a
         step = max(step, *(tiles.peak(scaled, style_bytes, side, margin, share=tiles.HEAP_SHARE_FORWARD) for scaled in sized))
         held = held_bytes(*others.values()) + IMAGE_BYTES * sum(map(math.prod, sized)) + self.content_bytes(network) * pixels
         held += (IMAGES_HELD + 2 * history_length(image)) * image + network.cost(layers).fixed_bytes
+        operations, columns = self._matching(network, schedule, styles)
+        held += (
+            columns + (self.content_comparison == "self-similarity") * len(self.weights(network, "content_layers")) * PAIR_BYTES
+        )
         passes = sum(count * tiles.count(level, side, margin) * self.passes(level, side, margin) for level, count in schedule)
         return Demand(
-            flops=sum(self._flops(network, size, count, styles, side, margin) for size, count in schedule),
+            flops=operations + sum(self._flops(network, size, count, styles, side, margin) for size, count in schedule),
             bytes=max(held + step, opening_bytes(size, *others.values())),
             fixed_work=passes * network.cost(layers).fixed_work,
             eigen=sum(count for _, count in schedule) * self.eigen(network),
@@ -306,7 +325,21 @@ A network sees two things in a picture that can be separated: **what is in it, a
         passes = self.passes(size, side, margin)
         statistics = forward * sum(tiles.seen_pixels(style, side, margin) for style in sized)
         content = network.cost(self.weights(network, "content_layers")).flops / 2 * seen
+        if turns := TURNS.get(self.statistic):
+            statistics += turns * statistics + forward * seen  # Of the cells that are matched.
         return statistics + content + steps * passes * network.cost(self.layers(network)).flops * seen
+
+    def _matching(
+        self, network: Network, schedule: Sequence[tuple[tuple[int, int], int]], styles: Sequence[tuple[int, int]]
+    ) -> tuple[float, float]:
+        """Return the operations of seeking nearest neighbours at all scales, and the bytes at the scale that takes most."""
+        if not (turns := TURNS.get(self.statistic)):
+            return 0.0, 0.0
+        channels = sum(network.channels(layer) for layer in self.weights(network, "style_layers"))
+        sizes = [size for size, _ in schedule]
+        costs = [matching_cost([self.style_size(style, max(size)) for style in styles], size, channels, turns) for size in sizes]
+        flops, held = zip(*costs, strict=True)
+        return sum(flops), max(held)
 
     def passes(self, size: tuple[int, int], side: int, margin: float) -> float:
         """Return the passes of a step over each tile, of which forward and backward are each a half.
@@ -317,7 +350,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
     def eigen(self, network: Network) -> float:
         """Return the cost of the eigenvalues of one step, in the unit of `Demand.eigen`."""
-        if self.statistic != "wasserstein" or not self.style_strength:
+        if STATISTICS[self.statistic] is not wasserstein_distance or not self.style_strength:
             return 0.0
         return float(sum(network.channels(layer) ** 3 for layer in self.weights(network, "style_layers")))
 
@@ -344,12 +377,10 @@ A network sees two things in a picture that can be separated: **what is in it, a
     def weights(self, network: Network, name: str) -> dict[str, float]:
         """Return the layers of a field and their weights, which add up to 1.
 
-        If the field is empty, the layers are those of the network's row, and coarse layers weigh less: colours and strokes come
-        from the style, large structures from the content. After Crowson (2021).
+        If the field is empty, the layers are the network's own.
         """
-        own = {"style_layers": network.spec.style_layers, "content_layers": (network.spec.content_layer,)}[name]
         chosen = {layer: weight for layer, weight in parse_weights(getattr(self, name)).items() if weight}
-        chosen = chosen or {layer: network.receptive_field(layer).stride ** -STRIDE_EXPONENT for layer in own}
+        chosen = chosen or (own_style_layers(network) if name == "style_layers" else own_content_layers(network))
         return {layer: weight / sum(chosen.values()) for layer, weight in chosen.items()}
 
     def sized(self, style: Tensor, longest: int, smallest: int = 1) -> Tensor:
@@ -378,9 +409,12 @@ A network sees two things in a picture that can be separated: **what is in it, a
         mask: Tensor | None,
         opacity: Tensor | None,
         side: int,
+        *,
+        guide: Tensor | None = None,
     ) -> "Target":
         """Return the activations of the content and the statistics of the styles, everywhere or by region.
 
+        `guide` is the picture of the size of `content` whose nearest neighbours in the style are sought; None for the content.
         Each of `styles` is an image with its opacity, None if it is opaque. `mask`, and `opacity` of the content, are
         (1, 1, H, W) of the size of `content`. By tiles of at most `side` pixels.
         """
@@ -390,7 +424,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
             for style, weights in styles
         ]
         if self.colours == "content":
-            content, pairs = luminance(content), [(luminance(style), weights) for style, weights in pairs]
+            content, guide = luminance(content), guide if guide is None else luminance(guide)
+            pairs = [(luminance(style), weights) for style, weights in pairs]
         if self.colours != "style":
             pairs = [(match_colours(style, content, weights, opacity), weights) for style, weights in pairs]
         content_layers, style_layers = (self.weights(network, name) for name in ("content_layers", "style_layers"))
@@ -398,7 +433,17 @@ A network sees two things in a picture that can be separated: **what is in it, a
         if mask is None and len(statistics) == 2:
             first, second = statistics
             statistics = [{layer: blend(first[layer], second[layer], self.style_blend) for layer in style_layers}]
-        regions = []
+        neighbours = []
+        if turns := TURNS.get(self.statistic):
+            neighbours = [
+                neighbours_of(
+                    network, content if guide is None else guide, style, [*style_layers], side, turns=turns, opacity=weights
+                )
+                for style, weights in pairs
+            ]
+            if mask is None and len(neighbours) == 2:
+                neighbours = [neighbours[0].mixed(neighbours[1], self.style_blend)]
+        regions: list[Region] = []
         parts: list[Tensor | None] = [opacity] if mask is None else [mask, 1 - mask]
         if mask is not None and opacity is not None:
             parts = [mask * opacity, (1 - mask) * opacity]
@@ -406,10 +451,17 @@ A network sees two things in a picture that can be separated: **what is in it, a
         for part, sums in zip(parts, statistics, strict=False):
             counts = {} if part is None else counts_of(network, part, style_layers)
             distances = {layer: STATISTICS[self.statistic](sums[layer]) for layer in style_layers}
-            regions.append(Region(1.0 if part is None else part.mean() / area, counts, distances))
+            share = 1.0 if part is None else part.mean() / area
+            regions.append(Region(share, counts, distances, neighbours[len(regions)] if neighbours else None))
         activations = tiles.activations_of(network, content, content_layers, side, continued=True)
         counts = {} if opacity is None else counts_of(network, opacity, content_layers)
-        return Target(network, activations, content_layers, counts, regions, style_layers)
+        similarities = {}
+        if self.content_comparison == "self-similarity":
+            everywhere = slice(None), slice(None)
+            similarities = {
+                layer: SelfSimilarity.of(maps, at(counts, layer, everywhere, maps)) for layer, maps in activations.items()
+            }
+        return Target(network, activations, content_layers, counts, regions, style_layers, similarities)
 
 
 @dataclass(frozen=True)
@@ -422,6 +474,23 @@ class Region:
     """Layer → the weight of each position, (1, 1, h, w); empty if all weigh the same."""
     distances: Mapping[str, Distance]
     """Layer → the distance of moments from those of the style."""
+    neighbours: Neighbours | None = None
+    """The nearest neighbours in the style, if the statistic has them."""
+
+    def sums(self, layer: str, place: tiles.Area, activations: Tensor) -> list[Tensor]:
+        """Return what `distance` needs of activations (1, C, h, w) at a place of a layer; it adds up over places."""
+        weights = at(self.counts, layer, place, activations)
+        sums = [moments(activations, weights)]
+        if self.neighbours is not None:
+            sums.append(self.neighbours.squares(layer, place, activations, weights))
+        return sums
+
+    def distance(self, layer: str, sums: Iterator[Tensor]) -> Tensor:
+        """Return the relative distance of a layer, (), from the next of the sums."""
+        distance = self.distances[layer](next(sums))
+        if self.neighbours is not None:
+            distance = distance + NEIGHBOURS * next(sums) / self.neighbours.energy(layer, self.counts.get(layer))
+        return distance
 
 
 @dataclass(frozen=True)
@@ -438,6 +507,8 @@ class Target:
     regions: Sequence[Region]
     style_layers: Mapping[str, float]
     """Layer → weight."""
+    similarities: Mapping[str, SelfSimilarity]
+    """Content layer → the self-similarity that is compared; empty if activations are."""
 
     def compare(self, image: Tensor, settings: StyleTransfer, side: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Return distances by name, the loss () with the strengths of `settings`, and its gradient (1, 3, H, W).
@@ -460,7 +531,7 @@ class Target:
             for layer in style_layers:
                 loss = loss + settings.style_strength * STYLE * self.style_layers[layer] * measures[layer]
             if content_layers:
-                loss = loss + settings.content_strength * measures["content"]
+                loss = loss + settings.content_strength * CONTENT * measures["content"]
             gradient, *sum_gradients = torch.autograd.grad(loss, [whole, *totals])
             for tile, part in reversed(pieces):
                 sums = sums_of_tiles[-1] if part is pieces[-1][1] else self._sums(tile, part, *layers)
@@ -472,14 +543,16 @@ class Target:
         activations_of_layer = tiles.tile_activations(
             self.network, tile, part, [*style_layers, *content_layers], continued=True, native=True
         )
-        sums = []
+        sums: list[Tensor] = []
         for region in self.regions:
             for layer in style_layers:
-                place, activations = activations_of_layer[layer]
-                sums.append(moments(activations, at(region.counts, layer, place, activations)))
+                sums += region.sums(layer, *activations_of_layer[layer])
         for layer in content_layers:
             place, activations = activations_of_layer[layer]
-            sums.append(self._squares(layer, place, activations - self.content[layer][(..., *place)]))
+            if layer in self.similarities:
+                sums.append(self.similarities[layer].vectors(place, activations.to(self.content[layer])))
+            else:
+                sums.append(self._squares(layer, place, activations - self.content[layer][(..., *place)]))
         return sums
 
     def _squares(self, layer: str, place: tiles.Area, values: Tensor) -> Tensor:
@@ -490,16 +563,33 @@ class Target:
     def _distances(self, totals: list[Tensor], style_layers: Sequence[str], content_layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the relative distances by name: of each style layer, and "content"."""
         remaining = iter(totals)
-        parts = [
-            {layer: region.share * region.distances[layer](next(remaining)) for layer in style_layers} for region in self.regions
-        ]
+        parts = [{layer: region.share * region.distance(layer, remaining) for layer in style_layers} for region in self.regions]
         distances = {layer: reduce(add, (part[layer] for part in parts)) for layer in style_layers}
-        if content_layers:
+        if content_layers and self.similarities:
+            errors = {layer: self.similarities[layer].distance(next(remaining)) for layer in content_layers}
+            distances["content"] = reduce(add, (self.content_layers[layer] * error for layer, error in errors.items()))
+        elif content_layers:
             everywhere = (slice(None), slice(None))
             sizes = {layer: self._squares(layer, everywhere, self.content[layer]).clamp_min(TINY) for layer in content_layers}
             errors = {layer: next(remaining) / sizes[layer] for layer in content_layers}
             distances["content"] = reduce(add, (self.content_layers[layer] * error for layer, error in errors.items()))
         return distances
+
+
+def own_style_layers(network: Network) -> dict[str, float]:
+    """Return the style layers of a network's row with weights. Coarse layers weigh less: colours and strokes come from the style,
+    large structures from the content. After Crowson (2021)."""
+    return {layer: network.receptive_field(layer).stride ** -STRIDE_EXPONENT for layer in network.spec.style_layers}
+
+
+def own_content_layers(network: Network) -> dict[str, float]:
+    """Return the content layer of a network's row, and its style layers between the full size and the size of that, all of one weight.
+
+    A deep layer alone keeps objects and loses what is small in them: the eyes, the mouth and the expression of a face.
+    """
+    deepest = network.spec.content_layer
+    strides = {layer: network.receptive_field(layer).stride for layer in (*network.spec.style_layers, deepest)}
+    return {layer: 1.0 for layer in strides if layer == deepest or 1 < strides[layer] < strides[deepest]}
 
 
 def leaf(image: Tensor, tile: tiles.Tile) -> Tensor:

@@ -118,7 +118,7 @@ def test_identical_content_and_style_is_a_fixed_point_of_optimal_transport_but_f
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_every_statistic_transfers_the_style(statistic):
     result = last(StyleTransfer(**QUICK | {"statistic": statistic})).image
-    assert distances(result, "vgg19")[0] < 0.85 * distances(fit(CAT, 160, 32), "vgg19")[0]
+    assert distances(result, "vgg19")[0] < 0.9 * distances(fit(CAT, 160, 32), "vgg19")[0]
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
@@ -132,6 +132,42 @@ def test_layers_can_be_chosen_and_weighed():
     recipe = StyleTransfer(style_layers="relu1_1: 3, relu3_1", content_layers="relu2_2")
     assert recipe.weights(network, "style_layers") == {"relu1_1": 0.75, "relu3_1": 0.25}
     assert set(last(StyleTransfer(**SHORT, style_layers="stem, block2: 0.5")).measures) == {"stem", "block2", "content"}
+
+
+def test_the_content_is_kept_at_several_depths_so_that_what_is_small_stays():
+    """Fine structure as another network sees it, against a deep layer alone."""
+    recipe, judge = StyleTransfer(network="vgg19", size=80, scales=1, steps=8), load("efficientnet_lite0")
+    assert recipe.weights(load("vgg19"), "content_layers") == {"relu2_1": 1 / 3, "relu3_1": 1 / 3, "relu4_2": 1 / 3}
+    with torch.no_grad():
+        kept = judge.activations(fit(CAT, 80, 32), ["block0"])["block0"]
+        several, deep = (
+            relative(judge.activations(last(recipe.replace(content_layers=layers)).image, ["block0"])["block0"], kept)
+            for layers in ("", "relu4_2")
+        )
+    assert several < 0.95 * deep
+
+
+def test_the_self_similarity_of_the_content_is_kept_if_asked():
+    recipe = StyleTransfer(**SHORT, content_comparison="self-similarity")
+    weak, strong = (last(recipe.replace(content_strength=strength)).measures["content"] for strength in (0.01, 3.0))
+    assert 0 < strong < 0.7 * weak
+
+
+@pytest.mark.parametrize(
+    "options", [{"style2": TERRACE}, {"mask": True}, {"style2": TERRACE, "mask": True}, {"opacity": True}], ids=str
+)
+def test_nearest_neighbours_in_regions_mixtures_and_transparent_pictures_lower_the_loss(options):
+    options = dict(options)
+    if options.pop("opacity", False):
+        opaque = resize(half()[:, :1], fit(CAT, 96, 32).shape[-2:]).clamp(0, 1)
+        options["opacity"] = {"content": opaque, "style": half()[:, :1]}
+    if options.get("mask"):
+        options["mask"] = half()
+    recipe = StyleTransfer(**SHORT, statistic="neighbours")
+    style = resize(WAVE, half().shape[-2:]).clamp(0, 1)
+    frames = list(recipe.run(load(recipe.network), content=CAT, style=style, **options))
+    assert frames[-1].loss < 0.9 * frames[0].loss
+    assert frames[-1].image.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -277,7 +313,7 @@ def test_colours_of_the_content_are_kept_exactly_if_asked():
     inside = ((result > 0.01) & (result < 0.99)).all(1, keepdim=True)
     assert inside.float().mean() > 0.8
     assert ((chroma(result) - chroma(content)).abs() * inside).max() < 1e-3
-    assert (result - content).mean(1).abs().mean() > 0.03
+    assert (result - content).mean(1).abs().mean() > 0.02
 
 
 def test_matched_colours_are_nearer_to_the_contents():
@@ -344,7 +380,13 @@ UNPADDED = {"style_layers": "conv1a, conv2b, conv4a", "content_layers": "conv4a"
 """Its convolutions see no border, so that there are fewer activations than pixels by their stride."""
 
 
-@pytest.mark.parametrize(("name", "layers"), [("vgg19", SHALLOW), ("efficientnet_lite0", {}), ("inception_v3", UNPADDED)])
+CELLS = {"statistic": "neighbours", "content_comparison": "self-similarity"}
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [("vgg19", SHALLOW), ("efficientnet_lite0", CELLS), ("inception_v3", UNPADDED)],
+)
 def test_tiled_equals_untiled(name, layers):
     """The loss, its gradient and every measure, with a mask and two styles, at a size that no stride divides."""
     trunk = load(name).module if name in BUNDLED else NETWORKS[name].build()

@@ -1,0 +1,172 @@
+"""Nearest neighbours: copy a style cell by cell, beside its statistics (Kolkin et al., Neural Neighbor Style Transfer, 2022).
+
+A picture is divided into square cells. What all style layers see in a cell is its hypercolumn. Each cell of an image is matched
+with the cell of the style whose hypercolumn has the most similar direction, and its activations are drawn to those of that cell.
+Matches are found once for each scale, on the picture as it is then. Differs from Kolkin et al.: activations are compared by their
+relative squared distance, as those of a content are, so that L-BFGS converges within a few steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from featviz.limits import TILE_ALIGNMENT
+from featviz.optimise import tiles
+from featviz.optimise.precision import TINY
+from featviz.optimise.scaling import size_of
+
+if TYPE_CHECKING:
+    from featviz.networks.network import Network
+
+TURNS = {"neighbours": 1, "rotated neighbours": 4}
+"""Statistic → copies of the style that are matched, each turned by 90° more. Other statistics have no neighbours."""
+
+SMALLEST_CELL, MOST_CELLS = 4, 9216
+"""Least side of a cell in pixels, and most cells of a picture: cells are larger in larger pictures, since the work of matching grows
+with the product of both pictures' cells."""
+
+CHUNK = 2048
+"""Cells of an image and of a style that are compared at a time: 17 MB of products."""
+
+
+def cell_side(size: tuple[int, int]) -> int:
+    """Return the side of a cell for a picture of (height, width): a power of two, so that the borders of tiles are those of cells."""
+    side = SMALLEST_CELL
+    while math.prod(grid(size, side)) > MOST_CELLS and side < TILE_ALIGNMENT:
+        side *= 2
+    return side
+
+
+def grid(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return the rows and columns of cells of a picture of (height, width). Cells at the right and below may be cut."""
+    rows, columns = (-(-length // side) for length in size)
+    return rows, columns
+
+
+def pool(maps: Tensor, factor: int) -> Tensor:
+    """Return (1, C, h, w), means over squares of `factor` positions; those at the border may be smaller."""
+    return maps if factor == 1 else functional.avg_pool2d(maps, factor, ceil_mode=True, count_include_pad=False)
+
+
+def factors(network: Network, layers: Collection[str], side: int) -> dict[str, int]:
+    """Return {layer: positions along the side of a cell}, 1 for layers whose positions are larger than a cell."""
+    return {layer: max(1, side // network.receptive_field(layer).stride) for layer in layers}
+
+
+def nearest(queries: Tensor, candidates: Tensor, chunk: int = CHUNK) -> Tensor:
+    """Return for each of (N, D) the index of the candidate of (M, D) with the greatest dot product, (N,); the first of equals."""
+    best = queries.new_full((len(queries),), -torch.inf)
+    index = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+    for first in range(0, len(queries), chunk):
+        rows = slice(first, first + chunk)
+        for start in range(0, len(candidates), chunk):
+            values, indices = (queries[rows] @ candidates[start : start + chunk].T).max(1)
+            better = values > best[rows]
+            best[rows] = torch.where(better, values, best[rows])
+            index[rows] = torch.where(better, indices + start, index[rows])
+    return index
+
+
+def directions(columns: Mapping[str, Tensor]) -> Tensor:
+    """Return hypercolumns {layer: (C, cells)} as unit vectors (cells, ΣC).
+
+    Each layer is relative to its mean over the picture, and has the same share in the length of vectors on average, whatever its
+    number of channels. A cell that does not differ from the mean has a vector of zero.
+    """
+    centred = [values - values.mean(1, keepdim=True) for values in columns.values()]
+    scaled = [values / values.square().sum(0).mean().sqrt().clamp_min(TINY) for values in centred]
+    return functional.normalize(torch.cat(scaled).T, dim=1, eps=TINY)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The activations that the cells of an image are drawn to."""
+
+    targets: Mapping[str, Tensor]
+    """Layer → (1, C, h, w), a position for each cell, or for each position of the layer if those are larger."""
+    factors: Mapping[str, int]
+    """Layer → positions of the layer along the side of a cell."""
+
+    def squares(self, layer: str, place: tiles.Area, values: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the sum of squared differences, (), of activations (1, C, h, w) at a place of the layer's map from their targets.
+
+        `weights` (1, 1, h, w), if given, weigh the positions. Sums add up over tiles, whose borders are those of cells.
+        """
+        factor = self.factors[layer]
+        rows, columns = (slice(along.start // factor, -(-along.stop // factor)) for along in place)
+        target = self.targets[layer][..., rows, columns]
+        squares = (pool(values, factor).to(target) - target).square()
+        return squares.sum() if weights is None else (squares * pool(weights, factor)).sum()
+
+    def energy(self, layer: str, weights: Tensor | None = None) -> Tensor:
+        """Return the sum of squares of a layer's targets, (), by which the sum of `squares` over the whole image becomes relative."""
+        squares = self.targets[layer].square()
+        if weights is not None:
+            height, width = size_of(squares)
+            squares = squares * pool(weights, self.factors[layer])[..., :height, :width]
+        return squares.sum().clamp_min(TINY)
+
+    def mixed(self, other: Neighbours, share: float) -> Neighbours:
+        """Return neighbours in a mixture of two styles in which `other` has a share in [0, 1]."""
+        pairs = {layer: torch.lerp(target, other.targets[layer], share) for layer, target in self.targets.items()}
+        return Neighbours(pairs, self.factors)
+
+
+def neighbours_of(
+    network: Network,
+    image: Tensor,
+    style: Tensor,
+    layers: Collection[str],
+    side: int,
+    *,
+    turns: int = 1,
+    opacity: Tensor | None = None,
+) -> Neighbours:
+    """Return the neighbours of an image's cells among those of a style, both (1, 3, H, W), by tiles of at most `side` pixels.
+
+    `turns` copies of the style are matched, each turned by 90° more. Cells of the style whose opacity (1, 1, H, W), if given, is
+    less than half are left out, unless all are.
+    """
+    cell = cell_side(size_of(image))
+    pooled = factors(network, layers, cell)
+    copies = [torch.rot90(style, turn, (2, 3)) for turn in range(turns)]
+    parts = [_spread(_maps(network, copy, layers, side, pooled), grid(size_of(copy), cell)) for copy in copies]
+    theirs = {layer: torch.cat([part[layer] for part in parts], 1) for layer in layers}
+    if opacity is not None:
+        seen = torch.cat([pool(torch.rot90(opacity, turn, (2, 3)), cell).flatten() for turn in range(turns)]) >= 0.5
+        theirs = {layer: values[:, seen] if seen.any() else values for layer, values in theirs.items()}
+    maps, ours = _maps(network, image, layers, side, pooled), grid(size_of(image), cell)
+    index = nearest(directions(_spread(maps, ours)), directions(theirs))
+    copied = {layer: theirs[layer][:, index].view(1, -1, *ours) for layer in layers}
+    # Back to positions larger than a cell, and to the size of layers that are rounded down.
+    targets = {layer: functional.adaptive_avg_pool2d(values, size_of(maps[layer])) for layer, values in copied.items()}
+    return Neighbours(targets, pooled)
+
+
+def matching_cost(sizes: Sequence[tuple[int, int]], size: tuple[int, int], channels: int, turns: int) -> tuple[float, float]:
+    """Return the operations and the bytes of matching an image of (height, width) with styles of `sizes`, without the network's."""
+    cell = cell_side(size)
+    ours = math.prod(grid(size, cell))
+    theirs = [turns * math.prod(grid(style, cell)) for style in sizes]
+    # Of each style: its columns twice, and its unit vectors. Of the image: also its maps and targets.
+    held = 4.0 * channels * (3 * max(theirs) + 4 * ours * len(theirs))
+    return 2.0 * channels * ours * sum(theirs), held + 8 * CHUNK**2
+
+
+def _maps(network: Network, image: Tensor, layers: Collection[str], side: int, pooled: Mapping[str, int]) -> dict[str, Tensor]:
+    """Return {layer: activations (1, C, h, w), pooled to cells}, by tiles."""
+    return tiles.activations_of(
+        network, image, layers, side, continued=True, reduce=lambda layer, values: pool(values, pooled[layer])
+    )
+
+
+def _spread(maps: Mapping[str, Tensor], cells: tuple[int, int]) -> dict[str, Tensor]:
+    """Return {layer: (C, cells)}, of a grid of (rows, columns): positions larger than a cell are repeated."""
+    return {layer: functional.interpolate(values, cells, mode="nearest")[0].flatten(1) for layer, values in maps.items()}
