@@ -7,6 +7,9 @@ from torch import Tensor
 
 from featviz.networks.network import Network
 from featviz.networks.table import Address
+from featviz.optimise.colours import ColourStatistics, colour_statistics, hold_colours
+from featviz.optimise.gradients import soften
+from featviz.optimise.scaling import resize, size_of
 from featviz.optimise.transforms import Zoom
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Demand, Frames, Recipe, param
@@ -62,19 +65,28 @@ A zoom into a dream: **each frame of the video is a dream of the previous frame,
     def run(self, network: Network, *, image: Tensor, guide: Tensor | None = None, mask: Tensor | None = None) -> Frames:
         """Yield a frame after each step of each octave of each video frame; the last of each has `is_video_frame`.
 
-        The first video frame is a plain dream. While a later one is computed, `image` is the one before, since small octaves
+        The first video frame is a plain dream; the others keep its brightness, contrast and saturation, which would drift. While a later one is computed, `image` is the one before, since small octaves
         would flicker. Images stay float32 from one to the next and are never rounded. Takes the arguments of `DeepDream.run`
         and raises what it raises.
         """
         motion = Zoom(self.zoom ** (1 / self.fps), self.turn / self.fps)
         fixed = self.fixed_objective(network, image, guide)
+        colours: ColourStatistics | None = None
         previous: Tensor | None = None
+        opacity: Tensor | None = None
+        """Where the picture is dreamt on, (1, 1, H, W); None for everywhere."""
         for number in range(self.frames):
             # A seed for each, since the same shifts would leave a pattern that stands still on the screen.
             dream = self.replace(seed=(self.seed + number) % 2**31)
             before = image if previous is None else motion(previous)
             for frame in DeepDream.dream(dream, network, before, fixed, mask):
                 done = frame.step == frame.steps
+                if done and colours is None:
+                    if mask is not None and not self.outside:
+                        opacity = soften(resize(mask, size_of(frame.image)), self.feather)
+                    colours = colour_statistics(frame.image, opacity)
+                elif done and colours is not None:
+                    frame = frame.replace(image=hold_colours(frame.image, colours, opacity))
                 yield frame.replace(
                     step=number * frame.steps + frame.step,
                     steps=self.frames * frame.steps,

@@ -1,0 +1,35 @@
+"""Colours of an image held to those of another."""
+
+import torch
+
+from featviz.optimise.colours import colour_statistics, hold_colours
+
+
+def images() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    image, like = (torch.rand(1, 3, 20, 30, generator=generator) for _ in range(2))
+    return 0.5 * image + torch.tensor([0.3, 0.1, 0.2]).view(1, 3, 1, 1), 0.4 + 0.3 * like
+
+
+def test_held_colours_have_the_brightness_contrast_and_chroma_of_the_other_image():
+    image, like = images()
+    held = hold_colours(image, colour_statistics(like))
+    for measure in (torch.mean, torch.std):
+        assert torch.allclose(measure(held.mean(1)), measure(like.mean(1)), atol=1e-3)
+        for one, other in ((0, 2), (1, 2)):
+            assert torch.allclose(measure(held[:, one] - held[:, other]), measure(like[:, one] - like[:, other]), atol=5e-3)
+
+
+def test_held_colours_change_nothing_where_the_opacity_is_zero_and_count_nothing_there():
+    image, like = images()
+    opacity = torch.zeros(1, 1, 20, 30)
+    opacity[..., :15] = 1
+    held = hold_colours(image, colour_statistics(like, opacity), opacity)
+    assert torch.equal(held[..., 15:], image[..., 15:])
+    assert torch.allclose(held[..., :15], hold_colours(image[..., :15], colour_statistics(like[..., :15])), atol=1e-5)
+
+
+def test_noise_of_an_even_image_is_not_made_visible():
+    _, like = images()
+    even = 0.5 + 1e-4 * torch.randn(1, 3, 20, 30, generator=torch.Generator().manual_seed(1))
+    assert hold_colours(even, colour_statistics(like)).std((-2, -1)).max() < 1e-3
