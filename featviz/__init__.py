@@ -15,6 +15,7 @@ from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.feature_visualization import FeatureVisualization
+from featviz.recipes.layer_time_lapse import LayerTimeLapse
 from featviz.recipes.maximise import maximise
 from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle
 from featviz.recipes.style_transfer import StyleTransfer
@@ -33,6 +34,7 @@ __all__ = [
     "DeepDreamZoom",
     "FeatureVisualization",
     "FeatvizError",
+    "LayerTimeLapse",
     "NetworkSpec",
     "Objective",
     "Pixels",

@@ -680,6 +680,23 @@ def contact_sheet(cells: Sequence[tuple[str, Image.Image]], columns: int, width:
     return result
 
 
+def captioned(picture: Image.Image, title: str, remark: str) -> Image.Image:
+    """Return an RGB picture with two lines of text on black below it: a large title and a smaller remark.
+
+    Text is as large as the width of the picture allows. The height of the lines depends on that width alone.
+    """
+    size = min(max(picture.width // 16, 14), 40)
+    lines = [(title, size, 0), (remark, round(0.6 * size), round(1.3 * size))]
+    result = Image.new("RGB", (picture.width, picture.height + round(2.3 * size)))
+    result.paste(picture)
+    draw = ImageDraw.Draw(result)
+    for line, largest, top in lines:
+        width = ImageFont.load_default(largest).getlength(line)
+        font = ImageFont.load_default(min(largest, largest * (picture.width - size) / width))
+        draw.text((size // 2, picture.height + top), line, fill="white", font=font)
+    return result
+
+
 def read_note(picture: Picture) -> str:
     """Return the note in a picture or animation that featviz wrote, "" if there is none. No pixels are decoded.
 

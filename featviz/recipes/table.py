@@ -7,6 +7,7 @@ from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.feature_visualization import FeatureVisualization
+from featviz.recipes.layer_time_lapse import LayerTimeLapse
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle
 from featviz.recipes.style_transfer import StyleTransfer
@@ -17,6 +18,7 @@ EVERY = (
     StyleTransfer,
     ActivationMaps,
     Classification,
+    LayerTimeLapse,
     FeatureVisualization,
     ReconstructContent,
     ReconstructStyle,
