@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import chain, repeat
 from statistics import fmean
+from zipfile import ZipFile
 
 from PIL import Image, ImageChops, ImageStat
 
@@ -21,6 +23,10 @@ MOVING_FRAMES = FPS * (SECONDS - HOLD_SECONDS)
 
 LONGEST = 720
 """Longest side of the film, in pixels. Each kept picture takes about 0.2 MB at this size."""
+
+
+INDEX = "index.json"
+"""The entry of a stored history that has the positions and the recipe. The others are the pictures, by number."""
 
 
 class History:
@@ -69,6 +75,29 @@ class History:
             if wanted != index:
                 index, picture = wanted, self._picture(wanted)
             yield picture
+
+    def store(self, path: str | os.PathLike) -> None:
+        """Move the kept pictures into a file, which `load` reads. Without a picture there is no file."""
+        if self._last is None:
+            return
+        last = io.BytesIO()
+        self._last.save(last, "PNG", compress_level=1)
+        with ZipFile(path, "w") as file:
+            file.writestr(INDEX, json.dumps({"positions": self._positions, "note": self._note}))
+            for index, picture in enumerate([*self._kept, last.getvalue()]):
+                file.writestr(str(index), picture)
+        self._kept, self._positions, self._last = [], [], None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> History:
+        """Return the history that `store` has written."""
+        history = cls()
+        with ZipFile(path) as file:
+            index = json.loads(file.read(INDEX))
+            history._positions, history._note = index["positions"], index["note"]
+            *history._kept, last = (file.read(str(number)) for number in range(len(history._positions)))
+        history._last = Image.open(io.BytesIO(last))
+        return history
 
     def write(self, path: str | os.PathLike) -> None:
         """Write the film with the recipe of the last picture. Without a picture there is no file.

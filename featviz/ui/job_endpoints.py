@@ -1,9 +1,10 @@
-"""The endpoints that run recipes: a call for each recipe, and `start`, `job` and `stop` for runs that outlive a call."""
+"""The endpoints that run recipes: a call for each recipe, and `start`, `job`, `stop` and `film` for runs that outlive a call."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -23,8 +24,8 @@ from featviz.ui.controls import api_function, label
 from featviz.ui.endpoints import addresses
 from featviz.ui.gradio_internals import Reader, endpoint, value
 from featviz.ui.masks import mention_stretching
-from featviz.ui.running import RUN_QUEUE, Engine, admit, error_sentences, in_cache, validate_request
-from featviz.ui.video import Film
+from featviz.ui.running import RUN_QUEUE, Engine, admit, error_sentences, in_cache, name_of, validate_request
+from featviz.ui.video import Film, Steps, film_of
 
 SHEET = "Several small versions of one run, with labels, on one picture."
 
@@ -65,12 +66,24 @@ def _picture(role: str) -> gr.Image:
     return gr.Image(label=label(role), type="filepath", image_mode=None, visible=False)
 
 
-def start_job(engine: Engine, recipe: Recipe, pictures: Mapping[str, Image.Image], *, sweep: bool = False, **options: Any) -> Job:
+def start_job(
+    engine: Engine,
+    recipe: Recipe,
+    pictures: Mapping[str, Image.Image],
+    *,
+    sweep: bool = False,
+    keep_steps: bool = False,
+    **options: Any,
+) -> Job:
     """Start a job: download the network, and run the recipe on opened pictures, or its small variants for a `sweep`.
 
-    `options` go to `Jobs.start`, whose errors this raises.
+    `keep_steps`: whether the steps of a picture are kept for `film`. `options` go to `Jobs.start`, whose errors this raises.
     """
-    film = Film(recipe, pictures) if recipe.produces == "video" and not sweep else None
+    film: Film | Steps | None = None
+    if recipe.produces == "video" and not sweep:
+        film = Film(recipe, pictures)
+    elif recipe.produces == "picture" and keep_steps:
+        film = Steps(partial(in_cache, name=name_of(recipe)))
 
     def run(recipe: Recipe, **given: Any) -> Generator[Preview | DownloadProgress, None, None]:
         yield from engine.prepare(recipe, **pictures)
@@ -130,7 +143,7 @@ async def _file(update: Update) -> str | None:
 
 
 def _publish_jobs(engine: Engine) -> None:
-    """Add `start`, `job` and `stop`."""
+    """Add `start`, `job`, `stop` and `film`."""
     roles = list(dict.fromkeys(role for recipe in RECIPES.values() for role in (*recipe.images, *recipe.optional_images)))
 
     def start(
@@ -163,7 +176,7 @@ def _publish_jobs(engine: Engine) -> None:
         sent = dict(zip(roles, (image, content, style, guide, mask, style2, start), strict=True))
         with error_sentences():
             checked, pictures = admit(lambda: _recipe_of(recipe, fields), sent)
-            return _state(job := start_job(engine, checked, pictures), job.now)
+            return _state(job := start_job(engine, checked, pictures, keep_steps=True), job.now)
 
     async def job(id: str, wait: float = 0) -> tuple[dict, str | None]:  # noqa: A002
         """Return the state of a run and the file of its latest picture, or of its result once it has ended.
@@ -197,6 +210,21 @@ def _publish_jobs(engine: Engine) -> None:
             found.stop()
             return _state(found, found.now)
 
+    def film(id: str) -> str:  # noqa: A002
+        """Return a film of how the picture of an ended run came about: 6 s, whatever the number of steps.
+
+        Args:
+            id: What `start` returned.
+
+        Returns:
+            The video file.
+        """
+        with error_sentences():
+            result = engine.jobs.find(id).result
+            if result is None:
+                raise InputError("This run has no result yet; a film shows a run that has ended.")
+            return film_of(result.file())
+
     endpoint(
         start, [value(str, "Recipe"), value(dict, "Fields"), *map(_picture, roles)], [value(dict, "State")],
         api_name="start", concurrency_limit=None,
@@ -204,6 +232,7 @@ def _publish_jobs(engine: Engine) -> None:
     asked, file = [value(str, "Id"), value(float, "Wait", 0)], gr.File(label="File", visible=False)
     endpoint(job, asked, [value(dict, "State"), file], api_name="job", queue=False)
     endpoint(stop, asked[:1], [value(dict, "State")], api_name="stop", queue=False)
+    endpoint(film, asked[:1], [gr.File(label="Film", visible=False)], api_name="film", concurrency_limit=1)
 
 
 async def _wait(job: Job, seconds: float) -> Update:

@@ -28,7 +28,7 @@ from featviz.ui.links import read_file, read_link
 from featviz.ui.look_inside import ChannelBox, atlas_tiles, gram_picture
 from featviz.ui.masks import Painting, mask_of, mention_stretching
 from featviz.ui.request_limits import Blocks
-from featviz.ui.result import ENTRIES, Panel, entry, history, status_line
+from featviz.ui.result import ENTRIES, Panel, entry, film, history, status_line
 from featviz.ui.running import (
     PAGE_EVENT,
     Engine,
@@ -214,6 +214,7 @@ class Page:
         panel.share.click(lambda: gr.update(visible=True), None, panel.sharing, **IMMEDIATE)
         panel.link.click(None, None, panel.linked, js="() => featviz.copyLink()", **PAGE_EVENT)
         panel.send.click(None, panel.download, panel.linked, js="(file) => featviz.send(file)", **PAGE_EVENT)
+        panel.film.click(self.film, self.job, panel.linked, **EVENT)
         panel.animate.click(self.animate, self.job, panel.linked, **EVENT)
         panel.history_cards.html.select(
             self.open_history,
@@ -537,6 +538,11 @@ class Page:
         result = self._result(job_id)
         with error_sentences():
             return {self.picture: result.file()} | self._origin("", None)
+
+    def film(self, job_id: str) -> str:
+        """Show the film of how the result came about, with a link to save it."""
+        with error_sentences():
+            return film(self._result(job_id).file())
 
     def animate(self, job_id: str) -> str:
         """Make an animation from the picture to the result, and show it with a link to save it."""

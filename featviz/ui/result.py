@@ -14,11 +14,12 @@ from featviz.recipes.recipe import Recipe, live
 from featviz.runtime.jobs import Job, Result, Update
 from featviz.runtime.stream import Preview, waiting_sentence
 from featviz.ui import text
-from featviz.ui.cards import Card, Cards, drawn
+from featviz.ui.cards import Card, Cards, address, drawn
 from featviz.ui.controls import caption, enumeration, label, lower_first
 from featviz.ui.measures import bars
 from featviz.ui.running import error_sentences, in_cache
 from featviz.ui.runs import Gallery, Runs, before, small
+from featviz.ui.video import film_of, has_film
 
 ENTRIES = 12
 """Results in the history of a browser."""
@@ -62,6 +63,7 @@ class Panel:
         with gr.Row(visible=False, elem_classes="onward", elem_id="sharing") as self.sharing:
             self.link = gr.Button(text.label("copy_link"), elem_id="copy_link", **shared)
             self.send = gr.Button(text.label("share_file"), elem_id="send", **shared)
+            self.film = gr.Button(text.label("film"), elem_id="film", **shared)
             self.animate = gr.DownloadButton(text.label("animate"), elem_id="animate", **shared)
         self.linked = gr.HTML(elem_classes=["forecast", "copied"])
         with gr.Column(elem_id="history", visible=False) as self.history_box:
@@ -77,7 +79,7 @@ class Panel:
     @property
     def outputs(self) -> list[Any]:
         """Everything that a run changes here."""
-        return [*self.views, self.names_before, self.status, self.measures, self.download, self.onward, self.refine, self.gram,
+        return [*self.views, self.names_before, self.status, self.measures, self.download, self.onward, self.refine, self.gram, self.film,
                 self.sharing, self.linked]  # fmt: skip
 
     def only(self, *shown: Any) -> dict:
@@ -143,6 +145,7 @@ class Panel:
             self.status: status_line(sentence),
             self.onward: gr.update(visible=True),
             self.download: gr.update(value=file, visible=result.recipe.produces != "numbers"),
+            self.film: gr.update(visible=has_film(file)),
             self.refine: gr.update(visible="start" in result.recipe.optional_images),
             self.gram: gr.update(visible=result.recipe.name == "reconstruct_style"),
         }
@@ -180,6 +183,15 @@ class Panel:
             self.compare: gr.update(value=files, visible=True),
             self.status: status_line(escape(made, quote=False)),
         }
+
+
+def film(file: str) -> str:
+    """Return the film of how a result came about as HTML with a link to save it."""
+    path = escape(address(film_of(file)))
+    return (
+        f'<p><video src="{path}" controls autoplay loop muted playsinline></video></p>'
+        f'<p><a href="{path}" download="featviz.mp4">featviz.mp4</a></p>'
+    )
 
 
 def entry(job: Job) -> dict[str, Any] | None:

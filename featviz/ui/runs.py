@@ -20,7 +20,7 @@ from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
 from featviz.ui.controls import spoken
 from featviz.ui.running import Engine, in_cache, name_of
-from featviz.ui.video import Film
+from featviz.ui.video import Film, Steps
 
 THUMBNAIL = 192
 """Side in pixels at which a thumbnail of the atlas is shown."""
@@ -105,7 +105,8 @@ class Runs:
         if recipe.produces == "video":
             film = Film(recipe, pictures)
             return _without_gallery(recorded(self.engine.run, film)), finished(film), options
-        return _without_gallery(self.engine.run), beside_source(recipe, source), options
+        steps = Steps(beside_source(recipe, source))
+        return _without_gallery(recorded(self.engine.run, steps)), steps.finish, options
 
     def _sweep(self, show: Callable[[Gallery], None], recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
         tiles: dict[Recipe, Tile] = {}
@@ -188,8 +189,8 @@ def small(file: str) -> bytes:
     return Path(file).with_name(SMALL).read_bytes()
 
 
-def recorded(run: Callable[..., Iterator[Preview]], film: Film) -> Callable[..., Iterator[Preview]]:
-    """Return the run with its finished frames written to a video."""
+def recorded(run: Callable[..., Iterator[Preview]], film: Film | Steps) -> Callable[..., Iterator[Preview]]:
+    """Return the run with its previews given to what keeps them."""
 
     def wrapped(recipe: Recipe, **given: Any) -> Iterator[Preview]:
         for preview in run(recipe, **given):

@@ -1,7 +1,7 @@
-"""The file of a run that makes a video."""
+"""The files of videos: that of a run that makes one, and the film of how a picture came about."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
 
@@ -9,11 +9,17 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from featviz.errors import InputError
+from featviz.media.images import complete_file
 from featviz.media.video import Video
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe
+from featviz.runtime.history import History
 from featviz.runtime.stream import Preview
 from featviz.ui.running import error_sentences, name_of
+
+STEPS, CAME_ABOUT = "steps.zip", "came_about.mp4"
+"""Files beside a result: the kept pictures of its steps, and the film of them."""
 
 
 class Film:
@@ -48,3 +54,49 @@ class Film:
             folder = tempfile.TemporaryDirectory()
             self._opened = folder, Video(Path(folder.name) / self._name, self._fps, self._note)
         return self._opened[1]
+
+
+class Steps:
+    """The pictures of a run that makes a picture: kept during the run, then moved to a file beside the result.
+
+    Has the methods of `Film`. `write_result` writes the result and returns its path.
+    """
+
+    def __init__(self, write_result: Callable[[Image.Image], str]):
+        self._write_result, self._history = write_result, History()
+        self._finished = False
+        self._lock = Lock()
+
+    def write(self, preview: Preview) -> None:
+        """Keep the picture of a preview. Does nothing after `finish`."""
+        with self._lock:
+            if not self._finished:
+                self._history.add(preview.picture)
+
+    def finish(self, last: Image.Image) -> str:
+        """Write the result, and move the kept pictures beside it. Return the path of the result."""
+        file = self._write_result(last)
+        with self._lock, error_sentences():
+            self._finished = True
+            self._history.store(Path(file).with_name(STEPS))
+        return file
+
+
+def has_film(file: str) -> bool:
+    """Return whether the steps of a result were kept."""
+    return Path(file).with_name(STEPS).is_file()
+
+
+def film_of(file: str) -> str:
+    """Return the film of how a result came about. The first call writes it beside the result; nothing is run again.
+
+    Raises:
+        InputError: no steps of the result were kept.
+    """
+    if not has_film(file):
+        raise InputError("No steps of this result were kept, so there is no film of it.")
+    film = Path(file).with_name(CAME_ABOUT)
+    if not film.is_file():
+        with complete_file(film) as partial:  # Two calls at the same time write two files.
+            History.load(Path(file).with_name(STEPS)).write(partial)
+    return str(film)

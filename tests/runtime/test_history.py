@@ -88,6 +88,19 @@ def test_the_frames_are_the_pictures_of_the_run():
     assert all(np.abs(frame - pictures[i]).mean() < 4 for i, frame in enumerate(frames))  # Other pictures differ by over 20.
 
 
+def test_a_stored_history_gives_the_same_film_and_holds_nothing(tmp_path):
+    pictures = [Image.effect_noise((32, 24), 20 * step).convert("RGB") for step in range(1, 5)]
+    film = History()
+    for picture in pictures:
+        film.add(picture)
+    frames = [frame.tobytes() for frame in film.frames()]
+    film.store(tmp_path / "steps.zip")
+    assert list(film.frames()) == []
+    assert [frame.tobytes() for frame in History.load(tmp_path / "steps.zip").frames()] == frames
+    film.store(tmp_path / "nothing.zip")
+    assert [path.name for path in tmp_path.iterdir()] == ["steps.zip"]
+
+
 def test_memory_does_not_grow_with_the_number_of_steps():
     picture = Image.effect_noise((192, 192), 40).convert("RGB")
     size = len(history._as_jpeg(picture))

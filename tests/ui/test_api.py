@@ -31,6 +31,7 @@ SMALL = {
     "deepdream": {"size": 96, "steps": 2, "octaves": 2},
     "deepdream_zoom": {"size": 96, "steps": 1, "octaves": 2, "seconds": 0.5, "fps": 8},
     "style_transfer": {"size": 96, "steps": 2, "scales": 1},
+    "layer_time_lapse": {"size": 64, "steps": 1, "octaves": 1},
     "feature_visualization": {"layer": "efficientnet_lite0/block2", "channel": 3, "size": 64, "steps": 2},
     "reconstruct_content": {"layer": "efficientnet_lite0/stem", "size": 96, "steps": 2},
     "reconstruct_style": {"layers": 1, "size": 96, "steps": 2},
@@ -47,6 +48,7 @@ BESIDE = {
     "start",
     "job",
     "stop",
+    "film",
     *aliases.ENDPOINTS,
     *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.sweep_fields),
 }

@@ -21,6 +21,7 @@ from pathlib import Path
 import av
 import gradio as gr
 import httpx
+import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -255,6 +256,12 @@ def test_a_run_is_started_asked_for_and_stopped(own, client):
     with Image.open(file) as picture:
         assert picture.format == "PNG"
     assert_ends(own, 10)
+    film = client.predict(started["id"], api_name="/film")
+    with av.open(film) as opened, Image.open(file) as picture:
+        frames = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
+        assert len(frames) == 144
+        assert abs(frames[-1].mean() - np.asarray(picture.convert("RGB")).mean()) < 3
+    assert recipe_of(film) == DeepDream(steps=100, seed=10)
 
 
 def test_an_assistant_starts_a_run_and_asks_until_it_is_done(own, picture):
@@ -284,6 +291,7 @@ def test_an_assistant_starts_a_run_and_asks_until_it_is_done(own, picture):
         ("job", ("x",), "There is no such run: the server was restarted since, or the run ended over 2 h ago"),
         ("job", ("x", 51), "There is no such run"),
         ("stop", ("x",), "There is no such run"),
+        ("film", ("x",), "There is no such run"),
     ],
 )
 def test_what_cannot_be_started_or_found_is_answered_in_a_sentence(client, name, arguments, sentence):

@@ -5,6 +5,7 @@ import errno
 import inspect
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,9 @@ from itertools import accumulate
 from operator import or_
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 
+import av
 import gradio as gr
 import hostile
 import numpy as np
@@ -352,6 +355,28 @@ def test_a_wrong_value_is_named_with_what_is_accepted(page, photo, value, named)
     low, high = bounds(DeepDream.model_fields["steps"])
     assert refused(page, image=photo, steps=value) == f"steps is {named}; expected a whole number from {low} to {high}."
     assert refused(page, "style_transfer", content=None, style=photo).startswith("There is no content yet: choose one")
+
+
+def test_the_film_of_a_result_shows_its_steps_and_runs_nothing_again(page, photo, monkeypatch):
+    begun, (*_, last) = run(page, image=photo)
+    assert last[page.panel.film]["visible"]
+    run_by(page, monkeypatch, run=lambda *_, **__: pytest.fail("It runs again."))
+    html = page.film(begun[page.job])
+    path = unquote(re.search(r'src="gradio_api/file=([^"]+)"', html)[1])
+    with av.open(path) as film:
+        means = [frame.to_ndarray(format="rgb24").mean() for frame in film.decode(video=0)]
+    with Image.open(photo["path"]) as picture:
+        whole = np.asarray(picture.convert("RGB")).mean()
+    assert len(means) == 144
+    assert sorted({round(whole / mean) for mean in means}) == [step + 1 for step in range(1, STEPS + 1)]
+    assert page.film(begun[page.job]) == html
+
+
+def test_a_result_without_steps_has_no_film(page, photo):
+    begun, (*_, last) = run(page, "deepdream_zoom", image=photo)
+    assert not last[page.panel.film]["visible"]
+    with pytest.raises(gr.Error, match="No steps of this result were kept"):
+        page.film(begun[page.job])
 
 
 def test_a_video_is_played_at_the_end(page, photo):
@@ -805,7 +830,7 @@ def test_the_gram_matrix_is_large_enough_to_see_its_cells(page, photo):
 
 def test_the_page_has_few_events_and_a_small_configuration(demo):
     assert len(demo.fns) < 120
-    assert len(json.dumps(demo.get_config_file(), default=str)) < 350_000
+    assert len(json.dumps(demo.get_config_file(), default=str)) < 370_000
 
 
 def test_no_state_of_a_session_can_change_by_itself(demo):
@@ -816,7 +841,7 @@ def test_no_state_of_a_session_can_change_by_itself(demo):
 def test_what_is_public_is_meant_to_be(demo):
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility == "public"}
     sheets = {f"{name}_sheet" for name in RECIPES if RECIPES[name].sweep_fields}
-    assert public == {*RECIPES, *sheets, "presets", "estimate", "recipe", "start", "job", "stop"}
+    assert public == {*RECIPES, *sheets, "presets", "estimate", "recipe", "start", "job", "stop", "film"}
 
 
 def test_the_events_of_the_page_cost_the_browser_little(demo):
