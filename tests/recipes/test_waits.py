@@ -11,6 +11,7 @@ from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.feature_visualization import FeatureVisualization
+from featviz.recipes.layer_time_lapse import LayerTimeLapse
 from featviz.recipes.reconstruction import ReconstructContent, ReconstructStyle
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES
@@ -33,6 +34,7 @@ STEPS = {
     "dream of a class": (DeepDream(**DREAM | {"layer": "efficientnet_lite0/block2"}, class_name="tabby"), ["image"]),
     "dream of an objective": (DeepDream(objective=MIXED, size=64, octaves=1, steps=2), ["image"]),
     "zoom": (DeepDreamZoom(layer="vgg19/relu2_1", size=64, octaves=1, steps=1, seconds=1), ["image"]),
+    "layers": (LayerTimeLapse(network="vgg19", size=64, octaves=1, steps=3), ["image"]),
     "style": (StyleTransfer(**STYLE), PAIR),
     "style, two inside a mask": (StyleTransfer(**STYLE, colours="content"), [*PAIR, "style2", "mask"]),
     "style by Adam": (StyleTransfer(**STYLE, statistic="covariance", optimiser="adam"), [*PAIR, "mask"]),

@@ -506,7 +506,7 @@ def test_a_finish_is_relative_to_the_preset_and_says_its_time(page, photo):
     assert page.apply_finish(values) == {form.parts["size"]: 768, form.parts["steps"]: 15}
     assert page.refresh(values)[form.finish]["choices"] == [
         ("Draft · 4 min", "Draft"),
-        ("Standard · 7 min", "Standard"),
+        ("Standard · 11 min", "Standard"),
         ("Fine · 13 min", "Fine"),
     ]
 
@@ -697,7 +697,7 @@ def test_a_picture_made_here_restores_its_settings_which_can_be_undone(page, tmp
     changes = page.read_picture(sent(page, image=dropped))
     assert "its settings are restored below" in changes[page.origin_line]
     assert changes[page.forms["deepdream"].parts["strength"]] == 4
-    assert page.restore(changes[page.found])[page.forms["deepdream"].parts["strength"]] == 2.5
+    assert page.restore(changes[page.found])[page.forms["deepdream"].parts["strength"]] == DeepDream().strength
     assert "with the settings below" in page.read_picture(sent(page, image=dropped, **dict(stored)))[page.origin_line]
     elsewhere = page.read_picture(sent(page, "style_transfer", content=dropped))
     assert "Made here, with DeepDream." in elsewhere[page.origin_line]
