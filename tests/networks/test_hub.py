@@ -168,7 +168,7 @@ def test_a_file_with_another_sha256_is_refused_before_it_is_downloaded(loopback)
     assert loopback.downloads == 0
 
 
-@pytest.mark.parametrize("sha256", [FILE.sha256, None])
+@pytest.mark.parametrize("sha256", [FILE.sha256, None], ids=["with its sha256", "without"])
 def test_a_damaged_file_in_the_cache_is_downloaded_again(sha256, loopback):
     wanted = HubFile(FILE.repo, FILE.name, "main", sha256)
     path = return_value(fetch(wanted))
