@@ -19,10 +19,11 @@ SELECT = """element.addEventListener("click", ({target}) => {
 
 @dataclass(frozen=True)
 class Card:
-    """A title and the address of its picture."""
+    """A title, the address of its picture and, where it has one, its time in seconds since 1970."""
 
     title: str
     source: str
+    time: int | None = None
 
 
 class Cards:
@@ -38,10 +39,15 @@ def drawn(cards: Sequence[Card], chosen: int | None = None) -> str:
     pressed = ["" if chosen is None else f' aria-pressed="{str(i == chosen).lower()}"' for i in range(len(cards))]
     buttons = "".join(
         f'<button type="button" class="card" data-index="{i}"{pressed[i]}>'
-        f'<img src="{escape(card.source)}" alt=""><span>{escape(card.title)}</span></button>'
+        f'<img src="{escape(card.source)}" alt="">{_clock(card.time)}<span>{escape(card.title)}</span></button>'
         for i, card in enumerate(cards)
     )
     return f'<div class="grid">{buttons}</div>'
+
+
+def _clock(time: int | None) -> str:
+    """Return the element of `page.js` that shows a time by the clock of the browser."""
+    return "" if time is None else f'<featviz-time at="{time}"></featviz-time>'
 
 
 def thumbnail(pictures: Sequence[Image.Image], size: tuple[int, int], keeper: gr.components.Component) -> str:

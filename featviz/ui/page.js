@@ -111,6 +111,17 @@ const featviz = {
     },
 };
 
+// A time by the clock of the browser. In a shadow root, because Gradio updates HTML by its differences and would remove the text.
+customElements.define("featviz-time", class extends HTMLElement {
+    static observedAttributes = ["at"];
+    attributeChangedCallback() {
+        const at = new Date(1000 * this.getAttribute("at")), today = at.toDateString() === new Date().toDateString();
+        (this.shadowRoot ?? this.attachShadow({mode: "open"})).textContent = today
+            ? at.toLocaleTimeString([], {hour: "2-digit", minute: "2-digit"})
+            : at.toLocaleDateString([], {day: "numeric", month: "short"});
+    }
+});
+
 // A number that is not accepted is not clamped: the previous value comes back, with a sentence.
 (() => {
     const numeric = target => target instanceof HTMLInputElement && target.type === "number";

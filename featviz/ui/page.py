@@ -131,6 +131,7 @@ class Page:
                 self.panel = Panel(self.runs)
                 self.anew = gr.Button(text.label("anew"), size="sm", visible=False, elem_classes="quiet")
                 self.channel = ChannelBox()
+                self.panel.add_history()
         self.premade = next((item for item in presets.read_examples() if item.recipe.name == self.name.value), None)
 
     @property
@@ -590,7 +591,8 @@ class Page:
         if not tiles:
             gr.Info(said)
             return {self.panel.status: gr.skip()}
-        shown = gr.update(value=[(tile.file, tile.caption) for tile in tiles], visible=True, selected_index=None)
+        value = [(tile.file, tile.caption) for tile in tiles]
+        shown = gr.update(value=value, visible=True, selected_index=None, allow_preview=False, columns=4, elem_classes=["sheet"])
         changes = {self.gallery: Gallery(tiles), self.panel.status: status_line(said)}
         return self.panel.only(self.panel.tiles) | {self.panel.tiles: shown} | changes
 

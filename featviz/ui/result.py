@@ -1,6 +1,7 @@
 """The result panel: whichever run is meant, its preview, its result, and what can be done with it."""
 
 import base64
+import time
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import gradio as gr
 
 from featviz.errors import FeatvizError
 from featviz.recipes import metadata
+from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.presets import Example
 from featviz.recipes.recipe import Recipe, live
 from featviz.runtime.jobs import Job, Result, Update
@@ -47,7 +49,7 @@ class Panel:
             self.names_before = gr.Label(label=text.label("names_before"), visible=False)
         self.tiles, self.strongest = (
             gr.Gallery(
-                label=text.label(key), columns=4, height=height, allow_preview=key == "tiles", preview=False, interactive=False,
+                label=text.label(key), columns=4, height=height, allow_preview=False, interactive=False,
                 buttons=[], visible=False, elem_classes="sheet",
             )
             for key, height in (("tiles", 420), ("tiles_strongest", 230))
@@ -66,6 +68,9 @@ class Panel:
             self.film = gr.Button(text.label("film"), elem_id="film", **shared)
             self.animate = gr.DownloadButton(text.label("animate"), elem_id="animate", **shared)
         self.linked = gr.HTML(elem_classes=["forecast", "copied"])
+
+    def add_history(self) -> None:
+        """Add the components of the history, below those that were built since."""
         with gr.Column(elem_id="history", visible=False) as self.history_box:
             gr.Markdown(text.label("history"), elem_classes="hint")
             self.history_cards = Cards(kind="history")
@@ -117,6 +122,7 @@ class Panel:
             for component, tiles in ((self.tiles, gallery.tiles), (self.strongest, gallery.strongest)):
                 value = [(tile.file, tile.caption) for tile in tiles]
                 changes[component] = gr.update(value=value, visible=bool(tiles), selected_index=None)
+            changes[self.tiles] |= enlargeable(job.recipe)
         return changes
 
     def working(self, recipe: Recipe, preview: Preview) -> dict:
@@ -205,12 +211,24 @@ def entry(job: Job) -> dict[str, Any] | None:
         return None
     source = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
     described = f"{result.recipe.title}: {caption(result.recipe)}"
-    return {"id": job.id, "title": described, "source": source, **metadata.as_json(result.recipe), "time": round(job.started)}
+    return {
+        "id": job.id,
+        "title": described,
+        "source": source,
+        **metadata.as_json(result.recipe),
+        "time": round(time.time() - time.monotonic() + job.started),
+    }
 
 
 def history(entries: list[dict[str, Any]]) -> str:
     """Draw the history of a browser."""
-    return drawn([Card(item["title"], item["source"]) for item in entries])
+    return drawn([Card(item["title"], item["source"], item["time"]) for item in entries])
+
+
+def enlargeable(recipe: Recipe) -> dict[str, Any]:
+    """Return the options of a gallery for a job: pictures as large as those of a run are shown larger, and a click enlarges them."""
+    large = not isinstance(recipe, ActivationMaps) and all(variant.size == recipe.size for variant in recipe.variants()[:1])
+    return {"columns": 3 if large else 4, "allow_preview": large, "elem_classes": ["sheet", "large"] if large else ["sheet"]}
 
 
 def status_line(sentence: str, share: float | None = None) -> str:

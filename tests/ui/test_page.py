@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -451,6 +452,8 @@ def test_a_visitor_who_comes_back_finds_the_run_the_result_and_the_history(page,
     assert item["source"].startswith("data:image/jpeg;base64,")
     assert len(item["source"]) < 10_000
     assert item["source"] in last[page.panel.history_cards.html]
+    assert abs(item["time"] - time.time()) < 3600
+    assert f'<featviz-time at="{item["time"]}">' in last[page.panel.history_cards.html]
     opened = page.open_history(sent(page) | {page.history: last[page.history]}, click())
     assert opened[page.job] == item["id"]
     Path(page.jobs.find(item["id"]).result.file()).unlink()
@@ -773,6 +776,7 @@ def test_a_sweep_fills_and_a_click_sets_the_fields_in_which_it_differs(page, pho
     tiles = last[page.panel.tiles]["value"]
     assert [caption for _, caption in tiles] == ["relu1_1 · 31.3 dB", "relu2_1 · 31.3 dB"]
     assert "From shallow to deep" in last[page.panel.status]
+    assert (last[page.panel.tiles]["columns"], last[page.panel.tiles]["allow_preview"]) == (3, True)  # A click enlarges it.
     chosen = page.choose_tile(last[page.gallery], click(1))
     assert chosen[form.parts["layer"]] == "vgg19/relu2_1"
     assert form.parts["steps"] not in chosen
