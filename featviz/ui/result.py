@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
 
 from featviz.errors import FeatvizError
 from featviz.recipes import metadata
@@ -184,7 +186,8 @@ class Panel:
     def premade(self, example: Example, folder: Path) -> dict:
         """Show the result of an example that was made earlier by this program, and say so."""
         made = text.say("premade", title=example.title, caption=caption(example.recipe))
-        files = (str(folder / "before.jpg"), str(folder / "after.jpg"))
+        # In the cache, whose addresses browsers keep; copied only where it is not there yet.
+        files = tuple(save_file_to_cache(folder / name, get_upload_folder()) for name in ("before.jpg", "after.jpg"))
         return self.only(self.compare) | {
             self.compare: gr.update(value=files, visible=True),
             self.status: status_line(escape(made, quote=False)),
