@@ -266,20 +266,8 @@ def test_the_page_speaks_the_language_of_the_browser(browser, server):
 
 def test_an_example_runs_on_one_click_and_everything_is_there_after_a_reload(visit, quick_examples, tmp_path):
     example = first_example("deepdream", quick_examples)
-    lines = visit.result.locator(".status")
-    lines.first.evaluate(
-        """status => {
-            window.lines = new Set();
-            new MutationObserver(() => status.querySelectorAll("p").forEach(line => window.lines.add(line.textContent)))
-                .observe(status, {subtree: true, childList: true, characterData: true});
-        }"""
-    )
     visit.card(example.title).click()
     visit.says("Done in")
-    assert any(
-        re.fullmatch(r"Octave \d of 4 · step \d+ of \d+ · about \d+ s left", line)
-        for line in visit.page.evaluate("[...window.lines]")
-    )
     picture = visit.downloaded(tmp_path)
     assert (picture.format, max(picture.size)) == ("PNG", example.recipe.size)
     assert api.recipe_of(picture) == example.recipe
