@@ -43,6 +43,7 @@ SMALL: tuple[Case, ...] = (
     dream(f"{LITE}/block9", size=384, mask=PHOTO),
     dream(f"{VGG}/relu1_1", size=256, guide=(1024, 1024), guide_by="channels"),
     ("deepdream_zoom", {"layer": f"{LITE}/block9", "size": 256, "octaves": 2, "steps": 1, "seconds": 0.1}, {"image": PHOTO}),
+    ("layer_time_lapse", {"network": LITE, "size": 256, "octaves": 1, "steps": 1}, {"image": PHOTO}),
     style(LITE, size=320, style2=PHOTO, mask=PHOTO),
     style(LITE, (3000, 2000), size=192),
     ("activation_maps", {"layer": f"{VGG}/relu1_1", "size": 384, "count": 64}, {"image": PHOTO}),

@@ -29,7 +29,7 @@ def test_an_earlier_attribute_of_recipes_is_the_current_one_on_the_class_and_on_
     recipe = featviz.DeepDream(steps=3, octaves_above=1)
     assert getattr(featviz.DeepDream, earlier) == getattr(featviz.DeepDream, current)
     assert getattr(recipe, earlier) == getattr(recipe, current)
-    assert [*recipe.extras, recipe.changed, recipe.needed("image")] == ["guide", "mask", {"steps": 3, "octaves_above": 1}, 600]
+    assert [*recipe.extras, recipe.changed, recipe.needed("image")] == ["guide", "mask", {"steps": 3, "octaves_above": 1}, 1024]
 
 
 @pytest.mark.parametrize(("earlier", "current"), aliases.RECIPES.items())

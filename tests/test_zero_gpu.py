@@ -224,7 +224,7 @@ def test_a_run_at_the_end_of_its_lease_keeps_its_latest_picture_and_says_why(res
     by_itself, killed = results["cut"]
     for step, message, _ in (by_itself, killed):
         assert message == (
-            f"The GPU was lent for 3 s, which were over at step {step} of 400; the latest picture is kept. Try a smaller size or "
+            f"The GPU was lent for 3 s, which were over at step {step} of 300; the latest picture is kept. Try a smaller size or "
             "fewer steps."
         )
     assert (by_itself[2], killed[2]) == ("error", "killed")

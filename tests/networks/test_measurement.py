@@ -61,7 +61,7 @@ def test_a_layer_that_sees_everything_is_never_tiled_and_the_stage_says_so(monke
     monkeypatch.setattr(tiles, "MIN_TILE", 32)
     monkeypatch.setattr(tiles, "largest", lambda *_, tiled=True: 32 if tiled else tiles.WHOLE)
     cut = []
-    monkeypatch.setattr(tiles, "_cuts", lambda length, side, margin: cut.append(length > side) or [(0, length)])
+    monkeypatch.setattr(tiles, "_cuts", lambda length, side, margin, shift: cut.append(length > side) or [(0, length)])
     image = torch.rand(1, 3, 64, 80)
     for recipe in (
         featviz.DeepDream(layer="mine/features.3", size=80, octaves=1, steps=1),

@@ -55,6 +55,7 @@ CHOSEN = {
 SMALL = {
     "deepdream": {"size": 64, "octaves": 2, "steps": 1},
     "deepdream_zoom": {"size": 64, "octaves": 1, "steps": 1, "seconds": 0.1, "fps": 10},
+    "layer_time_lapse": {"size": 64, "octaves": 1, "steps": 1},
     "style_transfer": {"size": 64, "scales": 1, "steps": 1},
     "activation_maps": {"size": 64, "count": 2},
     "classification": {"size": 64},

@@ -62,7 +62,7 @@ def run(recipe, stopped, on_wait, **pictures):
     for step in range(1, recipe.steps + 1):
         with (log / str(recipe.seed)).open("a") as file:
             file.write("x")
-        time.sleep(recipe.seed if recipe.seed >= 30 and step > 1 else 0.1)
+        time.sleep(recipe.seed if recipe.seed >= 30 and step > 1 else 0.2)
         shown = picture.point(lambda value: value // 2)
         shown.info[NOTE] = metadata.note(recipe, pictures)
         yield Preview(step, recipe.steps, "octave 1 of 1", step / recipe.steps, 1.0, 0.0, shown)
