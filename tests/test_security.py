@@ -187,8 +187,8 @@ def test_no_program_is_started_nothing_unpickled_and_no_address_asked(tmp_path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_runs_are_timed_by_a_clock_that_does_not_jump(path):
-    """The ages of files are the only wall-clock times."""
-    if path.name != "shutdown.py":
+    """The ages of files and the times that the history shows are the only wall-clock times."""
+    if path.name not in ("shutdown.py", "result.py"):
         assert not [name for name, _ in calls(path) if name in {"time.time", "datetime.now", "datetime.datetime.now"}]
 
 
