@@ -1,7 +1,7 @@
 """Self-similarity: what a picture has where, whatever its colours and textures (Kolkin et al., STROTSS, 2019, section 2.2).
 
-The cosine distances between the feature vectors of a picture say which of its places are alike. Another palette changes the vectors
-and keeps the distances. The vectors are those at every k-th row and column of a layer, so that there are at most `MOST`.
+The cosine distances between the feature vectors of a picture say which of its positions look alike. Another palette changes the
+vectors and keeps the distances. Only every k-th row and column of a layer is used, so there are at most `MOST` vectors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST = 1024
 """Most positions of a layer that are compared with each other: 4 MB of distances."""
 
 PAIR_BYTES = 8 * 4.0 * MOST**2
-"""Bytes of a layer's matrices of pairs during a step: the target, weights, and those of which the derivative is made."""
+"""Bytes of the (N, N) matrices of a layer during a step: the target, the weights, and what the derivative needs."""
 
 
 def spacing(size: tuple[int, int]) -> int:

@@ -35,7 +35,7 @@ class Cards:
 
 
 def drawn(cards: Sequence[Card], chosen: int | None = None) -> str:
-    """Draw cards as HTML. `chosen`: the index of the one that is marked; None where cards are not chosen but run."""
+    """Return cards as HTML. `chosen`: the index of the card that is marked as pressed; None for cards that start a run."""
     pressed = ["" if chosen is None else f' aria-pressed="{str(i == chosen).lower()}"' for i in range(len(cards))]
     buttons = "".join(
         f'<button type="button" class="card" data-index="{i}"{pressed[i]}>'
@@ -46,7 +46,7 @@ def drawn(cards: Sequence[Card], chosen: int | None = None) -> str:
 
 
 def _clock(time: int | None) -> str:
-    """Return the element of `page.js` that shows a time by the clock of the browser."""
+    """Return the HTML element that shows a time in the time zone of the browser; "" without a time. `page.js` defines it."""
     return "" if time is None else f'<featviz-time at="{time}"></featviz-time>'
 
 

@@ -106,11 +106,11 @@ class Form:
         return {name: sent[self.parts[name]] if name in self.parts else others.get(name) for name in names}
 
     def set(self, recipe: Recipe) -> dict:
-        """Set the controls to a recipe."""
+        """Return updates that set every control to the value of its field in `recipe`."""
         return {self.parts[name]: value for name, value in recipe}
 
     def reset_conflicts(self, name: str) -> dict:
-        """Reset everything beside which a field has no effect."""
+        """Return updates that reset each field beside which the field `name` has no effect."""
         others = [rule.beside for rule in self.recipe.rules if name in rule.unused and rule.beside]
         fields = self.recipe.model_fields
         return {self.parts[other]: fields[other].default if other in fields else None for other in others}

@@ -291,7 +291,7 @@ class Page:
 
     def open(self, recipe: Recipe) -> dict:
         """Open the tab of a recipe with its settings."""
-        return self.navigation.select(type(recipe)) | self._shown(recipe.name) | self.forms[recipe.name].set(recipe)
+        return self._opened(recipe.name) | self.forms[recipe.name].set(recipe)
 
     def refresh(self, sent: Mapping[Any, Any]) -> dict:
         """Bring up to date what follows from the settings: estimate, marks, what is disabled, the address."""
@@ -343,12 +343,12 @@ class Page:
         yield from self._told(lambda: self._begin(self.form(sent), self.values(sent), sent, sweep=True))
 
     def begin_example(self, sent: Mapping[Any, Any], event: gr.SelectData) -> Iterator[dict]:
-        """Fill in an example and run it."""
+        """Set the controls and pictures to those of an example, and start its run."""
         form = self.form(sent)
         yield from self._told(lambda: self._begin_example(form.examples[event.index], sent))
 
     def begin_premade(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
-        """Make the result anew that is shown on the first visit."""
+        """Start the run whose result, made earlier, is shown on the first visit."""
         yield from self._told(lambda: self._begin_example(self.premade, sent))
 
     def _begin_example(self, example: Example, sent: Mapping[Any, Any]) -> dict:
@@ -582,6 +582,7 @@ class Page:
         yield from self._told(lambda: self._opened(form.recipe.name) | channel | self._begin(form, values, sent))
 
     def _opened(self, name: str) -> dict:
+        """Open the tab of a recipe, and leave its settings."""
         return self.navigation.select(RECIPES[name]) | self._shown(name)
 
     def show_atlas(self, sent: Mapping[Any, Any]) -> dict:

@@ -172,7 +172,7 @@ def in_cache(picture: Image.Image, kind: str = "png", name: str = "image") -> st
 
 
 def name_of(recipe: Recipe) -> str:
-    """The name of a result's file, without its extension."""
+    """Return the file name of a result of a recipe, without extension."""
     return f"featviz_{recipe.name}"
 
 

@@ -232,5 +232,5 @@ def number(value: float) -> str:
 
 
 def channel_caption(cell: ChannelResponse) -> str:
-    """Caption of a thumbnail of the atlas: layer, channel and strength."""
+    """Return the caption of an atlas thumbnail: layer, channel and strength of its response."""
     return f"{cell.layer.rpartition('/')[2]} · {cell.channel} · {cell.strength:.0%}"

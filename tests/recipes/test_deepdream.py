@@ -94,7 +94,7 @@ def test_octaves_keep_the_sharp_detail_of_the_picture():
 
 
 def sky(size, seed):
-    """A cloudy sky (1, 3, H, W) of (height, width), cut from a larger one, so that opposite borders do not match."""
+    """Return a cloudy sky (1, 3, H, W) of (height, width). It is cut from a larger sky, so opposite borders differ."""
     generator = torch.Generator().manual_seed(seed)
     height, width = size
     frequency = torch.hypot(torch.fft.fftfreq(3 * height)[:, None], torch.fft.rfftfreq(3 * width)).clamp_min(1 / (3 * width))

@@ -56,7 +56,7 @@ LAYER = "efficientnet_lite0/block4"
 
 
 def fake(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
-    """A run of a few steps: the first picture, getting darker, with measures that some recipes have."""
+    """A stand-in for a run. Each of its few steps yields the first picture, darker than before, with the measures of some recipes."""
     first = next(
         (given for given in pictures.values() if isinstance(given, Image.Image)), Image.new("RGB", (64, 48), (200, 100, 50))
     )
