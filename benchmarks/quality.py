@@ -29,7 +29,8 @@ from benchmarks.judges import Verdict, judge
 from benchmarks.measure import EXAMPLES, RESULTS, machine, put
 from benchmarks.textbook import gatys
 from featviz import run
-from featviz.media.images import contact_sheet, open_picture, to_picture, to_tensor
+from featviz.media.images import open_picture, to_picture, to_tensor
+from featviz.media.sheets import contact_sheet
 from featviz.networks.cache import load
 from featviz.optimise.scaling import fit
 from featviz.recipes.presets import FINISHES

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from benchmarks.cases import exact
 from benchmarks.measure import RESULTS, apart, machine, put
-from featviz.media.images import contact_sheet, to_tensor
+from featviz.media.images import to_tensor
+from featviz.media.sheets import contact_sheet
 from featviz.optimise.scaling import fitted_size
 from featviz.recipes import presets
 

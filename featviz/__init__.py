@@ -4,7 +4,8 @@ from typing import Any
 
 from featviz import aliases
 from featviz.errors import FeatvizError
-from featviz.media.images import save, to_picture
+from featviz.media.images import to_picture
+from featviz.media.saving import save
 from featviz.networks.table import NETWORKS, NetworkSpec
 from featviz.networks.user_network import add_network, describe_network, remove_network
 from featviz.optimise import objectives

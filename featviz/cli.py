@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from featviz import __version__, aliases
 from featviz.errors import DivergedError, FeatvizError, InputError, nearest
-from featviz.media.images import PICTURE_FORMATS, open_picture, read_header, save
+from featviz.media.images import open_picture, read_header
+from featviz.media.saving import PICTURE_FORMATS, save
 from featviz.media.video import VIDEO_FORMATS, Video
 from featviz.networks.user_network import add_network
 from featviz.recipes import metadata, presets

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from featviz import DeepDream, ReconstructContent, ReconstructStyle, StyleTransfer, run
-from featviz.media.images import contact_sheet
+from featviz.media.sheets import contact_sheet
 from featviz.networks.table import BUNDLED, NETWORKS, split
 from featviz.optimise.gradients import SHAPERS
 from featviz.recipes import presets

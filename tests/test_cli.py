@@ -15,7 +15,8 @@ from PIL import Image
 
 from featviz import __version__, cli
 from featviz.errors import DivergedError, WeightsError
-from featviz.media.images import GAP, LABEL, NOTE, save
+from featviz.media.saving import NOTE, save
+from featviz.media.sheets import GAP, LABEL
 from featviz.networks.hub import DownloadProgress
 from featviz.networks.table import NETWORKS
 from featviz.recipes import presets

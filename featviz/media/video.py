@@ -17,7 +17,7 @@ from PIL import Image
 from featviz import extras
 from featviz.errors import FeatvizError, InputError, MissingExtraError
 from featviz.media import hdr
-from featviz.media.images import exif_of
+from featviz.media.saving import exif_of
 
 if TYPE_CHECKING:
     import av

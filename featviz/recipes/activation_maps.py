@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from featviz.media.images import contact_sheet, to_picture, to_tensor
+from featviz.media.images import to_picture, to_tensor
+from featviz.media.sheets import contact_sheet
 from featviz.networks.network import Network
 from featviz.networks.table import Address, split
 from featviz.optimise import tiles

@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from featviz.media.images import captioned, to_picture, to_tensor
+from featviz.media.images import to_picture, to_tensor
+from featviz.media.sheets import captioned
 from featviz.networks.network import Network
 from featviz.networks.table import NETWORKS, NetworkName
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of

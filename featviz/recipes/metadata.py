@@ -17,7 +17,7 @@ from PIL import Image
 
 from featviz import aliases
 from featviz.errors import FieldError, ImageError, InputError, nearest, short
-from featviz.media import images, video
+from featviz.media import images, saving, video
 from featviz.networks.table import NETWORKS
 from featviz.recipes.objective_recipe import ObjectiveRecipe
 from featviz.recipes.recipe import Recipe, unknown_name
@@ -140,8 +140,8 @@ def read_json(path: str | Path, recipes: Recipes) -> Restored:
     """
     try:
         with Path(path).open("rb") as file:
-            text = file.read(images.LONGEST + 1)
-        data = json.loads(text) if len(text) <= images.LONGEST else None  # Of bytes, it detects the encoding.
+            text = file.read(saving.LONGEST + 1)
+        data = json.loads(text) if len(text) <= saving.LONGEST else None  # Of bytes, it detects the encoding.
     except OSError as error:
         raise InputError(f"The recipe '{path}' cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError):
@@ -157,7 +157,7 @@ def find(file: images.Picture) -> str:
         MissingExtraError: the file is not a picture, and PyAV, which reads videos, is not installed.
     """
     try:
-        return images.read_note(file)
+        return saving.read_note(file)
     except ImageError:
         if isinstance(file, (str, Path)) and Path(file).is_file():
             return video.read_note(file)
@@ -174,7 +174,7 @@ def restore(text: str, recipes: Recipes) -> Restored:
         raise InputError("There is no recipe in this file; the PNG, JPEG, WebP, MP4 and GIF files that featviz writes have one.")
     data: Any = None
     with suppress(ValueError, RecursionError):
-        data = json.loads(text) if len(text) <= images.LONGEST else None
+        data = json.loads(text) if len(text) <= saving.LONGEST else None
     if isinstance(data, dict) and isinstance(name := data.get("network"), str) and name not in NETWORKS:
         raise InputError(
             f"It was made with the network '{short(name)}', which is not available here; featviz.add_network adds it."

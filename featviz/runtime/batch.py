@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from featviz.errors import FeatvizError, ImageError, InputError
-from featviz.media import images
+from featviz.media import images, saving
 from featviz.media.images import EXTENSIONS, Picture
 from featviz.media.video import count_frames, frames
 from featviz.recipes import metadata
@@ -75,7 +75,7 @@ def is_batch(source: str | os.PathLike, out: str | os.PathLike | None = "") -> b
     """
     if isinstance(place(source), RemotePath) or place(source).is_dir() or _is_video(source):
         return True
-    return out is not None and place(out).suffix.lower() not in images.PICTURE_FORMATS and _is_animated(Path(source))
+    return out is not None and place(out).suffix.lower() not in saving.PICTURE_FORMATS and _is_animated(Path(source))
 
 
 def count(source: str | os.PathLike) -> int:
@@ -165,7 +165,7 @@ def _stored(out: Path | RemotePath, result: Result) -> Outcome:
         if isinstance(out, RemotePath):
             out.write(result)
             return Outcome(out, made=True)
-        with images.complete_file(out) as partial_file:
+        with saving.complete_file(out) as partial_file:
             partial_file.write_bytes(result)
     except OSError as error:
         return Outcome(out, error=_unwritable(out, error))

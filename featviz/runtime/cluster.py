@@ -18,7 +18,8 @@ import torch
 
 from featviz import extras
 from featviz.errors import FeatvizError, InputError
-from featviz.media.images import Picture, save
+from featviz.media.images import Picture
+from featviz.media.saving import save
 from featviz.recipes.recipe import Recipe
 from featviz.runtime.devices import Device
 from featviz.runtime.stream import run

@@ -13,7 +13,7 @@ from zipfile import ZipFile
 
 from PIL import Image, ImageChops, ImageStat
 
-from featviz.media.images import NOTE
+from featviz.media.saving import NOTE
 from featviz.media.video import Video
 
 FPS, SECONDS, HOLD_SECONDS = 24, 6, 1

@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from PIL import Image
 
-from featviz.media.images import NOTE, Picture, contact_sheet
+from featviz.media.images import Picture
+from featviz.media.saving import NOTE
+from featviz.media.sheets import contact_sheet
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe, differing
 from featviz.runtime.devices import Device, resolve

@@ -15,16 +15,8 @@ import torch
 from PIL import Image
 
 from featviz.errors import DivergedError, LimitError
-from featviz.media.images import (
-    NOTE,
-    Picture,
-    on_white,
-    opacity_of,
-    remarks,
-    to_pixels,
-    to_tensor,
-    with_alpha,
-)
+from featviz.media.images import Picture, on_white, opacity_of, remarks, to_pixels, to_tensor, with_alpha
+from featviz.media.saving import NOTE
 from featviz.networks.cache import load, load_untrained, load_with_progress
 from featviz.networks.table import BUNDLED
 from featviz.optimise.tiles import Budget, enough_memory, granted

@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 
 from PIL import Image
 
-from featviz.media.images import NOTE, contact_sheet
+from featviz.media.saving import NOTE
+from featviz.media.sheets import contact_sheet
 from featviz.recipes import metadata
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.recipe import Recipe, differing, live

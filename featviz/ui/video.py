@@ -10,7 +10,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from featviz.errors import InputError
-from featviz.media.images import complete_file
+from featviz.media.saving import complete_file
 from featviz.media.video import Video
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe

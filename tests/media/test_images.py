@@ -1,10 +1,6 @@
-import errno
 import io
-import json
 import os
-import random
 import signal
-import string
 from pathlib import Path
 
 import numpy as np
@@ -14,31 +10,21 @@ import torch
 from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageFile
 
 from featviz import limits
-from featviz.errors import FeatvizError, ImageError, InputError
+from featviz.errors import ImageError
 from featviz.media.images import (
     EXTENSIONS,
-    GAP,
-    LABEL,
-    NOTE,
-    PICTURE_FORMATS,
-    RecipeLeftOut,
-    captioned,
     check_size,
-    contact_sheet,
     count_frames,
     frames,
     on_white,
     open_picture,
     read_header,
-    read_note,
     remarks,
-    save,
     to_picture,
     to_tensor,
     with_alpha,
 )
-from featviz.optimise.colours import match_colours
-from featviz.optimise.scaling import fit, fitted_size, mirrored, resize
+from featviz.optimise.scaling import fit
 from featviz.optimise.tiles import release_free_memory
 from featviz.recipes import presets
 
@@ -226,36 +212,6 @@ def test_a_broken_profile_is_ignored():
 def test_pictures_too_small_are_refused_with_their_size(size, words):
     with pytest.raises(ImageError, match=words):
         open_picture(Image.new("RGB", size), "style")
-
-
-def test_a_write_that_fails_leaves_the_existing_file(tmp_path, monkeypatch):
-    path = tmp_path / "made.png"
-    save(Image.fromarray(RGB), path)
-    before, whole = path.read_bytes(), Image.Image.save
-
-    def half(picture, place, **options):
-        whole(picture, place, **options)
-        os.truncate(place, 100)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Image.Image, "save", half)
-    with pytest.raises(FeatvizError, match=r"made\.png' could not be written: No space left on device\."):
-        save(Image.new("RGB", (32, 32)), path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_link_to_a_file_is_written_through(tmp_path):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "link.png").symlink_to(tmp_path / "folder" / "made.png")
-    save(Image.new("RGB", (32, 32), "red"), tmp_path / "link.png")
-    assert (tmp_path / "link.png").is_symlink()
-    assert open_picture(tmp_path / "folder" / "made.png").getpixel((0, 0)) == (255, 0, 0)
-
-
-def test_only_a_picture_is_saved(tmp_path):
-    with pytest.raises(InputError, match=r"The picture to save is ndarray; expected a PIL image, as run returns it\."):
-        save(RGB, tmp_path / "made.png")
 
 
 def test_a_size_beyond_all_floats_is_one_sentence():
@@ -502,110 +458,3 @@ def test_decoding_takes_no_more_memory_than_estimated(kind, longest, tmp_path):
 
 
 # Files that are written
-
-
-@pytest.mark.parametrize("extension", PICTURE_FORMATS)
-def test_written_files_are_srgb_reproducible_and_have_full_chroma_resolution(extension, tmp_path):
-    stripes = np.zeros((24, 40, 3), np.uint8)
-    stripes[:, ::2], stripes[:, 1::2] = (200, 30, 30), (30, 30, 200)
-    for name in "ab":
-        save(Image.fromarray(stripes), tmp_path / f"{name}{extension}")
-    content = (tmp_path / f"a{extension}").read_bytes()
-    assert content == (tmp_path / f"b{extension}").read_bytes()
-    assert (b"sRGB" in content) or (b"acsp" in content)
-    if extension != ".webp":  # Lossy WebP is 4:2:0 by definition.
-        assert np.abs(np.asarray(open_picture(tmp_path / f"a{extension}")).astype(int) - stripes).max() < 40
-
-
-@pytest.mark.parametrize("extension", PICTURE_FORMATS)
-def test_a_long_recipe_is_in_the_file_or_a_warning_says_that_it_is_not(extension, tmp_path):
-    picture, path = Image.fromarray(RGB), tmp_path / f"a{extension}"
-    picture.info[NOTE] = json.dumps({"recipe": "deepdream", "more": "relu1_1: 0.25, " * 6000})
-    save(picture, path)
-    assert read_note(path) == picture.info[NOTE]
-    random_text = "".join(random.Random(0).choices(string.ascii_letters + string.digits, k=120_000))
-    picture.info[NOTE] = json.dumps({"recipe": "deepdream", "more": random_text})
-    with pytest.warns(RecipeLeftOut, match=f"The recipe is not in '.*a{extension}'"):
-        save(picture, path)
-    assert read_note(path) == ""
-    assert np.abs(np.asarray(open_picture(path)).astype(int) - RGB).mean() < 60
-
-
-def test_a_compressed_note_that_is_damaged_or_expands_too_far_is_ignored(tmp_path):
-    picture, path = Image.fromarray(RGB), tmp_path / "a.jpg"
-    picture.info[NOTE] = "{" + " " * 99_000
-    save(picture, path)
-    whole = path.read_bytes()
-    assert read_note(path) == picture.info[NOTE]
-    at = whole.index(b"base64:") + 20
-    path.write_bytes(whole[:at] + b"????" + whole[at + 4 :])
-    assert read_note(path) == ""
-
-
-def test_resize_keeps_a_constant_and_averages_when_it_shrinks():
-    assert torch.allclose(resize(torch.full((1, 3, 30, 20), 0.3), (7, 11)), torch.tensor(0.3), atol=1e-6)
-    stripes = torch.tensor([0.0, 1.0]).repeat(32).expand(1, 3, 64, 64)
-    assert resize(stripes, (8, 8)).sub(0.5).abs().max() < 0.05  # Without antialiasing it would be all 0 or all 1.
-
-
-def test_fit_scales_the_longest_side_and_keeps_the_aspect():
-    assert fit(torch.rand(1, 3, 30, 90), 60, 16).shape[-2:] == (20, 60)
-    assert fitted_size((427, 640), 512) == (342, 512)
-    with pytest.raises(ImageError, match="At size 64 this picture would be 64×8 pixels; the network needs at least 32"):
-        fit(torch.rand(1, 3, 20, 160), 64, 32)
-
-
-@pytest.mark.parametrize("like", ["colours", "grey", "flat"])
-def test_matched_colours_have_the_mean_and_covariance_of_the_other_picture(like):
-    generator = torch.Generator().manual_seed(0)
-    image = 0.5 + 0.1 * torch.randn(1, 3, 20, 30, generator=generator)
-    other = {
-        "colours": 0.4 + 0.05 * torch.randn(1, 3, 10, 15, generator=generator) @ torch.eye(15),
-        "grey": (0.5 + 0.1 * torch.randn(1, 1, 10, 15, generator=generator)).expand(1, 3, 10, 15),
-        "flat": torch.full((1, 3, 10, 15), 0.3),
-    }[like]
-    pixels, wanted = (match_colours(image, other)[0].flatten(1), other[0].flatten(1))
-    assert torch.allclose(pixels.mean(1), wanted.mean(1), atol=1e-3)
-    assert torch.allclose(pixels.cov(correction=0), wanted.cov(correction=0), atol=1e-4)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_a_grey_or_flat_picture_takes_colours_without_nan(value):
-    other = torch.rand(1, 3, 8, 8)
-    assert match_colours(torch.full((1, 3, 4, 4), value), other).isfinite().all()
-    grey = torch.rand(1, 1, 8, 8).expand(1, 3, 8, 8)
-    assert match_colours(grey, other).isfinite().all()
-    assert torch.allclose(match_colours(other, other), other, atol=1e-3)
-
-
-def test_an_image_that_is_too_narrow_is_extended_by_reflection():
-    row = torch.arange(5.0).expand(1, 3, 1, 5)
-    larger = mirrored(row, 12)
-    assert larger.shape == (1, 3, 16, 20)
-    assert larger[0, 0, 7].tolist() == [0, 1, 2, 3, 4, 4, 3, 2, 1, 0] * 2
-    assert mirrored(larger, 12) is larger
-
-
-def test_a_row_of_a_contact_sheet_is_as_high_as_its_highest_picture():
-    tall, flat = Image.new("RGB", (10, 20), "red"), Image.new("RGB", (10, 5), "blue")
-    sheet = contact_sheet([("a", tall), ("b", flat), ("c", flat)], columns=2, width=40)
-    assert sheet.size == (40 + GAP + 40, LABEL + 80 + LABEL + 20)
-    assert [sheet.getpixel(at) for at in ((0, LABEL), (40 + GAP, LABEL), (0, LABEL + 80 + LABEL))] == [
-        (255, 0, 0),
-        *[(0, 0, 255)] * 2,
-    ]
-    assert sheet.getpixel((40 + GAP, LABEL + 20)) == (255, 255, 255)
-
-
-@pytest.mark.parametrize("width", [160, 640])
-def test_a_caption_is_below_the_picture_inside_its_width_and_large_enough_to_be_read(width):
-    picture = Image.new("RGB", (width, 100), "red")
-    made = np.asarray(captioned(picture, "block9", "layer 10 of 18, a unit sees the whole picture, and a little more"))
-    assert (made[:100] == (255, 0, 0)).all()
-    written = np.argwhere(made[100:].max(axis=2) > 128)
-    rows, columns = written[:, 0], written[:, 1]
-    assert columns.min() >= 2
-    assert columns.max() < width - 2
-    gap = int(np.flatnonzero(~np.isin(np.arange(rows.max()), rows) & (np.arange(rows.max()) > rows.min()))[0])
-    assert gap - rows.min() >= max(8, width // 24)  # The height of the title's letters.
-    assert rows.max() < len(made) - 101

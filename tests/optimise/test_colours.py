@@ -1,8 +1,9 @@
 """Colours of an image held to those of another."""
 
+import pytest
 import torch
 
-from featviz.optimise.colours import colour_statistics, hold_colours
+from featviz.optimise.colours import colour_statistics, hold_colours, match_colours
 
 
 def images() -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,3 +34,26 @@ def test_noise_of_an_even_image_is_not_made_visible():
     _, like = images()
     even = 0.5 + 1e-4 * torch.randn(1, 3, 20, 30, generator=torch.Generator().manual_seed(1))
     assert hold_colours(even, colour_statistics(like)).std((-2, -1)).max() < 1e-3
+
+
+@pytest.mark.parametrize("like", ["colours", "grey", "flat"])
+def test_matched_colours_have_the_mean_and_covariance_of_the_other_picture(like):
+    generator = torch.Generator().manual_seed(0)
+    image = 0.5 + 0.1 * torch.randn(1, 3, 20, 30, generator=generator)
+    other = {
+        "colours": 0.4 + 0.05 * torch.randn(1, 3, 10, 15, generator=generator) @ torch.eye(15),
+        "grey": (0.5 + 0.1 * torch.randn(1, 1, 10, 15, generator=generator)).expand(1, 3, 10, 15),
+        "flat": torch.full((1, 3, 10, 15), 0.3),
+    }[like]
+    pixels, wanted = (match_colours(image, other)[0].flatten(1), other[0].flatten(1))
+    assert torch.allclose(pixels.mean(1), wanted.mean(1), atol=1e-3)
+    assert torch.allclose(pixels.cov(correction=0), wanted.cov(correction=0), atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_grey_or_flat_picture_takes_colours_without_nan(value):
+    other = torch.rand(1, 3, 8, 8)
+    assert match_colours(torch.full((1, 3, 4, 4), value), other).isfinite().all()
+    grey = torch.rand(1, 1, 8, 8).expand(1, 3, 8, 8)
+    assert match_colours(grey, other).isfinite().all()
+    assert torch.allclose(match_colours(other, other), other, atol=1e-3)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from featviz.media.images import captioned, open_picture, to_picture, to_tensor
+from featviz.media.images import open_picture, to_picture, to_tensor
+from featviz.media.sheets import captioned
 from featviz.networks.cache import load
 from featviz.networks.table import NETWORKS
 from featviz.optimise.scaling import fit

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 import featviz
 from featviz import cli
 from featviz.errors import InputError, short
-from featviz.media import images, video
+from featviz.media import images, saving, video
 from featviz.networks.table import NETWORKS, addresses, class_names, split
 from featviz.recipes import metadata
 from featviz.recipes.metadata import Restored
@@ -89,7 +89,7 @@ def test_through_the_command_line(kind, data):
     assert cli.recipe_from_arguments(kind, vars(arguments)) == recipe
 
 
-@pytest.mark.parametrize("extension", images.PICTURE_FORMATS)
+@pytest.mark.parametrize("extension", saving.PICTURE_FORMATS)
 def test_through_a_picture(extension, tmp_path_factory):
     file = tmp_path_factory.mktemp("made") / f"made{extension}"
 
@@ -97,8 +97,8 @@ def test_through_a_picture(extension, tmp_path_factory):
     @given(recipe=recipes)
     def check(recipe):
         picture = Image.new("RGB", (20, 16), (200, 100, 50))
-        picture.info[images.NOTE] = metadata.note(recipe)
-        images.save(picture, file)
+        picture.info[saving.NOTE] = metadata.note(recipe)
+        saving.save(picture, file)
         assert featviz.recipe_of(file) == recipe
 
     check()
@@ -158,13 +158,13 @@ def private(tmp_path) -> Path:
     exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0{private comment}"
     text = PngInfo()
     text.add_text("Author", "private author")
-    text.add_text(images.NOTE, '{"private": "note"}')
+    text.add_text(saving.NOTE, '{"private": "note"}')
     file = tmp_path / "private name.png"
     Image.effect_mandelbrot((64, 48), (-2, -1.2, 1, 1.2), 60).convert("RGB").save(file, exif=exif, pnginfo=text)
     return file
 
 
-@pytest.mark.parametrize("extension", images.PICTURE_FORMATS)
+@pytest.mark.parametrize("extension", saving.PICTURE_FORMATS)
 def test_a_result_carries_its_own_recipe_and_nothing_of_the_picture_s(extension, private, tmp_path):
     recipe = RECIPES["deepdream"](**QUICK)
     out = tmp_path / f"out{extension}"
@@ -189,7 +189,7 @@ def test_the_same_recipe_gives_the_same_bytes_of_a_video_and_nothing_of_the_pict
 
 def test_fingerprints_recognise_the_pictures_and_reveal_nothing_else(private):
     recipe = RECIPES["deepdream"](**QUICK)
-    notes = [json.loads(featviz.run(one, image=private).info[images.NOTE]) for one in (recipe, recipe, recipe_with_seed_1())]
+    notes = [json.loads(featviz.run(one, image=private).info[saving.NOTE]) for one in (recipe, recipe, recipe_with_seed_1())]
     assert notes[0] == notes[1]  # No randomness: the same recipe on the same picture gives the same bytes.
     for said in notes:
         assert set(said["fingerprints"]) == {"salt", "image"}
@@ -285,7 +285,7 @@ def test_unusable_parts_of_a_note_become_remarks_and_the_rest_is_used(more, rema
         ('{"recipe": ["deepdream"]}', "There is no recipe '['deepdream']'; "),
         ('{"recipe": "deepdreem"}', "There is no recipe 'deepdreem'; did you mean 'deepdream'?"),
         ("[" * 50_000, "This is no recipe; expected "),
-        ('{"recipe": "deepdream"}' + " " * images.LONGEST, "This is no recipe; expected "),
+        ('{"recipe": "deepdream"}' + " " * saving.LONGEST, "This is no recipe; expected "),
     ],
 )
 def test_text_that_is_not_a_note_is_refused_with_one_sentence(text, sentence):

@@ -32,7 +32,7 @@ from standins import outputs
 
 from featviz import recipe_of
 from featviz.errors import FeatvizError
-from featviz.media.images import GAP, LABEL
+from featviz.media.sheets import GAP, LABEL
 from featviz.networks.hub import DownloadProgress
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.presets import FOLDER
@@ -49,7 +49,7 @@ PATIENCE = 20.0
 SERVE = '''
 import pathlib, sys, time
 from featviz import ui
-from featviz.media.images import NOTE
+from featviz.media.saving import NOTE
 from featviz.recipes import metadata
 from featviz.runtime.stream import Preview
 
