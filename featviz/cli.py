@@ -32,6 +32,7 @@ from featviz.recipes import metadata, presets
 from featviz.recipes.recipe import Recipe, choices
 from featviz.recipes.table import RECIPES
 from featviz.runtime import batch
+from featviz.runtime.clip import EXTENSION, estimate_clip, film_clip, open_clip, takes_video
 from featviz.runtime.cluster import LOCAL, ONE_AFTER_ANOTHER, ray_pool
 from featviz.runtime.devices import find_devices, unusable_gpu
 from featviz.runtime.estimate import estimate
@@ -56,6 +57,8 @@ USER_NETWORK_HELP = (
     f"{USER_NETWORK} adds a network: the weights of a safetensors file for an architecture that featviz knows, as in "
     "mine=resnet50:my.safetensors. May be given more than once."
 )
+
+FRAMES_HELP = "Of a video in place of the first picture: write each frame, made alone, as a PNG into this folder, instead of OUT."
 
 SHARD_HELP = (
     "Of a folder or a video in place of the first picture, whose results go into the folder OUT: only every N-th picture, "
@@ -125,6 +128,8 @@ def _add_recipe(commands: Any, recipe: type[Recipe]) -> None:
     _add_pictures(command, recipe)
     _add_fields(command, recipe)
     command.add_argument("--recipe", metavar="FILE", help="A recipe to start from: its JSON, or a file that featviz made.")
+    if recipe.follows_video:
+        command.add_argument("--frames", metavar="FOLDER", help=_escape(FRAMES_HELP))
     if recipe.images and recipe.produces == "picture":
         command.add_argument("--shard", metavar="I/N", help=_escape(SHARD_HELP))
         command.add_argument("--ray", nargs="?", const=LOCAL, metavar="ADDRESS", help=_escape(RAY_HELP))
@@ -173,7 +178,9 @@ def _add_pictures(command: argparse.ArgumentParser, recipe: type[Recipe]) -> Non
         command.add_argument(role, help=_escape(meaning))
     _add_optional_images(command, recipe.optional_images)
     if recipe.produces != "numbers":
-        command.add_argument("out", help=f"The file to write: {', '.join(_extensions(recipe.produces))}.")
+        video = f", of a video {EXTENSION}" if recipe.follows_video else ""
+        meaning = f"The file to write: {', '.join(_extensions(recipe.produces))}{video}."
+        command.add_argument("out", nargs="?" if recipe.follows_video else None, help=meaning)
 
 
 def _add_optional_images(command: argparse.ArgumentParser, optional: Mapping[str, str]) -> None:
@@ -206,6 +213,13 @@ def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
     if "ray" in arguments and any("=" in network for network in arguments.get("network", [])):
         raise InputError("--ray knows no network of --network; install it as a package with an entry point on every node.")
     recipe, pictures = recipe_from_arguments(kind, arguments), _typed_pictures(kind, arguments)
+    if kind.follows_video:
+        if "frames" in arguments:
+            return _run_batch(recipe, pictures, arguments | {"out": _folder_of_frames(recipe, pictures, arguments)})
+        if "out" not in arguments:
+            raise InputError("The following arguments are required: out; name the file to write.")
+        if takes_video(recipe, pictures) and Path(arguments["out"]).suffix.lower() in VIDEO_FORMATS:
+            return _run_on_video(recipe, pictures, arguments)
     if kind.images and batch.is_batch(pictures[next(iter(kind.images))], arguments.get("out")):
         return _run_batch(recipe, pictures, arguments)
     for option in ("shard", "ray"):
@@ -228,6 +242,35 @@ def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
     if "sheet" in arguments:
         return _complete(downloads, on_one_sheet(recipe, try_out(recipe, device=device, **pictures)), out, produces)
     return _complete(downloads, _recorded(recipe, stream(recipe, device=device, **pictures), out, pictures), out, produces)
+
+
+def _run_on_video(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -> int:
+    """The command of a recipe that makes a video of a video."""
+    for option in ("sheet", "shard", "ray", "film"):
+        if option in arguments:
+            raise InputError(f"{_option(option)} is for pictures, and '{arguments['out']}' is a video made of a video.")
+    out, device = _output(arguments["out"], pictures, (EXTENSION,)), arguments["device"]
+    if "estimate" in arguments:
+        print(estimate_clip(recipe, pictures, device=device))
+        return SUCCESS
+    return _follow_video(recipe, pictures, out, device)
+
+
+def _follow_video(recipe: Recipe, pictures: dict[str, str], out: Path, device: str) -> int:
+    """Run a recipe on a video to the end."""
+    clip = open_clip(recipe, pictures)
+    _print_remarks(remarks_on({role: picture for role, picture in pictures.items() if role != clip.role}))
+    downloads = prepare(recipe, device=device, **clip.opened)
+    return _complete(downloads, film_clip(recipe, out, pictures, device=device, every=0), out, "video")
+
+
+def _folder_of_frames(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -> str:
+    """Return the folder of `--frames`. Raises InputError if there is an output besides, or if the first picture is no video."""
+    if "out" in arguments:
+        raise InputError(f"--frames writes into a folder instead of '{arguments['out']}'; leave one of them out.")
+    if not takes_video(recipe, pictures):
+        raise InputError("--frames takes a video in place of the first picture.")
+    return arguments["frames"]
 
 
 def _run_batch(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -> int:
@@ -281,14 +324,18 @@ def _rerun(arguments: Arguments) -> int:
     pictures = dict(zip(kind.images, typed, strict=True)) | {
         role: arguments[role] for each in RECIPES.values() for role in each.optional_images if role in arguments
     }
-    out = _output(arguments["out"], {"picture": made} | pictures, _extensions(kind.produces))
+    is_clip = takes_video(recipe, pictures)
+    out = _output(arguments["out"], {"picture": made} | pictures, (EXTENSION,) if is_clip else _extensions(kind.produces))
     missing = [
         f"It was made with a {role} as well; {_option(role)} takes it."
         for role in restored.optional_images
         if role not in pictures
     ]
-    _print_remarks([*restored.remarks, *missing, *remarks_on(pictures)])
+    _print_remarks([*restored.remarks, *missing])
     device = arguments["device"]
+    if is_clip:
+        return _follow_video(recipe, pictures, out, device)
+    _print_remarks(remarks_on(pictures))
     previews = _recorded(recipe, stream(recipe, device=device, **pictures), out, pictures)
     return _complete(prepare(recipe, device=device, **pictures), previews, out, kind.produces)
 

@@ -6,21 +6,22 @@ from typing import Any
 
 from featviz.errors import MissingExtraError
 
-EXTRAS = {"gradio": "app", "httpx": "app", "starlette": "app", "av": "video", "pillow_heif": "heif", "ray": "ray"}
+EXTRAS = {"gradio": "app", "httpx": "app", "starlette": "app", "av": "video", "cv2": "video", "pillow_heif": "heif", "ray": "ray"}
 """Module → extra that installs it."""
 
 PURPOSES = {
-    "app": "The page needs Gradio",
-    "video": "Videos need PyAV",
-    "heif": "HEIC pictures need pillow-heif",
+    "av": "Videos need PyAV",
+    "cv2": "Steady videos need OpenCV",
+    "pillow_heif": "HEIC pictures need pillow-heif",
     "ray": "--ray needs Ray",
 }
-"""Extra → beginning of the message when it is missing."""
+"""Module → beginning of the message when it is missing. All others are of the page."""
 
 
-def missing(extra: str) -> MissingExtraError:
-    """Return the error for an extra that is not installed. Its message has the command that installs it."""
-    return MissingExtraError(f'{PURPOSES[extra]}, which is not installed: pip install "featviz[{extra}]"')
+def missing(module: str) -> MissingExtraError:
+    """Return the error for a module of `EXTRAS` that is not installed. Its message has the command that installs it."""
+    purpose = PURPOSES.get(module, "The page needs Gradio")
+    return MissingExtraError(f'{purpose}, which is not installed: pip install "featviz[{EXTRAS[module]}]"')
 
 
 def load(name: str) -> ModuleType:
@@ -34,7 +35,7 @@ def load(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        raise missing(EXTRAS[error.name]) from error
+        raise missing(error.name) from error
 
 
 class Lazy(ModuleType):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
+import clips
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,9 +18,10 @@ from featviz import __version__, cli
 from featviz.errors import DivergedError, WeightsError
 from featviz.media.saving import NOTE, save
 from featviz.media.sheets import GAP, LABEL
+from featviz.media.video import Video
 from featviz.networks.hub import DownloadProgress
 from featviz.networks.table import NETWORKS
-from featviz.recipes import presets
+from featviz.recipes import metadata, presets
 from featviz.recipes.recipe import Recipe, bounds, choices
 from featviz.recipes.table import RECIPES
 from featviz.runtime.stream import Preview
@@ -83,9 +85,19 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = re.sub(r"\n {24}", " ", capsys.readouterr().out)  # Argparse gives a long option a line of its own.
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    assert lines.keys() - {"device", "estimate", "film", "finish", "network", "preset", "ray", "recipe", "shard", "sheet"} == {
-        name.replace("_", "-") for name in (*recipe.model_fields, *recipe.optional_images) if name != "network"
-    }
+    assert lines.keys() - {
+        "device",
+        "estimate",
+        "film",
+        "finish",
+        "frames",
+        "network",
+        "preset",
+        "ray",
+        "recipe",
+        "shard",
+        "sheet",
+    } == {name.replace("_", "-") for name in (*recipe.model_fields, *recipe.optional_images) if name != "network"}
     assert "NAME=ARCHITECTURE:FILE" in lines["network"]
     assert all(meaning in lines[role] for role, meaning in recipe.optional_images.items())
     for name, field in recipe.model_fields.items():
@@ -188,7 +200,7 @@ def test_options_reach_the_recipe_and_other_fields_keep_their_defaults(recipe, m
     def another(field):
         if field.annotation is bool:
             return not field.default
-        return next(name for name in choices(field) if name != field.default) if choices(field) else bounds(field)[1]
+        return next(value for value in choices(field) or bounds(field)[::-1] if value != field.default)
 
     monkeypatch.setattr(cli, "stream", stream)
     monkeypatch.setattr(cli, "prepare", lambda *_, **__: iter(()))  # Some of the others would have to be downloaded.
@@ -584,3 +596,76 @@ def test_an_impossible_rerun_is_refused_with_one_sentence(arguments, sentence, c
     assert out == ""
     assert err.startswith(sentence)
     assert err.count("\n") == 1
+
+
+# A video in, a video out
+
+
+CLIP = ["--layer", "efficientnet_lite0/block2", "--size", "64", "--octaves", "1", "--steps", "1"]
+
+
+def test_a_video_becomes_a_video_with_sound_and_is_made_again_from_its_recipe(tmp_path, capsys):
+    source, out, again = (str(tmp_path / name) for name in ("clip.mp4", "out.mp4", "again.mp4"))
+    clips.clip(Path(source))
+    assert cli.main(["deepdream", source, out, *CLIP]) == 0
+    assert cli.main(["rerun", out, source, again]) == 0
+    assert capsys.readouterr().out.splitlines() == [out, again]
+    for path in (out, again):
+        assert clips.times(Path(path)) == clips.TIMES
+        assert clips.packets(Path(path))
+    assert metadata.find(out) == metadata.find(again)
+    assert cli.main(["deepdream", source, out, *CLIP, "--estimate"]) == 0
+    assert capsys.readouterr().out.startswith("About ")
+
+
+@pytest.mark.filterwarnings("default:The sound")
+def test_sound_that_is_encoded_anew_is_mentioned_in_a_line(tmp_path, capsys):
+    source = clips.clip(tmp_path / "clip.mkv", sound="pcm_s16le")
+    assert cli.main(["deepdream", str(source), str(tmp_path / "out.mp4"), *CLIP]) == 0
+    assert capsys.readouterr().err == "The sound was encoded as AAC, since MP4 takes none in pcm_s16le.\n"
+
+
+def test_the_frames_of_a_video_go_into_a_folder(tmp_path, capsys):
+    source = clips.clip(tmp_path / "clip.mp4", count=2)
+    assert cli.main(["deepdream", str(source), "--frames", str(tmp_path / "frames"), *CLIP]) == 0
+    assert sorted(path.name for path in (tmp_path / "frames").iterdir()) == ["000001.png", "000002.png"]
+    assert cli.main(["deepdream", str(source), str(tmp_path / "frames"), *CLIP]) == 0  # As before; they are there already.
+    assert capsys.readouterr().err.endswith("2 there already\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["{clip}", "{out}.gif"], r"The output '.*out\.gif' has no extension that can be written; accepted: \.mp4\."),
+        (["{clip}", "{clip}"], "is the image itself; choose another name"),
+        (["{clip}"], "The following arguments are required: out; name the file to write."),
+        (["{clip}", "{out}.mp4", "--frames", "{out}"], "--frames writes into a folder instead of '.*'; leave one of them out."),
+        (["{cat}", "--frames", "{out}"], "--frames takes a video in place of the first picture."),
+        (["{clip}", "{out}.mp4", "--sheet"], "--sheet is for pictures, and '.*' is a video made of a video."),
+        (["{clip}", "{out}.mp4", "--shard", "1/2"], "--shard is for pictures"),
+        (["{clip}", "{out}.mp4", "--film", "{out}.gif"], "--film is for pictures"),
+        (["{clip}", "{out}.mp4", "--steadiness", "2"], "steadiness is '2'; expected a number from 0 to 1."),
+    ],
+)
+def test_what_a_video_does_not_take_is_a_sentence(typed, sentence, tmp_path, capsys):
+    places = {"clip": clips.clip(tmp_path / "clip.mp4", count=1), "cat": presets.FOLDER / "cat.jpg", "out": tmp_path / "out"}
+    assert cli.main(["deepdream", *(word.format(**places) for word in typed), *CLIP]) == 2
+    assert re.search(sentence, capsys.readouterr().err)
+
+
+def test_a_video_is_stopped_with_what_there_is(tmp_path, capsys, monkeypatch):
+    source, out = clips.clip(tmp_path / "clip.mp4"), tmp_path / "out.mp4"
+    write = Video.write
+
+    def write_and_interrupt(video, *given):
+        write(video, *given)
+        if video.count == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Video, "write", write_and_interrupt)
+        assert cli.main(["deepdream", str(source), str(out), *CLIP]) == 130
+    assert "the video so far is in" in capsys.readouterr().err
+    assert clips.times(out) == clips.TIMES[:2]
+    assert cli.main(["deepdream", str(source), str(out), *CLIP]) == 0
+    assert clips.times(out) == clips.TIMES

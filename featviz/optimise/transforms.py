@@ -76,11 +76,7 @@ class Zoom:
     degrees: float = 0.0
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Return the transformed image, (1, 3, H, W) in [0, 1].
-
-        Bicubic by the spline of Catmull and Rom (a = -1/2), which is exact for quadratic images. That of
-        `torch.nn.functional.grid_sample` (a = -3/4) sharpens a little, which adds up over the frames of a video.
-        """
+        """Return the transformed image, (1, 3, H, W) in [0, 1]."""
         height, width = image.shape[-2:]
         turn = math.radians(self.degrees)
         cosine, sine = math.cos(turn) / self.factor, math.sin(turn) / self.factor
@@ -89,11 +85,21 @@ class Zoom:
         # The source position of each pixel of the result, in fractional rows and columns.
         rows = cosine * down - sine * right + (height - 1) / 2
         columns = sine * down + cosine * right + (width - 1) / 2
-        moved = torch.zeros_like(image)
-        for row, row_weight in _taps(rows, height):
-            for column, column_weight in _taps(columns, width):
-                moved += row_weight * column_weight * image[..., row, column]
-        return moved.clamp(0, 1)  # It overshoots at edges.
+        return sample(image, rows, columns).clamp(0, 1)  # It overshoots at edges.
+
+
+def sample(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return an image (1, C, H, W) at fractional positions, each (h, w): (1, C, h, w). Values may overshoot its range.
+
+    Bicubic by the spline of Catmull and Rom (a = -1/2), which is exact for quadratic images. That of
+    `torch.nn.functional.grid_sample` (a = -3/4) sharpens a little, which adds up over the frames of a video.
+    """
+    height, width = image.shape[-2:]
+    sampled = image.new_zeros(*image.shape[:2], *rows.shape)
+    for row, row_weight in _taps(rows, height):
+        for column, column_weight in _taps(columns, width):
+            sampled += row_weight * column_weight * image[..., row, column]
+    return sampled
 
 
 def _taps(positions: Tensor, length: int) -> Iterator[tuple[Tensor, Tensor]]:

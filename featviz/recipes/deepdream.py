@@ -23,6 +23,7 @@ from featviz.optimise.parameterization import pyramid
 from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
 from featviz.optimise.transforms import Surround
+from featviz.recipes.following import STEADINESS, Before, Follower
 from featviz.recipes.objective_recipe import ObjectiveRecipe
 from featviz.recipes.recipe import (
     IMAGE_BYTES,
@@ -43,6 +44,9 @@ Regions = list[tuple[Objective, Tensor]]
 
 GUIDES: dict[str, Callable[[str, Tensor], Objective]] = {"match": guided_by_match, "channels": guided_by_channels}
 """Value of the field `guide_by` → function of (address, the guide's activations there) that returns the objective."""
+
+CARRIED = 0.95
+"""The share of what was dreamt that the next frame of a video carries on, at steadiness 1."""
 
 SURROUND = 8
 """Least width of the mirror image around the picture, in pixels: zeros are padded outside it."""
@@ -108,6 +112,8 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         Rule(("size",), "the picture keeps its own size", beside="full_size", refused=False),
     )
 
+    follows_video: ClassVar[bool] = True
+
     objective_rule: ClassVar[Rule] = Rule(
         ("layer", "more_layers", "channels", "class_name", "outside", "guide"), "it is amplified instead", beside="objective"
     )
@@ -160,6 +166,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
     seed: int = param(0, "Seed of the random shifts: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="Gradient")
     keep_colours: bool = param(False, "Change brightness only, and keep the picture's colours.", group="Result")
     full_size: bool = param(False, "Keep the picture's own size instead of the one set.", group="Result")
+    steadiness: float = STEADINESS
 
     @model_validator(mode="after")
     def _check_together(self) -> "DeepDream":
@@ -239,6 +246,40 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
                     image=dream if size[0] <= target[0] else partial(self.shrunk, dream, image, mask),
                 )
             change = dream - base
+
+    def follower(self, network: Network, *, image: Tensor, guide: Tensor | None = None, mask: Tensor | None = None) -> Follower:
+        """Return a function that dreams on the frames of a video.
+
+        A frame carries on what was dreamt on the one before, moved and weakened, and dreams the rest. What is carried is the
+        change of the picture, not the picture.
+        """
+        fixed, following = self.fixed_objective(network, image, guide), self.following
+
+        def frames(picture: Tensor, before: Before | None) -> Frames:
+            if before is None:
+                return self.dream(network, picture, fixed, mask)
+            dreamt = self.carried * before.motion.visible * before.motion(before.result - before.picture)
+            if mask is not None and not self.outside:
+                dreamt = torch.where(soften(resize(mask, size_of(dreamt)), self.feather) > 0, dreamt, 0)
+            start = (picture + resize(dreamt, size_of(picture))).clamp(0, 1)
+            # A seed for each, since the same shifts would leave a pattern that stands still on the screen.
+            seed = (self.seed + before.number) % 2**31
+            return following.replace(seed=seed).dream(network, start, fixed, mask)
+
+        return frames
+
+    @property
+    def carried(self) -> float:
+        """The share of what was dreamt that a frame of a video carries on from the one before."""
+        return CARRIED * self.steadiness
+
+    @property
+    def following(self) -> "DeepDream":
+        # What is carried fades, and steps make up for it: 1 - c of a still's if every frame dreams the same, √(1 - c²) if each
+        # dreams something else. By measurement it is between the two.
+        missing = self.steps * (1 - self.carried**2)
+        steps = max(1, round(missing))
+        return self.replace(steps=steps, strength=min(max(self.strength * missing / steps, 0.1), 10.0))
 
     def stepped(
         self,

@@ -36,6 +36,8 @@ A zoom into a dream: **each frame of the video is a dream of the previous frame,
     sweep_fields: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[Literal["picture", "video"]] = "video"
 
+    follows_video: ClassVar[bool] = False
+    steadiness: ClassVar[float] = 0.0  # type: ignore[misc]  # No field here: there is no video to follow.
     layer: Address = param(
         "efficientnet_lite0/block9",
         "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals.",

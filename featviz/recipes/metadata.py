@@ -41,6 +41,8 @@ class Restored:
     """The roles of the optional pictures that it was made with, e.g. "mask"."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """The fingerprints of the pictures that it was made with, as `fingerprints` returns them; empty if the file has none."""
+    whole: bool | None = field(default=None, compare=False)
+    """Whether the run ended by itself and no field changed during it; None if unknown."""
 
 
 # As JSON
@@ -187,7 +189,8 @@ def restore(text: str, recipes: Recipes) -> Restored:
     if not (isinstance(recorded, dict) and isinstance(recorded.get("salt"), str)):
         recorded = {}
     remarks = (*restored.remarks, *_differences(restored.recipe, data))
-    return replace(restored, remarks=remarks, optional_images=optional, fingerprints=recorded)
+    whole = data.get("whole") if isinstance(data, dict) and isinstance(data.get("whole"), bool) else None
+    return replace(restored, remarks=remarks, optional_images=optional, fingerprints=recorded, whole=whole)
 
 
 def from_json(data: object, recipes: Recipes, pictures: Collection[Any] | None = None) -> Restored:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from featviz.networks.network import Network
+    from featviz.recipes.following import Follower
 
 
 R = TypeVar("R", bound="Recipe")
@@ -249,6 +250,12 @@ class Recipe(BaseModel):
     """The kind of result. "picture": the image of the last frame. "video": the images of the frames with `is_video_frame`; the
     recipe has a field `fps`. "numbers": the measures of the last frame."""
 
+    follows_video: ClassVar[bool] = False
+    """Whether the first picture may be a video, whose frames follow one another (`featviz.recipes.following`). The recipe then has
+    a field `steadiness`."""
+    roles_of_stills: ClassVar[tuple[str, ...]] = ()
+    """The optional pictures that have no effect where the first picture is a video."""
+
     def __init__(self, /, **fields: Any):
         _check_names(type(self), fields)
         with _field_errors(type(self)):
@@ -388,6 +395,23 @@ class Recipe(BaseModel):
             InputError: a picture cannot be used, e.g. is too small for the network.
         """
         raise NotImplementedError
+
+    def follower(self, network: Network, *_: Any, **images: Any) -> Follower:
+        """Return a function that computes the frames of a video. It keeps what all frames share, such as the statistics of a style.
+
+        Args:
+            network: as for `run`.
+            images: as for `run`; the first picture is that of the first frame.
+
+        Raises:
+            InputError: as for `run`.
+        """
+        raise NotImplementedError
+
+    @property
+    def following(self) -> Recipe:
+        """The recipe that takes as much compute and memory as a frame of a video that follows another one."""
+        return self
 
 
 for _earlier, _current in aliases.ATTRIBUTES.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import model_validator
@@ -28,6 +28,7 @@ from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
 from featviz.optimise.self_similarity import PAIR_BYTES, SelfSimilarity
 from featviz.optimise.style_statistics import STATISTICS, Distance, Statistic, blend, moments, wasserstein_distance
 from featviz.optimise.transforms import Roll
+from featviz.recipes.following import STEADINESS, Before, Follower
 from featviz.recipes.recipe import (
     IMAGE_BYTES,
     MAX_FEATHER,
@@ -61,6 +62,15 @@ neighbours are sought, beside the content (Kolkin et al., 2022); at the first sc
 
 BLACK = 2 / 255
 """Darkest usable style. Distances are relative to the energy of the target, which is 0 for black."""
+
+FOLLOWING = 0.3
+"""Steps of a frame of a video that starts from the one before, relative to those of the largest scale of a still."""
+
+HELD = 100.0
+"""Weight at steadiness 1 of the mean square error from the result before, moved, in units of 1. See `STYLE`."""
+
+Styles = list[tuple[Tensor, Tensor | None]]
+"""Images of styles (1, 3, H, W), each with its opacity (1, 1, H, W), None if it is opaque."""
 
 
 class StyleTransfer(Recipe):
@@ -102,6 +112,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
         Rule(("feather",), "there is no edge", without="mask", refused=False),
     )
     opacity_roles: ClassVar[tuple[str, ...]] = ("content", "style", "style2")
+    follows_video: ClassVar[bool] = True
+    roles_of_stills: ClassVar[tuple[str, ...]] = ("start",)
 
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
@@ -167,6 +179,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         le=2**31 - 1,
         group="Finish",
     )
+    steadiness: float = STEADINESS
 
     @model_validator(mode="after")
     def _check_together(self) -> "StyleTransfer":
@@ -225,14 +238,27 @@ A network sees two things in a picture that can be separated: **what is in it, a
         Raises:
             InputError: a picture is too narrow for the network, a style is black everywhere, or the mask selects nothing.
         """
-        settings = self
-        generator = torch.Generator().manual_seed(self.seed)
         content = fit(content, self.size, network.spec.smallest)
         mask = mask if mask is None else soften(resize(mask, size_of(content)), self.feather)
-        styles = [(image, opacity.get(role)) for role, image in (("style", style), ("style2", style2)) if image is not None]
-        if any(image.max() < BLACK for image, _ in styles):
-            raise InputError("The style is black everywhere; choose a brighter picture.")
-        content_opacity = opacity.get("content")
+        yield from self.paint(network, content, _checked(style, style2, opacity), mask, start, opacity.get("content"), {})
+
+    def paint(
+        self,
+        network: Network,
+        content: Tensor,
+        styles: Styles,
+        mask: Tensor | None,
+        start: Tensor | None,
+        opacity: Tensor | None,
+        prepared: "Prepared",
+        held: "Held | None" = None,
+    ) -> Frames:
+        """`run`, for a content and a mask of the size of the result.
+
+        `prepared` is that of `target`. `held`: what the result is held to, beside content and style.
+        """
+        settings = self
+        generator = torch.Generator().manual_seed(self.seed)
         schedule = self.schedule(network, size_of(content), start)
         steps, work = (sum(counts) for counts in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
         result = start if start is not None else content if self.init == "content" else grey_noise(content, generator)
@@ -243,12 +269,13 @@ A network sees two things in a picture that can be separated: **what is in it, a
         for scale, (size, count) in enumerate(schedule, start=1):
             base = resize(content, size).clamp(0, 1)
             scaled_mask, scaled_opacity = (
-                None if weights is None else resize(weights, size).clamp(0, 1) for weights in (mask, content_opacity)
+                None if weights is None else resize(weights, size).clamp(0, 1) for weights in (mask, opacity)
             )
-            region = scaled_mask if style2 is None else None  # The only part of the image that changes.
+            region = scaled_mask if len(styles) == 1 else None  # The only part of the image that changes.
             latest = resize(result, size).clamp(0, 1)
-            guide = None if scale == 1 else torch.lerp(base, latest, GUIDED)
-            target = allowance.fit(partial(self.target, network, base, styles, scaled_mask, scaled_opacity, guide=guide), cost)
+            guide = None if scale == 1 and held is None else torch.lerp(base, latest, GUIDED)
+            target_of = partial(self.target, network, base, styles, scaled_mask, scaled_opacity, guide=guide, prepared=prepared)
+            target = allowance.fit(target_of, cost)
             optimiser = OPTIMISERS[self.optimiser](latest, optimiser)
             average = Average(optimiser.averaged)
             for step_of_scale in range(1, count + 1):
@@ -256,6 +283,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 painted = optimiser.image if region is None else torch.lerp(base, optimiser.image, region)
                 measures, loss, gradient = allowance.fit(partial(target.compare, roll(painted), settings), cost)
                 gradient = roll.undo(gradient)
+                if held is not None:
+                    loss, gradient = loss + held.loss(painted), gradient + held.gradient(painted)
                 optimiser.step(gradient if region is None else gradient * region, loss, step_of_scale / count)
                 painted = optimiser.image if region is None else torch.lerp(base, optimiser.image, region)
                 result = average.update(painted).clamp(0, 1)
@@ -272,6 +301,43 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 if isinstance(changed_settings, StyleTransfer) and changed_settings != settings:
                     settings = changed_settings
                     optimiser.forget_loss()
+
+    def follower(
+        self,
+        network: Network,
+        *,
+        content: Tensor,
+        style: Tensor,
+        style2: Tensor | None = None,
+        mask: Tensor | None = None,
+        opacity: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> Follower:
+        """Return a function that paints the frames of a video, after Ruder et al. (2016).
+
+        A frame starts from the result before, moved, where it was visible there, and is held to it; elsewhere from its content.
+        Styles are computed once in a shot.
+        """
+        styles, following = _checked(style, style2, opacity), self.following
+        prepared: Prepared = {}
+
+        def frames(picture: Tensor, before: Before | None) -> Frames:
+            picture = fit(picture, self.size, network.spec.smallest)
+            fitted_mask = mask if mask is None else soften(resize(mask, size_of(picture)), self.feather)
+            if before is None:
+                prepared.clear()  # By some ways of colouring, they depend on the picture.
+                return self.paint(network, picture, styles, fitted_mask, None, None, prepared)
+            moved, visible = before.motion(before.result).clamp(0, 1), before.motion.visible
+            held = Held(moved, HELD * self.steadiness * visible)
+            start = torch.lerp(picture, moved, visible)
+            return following.paint(network, picture, styles, fitted_mask, start, None, prepared, held)
+
+        return frames
+
+    @property
+    def following(self) -> "StyleTransfer":
+        if not self.steadiness:
+            return self
+        return self.replace(scales=1, steps=max(1, round(FOLLOWING * self.steps * STEPS_RATIO ** (self.scales - 1))))
 
     def scaled_side(self, role: str) -> int | None:
         return None if role == "start" else math.ceil(self.size * (self.style_scale if role in ("style", "style2") else 1))
@@ -405,41 +471,34 @@ A network sees two things in a picture that can be separated: **what is in it, a
         self,
         network: Network,
         content: Tensor,
-        styles: Sequence[tuple[Tensor, Tensor | None]],
+        styles: Styles,
         mask: Tensor | None,
         opacity: Tensor | None,
         side: int,
         *,
         guide: Tensor | None = None,
+        prepared: "Prepared | None" = None,
     ) -> "Target":
         """Return the activations of the content and the statistics of the styles, everywhere or by region.
 
         `guide` is the picture of the size of `content` whose nearest neighbours in the style are sought; None for the content.
-        Each of `styles` is an image with its opacity, None if it is opaque. `mask`, and `opacity` of the content, are
-        (1, 1, H, W) of the size of `content`. By tiles of at most `side` pixels.
+        `mask`, and `opacity` of the content, are (1, 1, H, W) of the size of `content`. `prepared` has the styles for sizes of the
+        content that are known already, and gets those for this one. By tiles of at most `side` pixels.
         """
-        longest, smallest = max(size_of(content)), network.spec.smallest
-        pairs = [
-            (self.sized(style, longest, smallest), weights if weights is None else self.sized(weights, longest, smallest))
-            for style, weights in styles
-        ]
+        content_layers, style_layers = (self.weights(network, name) for name in ("content_layers", "style_layers"))
+        prepared = {} if prepared is None else prepared
         if self.colours == "content":
             content, guide = luminance(content), guide if guide is None else luminance(guide)
-            pairs = [(luminance(style), weights) for style, weights in pairs]
-        if self.colours != "style":
-            pairs = [(match_colours(style, content, weights, opacity), weights) for style, weights in pairs]
-        content_layers, style_layers = (self.weights(network, name) for name in ("content_layers", "style_layers"))
-        statistics = [moments_of(network, style, style_layers, side, weights) for style, weights in pairs]
-        if mask is None and len(statistics) == 2:
-            first, second = statistics
-            statistics = [{layer: blend(first[layer], second[layer], self.style_blend) for layer in style_layers}]
+        if size_of(content) not in prepared:
+            prepared[size_of(content)] = self.prepare(network, content, styles, opacity, side, mixed=mask is None)
+        pictures, all_distances = prepared[size_of(content)]
         neighbours = []
         if turns := TURNS.get(self.statistic):
             neighbours = [
                 neighbours_of(
                     network, content if guide is None else guide, style, [*style_layers], side, turns=turns, opacity=weights
                 )
-                for style, weights in pairs
+                for style, weights in pictures
             ]
             if mask is None and len(neighbours) == 2:
                 neighbours = [neighbours[0].mixed(neighbours[1], self.style_blend)]
@@ -448,9 +507,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
         if mask is not None and opacity is not None:
             parts = [mask * opacity, (1 - mask) * opacity]
         area = 1.0 if opacity is None else opacity.mean()
-        for part, sums in zip(parts, statistics, strict=False):
+        for part, distances in zip(parts, all_distances, strict=False):
             counts = {} if part is None else counts_of(network, part, style_layers)
-            distances = {layer: STATISTICS[self.statistic](sums[layer]) for layer in style_layers}
             share = 1.0 if part is None else part.mean() / area
             regions.append(Region(share, counts, distances, neighbours[len(regions)] if neighbours else None))
         activations = tiles.activations_of(network, content, content_layers, side, continued=True)
@@ -462,6 +520,40 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 layer: SelfSimilarity.of(maps, at(counts, layer, everywhere, maps)) for layer, maps in activations.items()
             }
         return Target(network, activations, content_layers, counts, regions, style_layers, similarities)
+
+    def prepare(
+        self, network: Network, content: Tensor, styles: Styles, opacity: Tensor | None, side: int, *, mixed: bool
+    ) -> "PreparedStyles":
+        """Return the styles for a content. `mixed`: two styles become one distance. Other arguments are those of `target`."""
+        longest, smallest = max(size_of(content)), network.spec.smallest
+        style_layers = self.weights(network, "style_layers")
+        pairs = [
+            (self.sized(style, longest, smallest), weights if weights is None else self.sized(weights, longest, smallest))
+            for style, weights in styles
+        ]
+        if self.colours == "content":
+            pairs = [(luminance(style), weights) for style, weights in pairs]
+        if self.colours != "style":
+            pairs = [(match_colours(style, content, weights, opacity), weights) for style, weights in pairs]
+        statistics = [moments_of(network, style, style_layers, side, weights) for style, weights in pairs]
+        if mixed and len(statistics) == 2:
+            first, second = statistics
+            statistics = [{layer: blend(first[layer], second[layer], self.style_blend) for layer in style_layers}]
+        distances = [{layer: STATISTICS[self.statistic](sums[layer]) for layer in style_layers} for sums in statistics]
+        return PreparedStyles(pairs, distances)
+
+
+class PreparedStyles(NamedTuple):
+    """The styles for a content of one size. They do not change in a shot of a video."""
+
+    pictures: Styles
+    """Of the size and in the colours of the field `colours`."""
+    distances: Sequence[Mapping[str, Distance]]
+    """For each region: {layer: the distance of moments from those of the style}."""
+
+
+Prepared = dict[tuple[int, int], PreparedStyles]
+"""(height, width) of a content → the styles for it."""
 
 
 @dataclass(frozen=True)
@@ -590,6 +682,32 @@ def own_content_layers(network: Network) -> dict[str, float]:
     deepest = network.spec.content_layer
     strides = {layer: network.receptive_field(layer).stride for layer in (*network.spec.style_layers, deepest)}
     return {layer: 1.0 for layer in strides if layer == deepest or 1 < strides[layer] < strides[deepest]}
+
+
+@dataclass(frozen=True)
+class Held:
+    """What an image is held to, pixel by pixel."""
+
+    image: Tensor
+    """(1, 3, H, W)."""
+    weights: Tensor
+    """(1, 1, H, W)."""
+
+    def loss(self, image: Tensor) -> Tensor:
+        """Return the weighted mean square error of an image (1, 3, H, W), ()."""
+        return (self.weights * (image - self.image).square()).mean()
+
+    def gradient(self, image: Tensor) -> Tensor:
+        """Return the gradient of `loss` (1, 3, H, W)."""
+        return self.weights * (image - self.image) * (2 / image.numel())
+
+
+def _checked(style: Tensor, style2: Tensor | None, opacity: Mapping[str, Tensor]) -> Styles:
+    """Return the styles of a run. Raises InputError if one is black everywhere."""
+    styles = [(image, opacity.get(role)) for role, image in (("style", style), ("style2", style2)) if image is not None]
+    if any(image.max() < BLACK for image, _ in styles):
+        raise InputError("The style is black everywhere; choose a brighter picture.")
+    return styles
 
 
 def leaf(image: Tensor, tile: tiles.Tile) -> Tensor:

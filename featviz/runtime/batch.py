@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from featviz.errors import FeatvizError, ImageError, InputError
-from featviz.media import images, saving
+from featviz.media import images, saving, video
 from featviz.media.images import EXTENSIONS, Picture
-from featviz.media.video import count_frames, frames
+from featviz.media.video import count_frames, frames, is_video
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
@@ -24,8 +24,6 @@ from featviz.runtime.cluster import ONE_AFTER_ANOTHER, Pool, Result, compute
 from featviz.runtime.devices import Device
 from featviz.runtime.remote import RemotePath, place
 from featviz.runtime.stream import check, open_pictures
-
-VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def is_batch(source: str | os.PathLike, out: str | os.PathLike | None = "") -> b
     Of an animated picture only the first frame is used where `out` is the name of a picture file, or None for a recipe that
     writes no file.
     """
-    if isinstance(place(source), RemotePath) or place(source).is_dir() or _is_video(source):
+    if isinstance(place(source), RemotePath) or place(source).is_dir() or is_video(source):
         return True
     return out is not None and place(out).suffix.lower() not in saving.PICTURE_FORMATS and _is_animated(Path(source))
 
@@ -83,7 +81,7 @@ def count(source: str | os.PathLike) -> int:
     where = place(source)
     if isinstance(where, RemotePath) or where.is_dir():
         return len(_result_names(where)) if where.is_dir() else 0
-    return count_frames(where) if _is_video(where) else images.count_frames(where)
+    return count_frames(where) if is_video(where) else images.count_frames(where)
 
 
 def describe_skipped(source: str | os.PathLike) -> list[str]:
@@ -184,7 +182,7 @@ def _check_places(source: Path | RemotePath, folder: Path | RemotePath) -> None:
         raise InputError(f"There is no folder '{source}'; of addresses, only folders of pictures are taken.")
     if source.is_dir() and not _result_names(source):
         raise InputError(f"There is no picture in '{source}'; {', '.join(EXTENSIONS)} are looked for.")
-    if not folder.is_dir() and folder.suffix.lower() in (*EXTENSIONS, *VIDEO_EXTENSIONS):
+    if not folder.is_dir() and folder.suffix.lower() in (*EXTENSIONS, *video.READ):
         raise InputError(f"'{folder}' is the name of a file; many pictures are written into a folder, so name a folder.")
     if source.is_dir() and (folder == source or _is_same(folder, source)):
         raise InputError(f"'{folder}' is where the pictures are; choose another folder for the results.")
@@ -211,10 +209,6 @@ def _check_existing(recipe: Recipe, out: Path | RemotePath, pictures: Mapping[st
         )
 
 
-def _is_video(source: str | os.PathLike) -> bool:
-    return Path(source).suffix.lower() in VIDEO_EXTENSIONS
-
-
 def _is_animated(source: Path) -> bool:
     try:
         return images.count_frames(source) > 1
@@ -239,7 +233,7 @@ def _files(folder: Path | RemotePath) -> Iterator[tuple[str, Any]]:
 
 def _frames(source: Path) -> Iterator[tuple[str, Picture]]:
     """The same for the frames of a video or of an animated picture."""
-    pictures = frames(source) if _is_video(source) else images.frames(source, "picture")
+    pictures = frames(source) if is_video(source) else images.frames(source, "picture")
     return ((f"{number:06d}", picture) for number, picture in enumerate(pictures, start=1))
 
 

@@ -110,7 +110,21 @@ def demand(recipe: Recipe, device: torch.device, sizes: Sizes, budget: tiles.Bud
         return recipe.demand(network, first, **heights_first)
 
 
-def estimate(recipe: Recipe, pictures: Mapping[str, Header] = {}, *, device: Device = "auto") -> Estimate:
+def video_demand(recipe: Recipe, device: torch.device, sizes: Sizes, count: int, budget: tiles.Budget | None = None) -> Demand:
+    """Count as `demand` does, for a video of so many frames in place of the first picture."""
+    first = demand(recipe, device, sizes, budget)
+    if count == 1:
+        return first
+    later = demand(recipe.following, device, sizes, budget)
+    return Demand(
+        flops=first.flops + (count - 1) * later.flops,
+        bytes=max(first.bytes, later.bytes),
+        fixed_work=first.fixed_work + (count - 1) * later.fixed_work,
+        eigen=first.eigen + (count - 1) * later.eigen,
+    )
+
+
+def estimate(recipe: Recipe, pictures: Mapping[str, Header] = {}, *, device: Device = "auto", count: int = 1) -> Estimate:
     """Predict a run while no other run is active.
 
     Seconds are `START`, and the counted operations, fixed work of passes and eigenvalues at the measured speeds of this machine,
@@ -122,6 +136,7 @@ def estimate(recipe: Recipe, pictures: Mapping[str, Header] = {}, *, device: Dev
         pictures: the headers of all its pictures by role, as `read_header` returns them. A required one that is missing is
             assumed to be as large as the first, an optional one to be absent.
         device: as for `featviz.stream`.
+        count: how many frames the video has that the first picture is the first frame of; 1 for a picture.
 
     Raises:
         FieldError: the network has no such channel.
@@ -132,7 +147,7 @@ def estimate(recipe: Recipe, pictures: Mapping[str, Header] = {}, *, device: Dev
     recipe.check_network(load_untrained(name, torch_device))
     longest = {role: recipe.scaled_side(role) for role in pictures}
     sizes = {role: header.opened_size(longest[role]) for role, header in pictures.items()}
-    needs = demand(recipe, torch_device, sizes)
+    needs = video_demand(recipe, torch_device, sizes, count)
     least = demand(recipe, torch_device, sizes, tile_budgets(torch_device)[-1]).bytes
     decoded = {} if torch_device.type == "cuda" else pictures
     decoding = max((header.decoding_bytes(longest[role]) for role, header in decoded.items()), default=0)

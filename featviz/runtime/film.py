@@ -11,6 +11,7 @@ from featviz.media.images import Picture
 from featviz.media.video import Video
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe
+from featviz.runtime.clip import film_clip, takes_video
 from featviz.runtime.devices import Device
 from featviz.runtime.history import FPS, History
 from featviz.runtime.stream import Previews, stream
@@ -26,18 +27,25 @@ def film(
     picture changes. The last preview has the picture. Closing the generator stops the run and completes the file with the
     pictures made so far.
 
+    The first picture of `DeepDream` and `StyleTransfer` may be the path of a video. Its frames follow one another, as the field
+    `steadiness` says, and its sound is copied. Where `path` is a video that the same run has left unfinished, it is continued.
+
     Args:
         recipe: the recipe to run.
-        path: the file to write; its extension selects the format: .mp4, .webp or .gif.
+        path: the file to write; its extension selects the format: .mp4, .webp or .gif; .mp4 for a video that is made of a video.
         device: "auto", "cpu", "cuda", "cuda:1" (a card by its index) or "mps".
         every: least seconds between two previews. The file gets every picture of the video, however they are paced.
         pictures: the pictures that the recipe takes, by role: a path, a PIL image or an array, as for `stream`.
 
     Raises:
-        InputError: the recipe makes numbers, or `path` has no extension of a video; before any work is done.
+        InputError: the recipe makes numbers, or `path` has no extension of a video; before any work is done. Or a video is damaged,
+            after the file was completed with the frames before the damage.
         FeatvizError: the file cannot be written.
         Also what `stream` raises; the file is completed in that case as well.
     """
+    if takes_video(recipe, pictures):
+        yield from film_clip(recipe, path, pictures, device=device, every=every)
+        return
     if recipe.produces == "numbers":
         raise InputError(f"{recipe.title} makes numbers in one step, which no film shows; use run or stream.")
     roles = [role for role, picture in pictures.items() if picture is not None]

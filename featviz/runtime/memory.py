@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import dropwhile
 from typing import Any
@@ -118,6 +118,24 @@ def reserve_decoding(role: str, needed: int) -> Iterator[None]:
             yield
         finally:
             release_free_memory()
+
+
+FRAMES_DECODED = 12
+"""Frames that a decoder holds at most: those that others refer to, and one for each of its threads."""
+
+
+def reserve_video(frame_bytes: int) -> AbstractContextManager[None]:
+    """Return a context that reserves the memory of decoding a video, of so many bytes a frame.
+
+    Raises:
+        LimitError: too little memory is free.
+    """
+
+    def refusal(available: float, fits_later: bool) -> LimitError:
+        advice = "choose one with smaller frames"
+        return _refusal("Decoding the video", FRAMES_DECODED * frame_bytes, available, advice, fits_later=fits_later)
+
+    return nullcontext() if zero_gpu() else ledger(torch.device("cpu")).reserve(FRAMES_DECODED * frame_bytes, refusal)
 
 
 def _refusal(work: str, needed: float, available: float, advice: str, *, fits_later: bool) -> LimitError:

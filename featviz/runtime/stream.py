@@ -22,7 +22,7 @@ from featviz.networks.table import BUNDLED
 from featviz.optimise.tiles import Budget, enough_memory, granted
 from featviz.optimise.transfers import Read
 from featviz.recipes import metadata
-from featviz.recipes.recipe import Frame, Recipe, live
+from featviz.recipes.recipe import Demand, Frame, Frames, Recipe, live
 from featviz.runtime.devices import Device, clock, resolve, slot, storage_device
 from featviz.runtime.estimate import LEAST_RECORDED, Sizes, demand, duration, expected_seconds, record_throughput
 from featviz.runtime.memory import open_reserved, reserve, reserve_decoding
@@ -205,11 +205,37 @@ def preview_frames(
     `budget`: that of its tiles, as reserved. `new`: whether the run goes before others until its first preview.
     """
     with enough_memory():
-        frames = recipe.run(load(recipe.network_name, device), **_tensors(recipe, opened, device))
+        frames = recipe.run(load(recipe.network_name, device), **tensors(recipe, opened, device))
     needs = demand(recipe, device, sizes_of(opened), budget)
+    alpha_source = next(iter(opened.values())) if recipe.images and _keeps_alpha(recipe) else None
+    yield from pace(
+        frames, needs, recipe, opened, device, budget, alpha_source,
+        every=every, seconds=seconds, steer=steer, stopped=stopped, on_wait=on_wait, new=new,
+    )  # fmt: skip
+
+
+def pace(
+    frames: Frames,
+    needs: Demand,
+    recipe: Recipe,
+    opened: Mapping[str, Image.Image],
+    device: torch.device,
+    budget: Budget,
+    alpha_source: Image.Image | None = None,
+    *,
+    every: float,
+    seconds: float = math.inf,
+    steer: Callable[[], Recipe] | None = None,
+    stopped: Callable[[], bool] | None = None,
+    on_wait: Callable[[Waiting], object] | None = None,
+    new: bool = True,
+) -> Previews:
+    """Compute the frames of a run on a device that it shares with others, and yield previews. Further arguments as for `stream`.
+
+    `needs` is the demand of all frames, `budget` that of tiles. Previews get the opacity of `alpha_source`.
+    """
     work = expected_seconds(needs, device, recipe)
     timer = _StepTimer(device, slot(device, work, new=new, stopped=stopped, on_wait=on_wait))
-    alpha_source = next(iter(opened.values())) if recipe.images and _keeps_alpha(recipe) else None
     steered: Recipe | None = None  # A generator's first step takes nothing.
     unaltered = True
     share_done = due = 0.0
@@ -337,7 +363,7 @@ def _with_live_fields(recipe: Recipe, source: Recipe) -> Recipe:
     return recipe.replace(**{name: getattr(source, name) for name in live(type(recipe))})
 
 
-def _tensors(recipe: Recipe, opened: Mapping[str, Image.Image], device: torch.device) -> dict[str, Any]:
+def tensors(recipe: Recipe, opened: Mapping[str, Image.Image], device: torch.device) -> dict[str, Any]:
     """Return the arguments of `recipe.run` beside the network: pictures as tensors, and the opacity of those that have one.
 
     Where a recipe discards the transparency of its first picture, that picture is laid on white: its background will be visible.

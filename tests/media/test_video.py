@@ -7,12 +7,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import clips
+import limited
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
 from featviz.errors import FeatvizError, InputError
-from featviz.media.video import VIDEO_FORMATS, Video, count_frames, frames
+from featviz.media.video import VIDEO_FORMATS, Video, count_frames, frames, read_note, read_video_header, timed_frames
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 100, 50), (17, 180, 90), (128, 128, 128), (255, 255, 255), (0, 0, 0)]
 
@@ -351,3 +353,150 @@ def test_what_a_file_names_on_another_machine_is_not_fetched(manifest, tmp_path)
         with pytest.raises(InputError, match=r"a\.mp4' is no video that can be read"):
             list(frames(path))
     assert asked == []
+
+
+# Times, transparency, interlacing, limits
+
+
+def test_frames_have_their_times_and_durations(tmp_path):
+    timed = list(timed_frames(clips.clip(tmp_path / "a.mp4")))
+    assert [frame.time for frame in timed] == clips.TIMES
+    assert [float(frame.duration) for frame in timed] == pytest.approx([0.1, 0.1, 0.3, 0.1, 0.1, 0.1])
+    rest = list(timed_frames(tmp_path / "a.mp4", skip=4))
+    assert [frame.time for frame in rest] == clips.TIMES[4:]
+    assert rest[0].picture.tobytes() == timed[4].picture.tobytes()
+
+
+@pytest.mark.parametrize("rotation", [None, (90, False)])
+def test_frames_can_be_scaled_down_while_they_are_converted(rotation, tmp_path):
+    path = clip(tmp_path / "a.mp4", quarters(), rotation, Fraction(4, 3))
+    (full,), (small,), (same,) = (list(timed_frames(path, longest)) for longest in (None, 40, 400))
+    assert small.picture.size == ((40, 22) if rotation is None else (22, 40))
+    assert corners(small.picture) == corners(full.picture)
+    assert same.picture.size == full.picture.size
+
+
+def test_the_header_says_rate_length_and_sound(tmp_path):
+    header = read_video_header(clips.clip(tmp_path / "a.mp4"))
+    assert (header.frames, float(header.fps), float(header.seconds), header.sound) == (6, 7.5, 0.8, "aac")
+    assert header.decoded_bytes == 64 * 48 * 3 // 2
+    assert read_video_header(clips.clip(tmp_path / "b.mkv", sound="")).frames == 8  # By the duration and the rate.
+
+
+def test_transparent_frames_are_laid_on_white(tmp_path):
+    picture = Image.new("RGBA", (64, 48), (200, 0, 0, 0))
+    picture.paste((0, 0, 200, 255), (0, 0, 32, 48))
+    with av.open(tmp_path / "a.mov", "w") as file:
+        stream = file.add_stream("qtrle", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "argb"
+        file.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), "rgba").reformat(format="argb")))
+        file.mux(stream.encode(None))
+    made = only(tmp_path / "a.mov")
+    assert [made.getpixel((x, 20)) for x in (10, 50)] == [(0, 0, 200), (255, 255, 255)]
+
+
+def test_interlaced_frames_are_deinterlaced_in_time(tmp_path):
+    """Fields of a bar that moves: their comb is gone, and every frame is still there."""
+    with av.open(tmp_path / "a.mkv", "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"x264-params": "tff=1", "crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(6):
+            pixels = np.zeros((64, 96, 3), np.uint8)
+            for field in (0, 1):
+                left = 8 * (2 * number + field)
+                pixels[field::2, left : left + 12] = 255
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        file.mux(stream.encode(None))
+    timed = list(timed_frames(tmp_path / "a.mkv"))
+    assert [float(frame.time) for frame in timed] == pytest.approx([number / 25 for number in range(6)], abs=0.002)
+    for frame in timed[1:5]:
+        rows = np.asarray(frame.picture)[8:56, :, 0].astype(int)
+        assert np.abs(np.diff(rows, axis=0)).mean() < 3  # 21 where rows of both fields alternate.
+        assert rows.max() > 200
+
+
+def test_frames_above_the_limit_of_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
+    path = clips.clip(tmp_path / "a.mp4")
+    monkeypatch.setenv("FEATVIZ_MAX_PIXELS", "3000")
+    for use in (read_video_header, lambda it: next(timed_frames(it))):
+        with pytest.raises(InputError, match=r"frames of '.*a\.mp4' have 0 megapixels; at most 0\.003 are accepted"):
+            use(path)
+
+
+def test_a_video_without_frames_has_no_pictures(tmp_path):
+    with av.open(tmp_path / "a.avi", "w") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        file.start_encoding()
+    with pytest.raises(InputError, match=r"a\.avi' (has no pictures|is no video that can be read)"):
+        next(timed_frames(tmp_path / "a.avi"))
+
+
+# Nothing is lost
+
+
+FULL_DISK = """
+import signal
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from featviz.errors import FeatvizError
+from featviz.media.video import Video
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+noise = np.random.default_rng(0)
+message = ""
+try:
+    with Video(Path({path!r}), 10) as video:
+        for _ in range(80):
+            video.write(Image.fromarray(noise.integers(0, 256, (64, 96, 3), dtype=np.uint8)))
+except FeatvizError as error:
+    message = str(error)
+print(json.dumps(message))
+"""
+
+
+@every_format
+def test_on_a_full_disk_the_video_before_stays_and_there_is_no_other(extension, tmp_path):
+    path = tmp_path / f"a{extension}"
+    path.write_bytes(b"as it was")
+    message = limited.printed(FULL_DISK.format(path=str(path)))
+    assert message.startswith(f"The video '{path}' could not be written: ")
+    assert path.read_bytes() == b"as it was"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_video_replaces_another_only_when_it_is_closed(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"as it was")
+    with Video(path, 12) as video:
+        video.write(Image.new("RGB", (96, 64)))
+        assert path.read_bytes() == b"as it was"
+    assert len(list(frames(path))) == 1
+
+
+KILLED = """
+import os, signal
+from fractions import Fraction
+from pathlib import Path
+from PIL import Image
+from featviz.media.video import GROWING, Video
+
+video = Video(Path({path!r}), 10, "a note", format_=GROWING)
+for number in range(30):
+    video.write(Image.new("RGB", (64, 48), (8 * number, 0, 0)), Fraction(number + 5, 10), Fraction(1, 10))
+print(json.dumps(os.path.getsize({path!r})), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_growing_video_is_playable_after_its_process_was_killed(tmp_path):
+    path = tmp_path / "a.mp4"
+    with pytest.raises(AssertionError):  # The child has no exit code of success.
+        limited.printed(KILLED.format(path=str(path)))
+    assert read_note(path) == "a note"
+    reds = [picture.getpixel((9, 9))[0] for picture in frames(path)]
+    assert len(reds) >= 15  # At most 10 wait in the encoder, and one for each of its threads.
+    assert reds == pytest.approx([8 * number for number in range(len(reds))], abs=4)
+    assert clips.times(path)[0] == Fraction(1, 2)
