@@ -20,7 +20,7 @@ class FairQueue(Scheduler):
         self._virtual_time = 0.0
 
     def slot(self, work: float = 0.0, **options: Any) -> "FairSlot":
-        return FairSlot(self, next(self._arrivals), work, **({"new": True, "stopped": None, "on_wait": None} | options))
+        return FairSlot(self, next(self._arrivals), work, **options)
 
     def join(self, slot: Slot, admit: Callable[[], object]) -> None:
         slot.start, slot.order, slot.between_steps = max(slot.finish, self._virtual_time), next(self._joins), False

@@ -41,6 +41,7 @@ RUN_SECONDS = Limit("FEATVIZ_RUN_SECONDS", 900, "Seconds of device time for a ru
 SECONDS_UNATTENDED = Limit(
     "FEATVIZ_SECONDS_UNATTENDED", 60, "Seconds for which a run goes on while nobody watches it; its latest picture is kept."
 )
+MIRROR_SECONDS = Limit("FEATVIZ_MIRROR_SECONDS", 120, "Seconds for which a live mirror runs until it has to be started again.")
 QUEUE = Limit("FEATVIZ_QUEUE", 8, "Runs in the queue, of all visitors together, beside those that have begun.")
 RUNS_PER_MINUTE = Limit("FEATVIZ_RUNS_PER_MINUTE", 60, "Runs that a visitor may start in a minute.")
 SESSIONS = Limit(
@@ -65,6 +66,7 @@ LIMITS = (
     MEGABYTES,
     RUN_SECONDS,
     SECONDS_UNATTENDED,
+    MIRROR_SECONDS,
     QUEUE,
     RUNS_PER_MINUTE,
     SESSIONS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import weakref
@@ -61,6 +62,7 @@ class Scheduler:
         work: float = 0.0,
         *,
         new: bool = True,
+        recurring: bool = False,
         stopped: Callable[[], bool] | None = None,
         on_wait: Callable[[Waiting], object] | None = None,
     ) -> Slot:
@@ -69,11 +71,12 @@ class Scheduler:
         Args:
             work: seconds of the device that it is expected to take.
             new: whether it goes before all others until it has a preview.
+            recurring: whether the slot is entered again and again, for work that is short and must not wait long.
             stopped: whether the run is to end. Called often, in the run's thread.
             on_wait: called in the run's thread while it waits, four times a second.
         """
         with self._lock:
-            slot = Slot(self, next(self._arrivals), work, new, stopped, on_wait)
+            slot = Slot(self, next(self._arrivals), work, new, recurring, stopped, on_wait)
             self._slots.add(slot)
         return slot
 
@@ -133,6 +136,13 @@ class Scheduler:
         now = self._clock()
         seconds, self._charged = now - self._charged, now
         self._serving.served += seconds
+        recurring = [slot for slot in self._slots if slot.recurring and slot is not self._serving]
+        for slot in recurring:
+            slot.debt = max(0.0, slot.debt - seconds)
+        if self._serving.recurring:
+            runs = sum(not slot.recurring for slot in self._waiting)
+            self._serving.debt += seconds * (len(recurring) + min(MOST_PASSED, runs))
+            return
         self._serving.credit = max(0.0, self._serving.credit - seconds)
         for slot in self._waiting:
             if slot.arrival < self._serving.arrival:
@@ -150,21 +160,26 @@ class Slot:
         scheduler: Scheduler,
         arrival: int,
         work: float,
-        new: bool,
-        stopped: Callable[[], bool] | None,
-        on_wait: Callable[[Waiting], object] | None,
+        new: bool = True,
+        recurring: bool = False,
+        stopped: Callable[[], bool] | None = None,
+        on_wait: Callable[[Waiting], object] | None = None,
     ):
         self.arrival, self.remaining = arrival, work
         self.served = self.credit = 0.0
         """Seconds of the device: those it has had until the last charge, and those it is owed."""
         self.new = new
         """Whether the run has no preview yet."""
+        self.recurring, self.debt = recurring, 0.0
+        """Whether it is entered again and again; then the seconds that others are to have before it goes first again."""
         self._work = work
         self._scheduler, self._stopped, self._on_wait = scheduler, stopped, on_wait
 
     @property
     def rank(self) -> tuple[float, int]:
         """The order of service: the least goes first."""
+        if self.recurring:
+            return (math.inf if self.debt > 0 else -2.0, self.arrival)
         goes_first = self.new and self.served < NEW_SECONDS
         return (-1.0 if goes_first else max(0.0, self.remaining - self.credit), self.arrival)
 

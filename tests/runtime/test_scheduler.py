@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.fair_queue import FairQueue
 from benchmarks.simulation import MIX, PAUSE_SECONDS, Simulation, Visit
 from featviz.runtime import scheduler as scheduler_module
-from featviz.runtime.scheduler import MOST_PASSED, NEW_SECONDS, Scheduler, StoppedError, Waiting
+from featviz.runtime.scheduler import MOST_PASSED, NEW_SECONDS, Scheduler, Slot, StoppedError, Waiting
 
 
 class Clock:
@@ -140,6 +140,79 @@ def test_a_first_step_that_takes_long_goes_first_for_two_seconds_only():
     assert not scheduler.outranked()
     clock.now = 2.1
     assert scheduler.outranked()
+
+
+# Recurring work
+
+
+def compete(mirrors: int, runs: int, most_waited: list[float] | None = None) -> list[float]:
+    """Shares of the device in 30 s: of each mirror, which wants a frame of 0.1 s again and again, and of each long run."""
+    clock = Clock()
+    scheduler = Scheduler(clock)
+    slots = [scheduler.slot(100, new=False) for _ in range(runs)] + [
+        scheduler.slot(new=False, recurring=True) for _ in range(mirrors)
+    ]
+    joined, waits = {}, []
+
+    def join(slot: Slot) -> None:
+        joined[slot] = clock.now
+        scheduler.join(slot, lambda: waits.append(clock.now - joined[slot]) if slot.recurring else None)
+
+    for slot in slots:
+        join(slot)
+    while clock.now < 30:
+        serving = scheduler._serving
+        clock.now += 0.1 if serving.recurring else 0.01
+        if serving.recurring or scheduler.outranked():
+            scheduler.leave(serving)
+            join(serving)
+    if most_waited is not None:
+        most_waited.append(max(waits))
+    return [slot.held / clock.now for slot in slots[runs:] + slots[:runs]]
+
+
+def test_mirrors_and_a_run_have_equal_shares_and_no_mirror_waits_longer_than_a_round():
+    for mirrors in (1, 2, 5):
+        waits: list[float] = []
+        assert compete(mirrors, 1, waits) == pytest.approx([1 / (mirrors + 1)] * (mirrors + 1), abs=0.02)
+        assert waits[0] < (mirrors + 1) * 0.1 + 0.05
+
+
+def test_many_runs_leave_a_mirror_a_quarter_of_the_device():
+    mirror, *runs = compete(1, 12)
+    assert mirror == pytest.approx(1 / 4, abs=0.01)
+    assert sum(runs) == pytest.approx(3 / 4, abs=0.01)
+
+
+def test_a_frame_goes_before_the_first_preview_of_a_run_which_then_has_its_share():
+    clock = Clock()
+    scheduler = Scheduler(clock)
+    mirror, new = scheduler.slot(new=False, recurring=True), scheduler.slot(50)
+    scheduler.join(new, lambda: None)
+    scheduler.join(mirror, lambda: None)
+    assert scheduler.outranked()
+    scheduler.leave(new)
+    scheduler.join(new, lambda: None)
+    clock.now = 0.1
+    scheduler.leave(mirror)
+    scheduler.join(mirror, lambda: None)
+    clock.now = 0.15
+    assert not scheduler.outranked()
+    clock.now = 0.25
+    assert scheduler.outranked()
+
+
+def test_a_mirror_that_is_alone_waits_for_nobody():
+    clock = Clock()
+    scheduler = Scheduler(clock)
+    mirror, gone = scheduler.slot(recurring=True), scheduler.slot(recurring=True)
+    scheduler.join(mirror, lambda: None)
+    clock.now = 5
+    scheduler.leave(mirror)
+    assert mirror.debt == 5  # Owed to `gone`, which wants nothing.
+    admitted = []
+    scheduler.join(mirror, lambda: admitted.append(gone))
+    assert admitted
 
 
 # Real threads

@@ -1,0 +1,122 @@
+"""The live mirror: dream on the frames of a camera as they come, and carry the dream of each frame on to the next."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from featviz import limits
+from featviz.errors import InputError, LimitError
+from featviz.media.images import to_picture, to_tensor
+from featviz.media.saving import NOTE
+from featviz.networks.cache import load
+from featviz.optimise.flow import motion
+from featviz.optimise.scaling import fit, size_of
+from featviz.optimise.tiles import enough_memory, granted
+from featviz.recipes import metadata
+from featviz.recipes.deepdream import DeepDream
+from featviz.runtime.devices import Device, resolve, slot
+from featviz.runtime.memory import reserve
+from featviz.runtime.scheduler import Slot, StoppedError
+
+NETWORK = "efficientnet_lite0"
+"""The network of the mirror: the fastest of those that are installed."""
+
+LOOK = DeepDream(layer=f"{NETWORK}/block9", strength=4.0, size=256, octaves=1, steps=1, jitter=16)
+"""The dream of one frame. Layer and strength may be others; size and steps are what two cores compute eight times a second."""
+
+CARRIED = 0.93
+"""The share of the dream that stays from one frame to the next. It saturates at 1 / (1 - 0.93), 14 steps."""
+
+
+@dataclass(frozen=True)
+class Reflection:
+    """A frame and the dream on it."""
+
+    frame: Tensor
+    """The frame of the camera at the size of the dream, (1, 3, H, W) in [0, 1]."""
+    dream: Tensor
+    """The frame with the dream, the same."""
+
+
+class Mirror:
+    """A camera's mirror for one visitor. Between frames it holds one reflection, and neither the device nor reserved memory.
+
+    Frames are dropped, not queued: while one is computed, others are refused. Each frame waits for its turn on the device, which
+    the mirror shares with other mirrors and runs.
+
+    Thread-safe.
+    """
+
+    def __init__(self, *, device: Device = "auto", seconds: float | None = None):
+        """`seconds`: how long the mirror may run from its first frame on; by default the server's limit."""
+        self._device = device
+        self._seconds = limits.MIRROR_SECONDS.value if seconds is None else seconds
+        self._began: float | None = None
+        self._slot: Slot | None = None
+        self._last: Reflection | None = None
+        self._count = 0
+        self._ended = False
+        self._busy = threading.Lock()
+
+    def show(self, frame: Image.Image, look: DeepDream = LOOK) -> Image.Image | None:
+        """Return the dream on a frame of the camera, with its recipe; None for a frame that is dropped, or after `end`.
+
+        Args:
+            frame: RGB, of any size.
+            look: the dream, of a layer of `NETWORK`. It may differ from frame to frame.
+
+        Raises:
+            InputError: the layer is of another network.
+            LimitError: the mirror has used up its time, or there is too little memory.
+            MissingExtraError: OpenCV is not installed.
+        """
+        if look.network_name != NETWORK:
+            raise InputError(f"The layer is {look.layer}, but the mirror computes layers of {NETWORK} only.")
+        if not self._busy.acquire(blocking=False):
+            return None
+        try:
+            now = time.monotonic()
+            self._began = now if self._began is None else self._began
+            if now - self._began > self._seconds:
+                raise LimitError(f"The mirror ends after {self._seconds:.0f} s; start it again.")
+            return self._dream(frame, look)
+        except StoppedError:
+            return None
+        finally:
+            self._busy.release()
+
+    def end(self) -> None:
+        """End the mirror: a frame that waits for the device does not get it, and later ones are dropped."""
+        self._ended, self._last, self._slot = True, None, None
+
+    def _dream(self, frame: Image.Image, look: DeepDream) -> Image.Image:
+        picture = frame.convert("RGB")
+        picture.thumbnail((look.size, look.size), Image.Resampling.BILINEAR)
+        device = resolve(self._device)
+        turn = self._slot = self._slot or slot(device, new=False, recurring=True, stopped=lambda: self._ended)
+        with reserve(look, device, {"image": picture.size}) as budget, turn, enough_memory(), granted(budget):
+            network = load(NETWORK, device)
+            image = fit(to_tensor(picture, device), look.size, network.spec.smallest).clamp(0, 1)
+            start = (image + self._carried(image)).clamp(0, 1)
+            # A seed for each, since the same shifts would leave a pattern that stands still on the screen.
+            self._count += 1
+            (step,) = look.replace(seed=self._count).run(network, image=start)
+            self._last = None if self._ended else Reflection(image, step.image)
+            result = to_picture(step.image)
+        result.info[NOTE] = metadata.note(look, ["image"], whole=False)
+        return result
+
+    @torch.no_grad()
+    def _carried(self, image: Tensor) -> Tensor:
+        """Return what the new frame carries on of the dream before: its change of the picture, moved along with the picture."""
+        last = self._last
+        if last is None or size_of(last.frame) != size_of(image):
+            return torch.zeros_like(image)
+        moved = motion(last.frame, image)
+        return CARRIED * moved.visible * moved(last.dream - last.frame)

@@ -1,0 +1,112 @@
+"""The live mirror, on clips whose motion is known."""
+
+import threading
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.clips import CLIPS
+from featviz.errors import InputError, LimitError
+from featviz.media.images import to_picture, to_tensor
+from featviz.media.saving import NOTE
+from featviz.recipes import metadata
+from featviz.recipes.table import RECIPES
+from featviz.runtime.devices import resolve, scheduler, slot
+from featviz.runtime.mirror import CARRIED, LOOK, Mirror
+
+STRONG, WEAK = (LOOK.replace(layer="efficientnet_lite0/block4", size=96, strength=strength) for strength in (10.0, 0.1))
+
+
+def changes(clip: str) -> tuple[Tensor, Tensor, Tensor]:
+    """The true motion between two frames of a clip applied to what was dreamt on the first, where that is seen, and what the second
+    carries on, which hardly dreams itself."""
+    made = CLIPS[clip](2, 0.75)
+    first, second = map(to_picture, made.frames)
+    mirror = Mirror(device="cpu")
+    before, after = (to_tensor(mirror.show(frame, look)) - to_tensor(frame) for frame, look in ((first, STRONG), (second, WEAK)))
+    motion = made.motions[1]
+    return before, after, motion and CARRIED * motion(before)
+
+
+@pytest.mark.parametrize("clip", ["pan", "turn"])
+def test_what_was_dreamt_moves_with_the_picture(clip):
+    before, after, expected = changes(clip)
+    assert before.abs().mean() > 0.02
+    inside = (..., slice(8, -8), slice(8, -8))
+    error, unmoved = ((after - guess)[inside].square().mean() for guess in (expected, CARRIED * before))
+    assert error < 0.3 * unmoved
+    assert error < 0.3 * expected[inside].square().mean()
+
+
+def test_after_a_cut_nothing_is_carried_on(monkeypatch):
+    cut = CLIPS["cut"](4, 0.75).frames
+    monkeypatch.setitem(CLIPS, "only cut", lambda *_: type(CLIPS["cut"](2, 0.5))(cut[1:3], [None, None]))
+    before, after, _ = changes("only cut")
+    assert after.abs().mean() < 0.1 * before.abs().mean()
+
+
+def test_the_look_may_change_and_each_frame_has_its_recipe():
+    mirror, frame = Mirror(device="cpu"), Image.new("RGB", (96, 64), "teal")
+    for look in (STRONG, WEAK.replace(layer="efficientnet_lite0/block2")):
+        shown = mirror.show(frame, look)
+        assert shown.size == (96, 64)
+        assert metadata.restore(shown.info[NOTE], RECIPES).recipe == look
+
+
+def test_a_frame_of_any_size_is_scaled_to_the_size_of_the_look():
+    for size in ((400, 300), (40, 30)):
+        mirror = Mirror(device="cpu")
+        assert [mirror.show(Image.new("RGB", size), WEAK.replace(size=64)).size for _ in range(2)] == [(64, 48)] * 2
+
+
+def test_between_frames_the_device_is_free_and_the_mirror_counts_until_it_ends():
+    device = resolve("cpu")
+    before = scheduler(device).runs
+    mirror = Mirror(device="cpu")
+    mirror.show(Image.new("RGB", (64, 64)), WEAK)
+    assert scheduler(device)._serving is None
+    assert scheduler(device).runs == before + 1
+    mirror.end()
+    assert scheduler(device).runs == before
+    assert mirror.show(Image.new("RGB", (64, 64)), WEAK) is None
+
+
+def test_frames_that_come_meanwhile_are_dropped_and_a_frame_that_waits_ends_at_once():
+    mirror, frame, results = Mirror(device="cpu"), Image.new("RGB", (64, 64)), []
+    with slot(resolve("cpu")):
+        waiting = threading.Thread(target=lambda: results.append(mirror.show(frame, WEAK)))
+        waiting.start()
+        while not scheduler(resolve("cpu"))._waiting:
+            pass
+        assert mirror.show(frame, WEAK) is None
+        mirror.end()
+        waiting.join(timeout=10)
+        assert results == [None]
+    assert not scheduler(resolve("cpu"))._waiting
+
+
+def test_the_time_limit_counts_from_the_first_frame(monkeypatch):
+    monkeypatch.setenv("FEATVIZ_MIRROR_SECONDS", "90")
+    now = 1000.0
+    monkeypatch.setattr("featviz.runtime.mirror.time.monotonic", lambda: now)
+    mirror, frame = Mirror(device="cpu"), Image.new("RGB", (64, 64))
+    for now in (5000.0, 5090.0):
+        assert mirror.show(frame, WEAK) is not None
+    now = 5090.1
+    with pytest.raises(LimitError, match="The mirror ends after 90 s"):
+        mirror.show(frame, WEAK)
+
+
+def test_a_layer_of_another_network_is_refused():
+    with pytest.raises(InputError, match="vgg19/relu3_1"):
+        Mirror(device="cpu").show(Image.new("RGB", (64, 64)), LOOK.replace(layer="vgg19/relu3_1"))
+
+
+def test_the_dream_on_a_still_picture_saturates():
+    mirror, frame = Mirror(device="cpu"), to_picture(CLIPS["turn"](1, 0.75).frames[0])
+    look = STRONG.replace(strength=LOOK.strength)
+    sizes = [(to_tensor(mirror.show(frame, look)) - to_tensor(frame)).abs().mean().item() for _ in range(24)]
+    assert sizes[3] > 1.5 * sizes[0]
+    assert sizes[-1] == pytest.approx(torch.tensor(sizes[12:]).mean().item(), rel=0.15)
