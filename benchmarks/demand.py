@@ -75,6 +75,9 @@ GRID: tuple[Case, ...] = (
     *(("activation_maps", {"layer": layer, "size": size}, {"image": PHOTO}) for layer in (f"{VGG}/relu3_1", f"{LITE}/block9")
       for size in (320, 1024)),
     ("classification", {"size": 224}, {"image": PHOTO}),
+    ("evidence", {"size": 512}, {"image": PHOTO}),
+    ("ablation", {"layer": f"{LITE}/stem", "size": 512, "most": 2}, {"image": PHOTO}),
+    ("feature_accentuation", {"layer": f"{LITE}/block9", "size": 512, "steps": 2}, {"image": PHOTO}),
     ("reconstruct_content", {"layer": f"{LITE}/block9", "size": 512, "steps": 5}, {"image": PHOTO}),
     ("reconstruct_style", {"network": VGG, "size": 160, "steps": 2}, {"style": PHOTO}),
     ("reconstruct_style", {"network": VGG, "size": 400, "steps": 1, "layers": 5}, {"style": PHOTO}),

@@ -11,10 +11,13 @@ from featviz.networks.user_network import add_network, describe_network, remove_
 from featviz.optimise import objectives
 from featviz.optimise.objectives import Objective
 from featviz.optimise.parameterization import Pixels, Spectrum
+from featviz.recipes.ablation import Ablation
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
+from featviz.recipes.evidence import Evidence
+from featviz.recipes.feature_accentuation import FeatureAccentuation
 from featviz.recipes.feature_visualization import FeatureVisualization
 from featviz.recipes.layer_time_lapse import LayerTimeLapse
 from featviz.recipes.maximise import maximise
@@ -29,10 +32,13 @@ from featviz.version import __version__
 __all__ = [
     "NETWORKS",
     "RECIPES",
+    "Ablation",
     "ActivationMaps",
     "Classification",
     "DeepDream",
     "DeepDreamZoom",
+    "Evidence",
+    "FeatureAccentuation",
     "FeatureVisualization",
     "FeatvizError",
     "LayerTimeLapse",

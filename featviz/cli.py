@@ -241,7 +241,8 @@ def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
         return _complete(downloads, record_steps(every_step, film), out, produces)
     if "sheet" in arguments:
         return _complete(downloads, on_one_sheet(recipe, try_out(recipe, device=device, **pictures)), out, produces)
-    return _complete(downloads, _recorded(recipe, stream(recipe, device=device, **pictures), out, pictures), out, produces)
+    previews = _recorded(recipe, stream(recipe, device=device, **pictures), out, pictures)
+    return _complete(downloads, previews, out, produces, listed=kind.lists_measures)
 
 
 def _run_on_video(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -> int:
@@ -337,7 +338,7 @@ def _rerun(arguments: Arguments) -> int:
         return _follow_video(recipe, pictures, out, device)
     _print_remarks(remarks_on(pictures))
     previews = _recorded(recipe, stream(recipe, device=device, **pictures), out, pictures)
-    return _complete(prepare(recipe, device=device, **pictures), previews, out, kind.produces)
+    return _complete(prepare(recipe, device=device, **pictures), previews, out, kind.produces, listed=kind.lists_measures)
 
 
 # From arguments to recipes and pictures
@@ -421,8 +422,13 @@ def _print_remarks(remarks: Collection[str]) -> None:
 # Running and writing
 
 
-def _complete(downloads: Iterator[DownloadProgress], previews: Previews, out: Path | None, produces: str) -> int:
-    """Run to the end and write or print the result. After Ctrl-C or divergence, write the latest picture, or the video so far."""
+def _complete(
+    downloads: Iterator[DownloadProgress], previews: Previews, out: Path | None, produces: str, *, listed: bool = False
+) -> int:
+    """Run to the end and write or print the result. After Ctrl-C or divergence, write the latest picture, or the video so far.
+
+    `listed`: whether the measures are printed beside a file as well.
+    """
     latest: Preview | None = None  # The latest preview that is worth writing.
     try:
         with closing(_with_progress_bar(downloads, previews)) as watched:
@@ -443,11 +449,11 @@ def _complete(downloads: Iterator[DownloadProgress], previews: Previews, out: Pa
             print(f"Stopped at step {latest.step} of {latest.steps}; the {produces} so far is in {out}", file=sys.stderr)
         return INTERRUPTED
     assert latest is not None  # Every run yields its last frame.
-    if out is None:
-        print("\n".join(f"{value:.3f}  {name}" for name, value in latest.measures.items()))
-    else:
+    if out is not None:
         _save(latest, out)
         print(out)
+    if out is None or listed:
+        print("\n".join(f"{value:.3f}  {name}" for name, value in latest.measures.items()))
     return SUCCESS
 
 

@@ -30,6 +30,7 @@ QUICK = {
     "style_transfer": {"size": 128, "steps": 10},
     "activation_maps": {"layer": "efficientnet_lite0/block4", "size": 96, "count": 4},
     "classification": {},
+    "feature_accentuation": {"size": 96, "steps": 4},
     "layer_time_lapse": {"size": 96, "steps": 1, "octaves": 1},
     "feature_visualization": {"layer": "efficientnet_lite0/block4", "channel": 3, "size": 64, "steps": 4},
     "reconstruct_content": {"layer": "vgg19/relu2_1", "size": 96, "steps": 10},

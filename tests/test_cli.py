@@ -55,7 +55,7 @@ def output(recipe: type[Recipe]) -> str:
 
 def command(recipe: type[Recipe], out: str | None = None, **options: object) -> list[str]:
     """The command of a run that is as short as the recipe allows, with further options."""
-    lengths = [name for name in ("steps", "octaves", "scales", "seconds") if name in recipe.model_fields]
+    lengths = [name for name in ("steps", "octaves", "scales", "seconds", "most") if name in recipe.model_fields]
     short = {name: bounds(recipe.model_fields[name])[0] for name in lengths}
     options = {**short, "size": SMALL, "device": "cpu", **options}
     flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
@@ -69,7 +69,9 @@ def of_every_recipe(test):
 
 FILES = [recipe for recipe in RECIPES.values() if recipe.produces != "numbers"]
 FROM_PICTURES = [
-    recipe for recipe in FILES if recipe.images and recipe.produces == "picture" and recipe.name != "activation_maps"
+    recipe
+    for recipe in FILES
+    if recipe.images and recipe.produces == "picture" and recipe.name not in ("activation_maps", "evidence")
 ]
 """Recipes that write a file; recipes that write a picture of the size in the options."""
 
@@ -171,6 +173,11 @@ def test_it_prints_names_and_writes_nothing(capsys):
     assert len(lines) == 5
     assert re.fullmatch(r"0\.\d{3}  (Egyptian cat|tabby|tiger cat)", lines[0])
     assert set(Path().iterdir()) == before
+    assert cli.main(["evidence", "image.png", "out.png", "--count", "1", "--size", "96", "--device", "cpu"]) == 0
+    out, logit, *terms = capsys.readouterr().out.splitlines()
+    assert out == "out.png"
+    assert float(logit.split()[0]) == pytest.approx(sum(float(term.split()[0]) for term in terms), abs=0.003)  # Of rounding.
+    assert [term.split("  ")[1] for term in terms[-2:]] == ["other channels", "bias"]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others():

@@ -107,4 +107,4 @@ def test_a_wait_is_found_with_the_line_that_waits():
 
 def test_every_recipe_is_compared_on_every_network_that_it_can_be_run_on():
     runs = [(recipe.name, recipe.network_name) for recipe in small_runs(Bench(torch.device("cpu"), FULL))]
-    assert {*runs} == {*product(RECIPES, BUNDLED)} - {("classification", "vgg19")}
+    assert {*runs} == {*product(RECIPES, BUNDLED)} - {(name, "vgg19") for name in ("classification", "evidence", "ablation")}

@@ -52,7 +52,7 @@ def gradients(bench: Bench, name: str) -> Iterator[Row]:
 def small_runs(bench: Bench) -> Iterator[Recipe]:
     """The recipes of the plan, small and short, on each of its networks that they can be run on."""
     plan = bench.plan
-    small = {"size": plan.check, "steps": plan.steps, "octaves": 2, "scales": 2, "seconds": 0.1, "count": 4}
+    small = {"size": plan.check, "steps": plan.steps, "octaves": 2, "scales": 2, "seconds": 0.1, "count": 4, "most": 2}
     for kind in map(RECIPES.__getitem__, plan.recipes or RECIPES):
         for name in plan.networks:
             fields = {**small, "network": name, "layer": f"{name}/{DREAMT[name]}"}

@@ -7,9 +7,10 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from itertools import pairwise
 from operator import add
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,6 +28,10 @@ from featviz.networks.table import INPUT, LOGITS, NetworkSpec
 def zero_gpu() -> bool:
     """Return whether this is a ZeroGPU Space: each run gets the GPU in a fork, and this process must not use it."""
     return "SPACES_ZERO_GPU" in os.environ
+
+
+Edit = Callable[[Tensor], Tensor]
+"""A change of a layer's activations, (B, C, h, w) → the same shape, or what broadcasts to it."""
 
 
 class _Complete(BaseException):  # Not an Exception, so that no `except Exception` of a module stops it.
@@ -88,7 +93,13 @@ class Network:
         return next((parameter.dtype for parameter in self.module.parameters()), self._mean.dtype)
 
     def activations(
-        self, image: Tensor, layers: Iterable[str], *, continued: bool = False, native: bool = False
+        self,
+        image: Tensor,
+        layers: Iterable[str],
+        *,
+        continued: bool = False,
+        native: bool = False,
+        edits: Mapping[str, Edit] = MappingProxyType({}),
     ) -> dict[str, Tensor]:
         """Return the activations of some layers, {layer: (B, C, h, w)}. Nothing deeper than the deepest layer is computed.
 
@@ -98,14 +109,16 @@ class Network:
         `continued`: the first convolution pads by replicating the image's border instead of by zeros, which are the mean colour.
         Zeros are an edge all around the image, and an optimised image glows along that edge (Crowson, 2021).
 
+        `edits`: layer → change of its activations. All that is computed of them, and the layer itself if asked for, sees the change.
+
         Raises:
             FieldError: the network has no such layer.
             InputError: the image is smaller than the network accepts.
         """
         layers = set(layers)
-        self._check(layers, image)
+        self._check(layers | edits.keys(), image)
         self._check_memory(layers, image, native=native)
-        activations = self._forward(layers, image, continued=continued)
+        activations = self._forward(layers, image, continued=continued, edits=edits)
         return activations if native else {layer: values.to(image.dtype) for layer, values in activations.items()}
 
     def _check(self, layers: set[str], image: Tensor) -> None:
@@ -132,13 +145,20 @@ class Network:
             needed = pixels * (cost.bytes if torch.is_grad_enabled() and image.requires_grad else cost.forward_bytes)
             torch.empty(int(max(RESERVE * needed, MIN_RESERVE)), dtype=torch.uint8)
 
-    def _forward(self, layers: set[str], image: Tensor, *, continued: bool = False) -> dict[str, Tensor]:
+    def _forward(
+        self, layers: set[str], image: Tensor, *, continued: bool = False, edits: Mapping[str, Edit] = MappingProxyType({})
+    ) -> dict[str, Tensor]:
+        if INPUT in edits:
+            image = edits[INPUT](image)
         activations = {INPUT: image} if INPUT in layers else {}
         if names := {self._module_of[layer] for layer in layers - {INPUT}}:
             features = (self.adapt_size(image) - self._mean) / self._std
             features = features.to(self.dtype, memory_format=self._memory_format)
             size, adapted_size = (image.shape[-2], image.shape[-1]), (features.shape[-2], features.shape[-1])
-            for name, output in self._outputs(features, names, continued).items():
+            changes: dict[str, Edit] = {}
+            for layer in edits.keys() - {INPUT}:
+                changes[self._module_of[layer]] = partial(self._edited, layer, edits[layer], adapted_size, size)
+            for name, output in self._outputs(features, names, continued, changes).items():
                 for layer in layers:
                     if self._module_of.get(layer) == name:
                         activations[layer] = self._as_map(layer, output, adapted_size, size)
@@ -151,10 +171,26 @@ class Network:
         right, below = (-side % self.spec.multiple for side in (image.shape[-1], image.shape[-2]))
         return functional.pad(image, (0, right, 0, below), mode="replicate") if right or below else image
 
-    def _outputs(self, features: Tensor, names: set[str], continued: bool = False) -> dict[str, Tensor]:
-        """Return module name → output, in order of execution. The pass ends with the last of them."""
+    def _edited(self, layer: str, edit: Edit, adapted_size: tuple[int, int], size: tuple[int, int], output: Tensor) -> Tensor:
+        """Return a copy of a module's output with the activations of its layer changed. The output itself stays as it is."""
+        changed = output.clone()
+        self._as_map(layer, changed, adapted_size, size).copy_(edit(self._as_map(layer, output, adapted_size, size)))
+        return changed
+
+    def _outputs(
+        self,
+        features: Tensor,
+        names: set[str],
+        continued: bool = False,
+        changes: Mapping[str, Edit] = MappingProxyType({}),
+    ) -> dict[str, Tensor]:
+        """Return module name → output, in order of execution. The pass ends with the last of them.
+
+        `changes`: module name → change of its first output.
+        """
         outputs: dict[str, Tensor] = {}
         versions: dict[str, int] = {}
+        unchanged = {*changes}
         caller = threading.get_ident()  # Other threads may run the same module, with hooks of their own.
 
         def record(name: str, output: Tensor) -> None:
@@ -164,9 +200,18 @@ class Network:
                 if len(outputs) == len(names):
                     raise _Complete
 
+        def change(name: str, output: Tensor) -> Tensor | None:
+            if threading.get_ident() != caller or name not in unchanged:
+                return None
+            unchanged.remove(name)
+            return changes[name](output)
+
         with ExitStack() as hooks:
             if continued:
                 hooks.enter_context(_replicating(self._first_convolution(features), caller))
+            for name in changes:  # Before those that record.
+                hook = self._modules[name].register_forward_hook(lambda _, __, output, name=name: change(name, output))
+                hooks.callback(hook.remove)
             for name in names:
                 hook = self._modules[name].register_forward_hook(lambda _, __, output, name=name: record(name, output))
                 hooks.callback(hook.remove)
@@ -174,7 +219,7 @@ class Network:
                 self.module(features)
         if overwritten := {name for name, output in outputs.items() if output._version != versions[name]}:
             self._overwritten |= overwritten
-            return self._outputs(features, names, continued)
+            return self._outputs(features, names, continued, changes)
         if missing := names - outputs.keys():
             raise FieldError(f"{self.spec.title} does not reach its module '{missing.pop()}' with this image.")
         return outputs

@@ -362,6 +362,11 @@ def classifiers() -> tuple[str, ...]:
     return tuple(name for name, spec in NETWORKS.items() if spec.classifier is not None)
 
 
+def classifier_addresses() -> tuple[str, ...]:
+    """Return the address of every layer of a network that has a classifier."""
+    return tuple(f"{name}/{layer}" for name in classifiers() for layer in NETWORKS[name].layers)
+
+
 @dataclass(frozen=True)
 class OneOf:
     """Marks a field whose value is one of some names. They are read at each validation, since networks may be added."""
@@ -380,6 +385,7 @@ class OneOf:
 NetworkName = Annotated[str, OneOf(lambda: tuple(NETWORKS))]
 Classifier = Annotated[str, OneOf(classifiers)]
 Address = Annotated[str, OneOf(addresses)]
+ClassifierAddress = Annotated[str, OneOf(classifier_addresses)]
 AddressOrNone = Annotated[str, OneOf(lambda: ("", *addresses()))]
 
 

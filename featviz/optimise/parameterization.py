@@ -1,5 +1,6 @@
 """Parameterizations: images as functions of the parameters of an optimiser; also image pyramids and averages of iterates."""
 
+import math
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -108,6 +109,14 @@ class Spectrum:
         waves = torch.randn(batch, 3, height, width // 2 + 1, 2, generator=generator)
         return cls(0.01 * waves.to(device), size, decay)
 
+    @classmethod
+    def of(cls, images: Tensor, decay: float = 1.0) -> "Spectrum":
+        """Return the spectrum of images (B, 3, H, W) in [0, 1]. Values closer than 1/512 to 0 or 1 are moved there."""
+        size = (images.shape[-2], images.shape[-1])
+        planes = 4 * torch.einsum("cr,brhw->bchw", COLOURS.inverse().to(images.device), torch.logit(images.detach(), eps=1 / 512))
+        waves = torch.fft.rfft2(planes, norm="ortho") / frequencies(size, images.device) ** -decay
+        return cls(torch.view_as_real(waves).contiguous(), size, decay)
+
     def parameters(self) -> list[Tensor]:
         """Return the coefficients, (B, 3, H, W // 2 + 1, 2)."""
         return [self.waves]
@@ -120,6 +129,64 @@ class Spectrum:
         """Return the images of other coefficients, of the same size."""
         planes = torch.fft.irfft2(torch.view_as_complex(waves) * self._scale, s=self.size, norm="ortho")
         return torch.einsum("rc,bchw->brhw", self._colours, planes / 4).sigmoid()
+
+
+class Phases:
+    """Images (B, 3, H, W) in (0, 1), given by the phases of their Fourier coefficients; the magnitudes are fixed (MACO: Fel et al.,
+    2023).
+
+    With the magnitudes of photographs, no frequency can grow beyond its share, so that no noise and no even pattern wins.
+    """
+
+    def __init__(self, phases: Tensor, magnitudes: Tensor, size: tuple[int, int]):
+        """`phases` (B, 3, H, W // 2 + 1) in radians and `magnitudes` (3, H, W // 2 + 1), before the sigmoid and with decorrelated
+        colours as in `Spectrum`, for images of `size` (height, width).
+        """
+        self.size = size
+        self.phases = phases.requires_grad_()
+        self._magnitudes = magnitudes.to(phases.device)
+        self._colours = COLOURS.to(phases.device)
+
+    @classmethod
+    def noise(
+        cls,
+        size: tuple[int, int],
+        magnitudes: Tensor,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        batch: int = 1,
+    ) -> "Phases":
+        """Return `batch` images of (height, width) with random phases. Without a generator, the seed is 0."""
+        height, width = size
+        generator = generator or torch.Generator().manual_seed(0)
+        phases = 2 * math.pi * torch.rand(batch, 3, height, width // 2 + 1, generator=generator)
+        return cls(phases.to(device), magnitudes, size)
+
+    def parameters(self) -> list[Tensor]:
+        """Return the phases, (B, 3, H, W // 2 + 1)."""
+        return [self.phases]
+
+    def __call__(self) -> Tensor:
+        """Return the images."""
+        planes = torch.fft.irfft2(torch.polar(self._magnitudes.expand_as(self.phases), self.phases), s=self.size, norm="ortho")
+        return torch.einsum("rc,bchw->brhw", self._colours, planes / 4).sigmoid()
+
+
+class Beside:
+    """The images of a parameterization with fixed images after them, so that an objective can compare the two."""
+
+    def __init__(self, changing: Parameterization, fixed: Tensor):
+        """`fixed` are (B, 3, H, W) in [0, 1], of the size of the images of `changing`."""
+        self._changing, self._fixed = changing, fixed
+
+    def parameters(self) -> Iterable[Tensor]:
+        """Return the parameters of the images that change."""
+        return self._changing.parameters()
+
+    def __call__(self) -> Tensor:
+        """Return the images that change and then the fixed ones, (B + B', 3, H, W)."""
+        return torch.cat([self._changing(), self._fixed])
 
 
 def frequencies(size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:

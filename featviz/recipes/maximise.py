@@ -31,7 +31,8 @@ def maximise(
 ) -> Frames:
     """Change the parameters of images by Adam until an objective is as large as possible (Olah et al., 2017).
 
-    Yields a frame after each step; `frame.image` is (B, 3, H, W) in [0, 1], all images of the parameterization.
+    Yields a frame after each step; `frame.image` is (B, 3, H, W) in [0, 1], all images of the parameterization. `frame.gradient`
+    is that of the objective with respect to the images before the step.
 
     Before each step the images are moved, scaled and turned at random, by `robustness` times 10 pixels, a tenth, and 10
     degrees, which prevents noise. `step_size` is Adam's learning rate in the first half of the steps; it falls to 0 in the
@@ -64,15 +65,17 @@ def maximise(
         wobble = Wobble.random(robustness, generator)
 
         def differentiate(wobble: Wobble = wobble) -> tuple[Tensor, tuple[Tensor, ...]]:
-            loss = -objective(network.activations(wobble(parameterization()), objective.layers))
-            return loss.detach(), torch.autograd.grad(loss, parameters)
+            images = parameterization()
+            loss = -objective(network.activations(wobble(images), objective.layers))
+            return loss.detach(), torch.autograd.grad(loss, [images, *parameters])
 
-        loss, gradients = differentiate()
+        loss, (image_gradient, *gradients) = differentiate()
         moving = [_nonzero(gradient) for gradient in gradients]
         if latest and not all(image.all() for image in latest.wait()):
             with RedirectedReLU():
-                _, redirected = differentiate()
-            gradients = tuple(torch.where(*each) for each in zip(moving, gradients, redirected, strict=True))
+                _, (redirected_image, *redirected) = differentiate()
+            image_gradient = torch.where(_nonzero(image_gradient), image_gradient, redirected_image)
+            gradients = [torch.where(*each) for each in zip(moving, gradients, redirected, strict=True)]
         latest = Read(moving)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             # Of length 1: the first gradients of an inactive channel are tiny, and Adam would average over them for long.
@@ -81,7 +84,7 @@ def maximise(
         optimiser.step()
         with torch.no_grad():
             images = parameterization()
-        yield Frame(step=step, steps=steps, stage="", work=step / steps, loss=loss, image=images)
+        yield Frame(step=step, steps=steps, stage="", work=step / steps, loss=loss, image=images, gradient=-image_gradient)
 
 
 def named_network(objective: Objective) -> str:

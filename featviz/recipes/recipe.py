@@ -69,8 +69,8 @@ def param(
 class Frame:
     """The state of a run after a step. Its tensors are on the device: nothing has been read back.
 
-    The loss, the image and the measures may be given as functions, which are called when they are first read: a frame that is not
-    shown costs nothing. Such a function must depend on tensors alone that later steps do not change in place.
+    The loss, the image, the measures and the gradient may be given as functions, which are called when they are first read: a frame
+    that is not shown costs nothing. Such a function must depend on tensors alone that later steps do not change in place.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Frame:
         image: Tensor | Callable[[], Tensor],
         is_video_frame: bool = False,
         measures: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]] = MappingProxyType({}),
+        gradient: Tensor | Callable[[], Tensor] | None = None,
     ):
         self.step = step
         """From 1 to `steps`."""
@@ -93,7 +94,7 @@ class Frame:
         """The share of the run's work that is done, in (0, 1]. Not `step / steps`, since later steps may process more pixels."""
         self.is_video_frame = is_video_frame
         """Whether this is a finished picture of a video. It is written to the file even if it is not shown as a preview."""
-        self._loss, self._image, self._measures = loss, image, measures
+        self._loss, self._image, self._measures, self._gradient = loss, image, measures, gradient
 
     @cached_property
     def loss(self) -> Tensor:
@@ -110,6 +111,11 @@ class Frame:
         """Name → other number worth watching, (), e.g. the distance at each layer."""
         return _value(self._measures)
 
+    @cached_property
+    def gradient(self) -> Tensor | None:
+        """The gradient of the objective with respect to the image, of the shape of the image; None for a run without one."""
+        return _value(self._gradient)
+
     def replace(self, **changes: Any) -> Frame:
         """Return the frame with some arguments changed. The other ones are not computed by this."""
         known = {
@@ -121,6 +127,7 @@ class Frame:
             "loss": lambda: self.loss,
             "image": lambda: self.image,
             "measures": lambda: self.measures,
+            "gradient": lambda: self.gradient,
         }
         return Frame(**{**known, **changes})
 
@@ -220,6 +227,8 @@ class Recipe(BaseModel):
     """The name that users read."""
     tab_group: ClassVar[str]
     """The tab of the page that has the recipe. Recipes of one group have tabs side by side in it."""
+    has_tab: ClassVar[bool] = True
+    """Whether the page has a tab with its controls."""
     action: ClassVar[str]
     """The text of the button that starts a run."""
     explanation: ClassVar[str]
@@ -239,7 +248,9 @@ class Recipe(BaseModel):
     measure_label: ClassVar[str] = ""
     """The format of a variant's measure, one number, e.g. "{:.1f} dB"; "" if none is shown."""
     measure_sentence: ClassVar[str] = ""
-    """A sentence with the measure of a result, a format of one number; "" if measures are shown as bars."""
+    """A sentence with the measure of a result, a format of the first measure; "" if measures are shown as bars."""
+    lists_measures: ClassVar[bool] = False
+    """Whether the measures are a part of the result beside the picture. The command line prints them."""
     rules: ClassVar[tuple[Rule, ...]] = ()
     """The fields and pictures that have no effect in some cases. If two rules hold for a name, the first one counts."""
     keeps_alpha: ClassVar[bool] = True

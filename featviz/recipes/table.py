@@ -2,10 +2,13 @@
 
 from featviz.media.images import Picture
 from featviz.recipes import metadata
+from featviz.recipes.ablation import Ablation
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
+from featviz.recipes.evidence import Evidence
+from featviz.recipes.feature_accentuation import FeatureAccentuation
 from featviz.recipes.feature_visualization import FeatureVisualization
 from featviz.recipes.layer_time_lapse import LayerTimeLapse
 from featviz.recipes.recipe import Recipe
@@ -18,8 +21,11 @@ EVERY = (
     StyleTransfer,
     ActivationMaps,
     Classification,
+    Evidence,
+    Ablation,
     LayerTimeLapse,
     FeatureVisualization,
+    FeatureAccentuation,
     ReconstructContent,
     ReconstructStyle,
 )
@@ -27,6 +33,9 @@ EVERY = (
 
 RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in EVERY}
 """Name → recipe class, by the names of the command line and the API."""
+
+TABS: dict[str, type[Recipe]] = {name: recipe for name, recipe in RECIPES.items() if recipe.has_tab}
+"""Those that have a tab of the page."""
 
 
 def recipe_of(file: Picture) -> Recipe:

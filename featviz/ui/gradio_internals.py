@@ -44,6 +44,7 @@ class Blocks(gr.Blocks):
         for component in config["components"]:
             for unread in ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs"):
                 component.pop(unread, None)
+            component["props"].pop("_api_info", None)
         return config
 
     def get_api_info(self, *arguments: Any, **options: Any) -> Any:
@@ -80,9 +81,13 @@ def endpoint(
     )
 
 
-def value(annotation: type, label: str, default: Any = None) -> gr.components.Component:
-    """Return a component for a plain value of a type, as `gr.api` makes it. `gr.JSON` has no valid schema for MCP."""
-    return Api(default, python_type_to_json_schema(annotation), label)
+def value(annotation: Any, label: str, default: Any = None, choices: Sequence[str] = ()) -> gr.components.Component:
+    """Return a component for a plain value of a type, as `gr.api` makes it. `gr.JSON` has no valid schema for MCP.
+
+    `choices`: the only values that are accepted; empty for any.
+    """
+    accepted = {"type": "string", "enum": list(choices)} if choices else python_type_to_json_schema(annotation)
+    return Api(default, accepted, label)
 
 
 async def end_event(queue: queueing.Queue, event_id: str) -> None:

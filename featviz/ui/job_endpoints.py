@@ -10,12 +10,13 @@ from typing import Any
 
 import gradio as gr
 from PIL import Image
+from pydantic.fields import FieldInfo
 
 from featviz import limits
 from featviz.errors import InputError
 from featviz.networks.hub import DownloadProgress
 from featviz.recipes import metadata
-from featviz.recipes.recipe import Recipe
+from featviz.recipes.recipe import Recipe, choices
 from featviz.recipes.table import RECIPES
 from featviz.runtime.jobs import Job, Update
 from featviz.runtime.sheet import on_one_sheet
@@ -42,16 +43,18 @@ OUTPUTS: dict[str, Callable[[], gr.components.Component]] = {
 """The output of a call, by what the recipe produces. The picture is lossless."""
 
 
-def publish_runs(components: Mapping[type[Recipe], Mapping[str, gr.components.Component]], engine: Engine) -> None:
+def publish_runs(components: Mapping[str, Mapping[str, gr.components.Component]], engine: Engine) -> None:
     """Add the endpoints, which are MCP tools too.
 
-    `components`: the controls and pictures of each recipe, by name, whose names and defaults the endpoint has. Pictures that are
-    left out get components that are not shown.
+    `components`: name of a recipe → its controls and pictures by name, whose names and defaults the endpoint has. What is left out
+    gets components that are not shown.
     """
-    for recipe, given in components.items():
-        roles = (*recipe.images, *recipe.optional_images)
-        inputs = {name: given[name] if name in given else _picture(name) for name in (*roles, *recipe.model_fields)}
-        ordered = [inputs[name] for name in (*recipe.images, *recipe.model_fields, *recipe.optional_images)]
+    for recipe in RECIPES.values():
+        given, fields = components.get(recipe.name, {}), recipe.model_fields
+        ordered = [
+            given[name] if name in given else _value(name, fields[name]) if name in fields else _picture(name)
+            for name in (*recipe.images, *fields, *recipe.optional_images)
+        ]
         for address in addresses(recipe.name):
             call = api_function(recipe, _call(recipe, engine), address["api_name"])
             endpoint(call, ordered, [OUTPUTS[recipe.produces]()], **address, **RUN_QUEUE)
@@ -60,6 +63,11 @@ def publish_runs(components: Mapping[type[Recipe], Mapping[str, gr.components.Co
             call = api_function(recipe, _call(recipe, engine, sweep=True), name, SHEET)
             endpoint(call, ordered, [OUTPUTS["picture"]()], api_name=name, **RUN_QUEUE)
     _publish_jobs(engine)
+
+
+def _value(name: str, field: FieldInfo) -> gr.components.Component:
+    """Return a component for a field that the page shows nowhere."""
+    return value(field.annotation, label(name), field.default, choices(field))
 
 
 def _picture(role: str) -> gr.Image:

@@ -10,7 +10,7 @@ from featviz.errors import FeatvizError, InputError
 from featviz.recipes import metadata
 from featviz.recipes.metadata import Restored
 from featviz.recipes.recipe import Recipe
-from featviz.recipes.table import RECIPES
+from featviz.recipes.table import TABS
 from featviz.ui import text
 from featviz.ui.running import file_of
 
@@ -18,7 +18,7 @@ from featviz.ui.running import file_of
 def read_link(request: gr.Request) -> Restored | None:
     """Return the settings in the address of the page, None if there are none. Tell the visitor what cannot be used."""
     try:
-        restored = metadata.follow(dict(request.query_params), RECIPES)
+        restored = metadata.follow(dict(request.query_params), TABS)
     except InputError as error:
         gr.Info(escape(str(error), quote=False))
         return None
@@ -33,7 +33,7 @@ def read_file(sent: Mapping[str, Any] | None) -> tuple[Recipe | None, str]:
         note = metadata.find(file_of(sent))
         if not note:
             return None, ""
-        restored = metadata.restore(note, RECIPES)
+        restored = metadata.restore(note, TABS)
     except FeatvizError:
         return None, ""  # The run reports what is wrong with the picture.
     missing = [f"Its {role} is not in the file." for role in restored.optional_images]

@@ -17,7 +17,7 @@ from featviz.networks.table import NETWORKS
 from featviz.recipes import metadata, presets
 from featviz.recipes.presets import Example
 from featviz.recipes.recipe import Recipe, bounds, live
-from featviz.recipes.table import RECIPES
+from featviz.recipes.table import RECIPES, TABS
 from featviz.runtime.jobs import Job
 from featviz.ui import animation, text
 from featviz.ui.endpoints import publish
@@ -76,7 +76,7 @@ def build(
     ) as demo:
         page = Page(engine, folder)
         page.events(demo)
-        publish_runs({form.recipe: form.parts for form in page.forms.values()}, engine)
+        publish_runs({name: form.parts for name, form in page.forms.items()}, engine)
         publish(presets.read_presets(folder), engine.estimate)
         _footer(folder, engine.limitations())
     demo.instrument = page
@@ -97,12 +97,12 @@ class Page:
         self.forecast = Forecast(engine.estimate, engine.memory_left)
         self.visitor = gr.BrowserState("", storage_key="featviz_visitor", secret="featviz")
         self.history = gr.BrowserState([], storage_key="featviz_history", secret="featviz")
-        self.name, self.job, self.gallery = gr.State(next(iter(RECIPES))), gr.State(""), gr.State(Gallery())
+        self.name, self.job, self.gallery = gr.State(next(iter(TABS))), gr.State(""), gr.State(Gallery())
         self.found, self.fitting = gr.State(), gr.State()
-        groups = [recipe.tab_group for recipe in RECIPES.values()]
+        groups = [recipe.tab_group for recipe in TABS.values()]
         self.inner = {
             recipe.tab_group: gr.State(recipe.name)
-            for recipe in reversed(RECIPES.values()) if groups.count(recipe.tab_group) > 1
+            for recipe in reversed(TABS.values()) if groups.count(recipe.tab_group) > 1
         }  # fmt: skip
         """Tab group → the recipe that is open in it."""
         with gr.Row(elem_id="masthead"):
@@ -119,7 +119,7 @@ class Page:
                 self.navigation = Navigation()
                 self.forms = {
                     recipe.name: Form(recipe, self.picture, *(_of(recipe, items) for items in (examples, all_presets)))
-                    for recipe in self.navigation.tabs_of(RECIPES.values())
+                    for recipe in self.navigation.tabs_of(TABS.values())
                 }
                 with gr.Column(elem_id="bar"):
                     with gr.Row():
@@ -275,7 +275,7 @@ class Page:
         """Follow the visitor to another tab."""
         group, name = self.navigation.places[event.target._id]
         if not name:
-            first = next(recipe.name for recipe in RECIPES.values() if recipe.tab_group == group)
+            first = next(recipe.name for recipe in TABS.values() if recipe.tab_group == group)
             name = sent[self.inner[group]] if group in self.inner else first
         return self._shown(name) | self.refresh({**sent, self.name: name})
 
@@ -306,7 +306,9 @@ class Page:
             self.line: f"<p{link}>{escape(message, quote=False)}</p>",
             self.smaller: gr.update(visible=fitting is not None, value=text.say("use_size", size=fitting)),
             self.fitting: fitting,
-            self.painting.button: gr.update(visible=bool(form.recipe.mask_action and sent[self.picture])),
+            self.painting.button: gr.update(
+                value=form.recipe.mask_action, visible=bool(form.recipe.mask_action and sent[self.picture])
+            ),
             form.finish: gr.update(choices=self.forecast.finishes(recipe, pictures)),
         }
         return changes | form.marks(recipe) | form.disabled(values)
@@ -465,7 +467,7 @@ class Page:
         jobs = self.jobs.of(visitor["id"])
         lost = not jobs and not job_id and visitor.get("running")
         with error_sentences():
-            restored = metadata.from_json(lost, RECIPES) if lost else read_link(request)
+            restored = metadata.from_json(lost, TABS) if lost else read_link(request)
         changes = {self.visitor: {**visitor, "running": None}, self.masthead: masthead()} | self._history(entries or [])
         if restored:
             recipe, parts = restored.recipe, self.forms[restored.recipe.name].parts
@@ -488,7 +490,7 @@ class Page:
         """Open an earlier result: its settings and, while the server has it, the result."""
         item = (sent[self.history] or [])[event.index]
         with error_sentences():
-            recipe = metadata.from_json(item, RECIPES).recipe
+            recipe = metadata.from_json(item, TABS).recipe
         opened, job = self.open(recipe), self._find(item["id"])
         if job and job.result and job.result.exists:
             return opened | {self.job: job.id}

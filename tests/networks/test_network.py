@@ -113,6 +113,24 @@ def test_activations_are_those_of_the_plain_modules_and_stay_as_recorded():
     assert torch.equal(found["conv3"], network.module[4](functional.relu(network.module[2](first))))
 
 
+def test_an_edit_of_a_layer_is_seen_by_all_later_layers():
+    """Against a plain forward hook. The image itself is a layer, too."""
+    network, image = tiny(), torch.rand(2, 3, 10, 11)
+    edits = {"relu1": lambda maps: maps * torch.tensor([0.0, 1, 2, 1]).view(1, 4, 1, 1)}
+    found = network.activations(image, ["relu1", "conv3"], edits=edits)
+    with network.module[1].register_forward_hook(lambda _, __, output: edits["relu1"](output)):
+        slow = network.activations(image, ["conv3"])["conv3"]
+    before = network.activations(image, ["relu1", "conv3"])
+    assert torch.equal(found["conv3"], slow)
+    assert torch.equal(found["relu1"], edits["relu1"](before["relu1"]))
+    assert not torch.allclose(found["conv3"], before["conv3"])
+    dark = network.activations(image, ["conv3", INPUT], edits={INPUT: torch.zeros_like})
+    assert torch.equal(dark["conv3"], network.activations(torch.zeros_like(image), ["conv3"])["conv3"])
+    assert not dark[INPUT].any()
+    with pytest.raises(FieldError, match="Tiny has no layer 'relu9'"):
+        network.activations(image, ["conv3"], edits={"relu9": torch.zeros_like})
+
+
 def test_an_image_too_small_for_the_network_is_refused_with_its_size():
     with pytest.raises(InputError, match="VGG-19 needs at least 32 pixels a side; this image is 40×20"):
         load("vgg19").activations(torch.rand(1, 3, 20, 40), ["relu1_1"])

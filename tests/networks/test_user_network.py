@@ -59,7 +59,10 @@ SMALL = {
     "style_transfer": {"size": 64, "scales": 1, "steps": 1},
     "activation_maps": {"size": 64, "count": 2},
     "classification": {"size": 64},
+    "evidence": {"size": 64, "count": 2},
+    "ablation": {"size": 64, "most": 2},
     "feature_visualization": {"size": 64, "steps": 2, "channel": 1},
+    "feature_accentuation": {"size": 64, "steps": 1, "channel": 1},
     "reconstruct_content": {"size": 64, "steps": 1},
     "reconstruct_style": {"size": 64, "steps": 1, "layers": 1},
 }

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from featviz.optimise.parameterization import COLOURS, Average, Spectrum, frequencies, pyramid
+from featviz.optimise.parameterization import COLOURS, Average, Beside, Phases, Pixels, Spectrum, frequencies, pyramid
 
 
 def test_the_pyramid_ends_at_the_size_and_shrinks_by_the_ratio():
@@ -39,6 +39,37 @@ def test_a_spectrum_is_the_image_that_numpy_makes_of_its_waves(size):
     colours = np.einsum("rc,bchw->brhw", COLOURS.double().numpy(), planes)
     assert spectrum().shape == (2, 3, height, width)
     assert np.allclose(spectrum().detach().numpy(), 1 / (1 + np.exp(-colours)), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (7, 11)])
+def test_the_spectrum_of_a_picture_is_that_picture(size):
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    images[0, 0, 0, 0] = 0.0  # Moved to 1/512.
+    spectrum = Spectrum.of(images)
+    assert torch.allclose(spectrum(), images.clamp(1 / 512, 511 / 512), atol=1e-5)
+    assert spectrum.parameters()[0].requires_grad
+
+
+@pytest.mark.parametrize("size", [(8, 12), (7, 11)])
+def test_phases_make_the_image_that_numpy_makes_of_them_whatever_they_are(size):
+    height, width = size
+    magnitudes = torch.rand(3, height, width // 2 + 1, generator=torch.Generator().manual_seed(1))
+    phases = Phases.noise(size, magnitudes, torch.Generator().manual_seed(0), batch=2)
+    waves = magnitudes.double().numpy() * np.exp(1j * phases.phases.detach().double().numpy())
+    planes = np.fft.irfft2(waves, s=size, norm="ortho") / 4
+    colours = np.einsum("rc,bchw->brhw", COLOURS.double().numpy(), planes)
+    assert np.allclose(phases().detach().numpy(), 1 / (1 + np.exp(-colours)), atol=1e-6)
+    (gradient,) = torch.autograd.grad(phases()[0].sum(), phases.parameters())
+    assert gradient[0].any()
+    assert not gradient[1].any()
+
+
+def test_fixed_images_stand_after_those_that_change():
+    fixed = torch.rand(1, 3, 4, 5)
+    pixels = Pixels(torch.rand(2, 3, 4, 5))
+    both = Beside(pixels, fixed)
+    assert torch.equal(both(), torch.cat([pixels(), fixed]))
+    assert both.parameters() == pixels.parameters()
 
 
 def test_frequencies_are_those_of_numpy_and_never_zero():

@@ -107,3 +107,18 @@ def test_a_layer_of_a_users_network_may_have_a_slash_in_its_name(mine):
     goal = channel("mine/deep/late", 2)
     first, *_, last = maximise(goal, noise(), steps=6)
     assert last.loss < first.loss
+
+
+def test_the_gradient_of_a_frame_is_that_of_the_images_before_the_step():
+    """Against finite differences, without random movements."""
+    network = tiny()
+    network.module.double()
+    network._mean, network._std = network._mean.double(), network._std.double()
+    pixels = Pixels(torch.rand(2, 3, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    before, goal = pixels().detach(), channel("conv3", [1, 2])
+    (frame,) = maximise(goal, pixels, network, steps=1, robustness=0)
+    for place in ((0, 1, 6, 5), (1, 2, 8, 2)):
+        change = torch.zeros_like(before)
+        change[place] = 1e-6
+        values = [goal(network.activations(image, ["conv3"])).item() for image in (before + change, before - change)]
+        assert frame.gradient[place].item() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4)

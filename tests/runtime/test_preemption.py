@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 def small(recipe: type[Recipe]) -> Recipe:
     fields = {"size": 64, "steps": 2, "octaves": 2, "scales": 2, "seconds": 0.2, "fps": 10, "layer": "efficientnet_lite0/block1"}
-    fields |= {"network": "efficientnet_lite0", "style_layers": "", "channel": 3}
+    fields |= {"network": "efficientnet_lite0", "style_layers": "", "channel": 3, "most": 2}
     return recipe(**{name: value for name, value in fields.items() if name in recipe.model_fields})
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 import featviz as api
 from featviz.recipes import presets
 from featviz.recipes.recipe import bounds
-from featviz.recipes.table import RECIPES
+from featviz.recipes.table import RECIPES, TABS
 from featviz.ui.page import inner_title
 
 try:
@@ -91,7 +91,7 @@ class Visit:
     def tab(self, name: str) -> None:
         recipe = RECIPES[name]
         self.page.get_by_role("tab", name=recipe.tab_group, exact=True).click()
-        if [other.tab_group for other in RECIPES.values()].count(recipe.tab_group) > 1:
+        if [other.tab_group for other in TABS.values()].count(recipe.tab_group) > 1:
             title = inner_title(recipe)
             tab = self.page.get_by_role("tab", name=title, exact=True)
             if not tab.is_visible():  # The last tabs are behind a menu.
@@ -181,7 +181,7 @@ def test_the_first_screen_has_everything_to_start_and_a_result(visit):
     visit.page.set_viewport_size(PHONE)
     for part in (visit.page.locator("#picture"), visit.card("Edges"), visit.start):
         assert in_sight(part)
-    for name in RECIPES:
+    for name in TABS:
         visit.tab(name)
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
@@ -223,7 +223,7 @@ def test_every_control_has_a_name_and_every_word_enough_contrast(visit, theme):
     visit.page.goto(f"{visit.page.url.partition('?')[0]}?__theme={theme}")
     expect(visit.result.locator(".status p").first).to_be_visible()
     visit.complaints.clear()
-    for name in RECIPES:
+    for name in TABS:
         visit.tab(name)
         assert visit.page.evaluate(NAMELESS) == []
         assert visit.page.evaluate(PALE) == []
@@ -481,7 +481,7 @@ def test_settings_are_marked_refused_disabled_and_in_the_address(visit, quick_ex
     expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("EfficientNet-Lite0 · block2")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", TABS)
 def test_the_address_of_every_tab_opens_it_with_its_settings(visit, name):
     fields = RECIPES[name].model_fields
     field = "size" if "size" in fields else next(iter(fields))

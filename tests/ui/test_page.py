@@ -35,7 +35,7 @@ from featviz.recipes import metadata, presets
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Recipe, bounds, choices, group, param
 from featviz.recipes.style_transfer import StyleTransfer
-from featviz.recipes.table import RECIPES
+from featviz.recipes.table import RECIPES, TABS
 from featviz.runtime.estimate import Estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.jobs import INTERNAL_ERROR
@@ -49,7 +49,7 @@ from featviz.ui.page import Page
 from featviz.ui.running import Engine, displayable, validate_request
 from featviz.ui.runs import Gallery
 
-FIELDS = [(recipe, name) for recipe in RECIPES.values() for name in recipe.model_fields]
+FIELDS = [(recipe, name) for recipe in TABS.values() for name in recipe.model_fields]
 STEPS = 3
 CAT = {"path": str(presets.FOLDER / "cat.jpg")}
 LAYER = "efficientnet_lite0/block4"
@@ -306,7 +306,7 @@ def test_an_example_fills_every_input_and_runs(page, monkeypatch):
                 role: str(path) for role, path in example.pictures.items()
             }
             assert [update[control] for control in form.controls.values()] == list(example.recipe.model_dump().values())
-    assert {type(example.recipe) for form in page.forms.values() for example in form.examples} == set(RECIPES.values())
+    assert {type(example.recipe) for form in page.forms.values() for example in form.examples} == set(TABS.values())
 
 
 def endless(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
@@ -391,6 +391,12 @@ def test_names_are_shown_with_the_likeliest_in_the_status(page, photo):
     assert last[page.panel.names]["value"] == {"psnr": 31.26, "tabby": 0.8}
     assert "Most likely: psnr." in last[page.panel.status]
     assert not last[page.panel.download]["visible"]
+
+
+def test_a_recipe_names_its_own_mask(page, photo):
+    button = page.painting.button
+    for name in ("deepdream", "style_transfer"):
+        assert page.refresh(sent(page, name, image=photo, content=photo))[button]["value"] == RECIPES[name].mask_action
 
 
 def test_a_reconstruction_says_its_measure_in_a_sentence(page, photo):
@@ -834,7 +840,7 @@ def test_the_gram_matrix_is_large_enough_to_see_its_cells(page, photo):
 
 def test_the_page_has_few_events_and_a_small_configuration(demo):
     assert len(demo.fns) < 120
-    assert len(json.dumps(demo.get_config_file(), default=str)) < 370_000
+    assert len(json.dumps(demo.get_config_file(), default=str)) < 380_000
 
 
 def test_no_state_of_a_session_can_change_by_itself(demo):
