@@ -478,7 +478,7 @@ def test_a_finish_applies_to_the_preset_and_options_override_it(monkeypatch):
     assert cli.main(["deepdream", "image.png", "out.png", "--finish", "draft", "--size", "128"]) == 0
     fine = eyes.replace(**presets.FINISHES["Fine"].of(eyes))
     assert seen == [fine, RECIPES["deepdream"](size=128)]
-    assert (fine.size, fine.steps) == (768, round(eyes.steps * 1.5))
+    assert (fine.size, fine.steps) == (1024, round(eyes.steps * 1.5))
 
 
 def test_help_shows_every_preset(capsys, monkeypatch):

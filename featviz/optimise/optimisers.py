@@ -105,9 +105,9 @@ class Optimiser(Protocol):
 
 
 class LBFGS(Optimiser):
-    """L-BFGS whose steps have length 1, except for the first: the loss is evaluated once in a step.
+    """L-BFGS whose steps have length 1, except for the very first: the loss is evaluated once in a step.
 
-    Differs from Crowson (2021): the image is clamped to [0, 1] here too, and converges in fewer steps.
+    The first step of a larger scale is along the gradient, and as long as the mean curvature of the scale before says. Differs from Crowson (2021): the image is clamped to [0, 1] here too, and converges in fewer steps.
     """
 
     averaged: ClassVar[float] = 0.0
@@ -116,6 +116,8 @@ class LBFGS(Optimiser):
     def __init__(self, image: Tensor, before: Optimiser | None = None):
         self.image = image
         self._curvature, self._latest = self._fresh()
+        if isinstance(before, LBFGS):  # Each of n times as many pixels has an n-th of the loss, and of the curvature.
+            self._curvature.scale = before._curvature.scale * (image.numel() / before.image.numel())
 
     def step(self, gradient: Tensor, loss: Tensor, progress: float) -> None:
         gradient = gradient.flatten()

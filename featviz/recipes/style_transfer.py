@@ -60,6 +60,12 @@ NEIGHBOURS, GUIDED = 0.5, 0.75
 """Weight of the distance from nearest neighbours against that of statistics. And the share of the picture so far in the picture whose
 neighbours are sought, beside the content (Kolkin et al., 2022); at the first scale it is the content alone."""
 
+COARSEST = 160
+"""Least longest side, in pixels, of sizes that double. Smaller ones cost little, but lose the content."""
+
+LEAST_STEPS = 4
+"""Least steps of a scale, if the field `steps` is not less: with fewer, fine detail is still that of the content."""
+
 BLACK = 2 / 255
 """Darkest usable style. Distances are relative to the energy of the target, which is 0 for black."""
 
@@ -117,7 +123,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
-    size: int = param(384, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
+    size: int = param(768, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
     network: NetworkName = param("vgg19", "Network that compares the pictures.")
 
     style_scale: float = param(
@@ -160,13 +166,17 @@ A network sees two things in a picture that can be separated: **what is in it, a
     feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=MAX_FEATHER, group="Where")
     steps: int = param(
         24,
-        "Steps of the optimiser at the smallest scale; each larger one takes 0.7 times as many.",
+        "Steps of the optimiser at the smallest scale; each larger one takes 0.7 times as many, or half of that if sizes double.",
         ge=1,
         le=1000,
         group="Scales",
     )
     scales: int = param(
-        2, "Sizes the picture passes through, small to large, each √2 times the last.", ge=1, le=8, group="Scales"
+        0,
+        "Sizes the picture passes through, small to large, each √2 times the last; 0 for sizes that double.",
+        ge=0,
+        le=8,
+        group="Scales",
     )
     optimiser: Literal["lbfgs", "adam"] = param(
         "lbfgs", "L-BFGS makes more progress in each step; Adam changes the picture more freely.", group="Scales"
@@ -272,7 +282,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 None if weights is None else resize(weights, size).clamp(0, 1) for weights in (mask, opacity)
             )
             region = scaled_mask if len(styles) == 1 else None  # The only part of the image that changes.
-            latest = resize(result, size).clamp(0, 1)
+            begin = self.with_detail(result, content, base) if self.init == "content" else resize(result, size)
+            latest = begin.clamp(0, 1)
             guide = None if scale == 1 and held is None else torch.lerp(base, latest, GUIDED)
             target_of = partial(self.target, network, base, styles, scaled_mask, scaled_opacity, guide=guide, prepared=prepared)
             target = allowance.fit(target_of, cost)
@@ -347,10 +358,24 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
         Scales up to the size of the start picture are left out, except the last.
         """
-        sizes = pyramid(size, self.scales, 2**0.5, 2 * network.spec.smallest)
-        schedule = [(level, max(1, round(self.steps * STEPS_RATIO**i))) for i, level in enumerate(sizes)]
+        ratio, scales = (2**0.5, self.scales) if self.scales else (2.0, 1 + max(0, int(math.log2(max(size) / COARSEST))))
+        share = STEPS_RATIO ** (2 * math.log2(ratio))
+        sizes = pyramid(size, scales, ratio, 2 * network.spec.smallest)
+        least = min(self.steps, LEAST_STEPS)
+        schedule = [(level, max(least, round(self.steps * share**i))) for i, level in enumerate(sizes)]
         reached = 0 if start is None else max(size_of(start))
         return [(level, steps) for level, steps in schedule[:-1] if max(level) > reached] + schedule[-1:]
+
+    def with_detail(self, image: Tensor, content: Tensor, base: Tensor) -> Tensor:
+        """Return an image at the size of `base`, the content at that size, with the detail of the content that it cannot hold.
+
+        Enlarging gives no detail, and the few steps of a large scale do not bring back a face. After the Laplacian pyramid of
+        Kolkin et al. (2022).
+        """
+        if max(size_of(image)) >= max(size_of(base)):
+            return resize(image, size_of(base))
+        held = resize(resize(content, size_of(image)), size_of(base))
+        return resize(image, size_of(base)) + base - held
 
     def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
         target = fitted_size(size, self.size)

@@ -99,7 +99,20 @@ def test_adams_state_is_resized_and_its_step_and_signs_kept():
     assert larger["exp_avg_sq"].min() >= 0
 
 
-def test_adam_carries_its_state_to_the_next_scale_and_lbfgs_begins_anew():
+def test_the_first_step_of_a_larger_scale_is_as_long_as_the_mean_curvature_of_the_scale_before_says():
+    small = LBFGS(STARTS)
+    for _ in range(3):
+        loss, gradient = valley(small.image)
+        small.step(gradient, loss, 0.5)
+    curvature = small._curvature.scale
+    large = LBFGS(small.image.repeat(1, 1, 2, 2), small)
+    before, gradient = large.image, torch.rand_like(large.image) - 0.5
+    large.step(1e-4 * gradient, torch.tensor(1.0), 0.5)
+    assert curvature > 0
+    assert torch.allclose(large.image, (before - 1e-4 * 4 * curvature * gradient).clamp(0, 1))
+
+
+def test_adam_carries_its_state_to_the_next_scale_and_lbfgs_its_mean_curvature_only():
     for kind in OPTIMISERS.values():
         small = kind(STARTS)
         small.step(*reversed(valley(STARTS)), 0.5)

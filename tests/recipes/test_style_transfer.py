@@ -214,6 +214,26 @@ def test_a_start_picture_skips_the_scales_up_to_its_size():
     assert (first.image - resize(WAVE, first.image.shape[-2:])).abs().mean() < 0.05
 
 
+def test_without_a_number_of_scales_sizes_double_and_steps_fall_with_pixels():
+    def schedule(size, **fields):
+        levels = StyleTransfer(network="efficientnet_lite0", **fields).schedule(load("efficientnet_lite0"), (size, size // 2))
+        return [(max(level), steps) for level, steps in levels]
+
+    assert schedule(768) == [(192, 24), (384, 12), (768, 6)]
+    assert schedule(2048) == [(256, 24), (512, 12), (1024, 6), (2048, 4)]
+    assert schedule(1536, steps=2) == [(192, 2), (384, 2), (768, 2), (1536, 2)]
+    assert schedule(256) == [(256, 24)]
+    assert schedule(384, scales=2) == [(272, 24), (384, 17)]  # What recipes of earlier results say.
+
+
+def test_a_larger_scale_starts_with_the_detail_of_the_content_that_the_smaller_one_cannot_hold():
+    content, small = fit(CAT, 160, 32), fit(CAT, 80, 32)
+    recipe = StyleTransfer()
+    assert (recipe.with_detail(small, content, content) - content).abs().mean() < 0.001
+    assert (resize(small, content.shape[-2:]) - content).abs().mean() > 0.01
+    assert torch.equal(recipe.with_detail(WAVE, content, content), resize(WAVE, content.shape[-2:]))
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_seed_another_picture():
     one, two, other = (last(StyleTransfer(**SHORT, init="noise", seed=seed)).image for seed in (7, 7, 8))
     assert torch.equal(one, two)

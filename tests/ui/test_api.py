@@ -201,7 +201,7 @@ def test_every_preset_is_listed(client):
     told = client.predict(api_name="/presets")
     fine = client.predict("Fine", api_name="/presets")
     assert told == [{"name": look.name, "title": look.title, **as_json(look.recipe)} for look in presets.read_presets()]
-    assert {look["fields"]["size"] for look in fine} == {768}
+    assert {look["fields"]["size"] for look in fine} == {1024}
 
 
 def test_earlier_addresses_answer_as_the_current_ones(client):

@@ -512,7 +512,7 @@ def test_a_layer_is_chosen_by_its_picture_and_the_picture_is_marked(page):
 def test_a_finish_is_relative_to_the_preset_and_says_its_time(page, photo):
     form = page.forms["deepdream"]
     values = sent(page, image=photo, **form.presets[2].recipe.model_dump()) | {form.finish: "Fine"}
-    assert page.apply_finish(values) == {form.parts["size"]: 768, form.parts["steps"]: 15}
+    assert page.apply_finish(values) == {form.parts["size"]: 1024, form.parts["steps"]: 15}
     assert page.refresh(values)[form.finish]["choices"] == [
         ("Draft · 4 min", "Draft"),
         ("Standard · 11 min", "Standard"),
@@ -520,7 +520,7 @@ def test_a_finish_is_relative_to_the_preset_and_says_its_time(page, photo):
     ]
 
 
-@pytest.mark.parametrize(("finish", "size", "steps"), [("Draft", 256, 10), ("Standard", 320, 10), ("Fine", 768, 15)])
+@pytest.mark.parametrize(("finish", "size", "steps"), [("Draft", 256, 10), ("Standard", 320, 10), ("Fine", 1024, 15)])
 def test_a_finish_is_a_size_and_a_factor(finish, size, steps):
     recipe = RECIPES["deepdream"](size=320, steps=10)
     assert presets.FINISHES[finish].of(recipe) == {"size": size, "steps": steps}
