@@ -516,7 +516,7 @@ def test_a_finish_is_relative_to_the_preset_and_says_its_time(page, photo):
     assert page.refresh(values)[form.finish]["choices"] == [
         ("Draft · 4 min", "Draft"),
         ("Standard · 11 min", "Standard"),
-        ("Fine · 13 min", "Fine"),
+        ("Fine · 17 min", "Fine"),
     ]
 
 
