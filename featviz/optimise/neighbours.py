@@ -74,14 +74,16 @@ def nearest(queries: Tensor, candidates: Tensor, chunk: int = CHUNK) -> Tensor:
     return index
 
 
-def directions(columns: Mapping[str, Tensor]) -> Tensor:
-    """Return hypercolumns {layer: (C, cells)} as unit vectors (cells, ΣC).
+def directions(columns: Mapping[str, Tensor], weights: Tensor | None = None) -> Tensor:
+    """Return hypercolumns {layer: (C, cells)} as unit vectors (cells, ΣC). `weights` (cells,), if given, weigh the cells in means.
 
     Each layer is relative to its mean over the picture, and has the same share in the length of vectors on average, whatever its
     number of channels. A cell that does not differ from the mean has a vector of zero.
     """
-    centred = [values - values.mean(1, keepdim=True) for values in columns.values()]
-    scaled = [values / values.square().sum(0).mean().sqrt().clamp_min(TINY) for values in centred]
+    cells = len(next(iter(columns.values())).T)
+    share = torch.full((cells,), 1 / cells) if weights is None else weights / weights.sum().clamp_min(TINY)
+    centred = [values - (values @ share.to(values)).unsqueeze(1) for values in columns.values()]
+    scaled = [values / (values.square().sum(0) @ share.to(values)).sqrt().clamp_min(TINY) for values in centred]
     return functional.normalize(torch.cat(scaled).T, dim=1, eps=TINY)
 
 
@@ -128,11 +130,12 @@ def neighbours_of(
     *,
     turns: int = 1,
     opacity: Tensor | None = None,
+    visible: Tensor | None = None,
 ) -> Neighbours:
     """Return the neighbours of an image's cells among those of a style, both (1, 3, H, W), by tiles of at most `side` pixels.
 
     `turns` copies of the style are matched, each turned by 90° more. Cells of the style whose opacity (1, 1, H, W), if given, is
-    less than half are left out, unless all are.
+    less than half are left out, unless all are. `visible` (1, 1, H, W), if given, is the opacity of the image.
     """
     cell = cell_side(size_of(image))
     pooled = factors(network, layers, cell)
@@ -143,7 +146,8 @@ def neighbours_of(
         seen = torch.cat([pool(torch.rot90(opacity, turn, (2, 3)), cell).flatten() for turn in range(turns)]) >= 0.5
         theirs = {layer: values[:, seen] if seen.any() else values for layer, values in theirs.items()}
     maps, ours = _maps(network, image, layers, side, pooled), grid(size_of(image), cell)
-    index = nearest(directions(_spread(maps, ours)), directions(theirs))
+    weights = None if visible is None else pool(visible, cell).flatten()
+    index = nearest(directions(_spread(maps, ours), weights), directions(theirs))
     copied = {layer: theirs[layer][:, index].view(1, -1, *ours) for layer in layers}
     # Back to positions larger than a cell, and to the size of layers that are rounded down.
     targets = {layer: functional.adaptive_avg_pool2d(values, size_of(maps[layer])) for layer, values in copied.items()}

