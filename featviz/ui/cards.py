@@ -17,6 +17,10 @@ SELECT = """element.addEventListener("click", ({target}) => {
 });"""
 
 
+CENTRING = (0.5, 0.1)
+"""Where a picture is cropped to the shape of a card: faces are in the upper part of a picture."""
+
+
 @dataclass(frozen=True)
 class Card:
     """A title, the address of its picture and, where it has one, its time in seconds since 1970."""
@@ -57,7 +61,7 @@ def thumbnail(pictures: Sequence[Image.Image], size: tuple[int, int], keeper: gr
     for i, picture in enumerate(pictures):
         slot = width // len(pictures)
         with picture:
-            sheet.paste(ImageOps.fit(picture.convert("RGB"), (slot, height)), (i * slot, 0))
+            sheet.paste(ImageOps.fit(picture.convert("RGB"), (slot, height), centering=CENTRING), (i * slot, 0))
     return kept(sheet, keeper)
 
 

@@ -7,8 +7,8 @@
 | `McpServer` | Gradio waits for a tool in a thread that cannot be interrupted, so a run goes on after its client has left. |
 | `McpSessions` | Gradio serves MCP without sessions, so `notifications/cancelled` says nothing about whose call it means. |
 | `Reader` | Gradio runs a call to its end even if its client never asks for the answer. |
-| `Blocks` | Gradio sends the API's schemas of all components to the page, which does not read them: half of its configuration. |
-| `Queue` | Gradio notices a lost connection, but lets the step under way and one more go on. |
+| `Blocks` | Gradio sends the page the API's schemas of all components, which it does not read, and a long list once for each menu. |
+| `Queue` | Gradio notices a lost connection, but lets the step under way and one more go on. It loses an event that is sent while a stream of messages ends: a click on Start shows nothing. |
 """
 
 import asyncio
@@ -36,13 +36,24 @@ _calls: dict[tuple[str, str], anyio.CancelScope] = {}
 """The MCP calls under way, by session and number. Used by the event loop only."""
 
 
+UNREAD = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "skip_api", "component_class_id", "key")
+"""What the page does not read of a component: schemas of the API, and what only custom and rendered components have."""
+
+
 class Blocks(gr.Blocks):
-    """Blocks that send the page no schemas of the API: they were half of its configuration."""
+    """Blocks that send the page a small configuration.
+
+    A menu has its chosen entry only. The page gets the lists of all menus once, from `Page.script`.
+    """
 
     def get_config_file(self) -> Any:
         config = super().get_config_file()
         for component in config["components"]:
-            for unread in ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs"):
+            props = component["props"]
+            props.pop("preserved_by_key", None)
+            if component["type"] == "dropdown":
+                props["choices"] = [choice for choice in props["choices"] if choice[1] == props["value"]]
+            for unread in UNREAD:
                 component.pop(unread, None)
             component["props"].pop("_api_info", None)
         return config
@@ -115,7 +126,27 @@ class Reader:
 
 
 class Queue(queueing.Queue):
-    """Gradio's queue. An event that is cleaned, since its client has gone, is cancelled at once."""
+    """Gradio's queue. An event that is cleaned, since its client has gone, is cancelled at once.
+
+    Gradio ends a session's stream of messages when no event is left, and a client opens it again with its next event. An event sent
+    while the end of the stream is on its way would find it open, and its messages would never arrive. So the answer to such an
+    event waits for `CLOSING` seconds: the client reads the end first.
+    """
+
+    CLOSING = 0.25
+
+    def send_message(self, event: queueing.Event, event_message: Any) -> None:
+        super().send_message(event, event_message)
+        if isinstance(event_message, ProcessCompletedMessage):
+            self.pending_messages_per_session[event.session_hash].completed = time.monotonic()
+
+    async def push(self, body: Any, *arguments: Any, **options: Any) -> Any:
+        messages = self.pending_messages_per_session.get(body.session_hash)
+        closing = not self.pending_event_ids_session.get(body.session_hash)
+        pushed = await super().push(body, *arguments, **options)
+        if messages and closing and time.monotonic() < getattr(messages, "completed", 0) + 2:
+            await asyncio.sleep(self.CLOSING)
+        return pushed
 
     async def clean_events(self, *, session_hash: str | None = None, event_id: str | None = None) -> None:
         running = [event for job in self.active_jobs for event in job or ()]

@@ -1,60 +1,112 @@
 // What the page does in the browser: it keeps the visitor's pictures and settings over a reload, shares results, and refuses
 // numbers with a sentence. Python calls these functions by `js=` of an event.
 const featviz = {
-    // Pictures are kept in IndexedDB, under the id of their box.
+    // Pictures are kept in IndexedDB, under the id of their box. Without it (a private window may lack it) nothing is kept.
     store(mode, use) {
         return new Promise(resolve => {
             const opening = indexedDB.open("featviz", 1);
             opening.onerror = () => resolve(undefined);
             opening.onupgradeneeded = () => opening.result.createObjectStore("pictures");
             opening.onsuccess = () => {
-                const request = use(opening.result.transaction("pictures", mode).objectStore("pictures"));
-                request.onsuccess = () => resolve(request.result);
-                request.onerror = () => resolve(undefined);
+                const transaction = opening.result.transaction("pictures", mode);
+                const request = use(transaction.objectStore("pictures"));
+                transaction.oncomplete = () => resolve(request.result);
+                transaction.onabort = () => resolve(undefined);
             };
         });
     },
-    words: navigator.languages.map(tag => Object.keys(FEATVIZ_WORDS).find(key => key.split("-")[0] === tag.split("-")[0]))
-        .filter(Boolean).map(key => FEATVIZ_WORDS[key])[0] ?? FEATVIZ_WORDS.en,
-    boxes: [],
-    here: false,
-    kept: {},
+    words: navigator.languages.map(tag => Object.keys(FEATVIZ.words).find(key => key.split("-")[0] === tag.split("-")[0]))
+        .filter(Boolean).map(key => FEATVIZ.words[key])[0] ?? FEATVIZ.words.en,
+    say: (key, values) => Object.entries(values).reduce((text, [name, of]) => text.replace(`{${name}}`, of), featviz.words[key]),
+    wait: milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds)),
+
+    // A request that is sent again while there is no connection or the server is overloaded.
+    async fetch(url, options) {
+        for (const pause of [500, 1000, 2000, 4000, 8000, 0]) {
+            const answer = await fetch(url, options).catch(() => null);
+            if (answer?.ok || (answer && answer.status < 500)) return answer;
+            await featviz.wait(pause);
+        }
+        return null;
+    },
+
+    // When the page opens: the texts that Python wrote in English.
+    translate(masthead) {
+        const {en} = FEATVIZ.words, {words} = featviz;
+        if (words === en) return [];
+        const made = featviz.say("premade", FEATVIZ.premade);
+        return [masthead.replace(en.tagline, words.tagline).replace(en.skip, words.skip), `<p role="status">${made}</p>`];
+    },
+
+    // When the page opens: the entries of all menus, of which each has only the chosen one.
+    menus: () => FEATVIZ.menus.map(list => ({__type__: "update", choices: FEATVIZ.lists[list]})),
 
     // When the page opens: upload the kept pictures again, since the server may be another one by now.
-    async arrive([visitor, history, job, ...pictures], boxes) {
-        featviz.boxes = boxes;
+    async arrive([visitor, history, job, ...pictures]) {
         const {root, api_prefix} = window.gradio_config;
-        await Promise.all(boxes.map(async (box, i) => {
+        await Promise.all(FEATVIZ.boxes.map(async (box, i) => {
             const blob = await featviz.store("readonly", store => store.get(box));
             if (!blob) return;
             const form = new FormData();
             form.append("files", blob, "picture");
-            const answer = await fetch(`${root}${api_prefix}/upload`, {method: "POST", body: form});
-            if (answer.ok) pictures[i] = {path: (await answer.json())[0], meta: {_type: "gradio.FileData"}};
+            const answer = await featviz.fetch(`${root}${api_prefix}/upload`, {method: "POST", body: form});
+            if (answer?.ok) pictures[i] = {path: (await answer.json())[0], meta: {_type: "gradio.FileData"}};
         }));
         return [visitor, history, job, ...pictures];
     },
 
     // The server has read the address, which may change from now on.
+    here: false,
     arrived() {
         featviz.here = true;
-        if (!location.search.includes("recipe=")) featviz.remember();
+        return featviz.changed();
     },
 
-    // After each change of the settings: write them into the address.
-    remember() {
+    // After the visitor has opened a tab. The tabs inside a group appear later, and then this is called again.
+    opened() {
+        const panel = [...document.querySelectorAll("#inputs [role=tabpanel][id^=tab_]")].find(panel => panel.offsetParent);
+        return FEATVIZ.tabs[panel?.id.slice("tab_".length)] ?? [];
+    },
+
+    // After a change of the settings: ask the server for what follows from them, with one question at a time, so that the last
+    // answer is of the last settings. Gradio's `always_last` lets two changes within some milliseconds ask at once.
+    revision: 0,
+    asking: false,
+    stale: false,
+    async changed() {
+        featviz.stale = true;
+        if (featviz.asking) return [];
+        featviz.asking = true;
+        await featviz.wait(30);  // A recipe sets many controls.
+        featviz.stale = false;
+        return ++featviz.revision;
+    },
+
+    // The answer is here: write the settings into the address, and ask again if they have changed meanwhile.
+    async refreshed() {
+        featviz.asking = false;
+        if (featviz.stale) return featviz.changed();
+        await featviz.wait(0);  // For the page to show it.
         const link = document.querySelector("#estimate [data-link]")?.dataset.link;
         if (link && featviz.here) window.history.replaceState(window.history.state, "", location.pathname + link);
+        return [];
     },
 
-    // After each change of a picture: keep it, or delete the one that was removed.
+    // After each change of a picture: keep it, or delete the one that was removed. One after the other.
+    shown: {},
+    keeping: Promise.resolve(),
     keep(files) {
-        files.forEach(async (file, i) => {
-            const box = featviz.boxes[i];
-            if (featviz.kept[box] === file?.url) return;
-            featviz.kept[box] = file?.url;
-            const blob = file && await (await fetch(file.url)).blob();
-            await featviz.store("readwrite", store => blob ? store.put(blob, box) : store.delete(box));
+        files.forEach((file, i) => {
+            const box = FEATVIZ.boxes[i], url = file?.url;
+            if (featviz.shown[box] === url) return;
+            featviz.shown[box] = url;
+            featviz.keeping = featviz.keeping.then(async () => {
+                if (featviz.shown[box] !== url) return;
+                const answer = url && await featviz.fetch(url);
+                const blob = answer?.ok && await answer.blob();
+                if (blob) await featviz.store("readwrite", store => store.put(blob, box));
+                else if (!url) await featviz.store("readwrite", store => store.delete(box));
+            });
         });
         return [];
     },
@@ -69,18 +121,23 @@ const featviz = {
         setTimeout(() => {
             if (narrow) document.getElementById("result").scrollIntoView({behavior: "smooth", block: "start"});
         }, 150);
-        const focus = tries => {
-            const stop = document.getElementById("stop");
-            if (stop) stop.focus({preventScroll: true});
-            else if (tries) setTimeout(focus, 100, tries - 1);
-        };
-        setTimeout(focus, 50, 100);
+        featviz.replace("start", "stop", () => true);
         return values;
     },
 
-    // Stop is gone, and with it the focus.
+    // Stop goes, and with it the focus, unless the visitor has moved it.
     ended() {
-        if (document.activeElement === document.body) document.querySelector("#start")?.focus({preventScroll: true});
+        featviz.replace("stop", "start", () => document.activeElement === document.body);
+    },
+
+    // Move the focus when a button has taken the place of another one.
+    async replace(before, after, wanted) {
+        for (let tries = 0; tries < 200; tries++, await featviz.wait(50)) {
+            const button = document.getElementById(after);
+            if (!button || document.getElementById(before)) continue;
+            if (wanted()) button.focus({preventScroll: true});
+            return;
+        }
     },
 
     showChannel() {
@@ -157,13 +214,12 @@ customElements.define("featviz-time", class extends HTMLElement {
     document.addEventListener("blur", ({target}) => {
         if (!numeric(target) || !before.has(target) || !refused(target)) return;
         const {min, max} = target, kept = before.get(target), value = typed.get(target); // Gradio may have rewritten 1e9 as 1000000000.
-        const filled = (key, values) => Object.entries(values).reduce((text, [name, of]) => text.replace(`{${name}}`, of), featviz.words[key]);
-        const range = min && max ? filled("refused_range", {min, max}) : min ? filled("refused_least", {min}) : "";
+        const range = min && max ? featviz.say("refused_range", {min, max}) : min ? featviz.say("refused_least", {min}) : "";
         target.value = kept;
         target.dispatchEvent(new Event("input", {bubbles: true}));
         const sentence = Object.assign(document.createElement("p"), {
             className: "refused",
-            textContent: filled("refused", {value: value || "–", range, kept}),
+            textContent: featviz.say("refused", {value: value || "–", range, kept}),
         });
         sentence.setAttribute("role", "status");
         block(target)?.append(sentence);

@@ -1,6 +1,7 @@
 """The page: one picture, one result, and a tab with the controls of each recipe."""
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
@@ -20,6 +21,7 @@ from featviz.recipes.recipe import Recipe, bounds, live
 from featviz.recipes.table import RECIPES, TABS
 from featviz.runtime.jobs import Job
 from featviz.ui import animation, text
+from featviz.ui.controls import caption
 from featviz.ui.endpoints import publish
 from featviz.ui.forecast import PAINTED, Forecast
 from featviz.ui.form import Form, picture_input
@@ -97,14 +99,11 @@ class Page:
         self.forecast = Forecast(engine.estimate, engine.memory_left)
         self.visitor = gr.BrowserState("", storage_key="featviz_visitor", secret="featviz")
         self.history = gr.BrowserState([], storage_key="featviz_history", secret="featviz")
-        self.name, self.job, self.gallery = gr.State(next(iter(TABS))), gr.State(""), gr.State(Gallery())
-        self.found, self.fitting = gr.State(), gr.State()
-        groups = [recipe.tab_group for recipe in TABS.values()]
-        self.inner = {
-            recipe.tab_group: gr.State(recipe.name)
-            for recipe in reversed(TABS.values()) if groups.count(recipe.tab_group) > 1
-        }  # fmt: skip
-        """Tab group → the recipe that is open in it."""
+        self.job, self.gallery, self.found, self.fitting = gr.State(""), gr.State(Gallery()), gr.State(), gr.State()
+        self.name = gr.Textbox(next(iter(TABS)), visible=False)
+        """The recipe of the open tab. The browser sets it, so it is true before the server answers."""
+        self.revision = gr.Number(0, visible=False)
+        """Counts the times that the browser asked for what follows from the settings."""
         with gr.Row(elem_id="masthead"):
             self.masthead = gr.HTML(masthead())
         with gr.Row(equal_height=False, elem_id="instrument"):
@@ -121,18 +120,19 @@ class Page:
                     recipe.name: Form(recipe, self.picture, *(_of(recipe, items) for items in (examples, all_presets)))
                     for recipe in self.navigation.tabs_of(TABS.values())
                 }
-                with gr.Column(elem_id="bar"):
+                with gr.Column(elem_id="bar"):  # Start is last: the text above it may grow, and it stays where it is.
+                    with gr.Row(elem_id="forecast"):
+                        self.line = gr.HTML(elem_classes="forecast", elem_id="estimate")
+                        self.smaller = gr.Button(visible=False, size="sm", scale=0, min_width=110, elem_classes="quiet")
                     with gr.Row():
                         self.start = gr.Button(RECIPES[self.name.value].action, variant="primary", elem_id="start")
                         self.stop = gr.Button(text.label("stop"), variant="stop", visible=False, elem_id="stop")
-                    self.line = gr.HTML(elem_classes="forecast", elem_id="estimate")
-                    self.smaller = gr.Button(visible=False, size="sm", elem_classes="quiet")
             with gr.Column(scale=6, min_width=320, elem_id="result"):
-                self.panel = Panel(self.runs)
-                self.anew = gr.Button(text.label("anew"), size="sm", visible=False, elem_classes="quiet")
+                self.premade = next(item for item in presets.read_examples() if item.recipe.name == self.name.value)
+                self.panel = Panel(self.runs, self.premade)
+                self.anew = gr.Button(text.label("anew"), size="sm", elem_classes="quiet")
                 self.channel = ChannelBox()
                 self.panel.add_history()
-        self.premade = next((item for item in presets.read_examples() if item.recipe.name == self.name.value), None)
 
     @property
     def everything(self) -> set[gr.components.Component]:
@@ -154,7 +154,6 @@ class Page:
     def events(self, demo: gr.Blocks) -> None:
         """Connect all events."""
         forms, panel = list(self.forms.values()), self.panel
-        remember = {"fn": None, "js": "() => featviz.remember()", **PAGE_EVENT}
         run_outputs = [*panel.outputs, self.start, self.stop, self.anew, self.channel.box]
         begun = [self.job, *run_outputs, *self.inputs]
         started = {"outputs": begun, **EVENT}
@@ -165,9 +164,10 @@ class Page:
         ).then(None, None, None, js="() => featviz.ended()", **PAGE_EVENT)  # fmt: skip
         demo.load(
             self.arrive, [self.visitor, self.history, self.job, *self.pictures],
-            _unique(begun, self.switched, kept, [self.masthead]),
-            js=f"(...values) => featviz.arrive(values, {[box.elem_id for box in self.pictures]})", **EVENT,
-        ).then(None, None, None, js="() => featviz.arrived()", **PAGE_EVENT)  # fmt: skip
+            _unique(begun, self.tab, kept), js="(...values) => featviz.arrive(values)", **EVENT,
+        ).then(None, None, self.revision, js="() => featviz.arrived()", **PAGE_EVENT)  # fmt: skip
+        demo.load(None, self.masthead, [self.masthead, panel.status], js="(html) => featviz.translate(html)", **PAGE_EVENT)
+        demo.load(None, None, self.menus, js="() => featviz.menus()", **PAGE_EVENT)
         self.start.click(self.begin, self.everything, js=SHOW, trigger_mode="multiple", **started)
         self.stop.click(self.end, self.job, None, **IMMEDIATE)
         gr.on([f.example_cards.html.select for f in forms], self.begin_example, self.everything, js=SHOW, **started)
@@ -176,14 +176,22 @@ class Page:
         self.anew.click(self.begin_premade, self.everything, js=SHOW, **started)
 
         gr.on(
-            self.navigation.selects, self.switch, {*self.inner.values(), *self.everything},
-            _unique(self.switched, self.following), **IMMEDIATE,
-        ).then(**remember)  # fmt: skip
+            self.navigation.selects, None, None, [self.name, self.start, self.picture, self.painting.button],
+            js="() => featviz.opened()", **PAGE_EVENT,
+        )  # fmt: skip
+        # Gradio calls the listeners of an event one after the other, so those in the browser come first: they never wait.
+        gr.on(
+            [picture.change for picture in self.pictures], None, self.pictures, None,
+            js="(...files) => featviz.keep(files)", **PAGE_EVENT,
+        )  # fmt: skip
         # Gradio 6.31 notices the change of a state by an event of the queue only.
         gr.on(
-            [*(part.change for part in self.inputs), self.name.change, self.painting.source.change], self.refresh,
-            self.everything, self.following, trigger_mode="always_last", **IMMEDIATE,
-        ).then(**remember)  # fmt: skip
+            [*(part.change for part in self.inputs), self.name.change, self.painting.source.change], None, None, self.revision,
+            js="() => featviz.changed()", **PAGE_EVENT,
+        )  # fmt: skip
+        refreshed = self.revision.change(self.refresh, self.everything, self.following, **IMMEDIATE)
+        for ended in (refreshed.success, refreshed.failure):
+            ended(None, None, self.revision, js="() => featviz.refreshed()", **PAGE_EVENT)
         gr.on([f.preset_cards.html.select for f in forms], self.choose_preset, self.everything, self.inputs, **IMMEDIATE)
         gr.on([f.layer_cards.html.select for f in forms], self.choose_layer, self.name, self.inputs, **IMMEDIATE)
         gr.on([f.finish.input for f in forms], self.apply_finish, self.everything, self.inputs, **IMMEDIATE)
@@ -193,19 +201,15 @@ class Page:
         ]
         gr.on(moved, self.steer, self.everything, None, trigger_mode="always_last", **EVENT)
 
-        gr.on(
-            [picture.change for picture in self.pictures], None, self.pictures, None,
-            js="(...files) => featviz.keep(files)", **PAGE_EVENT,
-        )  # fmt: skip
         origin = [self.origin, self.origin_line, self.undo, self.there, self.found]
         for picture in self.pictures:
-            picture.upload(displayable, picture, picture, **IMMEDIATE)
+            picture.upload(displayable, picture, picture, **EVENT)
         self.picture.upload(self.read_picture, self.everything, [*origin, *self.inputs], **EVENT)
         gr.on(
             [self.undo.click, self.there.click],
             self.restore,
             self.found,
-            _unique(origin, self.inputs, self.switched),
+            _unique(origin, self.inputs, self.tab),
             **EVENT,
         )
         self.painting.button.click(self.paint, self.everything, self.painting.outputs, **EVENT)
@@ -220,7 +224,7 @@ class Page:
         panel.history_cards.html.select(
             self.open_history,
             {self.history, *self.everything},
-            _unique([self.job, panel.status], self.switched, self.inputs),
+            _unique([self.job, panel.status], self.tab, self.inputs),
             **EVENT,
         )
         panel.forget.click(
@@ -233,10 +237,10 @@ class Page:
                 self.choose_strongest if strongest else self.choose_tile, self.gallery, [*self.channel.outputs, *self.inputs],
                 **EVENT,
             ).success(None, None, None, js="() => featviz.showChannel()", **PAGE_EVENT)  # fmt: skip
-        opened = _unique(self.switched, self.inputs)
+        opened = _unique(self.tab, self.inputs)
         self.channel.dream.click(self.dream_channel, self.channel.chosen, opened, **EVENT)
         self.channel.visualize.click(
-            self.see_channel, self.everything | {self.channel.chosen}, _unique(begun, self.switched), js=SHOW, **EVENT
+            self.see_channel, self.everything | {self.channel.chosen}, _unique(begun, self.tab), js=SHOW, **EVENT
         )
         panel.gram.click(self.show_gram, self.everything, [*panel.views], **EVENT)
         gr.on(
@@ -250,9 +254,31 @@ class Page:
         return [part for part in self.inputs if isinstance(part, gr.Image)]
 
     @property
-    def switched(self) -> list[gr.components.Component]:
-        """What depends on the tab."""
-        return [self.name, self.start, self.picture, self.painting.button, *self.inner.values(), *self.navigation.outputs]
+    def menus(self) -> list[gr.Dropdown]:
+        return [part for part in self.inputs if isinstance(part, gr.Dropdown)]
+
+    @property
+    def tab(self) -> list[gr.components.Component]:
+        """What opens another tab."""
+        return [self.name, *self.navigation.outputs]
+
+    @property
+    def script(self) -> str:
+        """JavaScript that defines what `page.js` knows of this page."""
+        tabs = {
+            name: [name, recipe.action, {"__type__": "update", "visible": bool(recipe.images)}, recipe.mask_action]
+            for name, recipe in TABS.items()
+        }
+        lists = list(dict.fromkeys(tuple(menu.choices) for menu in self.menus))
+        known = {
+            "tabs": tabs,
+            "boxes": [box.elem_id for box in self.pictures],
+            "lists": lists,
+            "menus": [lists.index(tuple(menu.choices)) for menu in self.menus],
+            "premade": {"title": self.premade.title, "caption": caption(self.premade.recipe)},
+            "words": text.words(),
+        }
+        return f"const FEATVIZ = {json.dumps(known)};"
 
     @property
     def disableable(self) -> list[gr.components.Component]:
@@ -270,24 +296,6 @@ class Page:
         form = self.form(sent)
         with error_sentences():
             return form.values(sent, mask=mask_of(sent[self.painting.editor]) if "mask" in form.recipe.optional_images else None)
-
-    def switch(self, sent: Mapping[Any, Any], event: gr.EventData) -> dict:
-        """Follow the visitor to another tab."""
-        group, name = self.navigation.places[event.target._id]
-        if not name:
-            first = next(recipe.name for recipe in TABS.values() if recipe.tab_group == group)
-            name = sent[self.inner[group]] if group in self.inner else first
-        return self._shown(name) | self.refresh({**sent, self.name: name})
-
-    def _shown(self, name: str) -> dict:
-        recipe = RECIPES[name]
-        inner = {self.inner[recipe.tab_group]: name} if recipe.tab_group in self.inner else {}
-        return inner | {
-            self.name: name,
-            self.start: recipe.action,
-            self.picture: gr.update(visible=bool(recipe.images)),
-            self.painting.button: recipe.mask_action,
-        }
 
     def open(self, recipe: Recipe) -> dict:
         """Open the tab of a recipe with its settings."""
@@ -468,7 +476,7 @@ class Page:
         lost = not jobs and not job_id and visitor.get("running")
         with error_sentences():
             restored = metadata.from_json(lost, TABS) if lost else read_link(request)
-        changes = {self.visitor: {**visitor, "running": None}, self.masthead: masthead()} | self._history(entries or [])
+        changes = {self.visitor: {**visitor, "running": None}} | self._history(entries or [])
         if restored:
             recipe, parts = restored.recipe, self.forms[restored.recipe.name].parts
             changes |= self._opened(recipe.name) | {parts[name]: getattr(recipe, name) for name in recipe.model_fields_set}
@@ -476,15 +484,9 @@ class Page:
             if picture:
                 changes[box] = changes.get(box, {}) | gr.update(value=picture["path"])
         if lost:
-            return changes | {self.panel.status: status_line(text.say("lost", action=restored.recipe.action))}
-        return changes | ({self.job: job_id or jobs[0].id} if job_id or jobs else self._premade())
-
-    def _premade(self) -> dict:
-        """Show a result that was made earlier, and say so."""
-        folder = presets.FOLDER / "premade"
-        if self.premade is None or not folder.is_dir():
-            return {self.panel.status: status_line(text.say("ready"))}
-        return self.panel.premade(self.premade, folder) | {self.anew: gr.update(visible=True)}
+            status = status_line(text.say("lost", action=restored.recipe.action))
+            return changes | self.panel.only() | {self.panel.status: status, self.anew: gr.update(visible=False)}
+        return changes | ({self.job: job_id or jobs[0].id} if job_id or jobs else {})
 
     def open_history(self, sent: Mapping[Any, Any], event: gr.SelectData) -> dict:
         """Open an earlier result: its settings and, while the server has it, the result."""
@@ -585,7 +587,7 @@ class Page:
 
     def _opened(self, name: str) -> dict:
         """Open the tab of a recipe, and leave its settings."""
-        return self.navigation.select(RECIPES[name]) | self._shown(name)
+        return self.navigation.select(RECIPES[name]) | {self.name: name}
 
     def show_atlas(self, sent: Mapping[Any, Any]) -> dict:
         """Show the thumbnails of the layer's channels, or say which layers have some."""
@@ -614,8 +616,6 @@ class Navigation:
         self.outer = gr.Tabs()
         self.inner: dict[str, gr.Tabs] = {}
         """By tab group."""
-        self.places: dict[int, tuple[str, str]] = {}
-        """Id of a tab → its group and, for an inner tab, the name of its recipe."""
         self.selects: list[Any] = []
 
     @property
@@ -623,22 +623,21 @@ class Navigation:
         return [self.outer, *self.inner.values()]
 
     def tabs_of(self, recipes: Iterable[type[Recipe]]) -> Iterator[type[Recipe]]:
-        """Yield every recipe inside its tab."""
+        """Yield every recipe inside its tab. The id of the tab in the page has the name of the recipe."""
         with self.outer:
             for tab_group, side_by_side in groupby(recipes, lambda recipe: recipe.tab_group):
-                side_by_side = list(side_by_side)
-                with self._tab(tab_group, tab_group, ""):
-                    if len(side_by_side) == 1:
-                        yield side_by_side[0]
-                        continue
-                    with gr.Tabs() as self.inner[tab_group]:
-                        for recipe in side_by_side:
-                            with self._tab(inner_title(recipe), tab_group, recipe.name):
-                                yield recipe
+                first, *others = side_by_side
+                if not others:
+                    with self._tab(tab_group, id=tab_group, elem_id=f"tab_{first.name}"):
+                        yield first
+                    continue
+                with self._tab(tab_group, id=tab_group), gr.Tabs() as self.inner[tab_group]:
+                    for recipe in (first, *others):
+                        with self._tab(inner_title(recipe), id=recipe.name, elem_id=f"tab_{recipe.name}"):
+                            yield recipe
 
-    def _tab(self, title: str, tab_group: str, name: str) -> gr.Tab:
-        tab = gr.Tab(title, id=name or tab_group)
-        self.places[tab._id] = (tab_group, name)
+    def _tab(self, title: str, **options: Any) -> gr.Tab:
+        tab = gr.Tab(title, **options)
         self.selects.append(tab.select)
         return tab
 

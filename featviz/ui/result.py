@@ -3,15 +3,12 @@
 import base64
 import time
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_file_to_cache
-from gradio.utils import get_upload_folder
 
 from featviz.errors import FeatvizError
-from featviz.recipes import metadata
+from featviz.recipes import metadata, presets
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.presets import Example
 from featviz.recipes.recipe import Recipe, live
@@ -28,19 +25,24 @@ from featviz.ui.video import film_of, has_film
 ENTRIES = 12
 """Results in the history of a browser."""
 
+PREMADE = tuple(str(presets.FOLDER / "premade" / name) for name in ("before.jpg", "after.jpg"))
+"""The picture and the result of the first visit, at first."""
+
 
 class Panel:
     """The components of the result. Methods return updates of them."""
 
-    def __init__(self, runs: Runs):
+    def __init__(self, runs: Runs, premade: Example):
+        """`premade`: the example whose result, made earlier by this program, is shown until there is another one."""
         self.runs = runs
         shared = {"height": 480, "interactive": False, "elem_classes": "view"}
-        self.status = gr.HTML(elem_classes="status")
+        made = text.TABLES["en"]["premade"].format(title=premade.title, caption=caption(premade.recipe))
+        self.status = gr.HTML(status_line(escape(made, quote=False)), elem_classes="status")
         self.view = gr.Image(
             label=text.label("result"), format="jpeg", buttons=[], alt_text="The picture so far.", visible=False, **shared
         )
         self.compare = gr.ImageSlider(
-            label=text.label("before_after"), format="png", max_height=480, buttons=["fullscreen"], **shared
+            PREMADE, label=text.label("before_after"), format="png", max_height=480, buttons=["fullscreen"], **shared
         )
         self.picture = gr.Image(
             label=text.label("result"), format="png", buttons=["fullscreen"], alt_text="The result.", visible=False, **shared
@@ -183,16 +185,6 @@ class Panel:
         )
         return self.only(view) | {view: gr.update(value=value, visible=True)}
 
-    def premade(self, example: Example, folder: Path) -> dict:
-        """Show the result of an example that was made earlier by this program, and say so."""
-        made = text.say("premade", title=example.title, caption=caption(example.recipe))
-        # In the cache, whose addresses browsers keep; copied only where it is not there yet.
-        files = tuple(save_file_to_cache(folder / name, get_upload_folder()) for name in ("before.jpg", "after.jpg"))
-        return self.only(self.compare) | {
-            self.compare: gr.update(value=files, visible=True),
-            self.status: status_line(escape(made, quote=False)),
-        }
-
 
 def film(file: str) -> str:
     """Return the film of how a result came about as HTML with a link to save it."""
@@ -243,7 +235,8 @@ def status_line(sentence: str, share: float | None = None) -> str:
 
 def progress_line(preview: Preview) -> str:
     """The status line of a run under way."""
-    stage = preview.stage[:1].upper() + preview.stage[1:]
+    first = preview.stage.partition(" ")[0]
+    stage = preview.stage[:1].upper() + preview.stage[1:] if first.isalpha() else preview.stage  # `relu1_2` is a name.
     seconds = max(1, round(preview.seconds_left))
     return status_line(text.say("progress", stage=stage, step=preview.step, steps=preview.steps, seconds=seconds), preview.work)
 

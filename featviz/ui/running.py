@@ -176,16 +176,22 @@ def name_of(recipe: Recipe) -> str:
     return f"featviz_{recipe.name}"
 
 
-def displayable(sent: Mapping[str, Any] | None) -> Any:
-    """Convert an upload that browsers cannot show, such as TIFF or HEIC, to PNG; leave every other one unchanged."""
+def displayable(sent: Mapping[str, Any] | None) -> Iterator[Any]:
+    """Yield what a box shows of an upload: TIFF or HEIC, which browsers cannot show, as PNG, and every other picture unchanged.
+
+    Raises:
+        gr.Error: it is not a picture. The box is emptied before.
+    """
+    file = file_of(sent)
     try:
-        file = file_of(sent)
         with open_header(file) as picture:
-            if picture.format in SHOWN_BY_BROWSERS:
-                return gr.skip()
-        return in_cache(open_reserved(file))
-    except (ImageError, LimitError):
-        return gr.skip()  # The run reports it.
+            shown = picture.format in SHOWN_BY_BROWSERS
+        yield gr.skip() if shown else in_cache(open_reserved(file))
+    except LimitError:
+        yield gr.skip()  # The run reports it.
+    except ImageError as error:
+        yield None
+        raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
 
 
 def validate_request(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:

@@ -15,7 +15,7 @@ TABLES: dict[str, dict[str, str]] = {
 }
 """Language tag → {key: text}. All tables have the same keys."""
 
-IN_SCRIPT = ("copied", "copy_from", "no_sharing", "refused", "refused_range", "refused_least")
+IN_SCRIPT = ("tagline", "skip", "premade", "copied", "copy_from", "no_sharing", "refused", "refused_range", "refused_least")
 
 label = gr.I18n(**TABLES)
 """`label(key)` is a text that does not change, which the browser translates."""
@@ -38,7 +38,6 @@ def language() -> str:
     return "en"
 
 
-def script() -> str:
-    """Return JavaScript that defines the words of `page.js`, in the language of the browser."""
-    words = {tag: {key: table[key] for key in IN_SCRIPT} for tag, table in TABLES.items()}
-    return f"const FEATVIZ_WORDS = {json.dumps(words)};"
+def words() -> dict[str, dict[str, str]]:
+    """Return the texts of `page.js` by language."""
+    return {tag: {key: table[key] for key in IN_SCRIPT} for tag, table in TABLES.items()}

@@ -60,7 +60,7 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
     demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
         theme=THEME,
         css_paths=Path(__file__).with_name("page.css"),
-        head=f"<script>{text.script()}{Path(__file__).with_name('page.js').read_text(encoding='utf-8')}</script>",
+        head=f"<script>{demo.instrument.script}{Path(__file__).with_name('page.js').read_text(encoding='utf-8')}</script>",
         i18n=text.label,
         footer_links=["api"],
         mcp_server=True,

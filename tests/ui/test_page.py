@@ -13,7 +13,6 @@ from dataclasses import replace
 from itertools import accumulate
 from operator import or_
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import unquote
 
 import av
@@ -418,12 +417,12 @@ def arrive(page: Page, query: str = "", visitor: object = None, history: tuple =
 
 
 def test_a_first_visit_shows_a_result_that_was_made_earlier_and_says_so(page):
-    changes = arrive(page)
-    assert "Made earlier by this program: Castle of eyes and faces" in changes[page.panel.status]
-    assert changes[page.anew]["visible"]
-    before, after = changes[page.panel.compare]["value"]
+    """It is part of the page: no answer of the server can put it in the place of a run."""
+    assert "Made earlier by this program: Castle of eyes and faces" in page.panel.status.value
+    before, after = (each["path"] for each in page.panel.compare.value)
     with Image.open(before) as first, Image.open(after) as last:
         assert first.size == last.size
+    assert not {page.anew, page.panel.status, *page.panel.views} & set(arrive(page))
     (update,) = page.begin_premade(sent(page))
     assert update[page.picture] == str(presets.FOLDER / "mountain.jpg")
     page.end(update[page.job])
@@ -480,7 +479,7 @@ def test_after_a_restart_of_the_server_the_page_has_the_settings_of_the_lost_run
 def test_arrival_changes_no_setting_that_the_address_does_not_name(page, photo):
     controls = {part for form in page.forms.values() for part in form.parts.values()}
     assert not controls & set(arrive(page))
-    assert controls & set(arrive(page, "recipe=deepdream&steps=5")) == {page.picture, page.forms["deepdream"].parts["steps"]}
+    assert controls & set(arrive(page, "recipe=deepdream&steps=5")) == {page.forms["deepdream"].parts["steps"]}
     assert arrive(page, job="started meanwhile")[page.job] == "started meanwhile"
 
 
@@ -528,17 +527,10 @@ def test_a_finish_is_a_size_and_a_factor(finish, size, steps):
 
 
 def test_the_tab_decides_the_text_of_start_and_whether_there_is_a_picture(page):
-    tabs = {place: tab_id for tab_id, place in page.navigation.places.items()}
-
-    def opened(group: str, name: str = "", before: dict | None = None) -> dict:
-        inner = {state: (before or {}).get(state, state.value) for state in page.inner.values()}
-        return page.switch(sent(page) | inner, click(target=SimpleNamespace(_id=tabs[group, name])))
-
-    zoom = opened("DeepDream", "deepdream_zoom")
-    assert (zoom[page.name], zoom[page.start]) == ("deepdream_zoom", "Start the zoom")
-    assert opened("DeepDream", before=zoom)[page.name] == "deepdream_zoom"
-    assert opened("Look Inside")[page.name] == "activation_maps"
-    assert not opened("Look Inside", "feature_visualization")[page.picture]["visible"]
+    tabs = json.loads(page.script.removeprefix("const FEATVIZ = ").removesuffix(";"))["tabs"]
+    assert tabs.keys() == TABS.keys()
+    assert tabs["deepdream_zoom"][:2] == ["deepdream_zoom", "Start the zoom"]
+    assert [tabs[name][2]["visible"] for name in ("deepdream", "feature_visualization")] == [True, False]
 
 
 def disabled(page: Page, **given) -> set[str]:
@@ -686,17 +678,21 @@ def test_a_picture_that_browsers_cannot_show_is_shown_as_a_png_of_the_same_pixel
     picture = hostile.gradient()
     path = tmp_path / f"a.{kind}"
     path.write_bytes(hostile.written(picture, kind))
-    shown = displayable({"path": str(path)})
+    (shown,) = displayable({"path": str(path)})
     with Image.open(shown) as png:
         assert png.format == "PNG"
         assert np.array_equal(np.asarray(png), np.asarray(open_picture(path)))
 
 
-@pytest.mark.parametrize("content", [hostile.written(hostile.gradient(), "jpeg"), b"no picture"])
-def test_any_other_file_stays_in_its_box_as_it_is(content, tmp_path):
-    (tmp_path / "a.jpg").write_bytes(content)
-    assert displayable({"path": str(tmp_path / "a.jpg")}) == gr.skip()
-    assert displayable(None) == gr.skip()
+def test_any_other_picture_stays_in_its_box_and_what_is_none_leaves_it_with_a_sentence(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(hostile.written(hostile.gradient(), "jpeg"))
+    assert list(displayable({"path": str(path)})) == [gr.skip()]
+    path.write_bytes(b"no picture")
+    shown = displayable({"path": str(path)})
+    assert next(shown) is None
+    with pytest.raises(gr.Error, match="is not a picture; PNG, JPEG"):
+        next(shown)
 
 
 def test_a_picture_made_here_restores_its_settings_which_can_be_undone(page, tmp_path):
@@ -840,7 +836,7 @@ def test_the_gram_matrix_is_large_enough_to_see_its_cells(page, photo):
 
 def test_the_page_has_few_events_and_a_small_configuration(demo):
     assert len(demo.fns) < 120
-    assert len(json.dumps(demo.get_config_file(), default=str)) < 380_000
+    assert len(json.dumps(demo.get_config_file(), default=str)) < 280_000
 
 
 def test_no_state_of_a_session_can_change_by_itself(demo):
@@ -860,8 +856,7 @@ def test_the_events_of_the_page_cost_the_browser_little(demo):
     events = [fn for fn in demo.fns.values() if fn.api_visibility == "private"]
     assert [fn.api_name for fn in events if fn.outputs and fn.show_progress_on != []] == []
     waiting = Counter(target for fn in events if fn.fn and fn.trigger_mode == "always_last" for target in fn.targets)
-    assert waiting.total() > 50
-    assert [target for target, count in waiting.items() if count > 1] == []
+    assert set(waiting.values()) == {1}
 
 
 def test_every_licence_and_source_is_on_the_page(demo):
