@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from featviz.networks.table import NETWORKS
 from featviz.recipes.recipe import Recipe, Rule, bounds, choices, increment, longest
+from featviz.ui import text
 
 MAX_SLIDER_STEPS = 10_000
 """A slider with more steps cannot be set by hand, so such a field is a number box."""
@@ -26,9 +27,9 @@ def label(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def lower_first(text: str) -> str:
+def lower_first(words: str) -> str:
     """Lower-case the first letter, for a label inside a sentence."""
-    return text[:1].lower() + text[1:]
+    return words[:1].lower() + words[1:]
 
 
 def enumeration(labels: Iterable[str]) -> str:
@@ -86,12 +87,20 @@ def recipe_of(kind: type[Recipe], values: Sequence[Any]) -> Recipe:
 def enabled_unless(rule: Rule | None, **texts: str) -> dict:
     """Disable a control or a picture by a rule, or enable it if `rule` is None.
 
-    `texts`: its descriptive properties by name, e.g. `info`; the reason is added to each.
+    `texts`: its descriptive properties by name, e.g. `info`; they are translated, and the reason is added to each.
     """
+    texts = {name: text.translated(english) for name, english in texts.items()}
     if rule:
-        reason = rule.full_reason(lambda name: label(name).lower())
-        texts = {name: f"{text.removesuffix('.')}. No effect {reason}." for name, text in texts.items()}
+        reason = text.say("no_effect", reason=full_reason(rule))
+        texts = {name: f"{described.rstrip('.')}. {reason}" for name, described in texts.items()}
     return gr.update(interactive=rule is None, **texts)
+
+
+def full_reason(rule: Rule) -> str:
+    """Return when and why a rule holds in the language of the request, e.g. "beside class name: a class is shown"."""
+    name = label(rule.beside or rule.without)
+    spoken_name = name.lower() if text.language() == "en" else text.translated(name)
+    return text.say("beside" if rule.beside else "without", name=spoken_name, reason=text.translated(rule.reason))
 
 
 def caption(recipe: Recipe) -> str:

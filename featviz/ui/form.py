@@ -38,6 +38,8 @@ class Form:
         self.recipe, self.examples, self.presets = recipe, examples, presets
         self.parts: dict[str, gr.components.Component] = dict.fromkeys(list(recipe.images)[:1], picture)
         """Pictures by role and controls by field name. A mask and a start have no box of their own."""
+        self.headings: dict[gr.components.Component, str] = {}
+        """Of the groups of controls."""
         self.example_cards = self._cards("examples", examples, [example_pictures(e) for e in examples], (240, 120))
         for role in list(recipe.images)[1:]:
             self._picture(role, recipe.images[role], height=150)
@@ -60,7 +62,7 @@ class Form:
             for name in plain[IN_SIGHT:]:
                 self._control(name)
             for title in groups:
-                gr.Markdown(title, elem_classes="group")
+                self.headings[gr.Markdown(title, elem_classes="group")] = title
                 for name, field in recipe.model_fields.items():
                     if group(field) == title:
                         self._control(name)
@@ -91,6 +93,20 @@ class Form:
     def controls(self) -> dict[str, gr.components.Component]:
         """The controls by field name."""
         return {name: self.parts[name] for name in self.recipe.model_fields}
+
+    @property
+    def texts(self) -> dict[gr.components.Component, dict[str, str]]:
+        """What the recipe says of its fields: component → {property: English}."""
+        controls = {
+            control: {"label": label(name), "info": self.recipe.model_fields[name].description}
+            for name, control in self.controls.items()
+        }
+        boxes = {
+            self.parts[role]: {"label": label(role)}
+            for role in [*self.recipe.images, *self.recipe.optional_images][1:]
+            if role in self.parts
+        }
+        return controls | boxes | {heading: {"value": title} for heading, title in self.headings.items()}
 
     @property
     def pictures(self) -> list[gr.Image]:

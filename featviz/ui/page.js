@@ -15,9 +15,14 @@ const featviz = {
             };
         });
     },
-    words: navigator.languages.map(tag => Object.keys(FEATVIZ.words).find(key => key.split("-")[0] === tag.split("-")[0]))
-        .filter(Boolean).map(key => FEATVIZ.words[key])[0] ?? FEATVIZ.words.en,
-    say: (key, values) => Object.entries(values).reduce((text, [name, of]) => text.replace(`{${name}}`, of), featviz.words[key]),
+    language: navigator.languages.map(tag => Object.keys(FEATVIZ.words).find(key => key.split("-")[0] === tag.split("-")[0]))
+        .find(Boolean) ?? "en",
+    say(key, values) {
+        return Object.entries(values).reduce((text, [name, of]) => text.replace(`{${name}}`, of), featviz.words[key]);
+    },
+    get words() {
+        return FEATVIZ.words[featviz.language];
+    },
     wait: milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds)),
 
     // A request that is sent again while there is no connection or the server is overloaded.
@@ -33,9 +38,15 @@ const featviz = {
     // When the page opens: the texts that Python wrote in English.
     translate(masthead) {
         const {en} = FEATVIZ.words, {words} = featviz;
-        if (words === en) return [];
+        if (featviz.language === "en") return [];
         const made = featviz.say("premade", FEATVIZ.premade);
         return [masthead.replace(en.tagline, words.tagline).replace(en.skip, words.skip), `<p role="status">${made}</p>`];
+    },
+
+    // When the page opens: the texts of the fields. Only the visitor's language is sent.
+    async fields() {
+        const address = FEATVIZ.fields[featviz.language], answer = address && await featviz.fetch(address);
+        return answer?.ok ? answer.json() : [];
     },
 
     // When the page opens: the entries of all menus, of which each has only the chosen one.

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
 
 from featviz import limits
 from featviz.errors import JobError
@@ -21,6 +23,7 @@ from featviz.recipes.recipe import Recipe, bounds, live
 from featviz.recipes.table import RECIPES, TABS
 from featviz.runtime.jobs import Job
 from featviz.ui import animation, text
+from featviz.ui.cards import address
 from featviz.ui.controls import caption
 from featviz.ui.endpoints import publish
 from featviz.ui.forecast import PAINTED, Forecast
@@ -168,6 +171,9 @@ class Page:
         ).then(None, None, self.revision, js="() => featviz.arrived()", **PAGE_EVENT)  # fmt: skip
         demo.load(None, self.masthead, [self.masthead, panel.status], js="(html) => featviz.translate(html)", **PAGE_EVENT)
         demo.load(None, None, self.menus, js="() => featviz.menus()", **PAGE_EVENT)
+        demo.load(None, None, list(self.texts), js="() => featviz.fields()", **PAGE_EVENT).then(
+            None, None, self.revision, js="() => featviz.changed()", **PAGE_EVENT
+        )  # The reasons of what is disabled are not among the texts.
         self.start.click(self.begin, self.everything, js=SHOW, trigger_mode="multiple", **started)
         self.stop.click(self.end, self.job, None, **IMMEDIATE)
         gr.on([f.example_cards.html.select for f in forms], self.begin_example, self.everything, js=SHOW, **started)
@@ -258,6 +264,21 @@ class Page:
         return [part for part in self.inputs if isinstance(part, gr.Dropdown)]
 
     @property
+    def texts(self) -> dict[gr.components.Component, dict[str, str]]:
+        """What the recipes say of their fields: component → {property: English}."""
+        return {component: texts for form in self.forms.values() for component, texts in form.texts.items()}
+
+    def translations(self, tag: str) -> str:
+        """Return the address of `texts` in another language, as updates in JSON. It is kept as long as the page."""
+        updates = [
+            {"__type__": "update"} | {name: text.translated(english, tag) for name, english in texts.items()}
+            for texts in self.texts.values()
+        ]
+        file = save_bytes_to_cache(json.dumps(updates).encode(), f"{tag}.json", get_upload_folder())
+        self.revision.keep_in_cache.add(file)
+        return address(file)
+
+    @property
     def tab(self) -> list[gr.components.Component]:
         """What opens another tab."""
         return [self.name, *self.navigation.outputs]
@@ -277,6 +298,7 @@ class Page:
             "menus": [lists.index(tuple(menu.choices)) for menu in self.menus],
             "premade": {"title": self.premade.title, "caption": caption(self.premade.recipe)},
             "words": text.words(),
+            "fields": {tag: self.translations(tag) for tag in text.FIELDS},
         }
         return f"const FEATVIZ = {json.dumps(known)};"
 

@@ -31,7 +31,7 @@ from featviz.runtime.memory import Parts, available_memory, open_reserved, singl
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
 from featviz.ui import text
-from featviz.ui.controls import label
+from featviz.ui.controls import full_reason, label
 from featviz.ui.request_limits import RATE_LIMIT, visitor_address
 
 Runner = Callable[..., Iterator[Preview]]
@@ -230,7 +230,7 @@ def without_disabled(recipe: type[Recipe], sent: Sequence[Any]) -> list[Any]:
     values = values_by_name(recipe, sent)
     refused = recipe.refused(values, [role for role in recipe.optional_images if values[role] is not None])
     for name, rule in refused.items():
-        gr.Info(text.say("left_out", name=label(name), reason=rule.full_reason(lambda name: label(name).lower())))
+        gr.Info(text.say("left_out", name=text.translated(label(name)), reason=full_reason(rule)))
         values[name] = recipe.model_fields[name].default if name in recipe.model_fields else None
     return list(values.values())
 

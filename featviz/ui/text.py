@@ -1,6 +1,7 @@
-"""The page's own words: a table for each language. The browser chooses the language."""
+"""The words of the page and of the recipes' fields: a table of each for each language. The browser chooses the language."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,15 @@ TABLES: dict[str, dict[str, str]] = {
     for path in sorted(Path(__file__).with_name("languages").glob("*.json"))
 }
 """Language tag → {key: text}. All tables have the same keys."""
+
+FIELDS: dict[str, dict[str, str]] = {
+    path.stem.replace("_", "-"): json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted(Path(__file__).with_name("languages").joinpath("fields").glob("*.json"))
+}
+"""Language tag → {English: translation} of what recipes say of their fields: labels, meanings, groups, ranges, reasons of rules."""
+
+RANGE = re.compile(r"(?P<meaning>.+) (?:From (?P<low>\S+) to (?P<high>\S+)|At least (?P<least>\S+))\.")
+"""The meaning of a field and its range, as `param` writes it."""
 
 IN_SCRIPT = ("tagline", "skip", "premade", "copied", "copy_from", "no_sharing", "refused", "refused_range", "refused_least")
 
@@ -36,6 +46,16 @@ def language() -> str:
             if spoken and known.partition("-")[0] == spoken:
                 return known
     return "en"
+
+
+def translated(english: str, tag: str = "") -> str:
+    """Translate a text of a recipe, by default into the language of the request. What has no translation stays English."""
+    table = FIELDS.get(tag or language(), {})
+    if found := RANGE.fullmatch(english):
+        meaning, low, high, least = found.groups()
+        bounds = "From {low} to {high}." if high else "At least {low}."
+        return f"{table.get(meaning, meaning)} {table.get(bounds, bounds).format(low=low or least, high=high)}"
+    return table.get(english, english)
 
 
 def words() -> dict[str, dict[str, str]]:

@@ -40,7 +40,7 @@ from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.runtime.stream import Preview
 from featviz.ui import running, text
-from featviz.ui.controls import api_function, caption, control, spoken
+from featviz.ui.controls import api_function, caption, control, label, spoken
 from featviz.ui.forecast import Forecast
 from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
@@ -903,6 +903,22 @@ def test_every_language_has_every_text_with_the_same_values():
         for key, words in table.items():
             assert words.strip()
             assert _values(words) == _values(text.TABLES["en"][key]), key
+
+
+def test_every_language_has_all_that_recipes_say_of_their_fields():
+    said = {"From {low} to {high}.", "At least {low}."}
+    for recipe in TABS.values():
+        said |= {label(name) for name in (*recipe.images, *recipe.optional_images, *recipe.model_fields)}
+        for field in recipe.model_fields.values():
+            ranged = text.RANGE.fullmatch(field.description)
+            said |= {ranged["meaning"] if ranged else field.description, group(field)} - {""}
+        said |= {rule.reason for rule in recipe.rules}
+    assert set(text.FIELDS) == set(text.TABLES) - {"en"}
+    for table in text.FIELDS.values():
+        assert set(table) == said
+        assert [english for english, words in table.items() if _values(english) != _values(words) or not words.strip()] == []
+    assert text.translated(DeepDream.model_fields["strength"].description, "de").endswith(" je Schritt, von 255. Von 0.1 bis 10.")
+    assert text.translated("Not translated yet. From 1 to 2.", "de") == "Not translated yet. Von 1 bis 2."
 
 
 def _values(words: str) -> set[str]:
