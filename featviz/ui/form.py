@@ -45,7 +45,13 @@ class Form:
             self._picture(role, recipe.images[role], height=150)
         self.preset_cards = self._cards("presets", presets, [[Image.open(p.thumbnail)] for p in presets], (144, 144))
         self.finish = gr.Radio(
-            list(FINISHES), value=STANDARD, show_label=False, container=False, visible=finishable(recipe), elem_classes="finish"
+            list(FINISHES),
+            value=STANDARD,
+            label="Finish",
+            show_label=False,
+            container=False,
+            visible=finishable(recipe),
+            elem_classes="finish",
         )
         plain = [name for name, field in recipe.model_fields.items() if not group(field)]
         with gr.Row(elem_classes="in-sight"):

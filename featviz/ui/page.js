@@ -196,6 +196,12 @@ customElements.define("featviz-time", class extends HTMLElement {
     const refused = ({value, validity}) => value === "" || validity.badInput || validity.rangeUnderflow || validity.rangeOverflow;
     const block = input => input.closest(".block");
     const before = new WeakMap(), typed = new WeakMap();
+    // Gradio 6.31 gives each radio button a name of its own, so that the arrow keys do not reach the others of its group.
+    document.addEventListener("focusin", ({target}) => {
+        if (target.type !== "radio") return;
+        const radios = target.closest("fieldset").querySelectorAll("input[type=radio]");
+        radios.forEach(radio => { radio.name = radios[0].name; });
+    });
     document.addEventListener("focusin", ({target}) => {
         if (numeric(target) && !refused(target)) before.set(target, target.value);
     });

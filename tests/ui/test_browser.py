@@ -192,6 +192,8 @@ NAMELESS = """() => [...document.querySelectorAll('button, input:not([type=file]
         || control.getAttribute('aria-labelledby')))
     .map(control => control.outerHTML.slice(0, 200))"""
 
+RING = """control => [control, control.closest('.wrap')].some(part => part && getComputedStyle(part).outlineStyle === 'solid')"""
+
 PALE = """() => {
     const rgba = colour => [...colour.match(/[\\d.]+/g).map(Number), 1].slice(0, 4);
     const luminance = colour => colour.slice(0, 3).map(value => value / 255)
@@ -241,6 +243,13 @@ def test_by_keyboard_alone(visit):
     press("Enter")
     expect(visit.card("Edges")).to_have_attribute("aria-pressed", "true")
     expect(visit.card("Edges")).to_be_focused()
+    visit.page.get_by_label("Standard").locator("visible=true").focus()
+    press("ArrowRight")
+    expect(visit.page.get_by_label("Fine").locator("visible=true")).to_be_checked()
+    expect(visit.page.get_by_label("Fine").locator("visible=true")).to_be_focused()
+    for control in (visit.page.get_by_label("Layer", exact=True), visit.page.get_by_label("range slider for Strength")):
+        control.locator("visible=true").focus()
+        assert control.locator("visible=true").evaluate(RING)
     visit.card("Cat in patterns").focus()
     press("Enter")
     expect(visit.stop).to_be_focused()
@@ -456,6 +465,7 @@ def test_settings_are_marked_refused_disabled_and_in_the_address(visit, quick_ex
     expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("EfficientNet-Lite0 · block2")
     visit.page.get_by_label("Layer", exact=True).locator("visible=true").click()
     expect(visit.page.get_by_role("option", selected=True).locator("visible=true")).to_be_in_viewport()
+    assert visit.page.get_by_role("option").count() > 50
     visit.page.keyboard.press("Escape")
     for name, typed, kept, word in (
         ("Size", "", "256", "– is not accepted; expected a number from 64 to 4096. The value stays 256."),
