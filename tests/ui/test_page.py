@@ -915,7 +915,7 @@ def test_every_language_has_all_that_recipes_say_of_their_fields():
         said |= {rule.reason for rule in recipe.rules}
     assert set(text.FIELDS) == set(text.TABLES) - {"en"}
     for table in text.FIELDS.values():
-        assert set(table) == said
+        assert said - set(table) == set()
         assert [english for english, words in table.items() if _values(english) != _values(words) or not words.strip()] == []
     assert text.translated(DeepDream.model_fields["strength"].description, "de").endswith(" je Schritt, von 255. Von 0.1 bis 10.")
     assert text.translated("Not translated yet. From 1 to 2.", "de") == "Not translated yet. Von 1 bis 2."
