@@ -30,7 +30,10 @@ GRID: tuple[tuple[str, Mapping[str, Any]], ...] = (
     *(("deepdream", {"layer": layer, "size": size}) for layer in (f"{VGG}/relu4_4", f"{LITE}/block9") for size in (96, 192, 400)),
     ("deepdream", {"layer": f"{VGG}/relu4_4", "size": 768, "steps": 3}),
     ("deepdream", {"layer": f"{LITE}/block9", "size": 768, "steps": 5}),
+    ("deepdream", {}),
     *(("style_transfer", {"network": network, "size": size}) for network in (VGG, LITE) for size in (128, 256)),
+    ("style_transfer", {}),
+    ("style_transfer", {"statistic": "wasserstein", "size": 384}),
     ("style_transfer", {"network": LITE, "size": 640, "steps": 8}),
     *(("deepdream_zoom", {"layer": f"{LITE}/block9", "size": size, "seconds": 0.5}) for size in (128, 320)),
     *(("feature_visualization", {"layer": layer, "size": 160, "steps": 24}) for layer in (f"{VGG}/relu3_1", f"{LITE}/block9")),
@@ -70,7 +73,7 @@ def share_within(ratios: list[float], factor: float = WITHIN) -> float:
 
 
 def label(name: str, fields: Mapping[str, Any]) -> str:
-    return f"{name}: {', '.join(f'{field} {value}' for field, value in fields.items())}"
+    return f"{name}: {', '.join(f'{field} {value}' for field, value in fields.items()) or 'as it is'}"
 
 
 def rows() -> Iterator[Row]:

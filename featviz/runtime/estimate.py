@@ -20,7 +20,7 @@ from featviz.runtime.devices import Device, clock, find_devices, resolve, slot
 from featviz.runtime.throughput import Corrections, Speed
 from featviz.runtime.tile_budget import tile_budget, tile_budgets
 
-START = 0.1
+START = 0.05
 """Seconds of a run beside its steps: pictures are opened, and the last one is read back."""
 
 ZERO_GPU_SPEED = Speed(flops=5e12, fixed_work=1e9)
@@ -49,17 +49,17 @@ _corrections = Corrections()
 
 DEFAULT_CORRECTIONS = {
     ("deepdream", "vgg19"): 1.4,
-    ("deepdream", "efficientnet_lite0"): 1.6,
-    ("style_transfer", "vgg19"): 1.0,
-    ("style_transfer", "efficientnet_lite0"): 5.2,
-    ("deepdream_zoom", "efficientnet_lite0"): 1.8,
-    ("feature_visualization", "vgg19"): 2.1,
-    ("feature_visualization", "efficientnet_lite0"): 1.9,
-    ("reconstruct_content", "vgg19"): 2.2,
-    ("reconstruct_style", "vgg19"): 3.1,
-    ("reconstruct_style", "efficientnet_lite0"): 2.9,
-    ("activation_maps", "vgg19"): 3.6,
-    ("classification", "efficientnet_lite0"): 2.9,
+    ("deepdream", "efficientnet_lite0"): 1.89,
+    ("style_transfer", "vgg19"): 1.25,
+    ("style_transfer", "efficientnet_lite0"): 3.48,
+    ("deepdream_zoom", "efficientnet_lite0"): 1.7,
+    ("feature_visualization", "vgg19"): 1.85,
+    ("feature_visualization", "efficientnet_lite0"): 1.46,
+    ("reconstruct_content", "vgg19"): 2.03,
+    ("reconstruct_style", "vgg19"): 3.2,
+    ("reconstruct_style", "efficientnet_lite0"): 3.27,
+    ("activation_maps", "vgg19"): 5.08,
+    ("classification", "efficientnet_lite0"): 2.6,
 }
 """(Recipe, network) → its correction before its first run: what a step does beside the network. `python -m benchmarks.estimates`
 prints them."""
