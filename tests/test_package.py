@@ -105,7 +105,10 @@ def test_the_wheel_has_presets_examples_atlas_style_sheet_types_and_command(buil
         "featviz/py.typed",
         "featviz/ui/page.css",
         "featviz/ui/page.js",
+        "featviz/ui/explorer.js",
+        "featviz/ui/explorer.css",
         *(f"featviz/ui/languages/{language}.json" for language in ("en", "de", "es", "zh_CN")),
+        *(f"featviz/ui/languages/fields/{language}.json" for language in ("de", "es", "zh_CN")),
     }
     assert {"featviz/examples/presets/5_eyes.json", "featviz/examples/atlas/vgg19_relu3_1.webp"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in information)

@@ -95,22 +95,27 @@ To learn what a part is for, **take it away and see what changes**.
             FieldError: the layer has no such channel, or the weights have no classifier.
             InputError: the picture is too small for the network, or the mask is black all over.
         """
-        self.check_network(network)
-        image = fit(image, self.size, network.spec.smallest)
-        layer, channels = split(self.layer)[1], parse_channels(self.channels)
-        before = self._names(logits_without(network, image, layer, ()))
-        if mask is not None:
-            image = without_region(image, soften(resize(mask, size_of(image)), EDGE))
-        if channels or mask is not None:
-            after = self._names(logits_without(network, image, layer, channels))
-            yield self._frame(1, 1, after, before, image)
-            return
-        for step in search(network, image, layer, self.most):
+        whole = fit(image, self.size, network.spec.smallest)
+        before = self._names(logits_without(network, whole, split(self.layer)[1], ()))
+        image = without_region(whole, soften(resize(mask, size_of(whole)), EDGE)) if mask is not None else whole
+        for step in self.states(network, image, searching=mask is None):
             if step.off or step.done:
                 names = self._names(step.logits)
                 effects = {f"{OFF}channel {channel}": effect for channel, effect in step.off.items()}
                 count = max(1, len(step.off))
                 yield self._frame(count, count if step.done else self.most + 1, names, before, image, effects)
+
+    def states(self, network: Network, image: Tensor, *, searching: bool) -> Iterator["SearchStep"]:
+        """Yield the states of the search in an image (1, 3, H, W) as the network sees it; one state if `channels` are given.
+
+        `searching`: whether to search if there are none. Raises as `run` does.
+        """
+        self.check_network(network)
+        layer, channels = split(self.layer)[1], parse_channels(self.channels)
+        if channels or not searching:
+            yield SearchStep({}, logits_without(network, image, layer, channels), done=True)
+        else:
+            yield from search(network, image, layer, self.most)
 
     def _frame(
         self,

@@ -56,6 +56,12 @@ class Terms:
         """What each channel adds at all places, (C,)."""
         return self.contributions.sum((1, 2))
 
+    def strongest(self, count: int) -> tuple[list[int], list[int]]:
+        """Return the `count` strongest channels for the class and those against it, the strongest first; fewer if there are fewer."""
+        sums = self.channels
+        order = sums.argsort(descending=True).tolist()
+        return [c for c in order[:count] if sums[c] > 0], [c for c in order[: -count - 1 : -1] if sums[c] < 0]
+
 
 def logit_terms(network: Network, image: Tensor, class_name: str = "", rather_than: str = "", *, names: tuple[str, ...]) -> Terms:
     """Return the terms of the logit of a class for an image (1, 3, H, W) in [0, 1], exact where the classifier is linear.
@@ -156,12 +162,7 @@ The last layer is averaged over all places, and each name weighs its channels. S
             FieldError, InputError: as for `logit_terms`.
         """
         terms = self.terms(network, image)
-        values, count = terms.channels, min(self.count, len(terms.channels))
-        order = values.argsort(descending=True).tolist()
-        rows = [
-            [channel for channel in strongest if sign * values[channel] > 0]
-            for sign, strongest in ((1, order[:count]), (-1, order[: -count - 1 : -1]))
-        ]
+        values, rows = terms.channels, terms.strongest(self.count)
         shown = [channel for row in rows for channel in row]
         rest = values.sum() - values[shown].sum()
         measures = {f"channel {channel}": values[channel] for channel in shown}

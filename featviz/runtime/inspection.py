@@ -75,7 +75,7 @@ def inspect_layer(recipe: ActivationMaps, *, device: Device = "auto", image: Pic
         WeightsError: the network's weights are not available.
         LimitError: it does not fit into the free memory, before any work is done.
     """
-    with _network_and_image(recipe, device, image) as (network, tensor):
+    with network_and_image(recipe, device, image) as (network, tensor):
         response = recipe.inspect_layer(network, tensor)
         drawn = zip(response.pictures(MAP_SIDE), response.patches(), strict=True)
         numbers = zip(response.channels.tolist(), response.strengths.tolist(), strict=True)
@@ -105,7 +105,7 @@ def strongest_channels(
         """One forward pass reaches all layers, so its memory is that of the most demanding one."""
         return [recipe.replace(layer=address) for address in addresses]
 
-    with _network_and_image(recipe, device, image, at_each_layer) as (network, tensor), torch.no_grad():
+    with network_and_image(recipe, device, image, at_each_layer) as (network, tensor), torch.no_grad():
         activations = network.activations(fit(tensor, recipe.size, network.spec.smallest), layer_peaks)
         cells = []
         for layer, peak in layer_peaks.items():
@@ -121,7 +121,7 @@ def gram_picture(recipe: ActivationMaps, *, device: Device = "auto", image: Pict
 
     Entries are cosines between the channels' maps, with 1 on the diagonal. Raises as `inspect_layer` does.
     """
-    with _network_and_image(recipe, device, image) as (network, tensor), torch.no_grad():
+    with network_and_image(recipe, device, image) as (network, tensor), torch.no_grad():
         layer = split(recipe.layer)[1]
         return to_picture(correlations(network.activations(fit(tensor, recipe.size, network.spec.smallest), [layer])[layer]))
 
@@ -133,8 +133,8 @@ def _shrink(patch: Tensor) -> Tensor:
 
 
 @contextmanager
-def _network_and_image(
-    recipe: ActivationMaps, device: Device, image: Picture, parts: Parts = single_run
+def network_and_image(
+    recipe: Recipe, device: Device, image: Picture, parts: Parts = single_run
 ) -> Iterator[tuple[Network, Tensor]]:
     """Hold a device, with memory reserved, and yield the network and the picture (1, 3, H, W) on it. `parts`: as for `reserve`."""
     torch_device = resolve(device)

@@ -25,7 +25,7 @@ class Painting:
 
     def __init__(self, action: str) -> None:
         """`action`: the text of the button while the painting is closed."""
-        self.button = gr.Button(action, size="sm", visible=False, elem_classes="quiet")
+        self.button = gr.Button(action, size="sm", visible=False, elem_classes="quiet", elem_id="painting-button")
         self.editor = gr.ImageEditor(
             show_label=False, type="pil", visible=False, sources=(), transforms=(), layers=False, buttons=[], height=380,
             elem_id="painting", format="png", eraser=gr.Eraser(default_size=48),

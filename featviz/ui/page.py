@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +27,7 @@ from featviz.ui import animation, text
 from featviz.ui.cards import address
 from featviz.ui.controls import caption
 from featviz.ui.endpoints import publish
+from featviz.ui.explorer import TAB, TAB_GROUP, Explorer
 from featviz.ui.forecast import PAINTED, Forecast
 from featviz.ui.form import Form, picture_input
 from featviz.ui.job_endpoints import publish_runs
@@ -107,6 +109,7 @@ class Page:
         """The recipe of the open tab. The browser sets it, so it is true before the server answers."""
         self.revision = gr.Number(0, visible=False)
         """Counts the times that the browser asked for what follows from the settings."""
+        self.explorer = Explorer(engine)
         with gr.Row(elem_id="masthead"):
             self.masthead = gr.HTML(masthead())
         with gr.Row(equal_height=False, elem_id="instrument"):
@@ -118,7 +121,7 @@ class Page:
                     self.undo = gr.Button(text.label("undo"), visible=False, **shared)
                     self.there = gr.Button(text.label("open_there"), visible=False, **shared)
                 self.painting = Painting(RECIPES[self.name.value].mask_action)
-                self.navigation = Navigation()
+                self.navigation = Navigation({TAB_GROUP: partial(self.explorer.add_tab, examples)})
                 self.forms = {
                     recipe.name: Form(recipe, self.picture, *(_of(recipe, items) for items in (examples, all_presets)))
                     for recipe in self.navigation.tabs_of(TABS.values())
@@ -131,6 +134,7 @@ class Page:
                         self.start = gr.Button(RECIPES[self.name.value].action, variant="primary", elem_id="start")
                         self.stop = gr.Button(text.label("stop"), variant="stop", visible=False, elem_id="stop")
             with gr.Column(scale=6, min_width=320, elem_id="result"):
+                self.explorer.html.render()
                 self.premade = next(item for item in presets.read_examples() if item.recipe.name == self.name.value)
                 self.panel = Panel(self.runs, self.premade)
                 self.anew = gr.Button(text.label("anew"), size="sm", elem_classes="quiet")
@@ -182,7 +186,8 @@ class Page:
         self.anew.click(self.begin_premade, self.everything, js=SHOW, **started)
 
         gr.on(
-            self.navigation.selects, None, None, [self.name, self.start, self.picture, self.painting.button],
+            self.navigation.selects, None, None,
+            [self.name, self.start, self.picture, self.painting.button, self.explorer.html],
             js="() => featviz.opened()", **PAGE_EVENT,
         )  # fmt: skip
         # Gradio calls the listeners of an event one after the other, so those in the browser come first: they never wait.
@@ -208,6 +213,8 @@ class Page:
         gr.on(moved, self.steer, self.everything, None, trigger_mode="always_last", **EVENT)
 
         origin = [self.origin, self.origin_line, self.undo, self.there, self.found]
+        self.picture.change(None, self.picture, self.explorer.html, js="file => file", **PAGE_EVENT)
+        self.explorer.cards.html.select(self.explorer.take, None, self.picture, **IMMEDIATE)
         for picture in self.pictures:
             picture.upload(displayable, picture, picture, **EVENT)
         self.picture.upload(self.read_picture, self.everything, [*origin, *self.inputs], **EVENT)
@@ -286,10 +293,11 @@ class Page:
     @property
     def script(self) -> str:
         """JavaScript that defines what `page.js` knows of this page."""
+        same, shown, hidden = {"__type__": "update"}, gr.update(visible=True), gr.update(visible=False)
         tabs = {
-            name: [name, recipe.action, {"__type__": "update", "visible": bool(recipe.images)}, recipe.mask_action]
+            name: [name, recipe.action, shown if recipe.images else hidden, recipe.mask_action, hidden]
             for name, recipe in TABS.items()
-        }
+        } | {TAB: [same, same, shown, same, shown]}
         lists = list(dict.fromkeys(tuple(menu.choices) for menu in self.menus))
         known = {
             "tabs": tabs,
@@ -634,7 +642,9 @@ class Page:
 class Navigation:
     """A tab for each group of recipes and, in a group of several recipes, one for each of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Mapping[str, Callable[[], object]]) -> None:
+        """`first`: group → what fills the tab that comes before those of its recipes, and whose id is `TAB`."""
+        self.first = first
         self.outer = gr.Tabs()
         self.inner: dict[str, gr.Tabs] = {}
         """By tab group."""
@@ -654,6 +664,9 @@ class Navigation:
                         yield first
                     continue
                 with self._tab(tab_group, id=tab_group), gr.Tabs() as self.inner[tab_group]:
+                    if tab_group in self.first:
+                        with self._tab(TAB.capitalize(), id=TAB, elem_id=f"tab_{TAB}"):
+                            self.first[tab_group]()
                     for recipe in (first, *others):
                         with self._tab(inner_title(recipe), id=recipe.name, elem_id=f"tab_{recipe.name}"):
                             yield recipe

@@ -204,7 +204,9 @@ def _refused(what: str, host: str) -> gr.Error:
 class RateLimit:
     """Limit the runs that each visitor starts within a minute. Constant time for each start, for any number of visitors."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
+        """`times`: how often as many as `FEATVIZ_RUNS_PER_MINUTE` are accepted."""
+        self._times = times
         self._starts: OrderedDict[str, deque[float]] = OrderedDict()
         """Times of the latest starts by visitor; visitors in the order of their latest start, oldest first."""
         self._lock = threading.Lock()
@@ -215,7 +217,7 @@ class RateLimit:
         Raises:
             LimitError: the visitor has started as many runs as the limit.
         """
-        now, limit = time.monotonic(), limits.RUNS_PER_MINUTE.value
+        now, limit = time.monotonic(), self._times * limits.RUNS_PER_MINUTE.value
         with self._lock:
             while self._starts and next(iter(self._starts.values()))[-1] <= now - MINUTE:
                 self._starts.popitem(last=False)  # Each start is removed once: constant time on average.
@@ -228,6 +230,9 @@ class RateLimit:
 
 
 RATE_LIMIT = RateLimit()
+
+PASS_LIMIT = RateLimit(times=10)
+"""For single passes of a network, which take a tenth of a second."""
 
 
 def visitor_address() -> str | None:

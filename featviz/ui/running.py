@@ -25,6 +25,7 @@ from featviz.recipes.recipe import Recipe
 from featviz.runtime import jobs, lease
 from featviz.runtime.devices import Device, limitations
 from featviz.runtime.estimate import Estimate, estimate
+from featviz.runtime.exploration import Explanation, Explored, explain_name, explore, switch_off
 from featviz.runtime.inspection import ChannelResponse, LayerInspection, gram_picture, inspect_layer, strongest_channels
 from featviz.runtime.jobs import AT_ONCE, INTERNAL_ERROR, Jobs
 from featviz.runtime.memory import Parts, available_memory, open_reserved, single_run
@@ -113,6 +114,9 @@ class Engine:
     inspect_layer: Callable[..., LayerInspection] = inspect_layer
     strongest_channels: Callable[..., tuple[ChannelResponse, ...]] = strongest_channels
     gram_picture: Callable[..., Image.Image] = gram_picture
+    explore: Callable[..., Explored] = explore
+    explain_name: Callable[..., Explanation] = explain_name
+    switch_off: Callable[..., tuple[dict[str, float], tuple[int, ...]]] = switch_off
     in_process: bool = True
     """Whether runs live in this process. Only then can their settings be changed while they work."""
     prepare: Callable[..., Iterator[DownloadProgress]] = prepare
@@ -126,7 +130,17 @@ class Engine:
     def on(cls, device: Device) -> "Engine":
         """The library on a device, each run within the time limit."""
         limited = partial(stream, seconds=limits.RUN_SECONDS.value)
-        functions = (limited, TRY_OUT, estimate, inspect_layer, strongest_channels, gram_picture)
+        functions = (
+            limited,
+            TRY_OUT,
+            estimate,
+            inspect_layer,
+            strongest_channels,
+            gram_picture,
+            explore,
+            explain_name,
+            switch_off,
+        )
         return cls(
             *(partial(function, device=device) for function in functions),
             prepare=partial(prepare, device=device),
@@ -146,7 +160,7 @@ class Engine:
         }
         inspections = {
             name: self._prepared(lend(error_sentences()(getattr(self, name))))
-            for name in ("inspect_layer", "strongest_channels", "gram_picture")
+            for name in ("inspect_layer", "strongest_channels", "gram_picture", "explore", "explain_name", "switch_off")
         }
         return replace(self, **runs, **inspections, prepare=with_error_sentences(self.prepare), in_process=not zero_gpu)
 

@@ -25,7 +25,8 @@ FIELDS: dict[str, dict[str, str]] = {
 RANGE = re.compile(r"(?P<meaning>.+) (?:From (?P<low>\S+) to (?P<high>\S+)|At least (?P<least>\S+))\.")
 """The meaning of a field and its range, as `param` writes it."""
 
-IN_SCRIPT = ("tagline", "skip", "premade", "copied", "copy_from", "no_sharing", "refused", "refused_range", "refused_least")
+IN_SCRIPT = re.compile("tagline|skip|premade|copied|copy_from|no_sharing|refused.*|explore_.*")
+"""The keys of the texts that scripts use."""
 
 label = gr.I18n(**TABLES)
 """`label(key)` is a text that does not change, which the browser translates."""
@@ -59,5 +60,5 @@ def translated(english: str, tag: str = "") -> str:
 
 
 def words() -> dict[str, dict[str, str]]:
-    """Return the texts of `page.js` by language."""
-    return {tag: {key: table[key] for key in IN_SCRIPT} for tag, table in TABLES.items()}
+    """Return the texts of the scripts by language."""
+    return {tag: {key: table[key] for key in table if IN_SCRIPT.fullmatch(key)} for tag, table in TABLES.items()}

@@ -11,6 +11,9 @@ from featviz.recipes import presets
 from featviz.runtime.jobs import AT_ONCE
 from featviz.ui import gradio_internals, request_limits, shutdown, text
 
+FOLDER, PARTS = Path(__file__).parent, ("page", "explorer")
+"""The folder and the names of the page's scripts and styles."""
+
 THEME = gr.themes.Base(
     primary_hue="violet",
     secondary_hue="violet",
@@ -59,8 +62,8 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
     gr.set_static_paths([presets.FOLDER])  # Works from any working directory. Nothing else outside the cache is served.
     demo.queue(max_size=limits.QUEUE.value, api_open=False).launch(
         theme=THEME,
-        css_paths=Path(__file__).with_name("page.css"),
-        head=f"<script>{demo.instrument.script}{Path(__file__).with_name('page.js').read_text(encoding='utf-8')}</script>",
+        css_paths=[FOLDER / f"{name}.css" for name in PARTS],
+        head=f"<script>{demo.instrument.script}{''.join((FOLDER / f'{name}.js').read_text(encoding='utf-8') for name in PARTS)}</script>",
         i18n=text.label,
         footer_links=["api"],
         mcp_server=True,

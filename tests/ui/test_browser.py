@@ -574,6 +574,49 @@ def test_a_result_is_shared_as_a_link_a_file_and_an_animation(visit, quick_examp
 # Look inside
 
 
+def test_a_picture_is_explored_by_pointer_touch_and_keyboard(browser, server, quick_examples):
+    """The pointer asks the server nothing; a name is explained; a channel and a painted region change the names."""
+    visit = Visit(browser, server, has_touch=True)
+    page, asked = visit.page, []
+    page.on("request", lambda request: asked.append(request.url) if "component_server" in request.url else None)
+    page.get_by_role("tab", name="Look Inside", exact=True).click()
+    visit.card("Astronaut").click()
+    explorer = page.locator(".explorer")
+    stage, caption = explorer.locator(".stage"), explorer.locator(".caption")
+    expect(caption).to_contain_text("block6, row")
+    expect(visit.start).to_be_hidden()
+    expect(explorer.locator(".here .channel")).to_have_count(8)
+    requests, box = len(asked), stage.bounding_box()
+    page.mouse.move(box["x"] + 3, box["y"] + 3)
+    expect(caption).to_contain_text("row 1, column 1:")
+    page.touchscreen.tap(box["x"] + box["width"] - 3, box["y"] + 3)
+    expect(caption).to_contain_text("row 1, column 14:")
+    stage.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowLeft")
+    expect(caption).to_contain_text("row 2, column 13:")
+    assert len(asked) == requests
+    name = explorer.locator(".name").first
+    name.click()
+    expect(explorer.locator(".sum")).to_contain_text("together")
+    channel = explorer.locator(".why .channel").first
+    before = name.get_attribute("style")
+    channel.click()
+    expect(channel).to_have_attribute("aria-pressed", "true")
+    expect(name).not_to_have_attribute("style", before)
+    explorer.get_by_role("button", name="Everything on again").click()
+    expect(name).to_have_attribute("style", before)
+    explorer.get_by_role("button", name="Paint a part away").click()
+    page.keyboard.press("Enter")
+    expect(name).not_to_have_attribute("style", before)
+    explorer.get_by_role("button", name="block12", exact=False).click()
+    expect(caption).to_contain_text("block12, row")
+    visit.tab("classification")
+    expect(explorer).to_be_hidden()
+    visit.context.close()
+    assert visit.complaints == []
+
+
 def test_from_a_channel_to_its_dream(visit, quick_examples):
     visit.tab("activation_maps")
     visit.card(first_example("activation_maps", quick_examples).title).click()

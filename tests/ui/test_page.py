@@ -41,6 +41,7 @@ from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.runtime.stream import Preview
 from featviz.ui import running, text
 from featviz.ui.controls import api_function, caption, control, label, spoken
+from featviz.ui.explorer import TAB
 from featviz.ui.forecast import Forecast
 from featviz.ui.masks import OPACITY, mention_stretching, painted
 from featviz.ui.measures import bars
@@ -528,7 +529,7 @@ def test_a_finish_is_a_size_and_a_factor(finish, size, steps):
 
 def test_the_tab_decides_the_text_of_start_and_whether_there_is_a_picture(page):
     tabs = json.loads(page.script.removeprefix("const FEATVIZ = ").removesuffix(";"))["tabs"]
-    assert tabs.keys() == TABS.keys()
+    assert tabs.keys() == {*TABS, TAB}
     assert tabs["deepdream_zoom"][:2] == ["deepdream_zoom", "Start the zoom"]
     assert [tabs[name][2]["visible"] for name in ("deepdream", "feature_visualization")] == [True, False]
 

@@ -1,0 +1,323 @@
+// The explorer, drawn from data that the server sends once for a picture and a layer. `element`, `props`, `server` and `watch` are
+// those of Gradio's HTML component.
+featviz.explore = (element, props, server, watch) => {
+    const words = (key, values = {}) => featviz.say(`explore_${key}`, values);
+    const make = (tag, options = {}, ...children) => {
+        const {data, ...properties} = options, made = Object.assign(document.createElement(tag), properties);
+        Object.assign(made.dataset, data);
+        made.append(...children);
+        return made;
+    };
+    const button = (text, options = {}) => make("button", {type: "button", textContent: text, ...options});
+    const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+    const percent = share => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+    const title = layer => layer.split("/")[1];
+
+    // What is shown.
+    let data = null, places = null, at = [0, 0], why = null, after = null, off = new Set(), offLayer = null, painting = false, painted = false;
+    let asked = 0;
+
+    // The parts.
+    const image = make("img", {alt: ""}), heat = make("canvas", {className: "heat"}), paint = make("canvas", {className: "paint"});
+    const frame = make("div", {className: "field"}), dot = make("div", {className: "dot"});
+    const stage = make("div", {className: "stage", tabIndex: 0, role: "application"}, image, heat, paint, frame, dot);
+    const caption = make("p", {className: "caption"}), channels = make("ol", {className: "channels"});
+    const strip = make("div", {className: "strip", role: "group"}), names = make("div", {className: "names"});
+    const reasons = make("div", {className: "why"}), note = make("p", {className: "note"});
+    const network = make("select"), other = make("input", {type: "text", maxLength: 100});
+    const brush = button(words("paint")), whole = button(words("whole")), fewest = button(words("fewest"));
+    stage.setAttribute("aria-label", words("stage"));
+    network.setAttribute("aria-label", words("network"));
+    strip.setAttribute("aria-label", words("layers"));
+    other.setAttribute("aria-label", other.placeholder = words("other"));
+    caption.setAttribute("aria-live", "polite");
+    note.setAttribute("role", "status");
+    network.append(...props.networks.map(([text, value]) => make("option", {value, textContent: text})));
+    brush.hidden = whole.hidden = fewest.hidden = true;
+    element.replaceChildren(make("div", {className: "explorer"},
+        make("div", {className: "look"}, stage, make("div", {className: "here"}, caption, channels)),
+        strip, make("div", {className: "tools"}, network, brush, whole, fewest), note,
+        make("div", {className: "answers"}, names, reasons)));
+
+    const ask = async (name, request) => {
+        const number = ++asked;
+        element.firstChild.setAttribute("aria-busy", "true");
+        let answer;
+        try {
+            answer = await server[name](request);
+        } catch {
+            answer = {error: words("failed")};
+        }
+        if (number !== asked) return null; // A newer question was asked.
+        element.firstChild.removeAttribute("aria-busy");
+        note.textContent = answer.error ?? "";
+        return answer.error ? null : answer;
+    };
+
+    // A picture or a layer.
+    const open = async layer => {
+        const file = props.value, fresh = !data || data.file !== file?.path || layer.split("/")[0] !== places.layer.split("/")[0];
+        if (!file?.path) return;
+        const answer = await ask("look", {picture: fresh ? {path: file.path} : data.picture, layer});
+        if (!answer) return;
+        const arrays = {channels: new Int16Array(bytes(answer.places.channels).buffer), shares: bytes(answer.places.shares)};
+        places = {...answer.places, ...arrays};
+        data = {...answer, file: file.path};
+        if (fresh) {
+            at = [Math.floor(places.shape[1] / 2), Math.floor(places.shape[2] / 2)];
+            [why, after, off, painted] = [null, null, new Set(), false];
+            image.src = file.url ?? `${window.gradio_config.root}${window.gradio_config.api_prefix}/file=${file.path}`;
+            const [width, height] = data.size;
+            stage.style.aspectRatio = `${width} / ${height}`;
+            Object.assign(paint, {width, height});
+        } else {
+            at = [0, 1].map(i => Math.min(at[i], places.shape[i + 1] - 1));
+        }
+        network.value = [...network.options].find(({value}) => value.startsWith(`${layer.split("/")[0]}/`)).value;
+        drawStrip();
+        drawAnswers();
+        point();
+    };
+
+    // Maps.
+    const drawMap = (canvas, [height, width], values, colour) => {
+        Object.assign(canvas, {width, height});
+        const context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
+        for (let i = 0; i < width * height; i++) pixels.data.set(colour(values[i]), 4 * i);
+        context.putImageData(pixels, 0, 0);
+    };
+    const signed = values => {
+        const greatest = Math.max(...values.map(Math.abs)) || 1;
+        return value => [...(value > 0 ? [245, 158, 11] : [59, 130, 246]), 170 * Math.abs(value) / greatest];
+    };
+    const drawHeat = found => found ? drawMap(heat, why.side, found.map, signed(found.map)) : Object.assign(heat, {width: 1, height: 1});
+
+    const drawStrip = () => {
+        const widest = Math.max(...data.layers.map(({shape}) => Math.max(...shape.slice(1))));
+        strip.replaceChildren(...data.layers.map(({layer, shape, side, map}) => {
+            const canvas = make("canvas"), [count, height, width] = shape;
+            drawMap(canvas, side, bytes(map), value => [139 * value / 255 + 20, 92 * value / 255 + 20, 246 * value / 255 * 0.9 + 25, 255]);
+            canvas.style.width = `${Math.max(8, 46 * Math.sqrt(Math.max(height, width) / widest) * width / Math.max(height, width))}px`;
+            const pressed = button("", {className: "layer", title: `${title(layer)}: ${count} × ${width}×${height}`, data: {layer}});
+            pressed.setAttribute("aria-label", pressed.title);
+            pressed.setAttribute("aria-pressed", layer === places.layer);
+            pressed.append(canvas, make("span", {textContent: title(layer)}));
+            return pressed;
+        }));
+        const row = strip.querySelector("[aria-pressed=true]");
+        strip.scrollLeft = row.offsetLeft - strip.clientWidth / 2 + row.clientWidth / 2;
+    };
+
+    // A channel with its thumbnail: what it looks for, or where it counts in this picture.
+    const channelButton = (layer, channel, share, text, map = null) => {
+        const sheet = data.sheets[layer], thumb = make(sheet || !map ? "span" : "canvas", {className: "thumb"});
+        if (sheet) {
+            const column = channel % sheet.columns, row = Math.floor(channel / sheet.columns);
+            Object.assign(thumb.style, {
+                backgroundImage: `url("${sheet.url}")`, backgroundSize: `${100 * sheet.columns}% ${100 * sheet.rows}%`,
+                backgroundPosition: `${100 * column / (sheet.columns - 1)}% ${100 * row / Math.max(1, sheet.rows - 1)}%`,
+            });
+        } else if (map) {
+            drawMap(thumb, why.side, map, signed(map));
+        } else {
+            thumb.hidden = true;
+        }
+        const made = button("", {className: "channel", data: {layer, channel}, disabled: !data.names.length});
+        made.setAttribute("aria-pressed", layer === offLayer && off.has(channel));
+        made.style.setProperty("--share", Math.min(1, Math.abs(share)));
+        made.append(thumb, make("span", {className: "number", textContent: channel}), make("span", {className: "share", textContent: text}));
+        made.title = words("switch", {channel, layer: title(layer)});
+        return made;
+    };
+
+    // Under the pointer. No request.
+    const point = () => {
+        const [count, height, width] = places.shape, [row, column] = at, start = (row * width + column) * places.count;
+        const edges = [0, 1].map(i => {
+            const length = data.size[1 - i], first = places.first[i], last = places.last[i];
+            const low = first === null ? 0 : first + at[i] * places.strides[i], high = last === null ? length : last + 1 + at[i] * places.strides[i];
+            return [Math.max(0, low) / length, Math.min(length, high) / length];
+        });
+        Object.assign(frame.style, {
+            top: `${100 * edges[0][0]}%`, height: `${100 * (edges[0][1] - edges[0][0])}%`,
+            left: `${100 * edges[1][0]}%`, width: `${100 * (edges[1][1] - edges[1][0])}%`,
+        });
+        Object.assign(dot.style, {top: `${100 * (row + 0.5) / height}%`, left: `${100 * (column + 0.5) / width}%`});
+        const sees = places.first[0] === null ? words("all") : words("pixels", {
+            width: places.last[1] - places.first[1] + 1, height: places.last[0] - places.first[0] + 1,
+        });
+        caption.textContent = words("here", {layer: title(places.layer), row: row + 1, column: column + 1, channels: count, sees});
+        const shares = places.shares.subarray(start, start + places.count);
+        channels.replaceChildren(...Array.from(shares, (share, i) => make("li", {},
+            channelButton(places.layer, places.channels[start + i], share / Math.max(1, shares[0]), percent(share / 255)))));
+    };
+    const moveTo = ({clientX, clientY}) => {
+        const box = stage.getBoundingClientRect(), [, height, width] = places.shape;
+        const share = [(clientY - box.top) / box.height, (clientX - box.left) / box.width].map(it => Math.min(0.9999, Math.max(0, it)));
+        const place = [Math.floor(share[0] * height), Math.floor(share[1] * width)];
+        if (place.join() !== at.join()) {
+            at = place;
+            point();
+        }
+        return share;
+    };
+
+    // Painting a region away.
+    const stamp = ([y, x]) => {
+        const context = paint.getContext("2d"), [width, height] = data.size;
+        context.fillStyle = "rgb(139, 92, 246)";
+        context.beginPath();
+        context.arc(x * width, y * height, 0.06 * Math.max(width, height), 0, 7);
+        context.fill();
+        painted = true;
+    };
+    const mask = () => {
+        const copy = make("canvas", {width: paint.width, height: paint.height}), context = copy.getContext("2d");
+        context.drawImage(paint, 0, 0);
+        context.globalCompositeOperation = "source-in";
+        context.fillStyle = "white";
+        context.fillRect(0, 0, copy.width, copy.height);
+        context.globalCompositeOperation = "destination-over";
+        context.fillStyle = "black";
+        context.fillRect(0, 0, copy.width, copy.height);
+        return copy.toDataURL("image/png");
+    };
+    stage.addEventListener("pointermove", event => {
+        if (!data) return;
+        const share = moveTo(event);
+        if (painting && event.buttons) stamp(share);
+    });
+    stage.addEventListener("pointerdown", event => {
+        if (!data) return;
+        const share = moveTo(event);
+        if (painting) stamp(share);
+        stage.setPointerCapture(event.pointerId);
+    });
+    stage.addEventListener("pointerup", () => { if (painting && painted) without(); });
+    const arrows = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
+    stage.addEventListener("keydown", event => {
+        if (!data) return;
+        if (arrows[event.key]) {
+            at = at.map((place, i) => Math.min(places.shape[i + 1] - 1, Math.max(0, place + arrows[event.key][i])));
+            point();
+        } else if ((event.key === "Enter" || event.key === " ") && painting) {
+            stamp(at.map((place, i) => (place + 0.5) / places.shape[i + 1]));
+            without();
+        } else {
+            return;
+        }
+        event.preventDefault();
+    });
+
+    // The names, and why.
+    const drawAnswers = () => {
+        const before = new Map(data.names), now = new Map(after ?? data.names);
+        const rows = [...new Set([...now.keys()].slice(0, 5).concat([...before.keys()]))];
+        names.replaceChildren(...rows.map(name => {
+            const row = button("", {className: "name", data: {name}});
+            row.style.setProperty("--share", now.get(name) ?? 0);
+            row.style.setProperty("--before", before.get(name) ?? 0);
+            row.setAttribute("aria-pressed", why?.of === name);
+            row.append(make("span", {textContent: name}), make("span", {textContent: percent(now.get(name) ?? 0)}));
+            row.title = words("why", {name});
+            return row;
+        }), ...(data.names.length ? [other] : []));
+        brush.hidden = fewest.hidden = !data.names.length;
+        brush.setAttribute("aria-pressed", painting);
+        whole.hidden = !off.size && !painted;
+        drawWhy();
+        drawHeat(why);
+    };
+    const drawWhy = () => {
+        const state = off.size ? [make("p", {textContent: words("off", {
+            layer: title(offLayer), channels: [...off].join(", "), count: off.size,
+        })})] : [];
+        if (!why) {
+            reasons.replaceChildren(...state, ...(data.names.length ? [make("p", {textContent: words("choose")})] : []));
+            return;
+        }
+        const greatest = Math.max(...why.channels.map(({value}) => Math.abs(value)));
+        const list = sign => make("ol", {className: "channels"}, ...why.channels.filter(({value}) => sign * value > 0).map(({channel, value, map}) =>
+            make("li", {}, channelButton(data.last, channel, value / greatest, value.toFixed(2), map))));
+        const rather = make("select", {value: why.rather}, make("option", {value: "", textContent: "–"}),
+            ...data.names.filter(([name]) => name !== why.of).map(([name]) => make("option", {value: name, textContent: name, selected: name === why.rather})));
+        rather.setAttribute("aria-label", words("rather"));
+        rather.addEventListener("change", () => explain(why.of, rather.value));
+        const sum = sign => why.channels.filter(({value}) => sign * value > 0).reduce((total, {value}) => total + value, 0);
+        const terms = {for: sum(1), against: sum(-1), rest: why.rest, bias: why.bias, logit: why.logit};
+        const signedText = value => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+        reasons.replaceChildren(...state,
+            make("h3", {}, words("why", {name: why.of}), " ", make("label", {}, words("rather"), " ", rather)),
+            make("h4", {textContent: words("for")}), list(1), make("h4", {textContent: words("against")}), list(-1),
+            make("p", {className: "sum", textContent: words("sum", Object.fromEntries(Object.entries(terms).map(([key, value]) => [key, signedText(value)])))}));
+    };
+    const explain = async (name, rather = "") => {
+        const answer = await ask("explain", {picture: data.picture, network: places.layer.split("/")[0], name, rather});
+        if (!answer) return;
+        why = {...answer, of: rather ? answer.name.split(" rather than ")[0] : answer.name, rather};
+        drawAnswers();
+    };
+
+    // Off. The focus stays on the button that was used, although it is drawn anew.
+    const redraw = () => {
+        const used = document.activeElement, list = [channels, reasons].find(list => list.contains(used));
+        drawAnswers();
+        point();
+        if (!list) return;
+        const same = ({dataset}) => dataset.layer === used.dataset.layer && dataset.channel === used.dataset.channel;
+        [...list.querySelectorAll("button")].find(same)?.focus({preventScroll: true});
+    };
+    const without = async (search = false) => {
+        if (!off.size && !painted && !search) {
+            after = null;
+            redraw();
+            return;
+        }
+        const request = {picture: data.picture, layer: offLayer ?? places.layer, channels: [...off].join(", "), names: data.names.map(([name]) => name)};
+        const answer = await ask("without", painted ? {...request, mask: mask()} : request);
+        if (!answer) return;
+        after = answer.names;
+        if (search) off = new Set(answer.channels);
+        redraw();
+    };
+    const toggle = (layer, channel) => {
+        if (layer !== offLayer) [off, offLayer] = [new Set(), layer];
+        if (!off.delete(channel)) off.add(channel);
+        without();
+    };
+
+    element.addEventListener("click", ({target}) => {
+        const {layer, channel, name} = target.closest("button")?.dataset ?? {};
+        if (name !== undefined) why?.of === name ? (why = null, drawAnswers()) : explain(name);
+        else if (channel !== undefined) toggle(layer, Number(channel));
+        else if (layer !== undefined) open(layer);
+    });
+    element.addEventListener("pointerover", ({target}) => {
+        const channel = why && target.closest(".why .channel")?.dataset.channel;
+        if (why) drawHeat(why.channels.find(found => String(found.channel) === channel) ?? why);
+    });
+    other.addEventListener("change", () => other.value && explain(other.value));
+    network.addEventListener("change", () => open(network.value));
+    brush.addEventListener("click", () => {
+        painting = !painting;
+        drawAnswers();
+        stage.focus({preventScroll: true});
+    });
+    whole.addEventListener("click", () => {
+        [off, painted, after] = [new Set(), false, null];
+        paint.getContext("2d").clearRect(0, 0, paint.width, paint.height);
+        redraw();
+    });
+    fewest.addEventListener("click", () => {
+        [off, offLayer] = [new Set(), places.layer];
+        without(true);
+    });
+    const start = () => {
+        const path = props.value?.path;
+        if (!element.offsetParent || (path && path === data?.file)) return; // Another tab is open, or nothing has changed.
+        note.textContent = path ? "" : words("no_picture");
+        if (path) open(places?.layer ?? network.value);
+    };
+    watch("value", start);
+    new IntersectionObserver(start).observe(element);
+};

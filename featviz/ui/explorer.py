@@ -1,0 +1,155 @@
+"""The explorer: point at a picture, see what the network sees there, why the picture has its name, and what changes without a part.
+
+One component. `explorer.js` draws it from data that the functions below send, so that following the pointer takes no request.
+"""
+
+import math
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder, is_in_or_equal
+from PIL import Image
+
+from featviz.errors import InputError
+from featviz.networks.table import NETWORKS, split
+from featviz.recipes import presets
+from featviz.recipes.ablation import Ablation
+from featviz.recipes.evidence import Evidence
+from featviz.recipes.presets import Example
+from featviz.runtime import atlas
+from featviz.runtime.exploration import PER_PLACE, Exploration, Places
+from featviz.ui import text
+from featviz.ui.cards import Card, Cards, address, thumbnail
+from featviz.ui.controls import needs_download
+from featviz.ui.request_limits import PASS_LIMIT, visitor_address
+from featviz.ui.running import Engine, error_sentences, file_of, in_cache
+
+SIZE = 224
+"""Longest side at which the network looks at the picture, in pixels."""
+
+FIRST = "efficientnet_lite0"
+"""The network that is open first."""
+
+STARTS = {"efficientnet_lite0": "block6", "vgg19": "relu3_1"}
+"""Network → the layer that is open first, where it is not the one that style transfer takes the content from."""
+
+TAB, TAB_GROUP = "explore", "Look Inside"
+"""The id of the tab, and the group of tabs that it opens."""
+
+CHANNELS = 6
+"""Channels for a name, and against it."""
+
+
+class Explorer:
+    """The component, and the functions that its script calls."""
+
+    def __init__(self, engine: Engine):
+        starts = [f"{name}/{STARTS.get(name, spec.content_layer)}" for name, spec in NETWORKS.items()]
+        ordered = sorted(starts, key=lambda layer: (needs_download(layer), split(layer)[0] != FIRST))
+        networks = [(f"{NETWORKS[split(layer)[0]].title}{' (download)' * needs_download(layer)}", layer) for layer in ordered]
+
+        def look(sent: Any) -> dict:
+            """Return everything about a picture that is drawn at once. `sent`: {"picture", "layer"}."""
+            recipe = Exploration(layer=sent.get("layer"), size=SIZE, count=PER_PLACE)
+            explored = engine.explore(recipe, image=picture_of(sent))
+            last = list(NETWORKS[recipe.network_name].layers)[-1]
+            return {
+                "picture": {"path": in_cache(explored.image)},
+                "size": explored.image.size,
+                "layers": [
+                    {"layer": it.layer, "shape": it.shape, "map": encoded(it.activity), "side": it.size} for it in explored.layers
+                ],
+                "names": list(explored.names.items()),
+                "last": f"{recipe.network_name}/{last}",
+                "places": places_json(explored.places),
+                "sheets": sheets_json(recipe.network_name),
+            }
+
+        def explain(sent: Any) -> dict:
+            """Return why a picture has a name. `sent`: {"picture", "network", "name", "rather"}."""
+            fields = {"class_name": sent.get("name", ""), "rather_than": sent.get("rather", "")}
+            recipe = Evidence(network=sent.get("network"), count=CHANNELS, size=SIZE, **fields)
+            found = engine.explain_name(recipe, image=picture_of(sent))
+            sums = {"logit": found.logit, "bias": found.bias, "rest": found.rest}
+            channels = [
+                {"channel": channel, "value": value, "map": map_}
+                for (channel, value), map_ in zip(found.channels.items(), found.maps, strict=True)
+            ]
+            return {"name": found.name, **sums, "channels": channels, "side": found.size, "map": found.places}
+
+        def without(sent: Any) -> dict:
+            """Return the names without a part. `sent`: {"picture", "layer", "channels", "names", "mask"}."""
+            recipe = Ablation(layer=sent.get("layer"), channels=sent.get("channels", ""), size=SIZE)
+            mask = {"mask": file_of({"url": str(sent["mask"]), "path": None})} if sent.get("mask") else {}
+            names, off = engine.switch_off(recipe, sent.get("names", []), image=picture_of(sent), **mask)
+            return {"names": list(names.items()), "channels": off}
+
+        self.html = gr.HTML(
+            html_template="", js_on_load="featviz.explore(element, props, server, watch)", apply_default_css=False, visible=False,
+            elem_id="explorer", render=False, networks=networks, server_functions=[answered(f) for f in (look, explain, without)],
+        )  # fmt: skip
+
+    def add_tab(self, examples: Sequence[Example]) -> None:
+        """Add what stands in the tab: how it is used, and some pictures."""
+        gr.Markdown(text.label("explore_intro"), elem_classes="prose-block")
+        photographs = [path for example in examples for role, path in example.pictures.items() if role == "image"]
+        self.pictures = list(dict.fromkeys(map(str, photographs)))
+        hint = gr.Markdown(text.label("explore_examples"), elem_classes="hint")
+        cards = [Card(Path(file).stem.capitalize(), thumbnail([Image.open(file)], (240, 120), hint)) for file in self.pictures]
+        self.cards = Cards(cards, kind="examples")
+
+    def take(self, event: gr.SelectData) -> str:
+        """Return the example picture that was clicked."""
+        return self.pictures[event.index]
+
+
+def answered(function: Callable[[Any], dict]) -> Callable[[Any], dict]:
+    """Return the function with every error as {"error": a sentence}. It counts as a pass of its visitor."""
+
+    def answer(sent: Any) -> dict:
+        try:
+            with error_sentences():
+                if visitor := visitor_address():
+                    PASS_LIMIT.take(visitor)
+                if not isinstance(sent, dict):
+                    raise InputError("The request is not an object.")
+                return function(sent)
+        except gr.Error as error:
+            return {"error": unescape(error.message)}
+
+    answer.__name__ = function.__name__
+    return answer
+
+
+def picture_of(sent: Mapping[str, Any]) -> str:
+    """Return the file of the picture in a request. Raises InputError for a file that is no upload, no result and no example."""
+    picture = sent.get("picture")
+    path = picture.get("path") if isinstance(picture, dict) else None
+    # The examples are served where they are.
+    if not isinstance(path, str) or not any(is_in_or_equal(path, folder) for folder in (get_upload_folder(), presets.FOLDER)):
+        raise InputError("Only files that were uploaded here can be used; upload it first.")
+    return path
+
+
+def places_json(places: Places) -> dict[str, Any]:
+    """Return what JSON can hold: bytes as base64, infinity as null."""
+    field = {name: [side if math.isfinite(side) else None for side in getattr(places.field, name)] for name in ("first", "last")}
+    arrays = {"channels": encoded(places.channels), "shares": encoded(places.shares)}
+    plain = {"layer": places.layer, "shape": places.shape, "count": places.count, "strides": places.field.strides}
+    return plain | field | arrays
+
+
+def encoded(content: bytes) -> str:
+    return b64encode(content).decode()
+
+
+def sheets_json(network: str) -> dict[str, Any]:
+    """Return where the browser finds the thumbnails of a network's channels: layer → its sheet in the atlas."""
+    return {
+        layer: {"url": address(str(sheet.file)), "columns": atlas.COLUMNS, "rows": math.ceil(len(sheet.peaks) / atlas.COLUMNS)}
+        for layer, sheet in atlas.sheets().items() if layer.startswith(f"{network}/")
+    }  # fmt: skip
