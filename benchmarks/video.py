@@ -3,24 +3,29 @@
 Clips are made of the example pictures with motion that is known exactly (`benchmarks/clips.py`). The warped error is the root mean
 square difference, of 255, from the result before, moved by the true motion, where it was visible there. It is compared with that of
 frames made alone. A dream keeps its picture, with the picture's own noise, so there the change by the dream is compared. Distances
-are those of the loss of the last step, relative to frames made alone. Seconds are of a frame after the first.
+are those of the loss of the last step, relative to frames made alone. Seconds are of a frame after the first. Memory is the peak of a
+process that makes a video of a whole file.
 """
 
+import tempfile
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from benchmarks.clips import CLIPS, Clip
-from benchmarks.measure import EXAMPLES, Row
-from featviz.media.images import open_picture, to_tensor
+from benchmarks.measure import EXAMPLES, Row, apart, peak_memory
+from featviz.media.images import open_picture, to_picture, to_tensor
+from featviz.media.video import Video
 from featviz.networks.cache import load
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.following import follow
 from featviz.recipes.recipe import Frame, Recipe
 from featviz.recipes.style_transfer import StyleTransfer
+from featviz.runtime.film import film
 
 COUNT, SMALL = 5, 1.25
 """Frames of a clip, and its scale for errors and distances: 160×120."""
@@ -28,8 +33,15 @@ COUNT, SMALL = 5, 1.25
 STYLE = StyleTransfer(size=round(128 * SMALL))
 DREAM = DeepDream(layer="efficientnet_lite0/block9", size=round(128 * SMALL))
 
-LARGE = {"style 384 px, VGG-19": (StyleTransfer(), "aim: 4 s"), "dream 400 px, EfficientNet-Lite0": (
-    DeepDream(layer="efficientnet_lite0/block9"), "aim: 0.4 s")}  # fmt: skip
+LARGE = {
+    "style 384 px, VGG-19": (StyleTransfer(size=384), "aim: 4 s"),
+    "dream 400 px, EfficientNet-Lite0": (DREAM.replace(size=400), "aim: 0.4 s"),
+}
+
+LENGTHS = (5, 60)
+"""Seconds of the clips whose memory is compared, at `FPS` frames a second."""
+
+FPS = 10
 
 
 def others(recipe: Recipe) -> dict[str, Tensor]:
@@ -83,9 +95,27 @@ def rows() -> Iterator[Row]:
             if isinstance(recipe, StyleTransfer):
                 yield from distances(f"{title}, {name}", recipe, alone[1:], steady[1:])
     for title, (recipe, aim) in LARGE.items():
-        first, *later = seconds(recipe, CLIPS["pan"](4, 3.0 if isinstance(recipe, StyleTransfer) else 3.125))
+        first, *later = seconds(recipe, CLIPS["pan"](4, recipe.size / 128))
         yield Row(f"{title}: a frame after the first", "s", later, aim)
         yield Row(f"{title}: relative to the first", "of a still", [each / first for each in later], "aim: 0.33")
+
+    short, long = (apart(memory, length) / 1e6 for length in LENGTHS)
+    yield Row(f"memory, a clip of {LENGTHS[0]} s", "MB", [short])
+    yield Row(f"memory, a clip of {LENGTHS[1]} s", "MB", [long], f"aim: as for {LENGTHS[0]} s")
+
+
+def memory(length: int) -> float:
+    """Return the peak memory in bytes of this process, which makes a video of a clip of so many seconds."""
+    frames = [to_picture(frame) for frame in CLIPS["pan"](FPS, 1.0).frames]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "clip.mp4"
+        with Video(source, FPS) as video:
+            for _ in range(length):
+                for frame in frames:
+                    video.write(frame)
+        for _ in film(DREAM.replace(size=64, octaves=1, steps=1), Path(folder) / "out.mp4", image=source):
+            pass
+    return peak_memory()
 
 
 def distances(title: str, recipe: StyleTransfer, alone: list[Frame], steady: list[Frame]) -> Iterator[Row]:

@@ -262,7 +262,8 @@ def _follow_video(recipe: Recipe, pictures: dict[str, str], out: Path, device: s
     clip = open_clip(recipe, pictures)
     _print_remarks(remarks_on({role: picture for role, picture in pictures.items() if role != clip.role}))
     downloads = prepare(recipe, device=device, **clip.opened)
-    return _complete(downloads, film_clip(recipe, out, pictures, device=device, every=0), out, "video")
+    previews = film_clip(recipe, out, device=device, every=0, **pictures)  # type: ignore[arg-type]  # As in `run`.
+    return _complete(downloads, previews, out, "video")
 
 
 def _folder_of_frames(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -> str:

@@ -35,8 +35,9 @@ PIXELS = Limit("FEATVIZ_MAX_PIXELS", 50_000_000, "Pixels of a picture, read from
 MEGABYTES = Limit(
     "FEATVIZ_MAX_MEGABYTES",
     40,
-    "Megabytes of a picture's file: uploaded, inside a request, or from an address.",
+    "Megabytes of a picture's or a video's file: uploaded, inside a request, or from an address.",
 )
+VIDEO_SECONDS = Limit("FEATVIZ_MAX_VIDEO_SECONDS", 60, "Seconds of a video that a server takes in place of a picture.")
 RUN_SECONDS = Limit("FEATVIZ_RUN_SECONDS", 900, "Seconds of device time for a run; its latest picture is kept.")
 SECONDS_UNATTENDED = Limit(
     "FEATVIZ_SECONDS_UNATTENDED", 60, "Seconds for which a run goes on while nobody watches it; its latest picture is kept."
@@ -64,6 +65,7 @@ NETWORK_MEGABYTES = Limit(
 LIMITS = (
     PIXELS,
     MEGABYTES,
+    VIDEO_SECONDS,
     RUN_SECONDS,
     SECONDS_UNATTENDED,
     MIRROR_SECONDS,

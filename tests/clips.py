@@ -19,15 +19,15 @@ def window(number: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
     return PICTURE.crop((2 * number, number, 2 * number + size[0], number + size[1]))
 
 
-def clip(path: Path, *, size: tuple[int, int] = (64, 48), sound: str = "aac", count: int = len(TIMES)) -> Path:
-    """Write a video; `sound` is the name of a codec, "" for none. The sound lasts 1.5 seconds."""
+def clip(path: Path, *, size: tuple[int, int] = (64, 48), sound: str = "aac", count: int = len(TIMES), tick: int = 10) -> Path:
+    """Write a video; `sound` is the name of a codec, "" for none. The sound lasts 1.5 seconds. At `tick` 1 it is ten times slower."""
     with av.open(path, "w") as file:
-        pictures = file.add_stream("libx264", rate=10, options={"g": "2", "bf": "0"})
+        pictures = file.add_stream("libx264", rate=tick, options={"g": "2", "bf": "0"})
         pictures.width, pictures.height, pictures.pix_fmt = size[0], size[1], "yuv420p"
         tone = file.add_stream(sound, rate=8000, layout="mono") if sound else None
         for number in range(count):
             frame = av.VideoFrame.from_image(window(number, size))
-            frame.pts, frame.time_base = int(TIMES[number] * 10), Fraction(1, 10)
+            frame.pts, frame.time_base = int(TIMES[number] * 10), Fraction(1, tick)
             file.mux(pictures.encode(frame))
         file.mux(pictures.encode(None))
         for start in range(0, 12_000, 1000) if tone else ():
@@ -37,6 +37,16 @@ def clip(path: Path, *, size: tuple[int, int] = (64, 48), sound: str = "aac", co
             file.mux(tone.encode(frame))
         if tone:
             file.mux(tone.encode(None))
+    return path
+
+
+def damaged(source: Path, path: Path, number: int) -> Path:
+    """Write a copy whose packet of a frame, and those after it, have other bytes."""
+    content = bytearray(source.read_bytes())
+    for packet in packets(source, "video")[number:]:
+        start = content.index(packet)
+        content[start + 4 : start + len(packet)] = bytes(255 - byte for byte in packet[4:])
+    path.write_bytes(content)
     return path
 
 

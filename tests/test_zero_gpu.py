@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 SCENE = '''
-import json, multiprocessing, pickle, sys, threading, time
+import json, multiprocessing, pickle, sys, tempfile, threading, time
+from pathlib import Path
 import gradio as gr
 import numpy as np
 import torch
@@ -23,8 +24,13 @@ from featviz import DeepDream, run
 from featviz.media.images import open_picture, read_header
 from featviz.networks import cache, weights
 from featviz.runtime import estimate, lease
+from featviz.runtime.clip import open_clip
 from featviz.runtime.throughput import Corrections, Speed
 from featviz.ui import Engine
+from featviz.ui.video import FollowedVideo
+
+sys.path.insert(0, "tests")
+import clips
 
 fork = multiprocessing.get_context("fork")
 CAT = open_picture("examples/cat.jpg").resize((96, 72))
@@ -105,6 +111,12 @@ long = engine.run(DREAM.replace(steps=100), image=CAT)
 results["shown"] = [next(long).step, next(long).step]
 long.close()
 
+small = DREAM.replace(layer="efficientnet_lite0/block2", size=64)
+clip = open_clip(small, {"image": clips.clip(Path(tempfile.mkdtemp()) / "clip.mp4")})
+video = FollowedVideo(small, clip, engine.follow)
+results["video_frames"] = sum(preview.is_video_frame for preview in video.run(small))
+results["video"] = list(map(float, clips.times(video.finish(CAT)))), bool(clips.packets(video.finish(CAT)))
+
 try:
     list(engine.run(DREAM.replace(channels="9999"), image=CAT))
 except Exception as error:
@@ -183,6 +195,11 @@ def test_pictures_equal_those_of_a_run_in_this_process(results):
     assert results["frames"] == ["Image", True, True]
     assert results["same"]
     assert results["ends"][0] == ["end", None, 0]
+
+
+def test_a_video_is_made_of_a_video(results):
+    assert results["video_frames"] >= 1
+    assert results["video"] == [[0, 0.1, 0.2, 0.5, 0.6, 0.7], True]
 
 
 def test_a_run_is_stopped_midway(results):

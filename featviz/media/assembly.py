@@ -135,6 +135,15 @@ def _end(part: Path) -> Fraction:
     return end
 
 
+def has_pictures(path: str | os.PathLike) -> bool:
+    """Return whether the first picture of a video can be decoded. Raises InputError if it is no video."""
+    with reading(path) as file:
+        try:
+            return next(file.decode(file.streams.video[0]), None) is not None
+        except av.FFmpegError:
+            return False
+
+
 def last_picture(path: str | os.PathLike) -> tuple[int, Image.Image]:
     """Return how many pictures an MP4 has that `assemble` wrote, and the last one. Raises InputError if it cannot be read."""
     with reading(path) as file:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STEADINESS = param(
     1.0,
-    "Of a video, on the command line and in Python: how much each frame follows the one before. At 0 each is made alone and flickers.",
+    "Of a video: how much each frame follows the one before. At 0 each is made alone and flickers.",
     ge=0,
     le=1,
     step=0.05,

@@ -18,7 +18,7 @@ from featviz.networks.network import Network
 from featviz.networks.table import INPUT, NETWORKS, NetworkName
 from featviz.optimise import tiles
 from featviz.optimise.colours import match_colours
-from featviz.optimise.gradients import luminance, soften
+from featviz.optimise.gradients import blur, luminance, soften
 from featviz.optimise.neighbours import TURNS, Neighbours, matching_cost, neighbours_of
 from featviz.optimise.objectives import total_variation
 from featviz.optimise.optimisers import OPTIMISERS, Optimiser, history_length
@@ -74,6 +74,9 @@ FOLLOWING = 0.4
 
 HELD = 150.0
 """Weight at steadiness 1 of the mean square error from the result before, moved, in units of 1. See `STYLE`."""
+
+REACH = 16
+"""The part of the longest side over which tones are taken from what is around, as the deviation of a Gaussian."""
 
 Styles = list[tuple[Tensor, Tensor | None]]
 """Images of styles (1, 3, H, W), each with its opacity (1, 1, H, W), None if it is opaque."""
@@ -325,7 +328,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
     ) -> Follower:
         """Return a function that paints the frames of a video, after Ruder et al. (2016).
 
-        A frame starts from the result before, moved, where it was visible there, and is held to it; elsewhere from its content.
+        A frame starts from the result before, moved, where it was visible there, and is held to it; elsewhere from its content, in
+        the tones of what is around.
         Styles are computed once in a shot.
         """
         styles, following = _checked(style, style2, opacity), self.following
@@ -339,7 +343,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 return self.paint(network, picture, styles, fitted_mask, None, None, prepared)
             moved, visible = before.motion(before.result).clamp(0, 1), before.motion.visible
             held = Held(moved, HELD * self.steadiness * visible)
-            start = torch.lerp(picture, moved, visible)
+            start = torch.lerp(toned(picture, moved - before.motion(before.picture), visible), moved, visible)
             return following.paint(network, picture, styles, fitted_mask, start, None, prepared, held)
 
         return frames
@@ -729,6 +733,16 @@ class Held:
     def gradient(self, image: Tensor) -> Tensor:
         """Return the gradient of `loss` (1, 3, H, W)."""
         return self.weights * (image - self.image) * (2 / image.numel())
+
+
+def toned(picture: Tensor, change: Tensor, visible: Tensor) -> Tensor:
+    """Return a picture (1, 3, H, W) changed as the places around are on average, so that no place stands out by its tones.
+
+    `change` (1, 3, H, W) is known where `visible` (1, 1, H, W) is 1.
+    """
+    sigma = max(size_of(picture)) / REACH
+    mean = blur(visible * change, sigma) / blur(visible, sigma).clamp_min(1e-3)
+    return (picture + mean).clamp(0, 1)
 
 
 def _checked(style: Tensor, style2: Tensor | None, opacity: Mapping[str, Tensor]) -> Styles:

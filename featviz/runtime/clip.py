@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from featviz.errors import FeatvizError, FieldError, InputError
+from featviz import limits
+from featviz.errors import FeatvizError, FieldError, InputError, LimitError
 from featviz.media import images
-from featviz.media.assembly import assemble, last_picture
-from featviz.media.images import Picture, to_tensor
+from featviz.media.assembly import assemble, has_pictures, last_picture
+from featviz.media.images import Header, Picture, to_tensor
 from featviz.media.video import GROWING, TimedFrame, Video, VideoHeader, is_video, read_note, read_video_header, timed_frames
 from featviz.networks.cache import load
 from featviz.optimise.scaling import fitted_size, size_of
@@ -27,7 +29,7 @@ from featviz.recipes.following import Shown, follow
 from featviz.recipes.recipe import Frames, Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime.devices import Device, resolve
-from featviz.runtime.estimate import Estimate, demand, estimate, video_demand
+from featviz.runtime.estimate import Estimate, demand, duration, estimate, video_demand
 from featviz.runtime.memory import reserve, reserve_video
 from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview, Previews, open_pictures, pace, sizes_of, tensors
@@ -56,6 +58,11 @@ class Clip:
     opened: dict[str, Image.Image]
     """The pictures of the first frame, by role."""
 
+    @property
+    def pictures(self) -> dict[str, Picture]:
+        """The pictures of the run, as `film_clip` takes them."""
+        return {**self.opened, self.role: self.path}
+
 
 def open_clip(recipe: Recipe, pictures: Mapping[str, Picture | None]) -> Clip:
     """Open the pictures of a run of which the first is the path of a video.
@@ -75,17 +82,48 @@ def open_clip(recipe: Recipe, pictures: Mapping[str, Picture | None]) -> Clip:
     return Clip(path, role, header, opened)
 
 
+def check_length(header: VideoHeader) -> None:
+    """Raise LimitError if a video is longer than a server accepts."""
+    length, most = header.frames / header.fps, limits.VIDEO_SECONDS.value
+    if length > most:
+        raise LimitError(f"The video lasts {duration(float(length))}; at most {most} s are accepted here. Cut out a part of it.")
+
+
+def read_headers(recipe: Recipe | type[Recipe], pictures: Mapping[str, Picture]) -> tuple[dict[str, Header], int]:
+    """Return the headers of the pictures of a run by role, and the number of frames: 1 unless the first picture is a video.
+
+    Raises:
+        ImageError, InputError: a picture or the video cannot be read.
+    """
+    role, count, headers = next(iter(recipe.images), ""), 1, {}
+    for each, picture in pictures.items():
+        if each == role and takes_video(recipe, pictures):
+            path = Path(os.fspath(picture))  # type: ignore[arg-type]
+            headers[each], count = _header_of_frames(path, path.stat().st_mtime_ns)
+        else:
+            headers[each] = images.read_header(picture, each)
+    return headers, count
+
+
+@lru_cache(maxsize=100)
+def _header_of_frames(path: Path, changed: int) -> tuple[Header, int]:
+    """Return the header of a frame of a video, and the number of frames. A frame is decoded, since it may be turned.
+
+    `changed`: when the file was changed, so that a later one of the same name is read anew.
+    """
+    with closing(timed_frames(path)) as frames:
+        return Header(next(frames).picture.size), max(1, read_video_header(path).frames)
+
+
 def estimate_clip(recipe: Recipe, pictures: Mapping[str, Picture | None], *, device: Device = "auto") -> Estimate:
     """Predict the run of a recipe on a video. Raises what `open_clip` and `estimate` raise."""
-    clip = open_clip(recipe, pictures)
-    headers = {role: images.read_header(picture, role) for role, picture in clip.opened.items()}
-    return estimate(recipe, headers, device=device, count=max(1, clip.header.frames))
+    headers, count = read_headers(recipe, open_clip(recipe, pictures).pictures)
+    return estimate(recipe, headers, device=device, count=count)
 
 
 def film_clip(
     recipe: Recipe,
     path: str | os.PathLike,
-    pictures: Mapping[str, Picture | None],
     *,
     device: Device = "auto",
     every: float = 0.25,
@@ -93,6 +131,7 @@ def film_clip(
     steer: Callable[[], Recipe] | None = None,
     stopped: Callable[[], bool] | None = None,
     on_wait: Callable[[Waiting], object] | None = None,
+    **pictures: Picture | None,
 ) -> Previews:
     """Run a recipe on a video, write an MP4 with its sound to `path`, and yield previews as `stream` does.
 
@@ -144,6 +183,11 @@ def film_clip(
     if source.damage is not None:
         end = float(source.current.time + source.current.duration)
         raise InputError(f"{source.damage} The result ends there, after {end:.1f} s.") from source.damage
+
+
+def complete_clip(recipe: Recipe, path: Path, **pictures: Picture | None) -> None:
+    """Complete the video of a `film_clip` whose process was killed with the frames made so far. Arguments are those of the run."""
+    _Output(path, recipe, open_clip(recipe, pictures))
 
 
 class _Source:
@@ -238,7 +282,7 @@ class _Output:
         with suppress(InputError):
             made = metadata.restore(read_note(file), RECIPES)
             unfinished = made.whole is False and made.recipe == self._recipe
-            if unfinished and not metadata.changed_pictures(made, self._clip.opened):
+            if unfinished and not metadata.changed_pictures(made, self._clip.opened) and has_pictures(file):
                 return made.fingerprints
         return {}
 
@@ -258,7 +302,8 @@ def _numbered(frames: Frames, source: _Source, before: int, total: int, first: f
             number, ahead = before + complete + 1, max(0, total - before - complete - 1)
             done = first * frame.work if number == 1 else complete + frame.work + (0 if before else first - 1)
             left = ahead + (1 - frame.work) * (first if number == 1 else 1)
-            steps = step + max(1, frame.steps - frame.step + ahead * frame.steps)
+            later = frame.steps if number > 1 else max(1, round(frame.steps / first))
+            steps = step + max(1, frame.steps - frame.step + ahead * later)
             complete += frame.is_video_frame
             changed = yield frame.replace(
                 step=step,

@@ -44,7 +44,7 @@ def film(
         Also what `stream` raises; the file is completed in that case as well.
     """
     if takes_video(recipe, pictures):
-        yield from film_clip(recipe, path, pictures, device=device, every=every)
+        yield from film_clip(recipe, path, device=device, every=every, **pictures)  # type: ignore[arg-type]
         return
     if recipe.produces == "numbers":
         raise InputError(f"{recipe.title} makes numbers in one step, which no film shows; use run or stream.")

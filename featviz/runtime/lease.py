@@ -7,17 +7,16 @@ from contextlib import closing
 from functools import wraps
 from typing import Any
 
-from PIL import Image
-
 from featviz import limits
 from featviz.errors import LimitError
-from featviz.media.images import Header, read_header
+from featviz.media.images import Header, Picture
 from featviz.networks.network import zero_gpu
 from featviz.recipes.recipe import Recipe, largest_size
+from featviz.runtime.clip import read_headers
 from featviz.runtime.devices import resolve
-from featviz.runtime.estimate import LEAST_RECORDED, demand, duration, estimate, record_throughput
+from featviz.runtime.estimate import LEAST_RECORDED, duration, estimate, record_throughput, video_demand
 from featviz.runtime.memory import Parts, single_run
-from featviz.runtime.stream import Preview, sizes_of
+from featviz.runtime.stream import Preview
 
 LEAST, MOST = 20, 120
 """The fewest and the most seconds of a lease. Short ones are scheduled earlier, and cost less of a visitor's daily quota."""
@@ -32,7 +31,7 @@ ENDING = 3
 """Seconds before the end of a lease in which a run ends by itself and its latest picture is passed on."""
 
 Runner = Callable[..., Generator[Any, None, None]]
-"""`featviz.stream` or `try_out`, or a function with the same arguments."""
+"""`featviz.stream`, `try_out` or `film_clip`, or a function with the same arguments."""
 
 
 def longest_run() -> float:
@@ -41,15 +40,17 @@ def longest_run() -> float:
     return min(limit, (MOST - STARTUP) / SAFETY) if zero_gpu() else limit
 
 
-def request(recipe: Recipe, pictures: Mapping[str, Header], parts: Parts = single_run) -> int:
-    """Return the seconds to request the GPU for. `parts`: the runs that the recipe is executed as, one after the other.
+def request(recipe: Recipe, pictures: Mapping[str, Header], parts: Parts = single_run, count: int = 1) -> int:
+    """Return the seconds to request the GPU for.
+
+    `parts`: the runs that the recipe is executed as, one after the other. `count`: as for `estimate`.
 
     Raises:
         LimitError: no lease is long enough. The message has the largest size that fits.
     """
 
     def needed(recipe: Recipe) -> float:
-        return STARTUP + SAFETY * sum(estimate(part, pictures).seconds for part in parts(recipe))
+        return STARTUP + SAFETY * sum(estimate(part, pictures, count=count).seconds for part in parts(recipe))
 
     seconds = needed(recipe)
     if seconds > MOST:
@@ -74,12 +75,13 @@ def borrow(run: Runner, parts: Parts = single_run) -> Runner:
     """
 
     @wraps(run)
-    def wrapped(recipe: Recipe, **pictures: Image.Image) -> Generator[Any, None, None]:
-        lease = request(recipe, {role: read_header(picture, role) for role, picture in pictures.items()}, parts)
+    def wrapped(recipe: Recipe, *arguments: Any, **pictures: Picture) -> Generator[Any, None, None]:
+        headers, count = read_headers(recipe, pictures)
+        lease = request(recipe, headers, parts, count)
         latest: tuple[Recipe, Preview] | None = None
         started = math.inf
         try:
-            with closing(run(recipe, lease=lease, **pictures)) as values:
+            with closing(run(recipe, *arguments, lease=lease, **pictures)) as values:
                 for value in values:
                     started = min(started, time.monotonic())
                     latest = value if isinstance(value, tuple) else (recipe, value)
@@ -90,7 +92,7 @@ def borrow(run: Runner, parts: Parts = single_run) -> Runner:
             raise ended(lease, latest[1]) from error
         finally:
             if latest is not None:
-                _learn(*latest, pictures)
+                _learn(*latest, headers, count)
 
     return wrapped
 
@@ -103,9 +105,9 @@ def within_lease(run: Runner) -> Runner:
     """
 
     @wraps(run)
-    def wrapped(recipe: Recipe, *, lease: int, **pictures: Image.Image) -> Generator[Any, None, None]:
+    def wrapped(recipe: Recipe, *arguments: Any, lease: int, **pictures: Picture) -> Generator[Any, None, None]:
         end = time.monotonic() + lease - ENDING
-        with closing(run(recipe, **pictures)) as values:
+        with closing(run(recipe, *arguments, **pictures)) as values:
             for value in values:
                 yield value
                 preview = value[1] if isinstance(value, tuple) else value
@@ -123,8 +125,9 @@ def ended(lease: int, preview: Preview) -> LimitError:
     )
 
 
-def _learn(recipe: Recipe, preview: Preview, pictures: Mapping[str, Image.Image]) -> None:
+def _learn(recipe: Recipe, preview: Preview, headers: Mapping[str, Header], count: int) -> None:
     """Correct later estimates by the speed that the other process has measured."""
     if preview.steps > 1 and preview.work >= LEAST_RECORDED:
         device = resolve("auto")
-        record_throughput(device, recipe, demand(recipe, device, sizes_of(pictures)), preview.work, preview.seconds_used)
+        sizes = {role: header.opened_size(recipe.scaled_side(role)) for role, header in headers.items()}
+        record_throughput(device, recipe, video_demand(recipe, device, sizes, count), preview.work, preview.seconds_used)

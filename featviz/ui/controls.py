@@ -115,11 +115,15 @@ def _describe(name: str, value: Any) -> str:
 
 
 def api_function(
-    recipe: type[Recipe], call: Callable[[Sequence[Any]], AsyncGenerator[Any, None]], name: str = "", meaning: str = ""
+    recipe: type[Recipe],
+    call: Callable[[Sequence[Any]], AsyncGenerator[Any, None]],
+    name: str = "",
+    meaning: str = "",
+    produces: str = "",
 ) -> Callable[..., AsyncGenerator[Any, None]]:
     """Give `call` the signature and docstring of a recipe, which Gradio publishes. Returns an async generator function.
 
-    `name` and `meaning` default to those of the recipe.
+    `name`, `meaning` and `produces` default to those of the recipe.
     """
 
     async def endpoint(*values: Any) -> AsyncGenerator[Any, None]:
@@ -148,7 +152,7 @@ def api_function(
             *(f"    {role}: {meaning}" for role, meaning in recipe.optional_images.items()),
             "",
             "Returns:",
-            f"    {RETURNS[recipe.produces]}",
+            f"    {RETURNS[produces or recipe.produces]}",
         ]
     )
     return endpoint

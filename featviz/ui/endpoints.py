@@ -18,7 +18,7 @@ from featviz.ui.running import error_sentences, file_of
 def publish(presets: list[Preset], estimator: Estimator) -> None:
     """Add the endpoints, which are MCP tools too. The functions' names, annotations and docstrings are published."""
 
-    def estimate(recipe: str, fields: dict, width: int = 0, height: int = 0, others: dict | None = None) -> dict:
+    def estimate(recipe: str, fields: dict, width: int = 0, height: int = 0, others: dict | None = None, frames: int = 1) -> dict:
         """Estimate the time and the memory of a run on this machine, without running it.
 
         Args:
@@ -28,6 +28,7 @@ def publish(presets: list[Preset], estimator: Estimator) -> None:
             height: Height of the first picture in pixels; 0 for a recipe without pictures.
             others: Sizes of the other pictures, e.g. {"style": [640, 480], "mask": [640, 480]}. A required one that is left out
                 counts as large as the first.
+            frames: Number of frames of a video in place of the first picture.
 
         Returns:
             The seconds, the bytes of memory, and a sentence with both: {"seconds", "bytes", "words"}.
@@ -38,7 +39,9 @@ def publish(presets: list[Preset], estimator: Estimator) -> None:
                 raise InputError(restored.remarks[0])
             first = dict.fromkeys([*restored.recipe.images][:1], (width, height))
             headers = {role: _header(role, size) for role, size in (first | _sizes(others)).items()}
-            needed = estimator(restored.recipe, headers)
+            if frames < 1 or (frames > 1 and not restored.recipe.follows_video):
+                raise InputError(f"frames is {frames}; expected at least 1, and 1 for {restored.recipe.title}.")
+            needed = estimator(restored.recipe, headers, **({"count": frames} if frames > 1 else {}))
             return {"seconds": needed.seconds, "bytes": needed.bytes, "words": str(needed)}
 
     def recipe(file: str) -> dict:

@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any
 
 from featviz.errors import FeatvizError, ImageError
-from featviz.media.images import MASK, Header, read_header
+from featviz.media.images import MASK, Header
+from featviz.media.video import read_video_header
 from featviz.recipes.presets import FINISHES, finishable
 from featviz.recipes.recipe import Recipe, bounds, increment, largest_size
+from featviz.runtime.clip import check_length, read_headers, takes_video
 from featviz.runtime.estimate import Estimate, duration, gigabytes
 from featviz.runtime.lease import longest_run
 from featviz.ui.controls import recipe_of
@@ -19,7 +21,8 @@ from featviz.ui.running import file_of
 
 logger = logging.getLogger(__name__)
 
-Estimator = Callable[[Recipe, Mapping[str, Header]], Estimate]
+Estimator = Callable[..., Estimate]
+"""`featviz.runtime.estimate.estimate` without its device, or a stand-in for it."""
 
 PAINTED = "painted"
 """The key of the picture that is open for painting, among the pictures by role."""
@@ -41,11 +44,11 @@ class Forecast:
         """
         try:
             recipe = recipe_of(kind, values)
-            pictures, free = headers(sent), self.memory_left()
-            first = next((pictures.get(role) for role in recipe.images), None)
+            known, free = known_inputs(kind, sent), self.memory_left()
+            first = next((known["pictures"].get(role) for role in recipe.images), None)
             if first is None and recipe.images:
                 return "", None
-            estimate = partial(self.estimate, pictures=pictures)
+            estimate = partial(self.estimate, **known)
             needed = estimate(recipe)
         except ImageError:
             return "", None  # The run reports it.
@@ -69,24 +72,31 @@ class Forecast:
     def finishes(self, recipe: Recipe | None, sent: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the levels of finish as choices, each with the time that it takes on this machine where that is known."""
         with suppress(FeatvizError):
-            pictures = headers(sent)
-            if recipe is not None and finishable(type(recipe)) and next(iter(recipe.images)) in pictures:
+            if recipe is not None and finishable(type(recipe)) and sent.get(next(iter(recipe.images))) is not None:
+                known = known_inputs(type(recipe), sent)
                 levels = {name: recipe.replace(**finish.of(recipe)) for name, finish in FINISHES.items()}
-                seconds = {name: self.estimate(level, pictures=pictures).seconds for name, level in levels.items()}
+                seconds = {name: self.estimate(level, **known).seconds for name, level in levels.items()}
                 return [(f"{name} · {duration(seconds[name])}", name) for name in FINISHES]
         return [(name, name) for name in FINISHES]
 
 
-def headers(sent: Mapping[str, Any]) -> dict[str, Header]:
-    """Return the headers of uploaded pictures by role. Raises ImageError if one is not a picture.
+def known_inputs(kind: type[Recipe], sent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an estimator takes beside a recipe, from uploaded pictures by role: `pictures` and, of a video, `count`.
 
     While a picture is open for painting, the mask that may be painted on it counts.
+
+    Raises:
+        ImageError: one is not a picture.
+        InputError: the video cannot be read.
+        LimitError: the video is too long.
     """
-    files = {role: file_of(each) for role, each in sent.items() if each is not None and role != PAINTED}
-    found = {role: read_header(file, role) for role, file in files.items()}
+    files = {role: file for role, each in sent.items() if role != PAINTED and (file := file_of(each))}
+    if takes_video(kind, files):
+        check_length(read_video_header(files[next(iter(kind.images))]))
+    found, count = read_headers(kind, files)
     if sent.get(PAINTED) is not None and MASK not in found:
         found[MASK] = Header((LONGEST, LONGEST))
-    return found
+    return {"pictures": found} | ({"count": count} if count > 1 else {})
 
 
 def size_for_short_side(recipe: Recipe, size: tuple[int, int] | None) -> int | None:

@@ -33,9 +33,11 @@ def picture_input(name: Any, meaning: str, **options: Any) -> gr.Image:
 class Form:
     """The controls of a recipe."""
 
-    def __init__(self, recipe: type[Recipe], picture: gr.Image, examples: Sequence[Example], presets: Sequence[Preset]):
-        """`picture`: the shared box, which has the recipe's first picture."""
-        self.recipe, self.examples, self.presets = recipe, examples, presets
+    def __init__(
+        self, recipe: type[Recipe], picture: gr.Image, clip: gr.Video, examples: Sequence[Example], presets: Sequence[Preset]
+    ):
+        """`picture` and `clip`: the shared boxes, of which one has the recipe's first picture."""
+        self.recipe, self.clip, self.examples, self.presets = recipe, clip, examples, presets
         self.parts: dict[str, gr.components.Component] = dict.fromkeys(list(recipe.images)[:1], picture)
         """Pictures by role and controls by field name. A mask and a start have no box of their own."""
         self.headings: dict[gr.components.Component, str] = {}
@@ -122,10 +124,12 @@ class Form:
     def values(self, sent: Mapping[Any, Any], **others: Any) -> dict[str, Any]:
         """Return the values by name in the order of an endpoint: pictures, fields, optional pictures.
 
-        `sent`: component → value. `others`: the pictures without a box.
+        `sent`: component → value. `others`: the pictures without a box. A video goes before the first picture.
         """
         names = (*self.recipe.images, *self.recipe.model_fields, *self.recipe.optional_images)
-        return {name: sent[self.parts[name]] if name in self.parts else others.get(name) for name in names}
+        if self.recipe.follows_video and (clip := sent.get(self.clip)):
+            others = others | {names[0]: clip}
+        return {name: others[name] if name in others else sent.get(self.parts.get(name)) for name in names}
 
     def set(self, recipe: Recipe) -> dict:
         """Return updates that set every control to the value of its field in `recipe`."""

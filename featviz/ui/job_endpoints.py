@@ -2,18 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from html import escape
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 from pydantic.fields import FieldInfo
 
 from featviz import limits
 from featviz.errors import InputError
+from featviz.media.video import READ
 from featviz.networks.hub import DownloadProgress
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe, choices
@@ -25,10 +25,13 @@ from featviz.ui.controls import api_function, label
 from featviz.ui.endpoints import addresses
 from featviz.ui.gradio_internals import Reader, endpoint, value
 from featviz.ui.masks import mention_stretching
-from featviz.ui.running import RUN_QUEUE, Engine, admit, error_sentences, in_cache, name_of, validate_request
-from featviz.ui.video import Film, Steps, film_of
+from featviz.ui.running import RUN_QUEUE, Engine, Request, admit, error_sentences, in_cache, name_of, validate_request
+from featviz.ui.runs import recorded
+from featviz.ui.video import Film, FollowedVideo, Steps, film_of
 
 SHEET = "Several small versions of one run, with labels, on one picture."
+
+VIDEO = "The same with a video in place of the first picture: each frame follows the one before, and the sound is kept."
 
 LONGEST_WAIT = 50
 """Seconds for which `job` waits at most. MCP clients usually give up after 60."""
@@ -49,6 +52,7 @@ def publish_runs(components: Mapping[str, Mapping[str, gr.components.Component]]
     `components`: name of a recipe → its controls and pictures by name, whose names and defaults the endpoint has. What is left out
     gets components that are not shown.
     """
+    clip = gr.Video(label="Video", visible=False)
     for recipe in RECIPES.values():
         given, fields = components.get(recipe.name, {}), recipe.model_fields
         ordered = [
@@ -56,12 +60,16 @@ def publish_runs(components: Mapping[str, Mapping[str, gr.components.Component]]
             for name in (*recipe.images, *fields, *recipe.optional_images)
         ]
         for address in addresses(recipe.name):
-            call = api_function(recipe, _call(recipe, engine), address["api_name"])
+            call = api_function(recipe, _call(recipe, engine, recipe.produces), address["api_name"])
             endpoint(call, ordered, [OUTPUTS[recipe.produces]()], **address, **RUN_QUEUE)
         if recipe.sweep_fields:
             name = f"{recipe.name}_sheet"
-            call = api_function(recipe, _call(recipe, engine, sweep=True), name, SHEET)
+            call = api_function(recipe, _call(recipe, engine, "picture", sweep=True), name, SHEET)
             endpoint(call, ordered, [OUTPUTS["picture"]()], api_name=name, **RUN_QUEUE)
+        if recipe.follows_video:
+            name = f"{recipe.name}_video"
+            call = api_function(recipe, _call(recipe, engine, "video"), name, VIDEO, "video")
+            endpoint(call, [clip, *ordered[1:]], [OUTPUTS["video"]()], api_name=name, **RUN_QUEUE)
     _publish_jobs(engine)
 
 
@@ -74,59 +82,71 @@ def _picture(role: str) -> gr.Image:
     return gr.Image(label=label(role), type="filepath", image_mode=None, visible=False)
 
 
-def start_job(
-    engine: Engine,
-    recipe: Recipe,
-    pictures: Mapping[str, Image.Image],
-    *,
-    sweep: bool = False,
-    keep_steps: bool = False,
-    **options: Any,
-) -> Job:
-    """Start a job: download the network, and run the recipe on opened pictures, or its small variants for a `sweep`.
+def start_job(engine: Engine, request: Request, *, sweep: bool = False, keep_steps: bool = False, **options: Any) -> Job:
+    """Start a job: download the network, and run the recipe on its pictures or its video, or its small variants for a `sweep`.
 
     `keep_steps`: whether the steps of a picture are kept for `film`. `options` go to `Jobs.start`, whose errors this raises.
     """
-    film: Film | Steps | None = None
-    if recipe.produces == "video" and not sweep:
-        film = Film(recipe, pictures)
-    elif recipe.produces == "picture" and keep_steps:
-        film = Steps(partial(in_cache, name=name_of(recipe)))
+    recipe, pictures, clip = request
+    work, write = engine.run, None
+    if sweep:
+        work = partial(_sheet, engine)
+    elif clip:
+        followed = FollowedVideo(recipe, clip, engine.follow)
+        work, write = followed.run, followed.finish
+    elif recipe.produces == "video" or (recipe.produces == "picture" and keep_steps):
+        film = Film(recipe, pictures) if recipe.produces == "video" else Steps(partial(in_cache, name=name_of(recipe)))
+        work, write = recorded(engine.run, film), film.finish
 
     def run(recipe: Recipe, **given: Any) -> Generator[Preview | DownloadProgress, None, None]:
         yield from engine.prepare(recipe, **pictures)
-        if sweep:
-            yield from on_one_sheet(recipe, engine.try_out(recipe, **given))
-            return
-        for preview in engine.run(recipe, **given):
-            if film:
-                film.write(preview)
-            yield preview
+        yield from work(recipe, **given)
 
-    write = film.finish if film else None
     return engine.jobs.start(recipe, pictures, run=run, write=write, interruptible=engine.in_process, **options)
 
 
-def _call(recipe: type[Recipe], engine: Engine, *, sweep: bool = False) -> Callable[[Sequence[Any]], AsyncGenerator[Any, None]]:
-    """Return a function that runs a recipe on what a client has sent and yields the output so far."""
+def _sheet(engine: Engine, recipe: Recipe, **given: Any) -> Iterator[Preview]:
+    return on_one_sheet(recipe, engine.try_out(recipe, **given))
+
+
+def _call(
+    recipe: type[Recipe], engine: Engine, produces: str, *, sweep: bool = False
+) -> Callable[[Sequence[Any]], AsyncGenerator[Any, None]]:
+    """Return a function that runs a recipe on what a client has sent and yields the output so far.
+
+    `produces`: a key of `OUTPUTS`.
+    """
 
     async def call(sent: Sequence[Any]) -> AsyncGenerator[Any, None]:
-        checked, pictures = await asyncio.to_thread(validate_request, recipe, sent)
-        mention_stretching(pictures)
+        request = await asyncio.to_thread(validate_request, recipe, sent)
+        mention_stretching(request.pictures)
         with error_sentences():
-            job = start_job(engine, checked, pictures, sweep=sweep, unattended=0)
+            if recipe.follows_video and not sweep:
+                check_kind(request, produces)
+            job = start_job(engine, request, sweep=sweep, unattended=0)
         reader = Reader()
         async with aclosing(job.watch_async()) as updates:
             async for update in updates:
                 if reader.seconds_away() > limits.SECONDS_UNATTENDED.value:
                     return
+                if update.error and update.result and produces == "video":
+                    yield await _file(update)  # What there is of it, before the error.
                 if update.latest or update.final:
-                    yield await _output(recipe, update, sweep=sweep)
+                    yield await _output(produces, update)
 
     return call
 
 
-async def _output(recipe: type[Recipe], update: Update, *, sweep: bool) -> Any:
+def check_kind(request: Request, produces: str) -> None:
+    """Raise InputError if a picture is made of a video, or a video of a picture."""
+    name = request.recipe.name
+    if request.clip and produces == "picture":
+        raise InputError(f"'{name}' takes a picture; for a video there is '{name}_video'.")
+    if produces == "video" and not request.clip:
+        raise InputError(f"'{name}_video' takes a video in place of the first picture: {', '.join(READ)}.")
+
+
+async def _output(produces: str, update: Update) -> Any:
     """Return the output of a call for an update of its job; None where there is none yet, as for a video.
 
     Raises:
@@ -134,7 +154,6 @@ async def _output(recipe: type[Recipe], update: Update, *, sweep: bool) -> Any:
     """
     if update.error:
         raise gr.Error(escape(update.error, quote=False), print_exception=False)
-    produces = "picture" if sweep else recipe.produces
     if update.result:
         return dict(update.result.measures) if produces == "numbers" else await _file(update)
     if update.latest is None or produces == "video":
@@ -170,8 +189,9 @@ def _publish_jobs(engine: Engine) -> None:
         Args:
             recipe: Name of the recipe, e.g. 'deepdream'.
             fields: Its parameters by their names; those left out keep their defaults.
-            image: The picture, for every recipe but 'style_transfer', 'reconstruct_style' and 'feature_visualization'.
-            content: The picture whose objects 'style_transfer' keeps.
+            image: The picture, for every recipe but 'style_transfer', 'reconstruct_style' and 'feature_visualization'. For 'deepdream'
+                it may be a video; the result is then one too.
+            content: The picture whose objects 'style_transfer' keeps; it may be a video.
             style: The picture whose style 'style_transfer' and 'reconstruct_style' take.
             guide: For 'deepdream': a picture whose features it shall grow.
             mask: Where the run has an effect: white for here, black for not here.
@@ -183,8 +203,8 @@ def _publish_jobs(engine: Engine) -> None:
         """
         sent = dict(zip(roles, (image, content, style, guide, mask, style2, start), strict=True))
         with error_sentences():
-            checked, pictures = admit(lambda: _recipe_of(recipe, fields), sent)
-            return _state(job := start_job(engine, checked, pictures, keep_steps=True), job.now)
+            request = admit(lambda: _recipe_of(recipe, fields), sent)
+            return _state(job := start_job(engine, request, keep_steps=True), job.now)
 
     async def job(id: str, wait: float = 0) -> tuple[dict, str | None]:  # noqa: A002
         """Return the state of a run and the file of its latest picture, or of its result once it has ended.

@@ -17,6 +17,7 @@ from gradio.utils import get_upload_folder
 from featviz import limits
 from featviz.errors import JobError
 from featviz.media.images import MASK
+from featviz.media.video import is_video
 from featviz.networks.table import NETWORKS
 from featviz.recipes import metadata, presets
 from featviz.recipes.presets import Example
@@ -115,6 +116,7 @@ class Page:
         with gr.Row(equal_height=False, elem_id="instrument"):
             with gr.Column(scale=5, min_width=320, elem_id="inputs"):
                 self.picture = picture_input(text.label("picture"), "Your picture.", height=170, elem_id="picture")
+                self.clip = gr.Video(label="Video", sources=["upload"], buttons=[], height=170, elem_id="clip")
                 with gr.Row(visible=False, elem_classes="origin") as self.origin:
                     self.origin_line = gr.HTML()
                     shared = {"size": "sm", "min_width": 80, "scale": 0, "elem_classes": "quiet"}
@@ -123,7 +125,7 @@ class Page:
                 self.painting = Painting(RECIPES[self.name.value].mask_action)
                 self.navigation = Navigation({TAB_GROUP: partial(self.explorer.add_tab, examples)})
                 self.forms = {
-                    recipe.name: Form(recipe, self.picture, *(_of(recipe, items) for items in (examples, all_presets)))
+                    recipe.name: Form(recipe, self.picture, self.clip, *(_of(recipe, items) for items in (examples, all_presets)))
                     for recipe in self.navigation.tabs_of(TABS.values())
                 }
                 with gr.Column(elem_id="bar"):  # Start is last: the text above it may grow, and it stays where it is.
@@ -149,8 +151,8 @@ class Page:
 
     @property
     def inputs(self) -> list[gr.components.Component]:
-        """The boxes of pictures and the controls of all recipes, each once."""
-        return list(dict.fromkeys(part for form in self.forms.values() for part in form.parts.values()))
+        """The boxes of pictures, that of a video, and the controls of all recipes, each once."""
+        return _unique([self.clip], *(form.parts.values() for form in self.forms.values()))
 
     @property
     def following(self) -> list[gr.components.Component]:
@@ -187,7 +189,7 @@ class Page:
 
         gr.on(
             self.navigation.selects, None, None,
-            [self.name, self.start, self.picture, self.painting.button, self.explorer.html],
+            [self.name, self.start, self.picture, self.clip, self.painting.button, self.explorer.html],
             js="() => featviz.opened()", **PAGE_EVENT,
         )  # fmt: skip
         # Gradio calls the listeners of an event one after the other, so those in the browser come first: they never wait.
@@ -217,7 +219,7 @@ class Page:
         self.explorer.cards.html.select(self.explorer.take, None, self.picture, **IMMEDIATE)
         for picture in self.pictures:
             picture.upload(displayable, picture, picture, **EVENT)
-        self.picture.upload(self.read_picture, self.everything, [*origin, *self.inputs], **EVENT)
+        gr.on([self.picture.upload, self.clip.upload], self.read_picture, self.everything, [*origin, *self.inputs], **EVENT)
         gr.on(
             [self.undo.click, self.there.click],
             self.restore,
@@ -226,8 +228,11 @@ class Page:
             **EVENT,
         )
         self.painting.button.click(self.paint, self.everything, self.painting.outputs, **EVENT)
-        self.picture.change(self.close_painting, self.everything, self.painting.outputs, trigger_mode="multiple", **IMMEDIATE)
-        panel.use.click(self.use, self.job, [self.picture, *origin], **EVENT)
+        gr.on(
+            [self.picture.change, self.clip.change], self.close_painting, self.everything, self.painting.outputs,
+            trigger_mode="multiple", **IMMEDIATE,
+        )  # fmt: skip
+        panel.use.click(self.use, self.job, [self.picture, self.clip, *origin], **EVENT)
 
         panel.share.click(lambda: gr.update(visible=True), None, panel.sharing, **IMMEDIATE)
         panel.link.click(None, None, panel.linked, js="() => featviz.copyLink()", **PAGE_EVENT)
@@ -295,9 +300,15 @@ class Page:
         """JavaScript that defines what `page.js` knows of this page."""
         same, shown, hidden = {"__type__": "update"}, gr.update(visible=True), gr.update(visible=False)
         tabs = {
-            name: [name, recipe.action, shown if recipe.images else hidden, recipe.mask_action, hidden]
+            name: [
+                name,
+                recipe.action,
+                *(shown if there else hidden for there in (bool(recipe.images), recipe.follows_video)),
+                recipe.mask_action,
+                hidden,
+            ]
             for name, recipe in TABS.items()
-        } | {TAB: [same, same, shown, same, shown]}
+        } | {TAB: [same, same, shown, hidden, same, shown]}
         lists = list(dict.fromkeys(tuple(menu.choices) for menu in self.menus))
         known = {
             "tabs": tabs,
@@ -327,6 +338,10 @@ class Page:
         with error_sentences():
             return form.values(sent, mask=mask_of(sent[self.painting.editor]) if "mask" in form.recipe.optional_images else None)
 
+    def _clip(self, sent: Mapping[Any, Any]) -> bool:
+        """Whether a video goes before the picture in the open tab."""
+        return self.form(sent).recipe.follows_video and sent[self.clip] is not None
+
     def open(self, recipe: Recipe) -> dict:
         """Open the tab of a recipe with its settings."""
         return self._opened(recipe.name) | self.forms[recipe.name].set(recipe)
@@ -345,7 +360,8 @@ class Page:
             self.smaller: gr.update(visible=fitting is not None, value=text.say("use_size", size=fitting)),
             self.fitting: fitting,
             self.painting.button: gr.update(
-                value=form.recipe.mask_action, visible=bool(form.recipe.mask_action and sent[self.picture])
+                value=form.recipe.mask_action,
+                visible=bool(form.recipe.mask_action and sent[self.picture] and not self._clip(sent)),
             ),
             form.finish: gr.update(choices=self.forecast.finishes(recipe, pictures)),
         }
@@ -401,6 +417,7 @@ class Page:
             for role in (*form.recipe.images, *form.recipe.optional_images)
             if role in form.parts
         }
+        filled[self.clip] = None
         return filled | form.set(example.recipe) | self._begin(form, {name: given.get(name) for name in names}, sent)
 
     def begin_refinement(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
@@ -417,11 +434,11 @@ class Page:
         yield from self._told(begin)
 
     def _begin(self, form: Form, values: Mapping[str, Any], sent: Mapping[Any, Any], *, sweep: bool = False) -> dict:
-        recipe, pictures = validate_request(form.recipe, without_disabled(form.recipe, list(values.values())))
-        mention_stretching(pictures)
+        request = validate_request(form.recipe, without_disabled(form.recipe, list(values.values())))
+        mention_stretching(request.pictures)
         with error_sentences():
             source = file_of(values[next(iter(form.recipe.images))]) if form.recipe.images else None
-            job = self.runs.start(recipe, pictures, source, self._id(sent), sweep=sweep)
+            job = self.runs.start(request, source, self._id(sent), sweep=sweep)
         self.end(sent[self.job])  # A page shows one run.
         first = {} if sent[self.job] else self.panel.only()  # What was made earlier is no result of this run.
         return {self.job: job.id} | first | self.panel.cleared() | self._working(True)
@@ -531,9 +548,9 @@ class Page:
     # The picture
 
     def read_picture(self, sent: Mapping[Any, Any]) -> dict:
-        """Restore the settings of a picture that was made here; the visitor can undo that."""
+        """Restore the settings of a picture or a video that was made here; the visitor can undo that."""
         form = self.form(sent)
-        stored, message = read_file(sent[self.picture])
+        stored, message = read_file(sent[self.clip if self._clip(sent) else self.picture])
         if stored is None:
             return self._origin("", None)
         if type(stored) is not form.recipe:
@@ -562,9 +579,9 @@ class Page:
         return self.painting.toggled(self.form(sent).recipe.mask_action, sent[self.picture], sent[self.painting.source])
 
     def close_painting(self, sent: Mapping[Any, Any]) -> dict:
-        """Close the painting when the picture was replaced."""
+        """Close the painting when the picture was replaced, or when a video goes before it."""
         source = sent[self.painting.source]
-        if source is None or (sent[self.picture] or {}).get("path") == source:
+        if source is None or ((sent[self.picture] or {}).get("path") == source and not self._clip(sent)):
             return {self.painting.source: gr.skip()}
         return self.painting.closed(self.form(sent).recipe.mask_action)
 
@@ -572,7 +589,8 @@ class Page:
         """Use the result as the picture."""
         result = self._result(job_id)
         with error_sentences():
-            return {self.picture: result.file()} | self._origin("", None)
+            file = result.file()
+        return ({self.clip: file} if is_video(file) else {self.picture: file, self.clip: None}) | self._origin("", None)
 
     def film(self, job_id: str) -> str:
         """Show the film of how the result came about, with a link to save it."""
@@ -634,8 +652,8 @@ class Page:
     def show_gram(self, sent: Mapping[Any, Any]) -> dict:
         """Show the Gram matrix of the deepest layer in use."""
         values = self.values(sent)
-        recipe, pictures = validate_request(self.form(sent).recipe, list(values.values()))
-        picture = gram_picture(self.engine, recipe, pictures)
+        request = validate_request(self.form(sent).recipe, list(values.values()))
+        picture = gram_picture(self.engine, request.recipe, request.pictures)
         return self.panel.only(self.panel.picture) | {self.panel.picture: gr.update(value=picture, visible=True)}
 
 

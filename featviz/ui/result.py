@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from featviz.errors import FeatvizError
+from featviz.media.video import is_video
 from featviz.recipes import metadata, presets
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.presets import Example
@@ -156,7 +157,7 @@ class Panel:
             self.onward: gr.update(visible=True),
             self.download: gr.update(value=file, visible=result.recipe.produces != "numbers"),
             self.film: gr.update(visible=has_film(file)),
-            self.refine: gr.update(visible="start" in result.recipe.optional_images),
+            self.refine: gr.update(visible="start" in result.recipe.optional_images and not is_video(file)),
             self.gram: gr.update(visible=result.recipe.name == "reconstruct_style"),
         }
         if result.recipe.produces == "numbers":
@@ -171,18 +172,12 @@ class Panel:
             }
             return changes | self.only(self.names) | named
         changes |= self.measured(result.recipe, result.measures)
-        return changes if gallery.tiles else changes | self.shown(result.recipe, file)
+        return changes if gallery.tiles else changes | self.shown(file)
 
-    def shown(self, recipe: type[Recipe] | Recipe, file: str) -> dict:
-        """Show the file of a result of a recipe."""
+    def shown(self, file: str) -> dict:
+        """Show the file of a result."""
         source = before(file)
-        view, value = (
-            (self.video, file)
-            if recipe.produces == "video"
-            else (self.compare, (source, file))
-            if source
-            else (self.picture, file)
-        )
+        view, value = (self.video, file) if is_video(file) else (self.compare, (source, file)) if source else (self.picture, file)
         return self.only(view) | {view: gr.update(value=value, visible=True)}
 
 

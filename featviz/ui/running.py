@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial, wraps
 from html import escape, unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.processing_utils import save_base64_to_cache, save_pil_to_cache
@@ -19,10 +19,11 @@ from PIL import Image
 
 from featviz import limits
 from featviz.errors import FeatvizError, ImageError, LimitError
-from featviz.media.images import Header, open_header
+from featviz.media.images import Header, Picture, open_header
 from featviz.networks.hub import DownloadProgress
 from featviz.recipes.recipe import Recipe
 from featviz.runtime import jobs, lease
+from featviz.runtime.clip import Clip, check_length, film_clip, open_clip, takes_video
 from featviz.runtime.devices import Device, limitations
 from featviz.runtime.estimate import Estimate, estimate
 from featviz.runtime.exploration import Explanation, Explored, explain_name, explore, switch_off
@@ -67,7 +68,7 @@ def error_sentences() -> Iterator[None]:
     except gr.Error:
         raise
     except FeatvizError as error:
-        if _disk_full(error.__cause__):
+        if _disk_full(error):
             raise gr.Error(DISK_FULL, print_exception=False) from None
         raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
     except Exception as error:
@@ -78,23 +79,24 @@ def error_sentences() -> Iterator[None]:
 
 
 def _disk_full(error: BaseException | None) -> bool:
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    """Return whether an error or one of its causes is a full disk."""
+    return error is not None and (getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _disk_full(error.__cause__))
 
 
 def explain(error: Exception) -> str:
     """Return the sentence for an error of a run, as plain text. An unexpected error is logged."""
     if isinstance(error, gr.Error):  # From `with_error_sentences`, or from what lends the device.
         return unescape(re.sub("<[^>]*>", "", error.message))
-    return DISK_FULL if _disk_full(error) or _disk_full(error.__cause__) else jobs.explain(error)
+    return DISK_FULL if _disk_full(error) else jobs.explain(error)
 
 
 def with_error_sentences(run: Runner) -> Runner:
     """Apply `error_sentences` to a generator. Goes inside `lend`, because ZeroGPU passes on `gr.Error` only."""
 
     @wraps(run)
-    def wrapped(recipe: Recipe, **pictures: Image.Image) -> Iterator[Any]:
+    def wrapped(recipe: Recipe, *arguments: Any, **pictures: Picture) -> Iterator[Any]:
         with error_sentences():
-            yield from run(recipe, **pictures)
+            yield from run(recipe, *arguments, **pictures)
 
     return wrapped
 
@@ -124,14 +126,16 @@ class Engine:
     limitations: Callable[[], list[str]] = limitations
     memory_left: Callable[[], float] = available_memory
     """Bytes that another run can have now."""
+    follow: Runner = film_clip
+    """Makes a video of a video. Takes the path of the result after the recipe."""
     jobs: Jobs = field(default_factory=new_jobs)
 
     @classmethod
     def on(cls, device: Device) -> "Engine":
         """The library on a device, each run within the time limit."""
-        limited = partial(stream, seconds=limits.RUN_SECONDS.value)
+        stills, clips = (partial(run, seconds=limits.RUN_SECONDS.value) for run in (stream, film_clip))
         functions = (
-            limited,
+            stills,
             TRY_OUT,
             estimate,
             inspect_layer,
@@ -146,6 +150,7 @@ class Engine:
             prepare=partial(prepare, device=device),
             limitations=partial(limitations, device),
             memory_left=partial(available_memory, device),
+            follow=partial(clips, device=device),
         )
 
     def with_device(self, lend: Callable[[Runner], Runner], *, zero_gpu: bool = False) -> "Engine":
@@ -156,6 +161,7 @@ class Engine:
         lent = partial(_lent_process, lend) if zero_gpu else lambda run, parts: lend(with_error_sentences(run))
         runs = {
             "run": lent(self.run, single_run),
+            "follow": lent(self.follow, single_run),
             "try_out": lent(self.try_out, lambda recipe: recipe.variants()),
         }
         inspections = {
@@ -208,7 +214,17 @@ def displayable(sent: Mapping[str, Any] | None) -> Iterator[Any]:
         raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
 
 
-def validate_request(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe, dict[str, Image.Image]]:
+class Request(NamedTuple):
+    """A run that was asked for, checked."""
+
+    recipe: Recipe
+    pictures: dict[str, Image.Image]
+    """The opened pictures by role; of a video its first frame."""
+    clip: Clip | None = None
+    """The video in place of the first picture."""
+
+
+def validate_request(recipe: type[Recipe], sent: Sequence[Any]) -> Request:
     """Return the recipe and its opened pictures. Finds every error before a device is used.
 
     Raises:
@@ -220,7 +236,7 @@ def validate_request(recipe: type[Recipe], sent: Sequence[Any]) -> tuple[Recipe,
         return admit(lambda: recipe(**fields), {role: values[role] for role in (*recipe.images, *recipe.optional_images)})
 
 
-def admit(make: Callable[[], Recipe], sent: Mapping[str, Mapping[str, Any] | None]) -> tuple[Recipe, dict[str, Image.Image]]:
+def admit(make: Callable[[], Recipe], sent: Mapping[str, Mapping[str, Any] | None]) -> Request:
     """Return the recipe that `make` returns and its opened pictures. `sent`: what a client has sent, by role; None for no picture.
 
     Raises:
@@ -233,10 +249,16 @@ def admit(make: Callable[[], Recipe], sent: Mapping[str, Mapping[str, Any] | Non
         raise gr.Error(DISK_FULL, print_exception=False)
     recipe = make()
     files = {role: file_of(picture) for role, picture in sent.items() if picture is not None}
-    opened = open_pictures(recipe, files)
+    if takes_video(recipe, files):
+        clip = open_clip(recipe, files)
+        check_length(clip.header)
+        request = Request(recipe, clip.opened, clip)
+        files.pop(clip.role)
+    else:
+        request = Request(recipe, open_pictures(recipe, files))
     for remark in remarks_on(files):
         gr.Info(escape(remark, quote=False))
-    return recipe, opened
+    return request
 
 
 def without_disabled(recipe: type[Recipe], sent: Sequence[Any]) -> list[Any]:

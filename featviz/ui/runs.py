@@ -14,14 +14,15 @@ from featviz.recipes import metadata
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.recipe import Recipe, differing, live
 from featviz.runtime import atlas
+from featviz.runtime.clip import Clip
 from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.jobs import Job
 from featviz.runtime.memory import open_reserved
 from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
 from featviz.ui.controls import spoken
-from featviz.ui.running import Engine, in_cache, name_of
-from featviz.ui.video import Film, Steps
+from featviz.ui.running import Engine, Request, in_cache, name_of
+from featviz.ui.video import Film, FollowedVideo, Steps
 
 THUMBNAIL = 192
 """Side in pixels at which a thumbnail of the atlas is shown."""
@@ -79,11 +80,11 @@ class Runs:
         """Return the tiles of a job so far."""
         return (self._galleries.get(job) or [Gallery()])[-1]
 
-    def start(
-        self, recipe: Recipe, pictures: Mapping[str, Image.Image], source: str | None, owner: str, *, sweep: bool = False
-    ) -> Job:
-        """Start the job of a recipe on opened pictures. `source`: the file of the first one. `sweep`: run the small variants."""
-        work, write, options = self._work(recipe, pictures, source, sweep)
+    def start(self, request: Request, source: str | None, owner: str, *, sweep: bool = False) -> Job:
+        """Start the job of a request. `source`: the file of its first picture. `sweep`: run the small variants, of a video's first
+        frame."""
+        recipe, pictures, clip = request
+        work, write, options = self._work(recipe, pictures, None if sweep else clip, source, sweep)
         shown: list[Gallery] = []
 
         def run(recipe: Recipe, **given: Any) -> Iterator[Any]:
@@ -95,7 +96,7 @@ class Runs:
         return job
 
     def _work(
-        self, recipe: Recipe, pictures: Mapping[str, Image.Image], source: str | None, sweep: bool
+        self, recipe: Recipe, pictures: Mapping[str, Image.Image], clip: Clip | None, source: str | None, sweep: bool
     ) -> tuple[Callable[..., Iterator[Preview]], Callable[[Image.Image], str], dict[str, bool]]:
         if sweep:
             return self._sweep, beside_source(recipe, None), {}
@@ -103,6 +104,9 @@ class Runs:
             return self._inspect, beside_source(recipe, None), {}
         here = self.engine.in_process
         options = {"interruptible": here, "steerable": here and bool(live(type(recipe)))}
+        if clip:
+            followed = FollowedVideo(recipe, clip, self.engine.follow)
+            return _without_gallery(followed.run), finished(followed), options
         if recipe.produces == "video":
             film = Film(recipe, pictures)
             return _without_gallery(recorded(self.engine.run, film)), finished(film), options
@@ -201,7 +205,7 @@ def recorded(run: Callable[..., Iterator[Preview]], film: Film | Steps) -> Calla
     return wrapped
 
 
-def finished(film: Film) -> Callable[[Image.Image], str]:
+def finished(film: Film | FollowedVideo) -> Callable[[Image.Image], str]:
     """Return a function that closes a video and returns its path, with a small copy of the last picture beside it."""
 
     def write(picture: Image.Image) -> str:

@@ -1,9 +1,10 @@
 """The files of videos: that of a run that makes one, and the film of how a picture came about."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
+from typing import Any
 
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
@@ -14,9 +15,10 @@ from featviz.media.saving import complete_file
 from featviz.media.video import Video
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe
+from featviz.runtime.clip import Clip, complete_clip
 from featviz.runtime.history import History
 from featviz.runtime.stream import Preview
-from featviz.ui.running import error_sentences, name_of
+from featviz.ui.running import Runner, error_sentences, name_of
 
 STEPS, CAME_ABOUT = "steps.zip", "came_about.mp4"
 """Files beside a result: the kept pictures of its steps, and the film of them."""
@@ -54,6 +56,40 @@ class Film:
             folder = tempfile.TemporaryDirectory()
             self._opened = folder, Video(Path(folder.name) / self._name, self._fps, self._note)
         return self._opened[1]
+
+
+class FollowedVideo:
+    """The video that a run makes of a video: in a temporary folder during the run, then in Gradio's cache."""
+
+    def __init__(self, recipe: Recipe, clip: Clip, follow: Runner):
+        """`follow`: that of the engine."""
+        self._recipe, self._clip, self._follow = recipe, clip, follow
+        self._folder = tempfile.TemporaryDirectory()
+        self._path = Path(self._folder.name) / f"{name_of(recipe)}.mp4"
+        self._finished: str | None = None
+        self._ended, self._lock = Event(), Lock()
+
+    def run(self, recipe: Recipe, **options: Any) -> Iterator[Preview]:
+        """Make the video and yield previews. `options`: those of `film_clip`; pictures among them are ignored."""
+        try:
+            yield from self._follow(recipe, self._path, **{**options, **self._clip.pictures})
+        finally:
+            self._ended.set()
+
+    def finish(self, last: Image.Image) -> str:
+        """Return the path of the video, once the run has ended. A video without frames gets the picture `last`."""
+        self._ended.wait()
+        with self._lock, error_sentences():
+            if self._finished is None:
+                if not self._path.exists():  # The process of the run was ended with its lease, or there was no frame yet.
+                    complete_clip(self._recipe, self._path, **self._clip.pictures)
+                if not self._path.exists():
+                    note = metadata.note(self._recipe, self._clip.opened, whole=False)
+                    with Video(self._path, self._clip.header.fps, note) as video:
+                        video.write(last)
+                self._finished = save_file_to_cache(self._path, get_upload_folder())
+                self._folder.cleanup()
+        return self._finished
 
 
 class Steps:

@@ -144,6 +144,15 @@ def test_a_result_is_held_to_the_one_before(clips, monkeypatch):
     assert warped_error(held, clip) < 0.7 * warped_error(free, clip)
 
 
+def test_what_was_hidden_begins_in_the_tones_of_what_is_around():
+    picture = torch.full((1, 3, 48, 64), 0.5)
+    visible = torch.ones(1, 1, 48, 64)
+    visible[..., 16:24, 20:28] = 0
+    start = style_transfer.toned(picture, 0.3 * visible, visible)
+    assert torch.allclose(start, torch.tensor(0.8), atol=1e-3)
+    assert torch.allclose(style_transfer.toned(picture, 0.3 * visible, torch.zeros_like(visible)), picture)
+
+
 def test_live_fields_hold_for_the_frames_that_follow(clips):
     clip = Clip(clips["pan"].frames[:2], clips["pan"].motions[:2])
     changed = STYLE.replace(style_strength=0.0)

@@ -6,19 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-from clips import TIMES, clip, length, packets, times, window
+from clips import TIMES, clip, damaged, length, packets, times, window
 from limited import ONE_THREAD_OFFLINE
 
-from featviz import DeepDream, DeepDreamZoom, FeatvizError, StyleTransfer, film
+from featviz import DeepDream, DeepDreamZoom, StyleTransfer, film
 from featviz.errors import FieldError, InputError, LimitError
-from featviz.media.video import Video, frames
+from featviz.media.video import frames
 from featviz.recipes import metadata, presets
 from featviz.recipes.table import RECIPES
-from featviz.runtime import clip as module
 from featviz.runtime import memory
-from featviz.runtime.clip import estimate_clip, film_clip, takes_video
+from featviz.runtime.clip import complete_clip, estimate_clip, film_clip, takes_video
 from featviz.runtime.stream import Preview, run
 
 DREAM = DeepDream(layer="efficientnet_lite0/block2", size=64, octaves=1, steps=2)
@@ -147,39 +147,47 @@ def test_a_run_whose_process_was_killed_goes_on_from_what_was_written(source, tm
     )
     assert child.returncode == -9
     assert [path.name for path in tmp_path.iterdir()] == [".out.part.mp4"]
-    assert made(out, source, every=0)[0].stage == "frame 5 of 6"  # The last one waits in the muxer.
+    complete_clip(DREAM, out, image=source)
+    assert times(out) == TIMES[:4]  # The last one waited in the muxer.
+    assert made(out, source, every=0)[0].stage == "frame 5 of 6"
     assert times(out) == TIMES
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
-def test_on_a_full_disk_the_frames_so_far_are_kept_and_the_run_goes_on_later(source, tmp_path, monkeypatch):
+FULL = """
+import resource, signal, sys
+from featviz import DeepDream, FeatvizError, film
+from featviz.media.video import Video
+
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+def make():
+    for _ in film(recipe, sys.argv[2], image=sys.argv[1]):
+        pass
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+recipe = DeepDream(layer="efficientnet_lite0/block2", size=64, octaves=1, steps=2)
+limit(3000)
+try:
+    make()
+except FeatvizError as error:
+    print(error)
+limit(resource.RLIM_INFINITY)
+make()
+"""
+
+
+def test_on_a_full_disk_there_is_a_sentence_and_the_run_goes_on_later(source, tmp_path):
     out = tmp_path / "out.mp4"
-    write = Video.write
-
-    def write_until_full(video, *given):
-        if video.count == 3:
-            monkeypatch.setattr(Video, "_sentence", full)
-        write(video, *given)
-
-    def full(video):
-        raise FeatvizError(f"The video '{video.path}' could not be written: No space left on device.")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Video, "write", write_until_full)
-        patch.setattr(module, "assemble", lambda *_: (_ for _ in ()).throw(FeatvizError("also full")))
-        with pytest.raises(FeatvizError, match=r"No space left on device\. The same run goes on from frame 4\."):
-            made(out, source)
-    assert not out.exists()
-
-
-def damaged(source: Path, path: Path, number: int) -> Path:
-    """A copy whose packet of a frame, and those after it, have other bytes."""
-    content = bytearray(source.read_bytes())
-    for packet in packets(source, "video")[number:]:
-        start = content.index(packet)
-        content[start + 4 : start + len(packet)] = bytes(255 - byte for byte in packet[4:])
-    path.write_bytes(content)
-    return path
+    child = subprocess.run(
+        [sys.executable, "-c", FULL, source, out],
+        env=os.environ | ONE_THREAD_OFFLINE, check=True, timeout=120, text=True, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert "could not be written: File too large." in child.stdout
+    assert times(out) == TIMES
+    assert metadata.read(out, RECIPES).whole is True
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
 def test_a_video_that_is_damaged_in_the_middle_gives_everything_before_and_a_sentence(source, tmp_path):
@@ -220,6 +228,17 @@ def test_a_file_that_is_no_video_is_a_sentence_before_any_work(name, content, se
     assert not (tmp_path / "out.mp4").exists()
 
 
+def test_a_file_with_sound_alone_has_no_pictures(source, tmp_path):
+    with av.open(source) as given, av.open(tmp_path / "sound.mp4", "w") as file:
+        copy = file.add_stream_from_template(given.streams.audio[0])
+        for packet in given.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = copy
+                file.mux(packet)
+    with pytest.raises(InputError, match=r"sound\.mp4' has no pictures"):
+        made(tmp_path / "out.mp4", tmp_path / "sound.mp4")
+
+
 def test_odd_sizes_lose_a_row_and_a_column_and_a_stopped_run_goes_on(tmp_path):
     source, recipe = clip(tmp_path / "clip.mp4", size=(66, 50), sound=""), DREAM.replace(size=65)
     previews = film(recipe, tmp_path / "out.mp4", image=source, every=0)
@@ -248,9 +267,9 @@ def test_a_start_picture_has_no_effect_beside_a_video(source, tmp_path):
 
 def test_a_run_ends_at_its_seconds_and_when_it_is_stopped_with_what_it_has(source, tmp_path):
     with pytest.raises(LimitError, match="A run may take 0 s here"):
-        list(film_clip(DREAM, tmp_path / "out.mp4", {"image": source}, seconds=0))
+        list(film_clip(DREAM, tmp_path / "out.mp4", image=source, seconds=0))
     seen = []
-    for preview in film_clip(DREAM, tmp_path / "b.mp4", {"image": source}, every=0, stopped=lambda: len(seen) > 3):
+    for preview in film_clip(DREAM, tmp_path / "b.mp4", image=source, every=0, stopped=lambda: len(seen) > 3):
         seen.append(preview)
     assert not seen[-1].done
     assert metadata.read(tmp_path / "b.mp4", RECIPES).whole is False

@@ -51,6 +51,7 @@ BESIDE = {
     "film",
     *aliases.ENDPOINTS,
     *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.sweep_fields),
+    *(f"{name}_video" for name, recipe in RECIPES.items() if recipe.follows_video),
 }
 """Endpoints beside the recipes' own."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import av
+import clips
 import hostile
 import pytest
 from conftest import SERVE, answering
@@ -400,6 +401,23 @@ def test_a_zoom_plays_when_it_is_done_or_stopped(visit, quick_examples, tmp_path
     visit.says("Stopped at step")
     expect(player).to_be_visible()
     assert 2 <= frames(visit.saved(tmp_path, "featviz_deepdream_zoom.mp4")) < 720
+
+
+def test_a_video_takes_the_place_of_the_picture_and_becomes_a_video_with_sound(visit, quick_examples, tmp_path):
+    visit.quick(quick_examples)
+    visit.page.locator("#clip input[type=file]").set_input_files(clips.clip(tmp_path / "clip.mp4"))
+    expect(visit.page.locator("#picture")).to_be_hidden()
+    visit.start.click()
+    visit.says("Done in")
+    expect(visit.result.locator("video")).to_be_visible()
+    made = visit.saved(tmp_path, "featviz_deepdream.mp4")
+    assert clips.times(made) == clips.TIMES
+    assert clips.packets(made)
+    assert api.recipe_of(made) == RECIPES["deepdream"](size=96, steps=1)
+    visit.page.locator("#clip").get_by_label("Clear").click()
+    expect(visit.page.locator("#picture")).to_be_visible()
+    visit.tab("classification")
+    expect(visit.page.locator("#clip")).to_be_hidden()
 
 
 def frames(path: Path) -> int:

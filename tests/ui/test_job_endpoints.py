@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import av
+import clips
 import gradio as gr
 import httpx
 import numpy as np
@@ -39,7 +40,6 @@ from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime.stream import Preview
-from featviz.ui.controls import control
 from featviz.ui.job_endpoints import publish_runs
 from featviz.ui.request_limits import Blocks
 from featviz.ui.running import Engine
@@ -320,13 +320,17 @@ def greying(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
         yield Preview(step, 4, "", step / 4, 0.0, 0.0, picture, is_video_frame=True, measures={"cat": step / 4})
 
 
+def published(engine: Engine) -> dict[str, Callable]:
+    """The functions of all endpoints by name."""
+    with Blocks(analytics_enabled=False) as demo:
+        publish_runs({}, engine.with_device(lambda run: run))
+    return {event.api_name: event.fn for event in demo.fns.values()}
+
+
 def called(name: str, *pictures: object, engine: Engine | None = None, **fields: object) -> list:
     """What the endpoint of a recipe yields."""
-    engine = (engine or Engine(greying)).with_device(lambda run: run)
-    recipe = RECIPES[name.removesuffix("_sheet")]
-    with Blocks(analytics_enabled=False) as demo:
-        publish_runs({recipe: {field: control(field, info) for field, info in recipe.model_fields.items()}}, engine)
-    (endpoint,) = (event.fn for event in demo.fns.values() if event.api_name == name)
+    recipe = RECIPES[name.removesuffix("_sheet").removesuffix("_video")]
+    endpoint = published(engine or Engine(greying))[name]
     values = {name: field.default for name, field in recipe.model_fields.items()} | fields
     optional = [*pictures[len(recipe.images) :], *[None] * len(recipe.optional_images)][: len(recipe.optional_images)]
     return outputs(endpoint(*pictures[: len(recipe.images)], *values.values(), *optional))
@@ -345,6 +349,47 @@ def test_a_call_for_a_video_yields_its_file_at_the_end(photo):
     with av.open(file) as video:
         greys = [int(frame.to_ndarray(format="rgb24")[9, 9, 0]) for frame in video.decode(video=0)]
     assert greys == pytest.approx([200, 150, 100, 50], abs=3)
+
+
+SMALL = {"layer": "efficientnet_lite0/block2", "size": 64, "octaves": 1, "steps": 1}
+
+
+def test_a_call_with_a_video_yields_a_video_with_its_times_and_sound(tmp_path, photo):
+    source = clips.clip(tmp_path / "clip.mp4")
+    *before, file = called("deepdream_video", {"path": str(source)}, **SMALL)
+    assert not any(before)
+    assert clips.times(file) == clips.TIMES
+    assert clips.packets(file)
+    assert recipe_of(file) == DeepDream(**SMALL)
+    assert cut_short(clips.damaged(source, tmp_path / "damaged.mp4", 3)) == clips.TIMES[:3]
+    with pytest.raises(gr.Error, match="'deepdream' takes a picture; for a video there is 'deepdream_video'"):
+        called("deepdream", {"path": str(source)}, **SMALL)
+    with pytest.raises(gr.Error, match=r"'deepdream_video' takes a video in place of the first picture: \.mp4, "):
+        called("deepdream_video", photo, **SMALL)
+
+
+def cut_short(source: Path) -> list:
+    """The times of the video that a call yields before its error."""
+    values = {name: field.default for name, field in DeepDream.model_fields.items()} | SMALL
+    files = []
+
+    async def call() -> None:
+        run = published(Engine(greying))["deepdream_video"]
+        async for file in run({"path": str(source)}, *values.values(), None, None):
+            files.append(file)
+
+    with pytest.raises(gr.Error, match=r"The result ends there, after 0\.5 s\."):
+        asyncio.run(call())
+    return clips.times(files[-1])
+
+
+def test_a_job_makes_a_video_of_a_video(tmp_path, cache):
+    source = clips.clip(tmp_path / "clip.mp4", count=2)
+    endpoints = published(Engine(greying))
+    started = endpoints["start"]("deepdream", SMALL, image={"path": str(source)})
+    state, file = asyncio.run(endpoints["job"](started["id"], PATIENCE))
+    assert (state["state"], state["error"]) == ("done", "")
+    assert clips.times(file) == clips.TIMES[:2]
 
 
 def test_a_call_for_names_yields_numbers(photo):

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import av
+import clips
 import gradio as gr
 import hostile
 import numpy as np
@@ -24,8 +25,8 @@ from gradio.context import LocalContext
 from PIL import Image
 from standins import outputs
 
+from featviz import recipe_of, save, ui
 from featviz import run as compute
-from featviz import save, ui
 from featviz.errors import FeatvizError, WeightsError
 from featviz.media.images import open_picture
 from featviz.networks.hub import DownloadProgress
@@ -35,6 +36,7 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Recipe, bounds, choices, group, param
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES, TABS
+from featviz.runtime.clip import film_clip
 from featviz.runtime.estimate import Estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.jobs import INTERNAL_ERROR
@@ -77,7 +79,7 @@ def fake_inspection(recipe: Recipe, **pictures: Image.Image) -> LayerInspection:
     return LayerInspection(recipe.layer, cells, mean=0.123456, shape=(40, 12, 16), field=(67, 67))
 
 
-def fake_estimate(recipe: Recipe, pictures: dict) -> Estimate:
+def fake_estimate(recipe: Recipe, pictures: dict, count: int = 1) -> Estimate:
     """A second and a kilobyte for each pixel of the result's longest side."""
     return Estimate(recipe.size, recipe.size * 1e3)
 
@@ -295,8 +297,9 @@ def test_an_example_fills_every_input_and_runs(page, monkeypatch):
             monkeypatch.setattr(
                 page.runs,
                 "start",
-                lambda recipe, pictures, *_, seen=seen, **__: (
-                    seen.update({recipe: pictures}) or page.jobs.start(recipe, {}, run=lambda recipe: iter(()))
+                lambda request, *_, seen=seen, **__: (
+                    seen.update({request.recipe: request.pictures})
+                    or page.jobs.start(request.recipe, {}, run=lambda recipe: iter(()))
                 ),
             )
             (update,) = page.begin_example(sent(page, form.recipe.name), click(index))
@@ -667,11 +670,99 @@ def test_what_is_not_obvious_about_a_picture_is_said(tmp_path, capsys):
     kind = RECIPES["deepdream"]
     given = {name: field.default for name, field in kind.model_fields.items()}
     given |= {"image": {"path": str(tmp_path / "a.gif")}, "mask": {"path": str(tmp_path / "mask.png")}, "guide": None}
-    _, opened = validate_request(kind, [given[name] for name in (*kind.images, *kind.model_fields, *kind.optional_images)])
+    _, opened, _ = validate_request(kind, [given[name] for name in (*kind.images, *kind.model_fields, *kind.optional_images)])
     said = capsys.readouterr().out
     assert "The image has 2 frames; the first one is used." in said
     assert "The mask has colours; their brightness is used" in said
     assert opened["mask"].getpixel((5, 5)) == 76
+
+
+# A video in place of the picture
+
+
+SMALL = {"layer": "efficientnet_lite0/block2", "size": 64, "octaves": 1, "steps": 2}
+
+
+@pytest.fixture
+def video(page, tmp_path) -> dict:
+    """What the browser sends with a video in its box."""
+    return sent(page, **SMALL) | {page.clip: {"path": str(clips.clip(tmp_path / "clip.mp4"))}}
+
+
+def test_a_video_becomes_a_video_with_its_sound_that_can_be_used_again(page, video):
+    (begun,) = page.begin(video)
+    *_, last = shown(page, begun[page.job])
+    file = last[page.panel.download]["value"]
+    assert last[page.panel.video] == gr.update(value=file, visible=True)
+    assert "Done" in last[page.panel.status]
+    assert not last[page.panel.refine]["visible"]
+    assert clips.times(file) == clips.TIMES
+    assert clips.packets(file)
+    assert recipe_of(file) == DeepDream(**SMALL)
+    assert page.use(begun[page.job])[page.clip] == file
+
+
+@pytest.mark.parametrize(("frames", "kept"), [(0, clips.TIMES[:1]), (2, clips.TIMES[:2])])
+def test_a_video_that_is_stopped_is_playable(page, video, monkeypatch, frames, kept):
+    """Before its first frame is complete, it is the preview."""
+
+    def follow(*arguments, **options) -> Iterator[Preview]:
+        for preview in film_clip(*arguments, every=0, **options):
+            yield preview
+            if preview.stage.startswith(f"frame {max(1, frames)} "):
+                page.jobs.of("me")[0].stop()
+
+    run_by(page, monkeypatch, follow=follow)
+    (begun,) = page.begin(video)
+    *_, last = shown(page, begun[page.job])
+    file = last[page.panel.download]["value"]
+    assert "Stopped" in last[page.panel.status]
+    assert clips.times(file) == kept
+    assert frames == 0 or clips.packets(file)
+    assert recipe_of(file) == DeepDream(**SMALL)
+
+
+def test_a_video_that_is_damaged_ends_with_what_there_was_and_a_sentence(page, video):
+    path = Path(video[page.clip]["path"])
+    clips.damaged(path, path, 3)
+    (begun,) = page.begin(video)
+    *_, last = shown(page, begun[page.job])
+    assert "The result ends there, after 0.5 s." in last[page.panel.status]
+    assert clips.times(last[page.panel.video]["value"]) == clips.TIMES[:3]
+
+
+def test_the_estimate_of_a_video_counts_its_frames_and_a_long_one_is_refused(page, video, monkeypatch):
+    counts = []
+    monkeypatch.setattr(
+        page.forecast, "estimate", lambda recipe, pictures, count=1: counts.append(count) or fake_estimate(recipe, pictures)
+    )
+    page.refresh(video)
+    page.refresh(sent(page, **SMALL, image=video[page.clip] | {"path": str(presets.FOLDER / "cat.jpg")}))
+    assert sorted(set(counts)) == [1, 6]
+    monkeypatch.setenv("FEATVIZ_MAX_VIDEO_SECONDS", "2")
+    clips.clip(Path(video[page.clip]["path"]).with_name("long.mp4"), tick=1)
+    video[page.clip] = {"path": video[page.clip]["path"].replace("clip.mp4", "long.mp4")}
+    sentence = "The video lasts 8 s; at most 2 s are accepted here. Cut out a part of it."
+    assert sentence in page.refresh(video)[page.line]
+    with pytest.raises(gr.Error, match=re.escape(sentence)):
+        list(page.begin(video))
+
+
+def test_small_versions_are_made_of_the_first_frame_of_a_video(page, video, monkeypatch):
+    given = []
+    run_by(page, monkeypatch, try_out=lambda recipe, **pictures: given.append(pictures) or fake_try_out(recipe, **pictures))
+    (begun,) = page.begin_sweep(video)
+    shown(page, begun[page.job])
+    ((first,),) = (pictures.values() for pictures in given)
+    assert np.abs(np.asarray(first).astype(int) - np.asarray(clips.window(0))).mean() < 5
+
+
+def test_a_video_goes_before_the_picture_only_where_a_recipe_follows_one(page, video, photo):
+    both = video | {page.picture: photo}
+    assert page.values(both)["image"] == both[page.clip]
+    assert page.values(both | {page.name: "classification"})["image"] == photo
+    assert page.refresh(both)[page.painting.button]["visible"] is False
+    assert page.close_painting(both | {page.painting.source: photo["path"]})[page.painting.source] is None
 
 
 @pytest.mark.parametrize("kind", ["tiff", "heic"])
@@ -848,7 +939,8 @@ def test_no_state_of_a_session_can_change_by_itself(demo):
 def test_what_is_public_is_meant_to_be(demo):
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility == "public"}
     sheets = {f"{name}_sheet" for name in RECIPES if RECIPES[name].sweep_fields}
-    assert public == {*RECIPES, *sheets, "presets", "estimate", "recipe", "start", "job", "stop", "film"}
+    videos = {f"{name}_video" for name in RECIPES if RECIPES[name].follows_video}
+    assert public == {*RECIPES, *sheets, *videos, "presets", "estimate", "recipe", "start", "job", "stop", "film"}
 
 
 def test_the_events_of_the_page_cost_the_browser_little(demo):
