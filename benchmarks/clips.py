@@ -1,11 +1,13 @@
 """Clips whose motion is known exactly, made from the example pictures: what a video recipe is measured on."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from benchmarks.measure import EXAMPLES
@@ -153,3 +155,16 @@ CLIPS: dict[str, Callable[[int, float], Clip]] = {
     "noise": noise,
     "cut": cut,
 }
+
+
+def write_mjpeg(path: Path, frames: Iterable[Image.Image]) -> Path:
+    """Write frames as a video that Chromium plays, again and again, instead of a camera."""
+    with path.open("wb") as file:
+        for frame in frames:
+            frame.save(file, "JPEG", quality=90)
+    return path
+
+
+def fake_camera(video: Path) -> list[str]:
+    """Return the options of Chromium for a camera that shows a video of `write_mjpeg`."""
+    return ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={video}"]

@@ -27,7 +27,7 @@ from featviz.runtime.scheduler import Slot, StoppedError
 NETWORK = "efficientnet_lite0"
 """The network of the mirror: the fastest of those that are installed."""
 
-LOOK = DeepDream(layer=f"{NETWORK}/block9", strength=4.0, size=256, octaves=1, steps=1, jitter=16)
+DREAM = DeepDream(layer=f"{NETWORK}/block9", strength=7.0, size=256, octaves=1, steps=1, jitter=16)
 """The dream of one frame. Layer and strength may be others; size and steps are what two cores compute eight times a second."""
 
 CARRIED = 0.93
@@ -64,28 +64,28 @@ class Mirror:
         self._ended = False
         self._busy = threading.Lock()
 
-    def show(self, frame: Image.Image, look: DeepDream = LOOK) -> Image.Image | None:
+    def show(self, frame: Image.Image, recipe: DeepDream = DREAM) -> Image.Image | None:
         """Return the dream on a frame of the camera, with its recipe; None for a frame that is dropped, or after `end`.
 
         Args:
             frame: RGB, of any size.
-            look: the dream, of a layer of `NETWORK`. It may differ from frame to frame.
+            recipe: the dream, of a layer of `NETWORK`. It may differ from frame to frame.
 
         Raises:
             InputError: the layer is of another network.
             LimitError: the mirror has used up its time, or there is too little memory.
             MissingExtraError: OpenCV is not installed.
         """
-        if look.network_name != NETWORK:
-            raise InputError(f"The layer is {look.layer}, but the mirror computes layers of {NETWORK} only.")
-        if not self._busy.acquire(blocking=False):
+        if recipe.network_name != NETWORK:
+            raise InputError(f"The layer is {recipe.layer}, but the mirror computes layers of {NETWORK} only.")
+        if self._ended or not self._busy.acquire(blocking=False):
             return None
         try:
             now = time.monotonic()
             self._began = now if self._began is None else self._began
             if now - self._began > self._seconds:
                 raise LimitError(f"The mirror ends after {self._seconds:.0f} s; start it again.")
-            return self._dream(frame, look)
+            return self._dream(frame, recipe)
         except StoppedError:
             return None
         finally:
@@ -95,21 +95,21 @@ class Mirror:
         """End the mirror: a frame that waits for the device does not get it, and later ones are dropped."""
         self._ended, self._last, self._slot = True, None, None
 
-    def _dream(self, frame: Image.Image, look: DeepDream) -> Image.Image:
+    def _dream(self, frame: Image.Image, recipe: DeepDream) -> Image.Image:
         picture = frame.convert("RGB")
-        picture.thumbnail((look.size, look.size), Image.Resampling.BILINEAR)
+        picture.thumbnail((recipe.size, recipe.size), Image.Resampling.BILINEAR)
         device = resolve(self._device)
         turn = self._slot = self._slot or slot(device, new=False, recurring=True, stopped=lambda: self._ended)
-        with reserve(look, device, {"image": picture.size}) as budget, turn, enough_memory(), granted(budget):
+        with reserve(recipe, device, {"image": picture.size}) as budget, turn, enough_memory(), granted(budget):
             network = load(NETWORK, device)
-            image = fit(to_tensor(picture, device), look.size, network.spec.smallest).clamp(0, 1)
+            image = fit(to_tensor(picture, device), recipe.size, network.spec.smallest).clamp(0, 1)
             start = (image + self._carried(image)).clamp(0, 1)
             # A seed for each, since the same shifts would leave a pattern that stands still on the screen.
             self._count += 1
-            (step,) = look.replace(seed=self._count).run(network, image=start)
+            (step,) = recipe.replace(seed=self._count).run(network, image=start)
             self._last = None if self._ended else Reflection(image, step.image)
             result = to_picture(step.image)
-        result.info[NOTE] = metadata.note(look, ["image"], whole=False)
+        result.info[NOTE] = metadata.note(recipe, ["image"], whole=False)
         return result
 
     @torch.no_grad()

@@ -35,6 +35,7 @@ from featviz.ui.job_endpoints import publish_runs
 from featviz.ui.links import read_file, read_link
 from featviz.ui.look_inside import ChannelBox, atlas_tiles, gram_picture
 from featviz.ui.masks import Painting, mask_of, mention_stretching
+from featviz.ui.mirror import MirrorBox
 from featviz.ui.request_limits import Blocks
 from featviz.ui.result import ENTRIES, Panel, entry, film, history, status_line
 from featviz.ui.running import (
@@ -128,6 +129,8 @@ class Page:
                     recipe.name: Form(recipe, self.picture, self.clip, *(_of(recipe, items) for items in (examples, all_presets)))
                     for recipe in self.navigation.tabs_of(TABS.values())
                 }
+                with self.navigation.tabs["deepdream"]:
+                    self.mirror = MirrorBox(engine.mirror)
                 with gr.Column(elem_id="bar"):  # Start is last: the text above it may grow, and it stays where it is.
                     with gr.Row(elem_id="forecast"):
                         self.line = gr.HTML(elem_classes="forecast", elem_id="estimate")
@@ -185,6 +188,7 @@ class Page:
         gr.on([f.example_cards.html.select for f in forms], self.begin_example, self.everything, js=SHOW, **started)
         gr.on([f.sweep_button.click for f in forms], self.begin_sweep, self.everything, js=SHOW, **started)
         panel.refine.click(self.begin_refinement, self.everything, js=SHOW, **started)
+        self.mirror.html.select(self.keep, {self.job, self.visitor}, **started)
         self.anew.click(self.begin_premade, self.everything, js=SHOW, **started)
 
         gr.on(
@@ -439,6 +443,18 @@ class Page:
         with error_sentences():
             source = file_of(values[next(iter(form.recipe.images))]) if form.recipe.images else None
             job = self.runs.start(request, source, self._id(sent), sweep=sweep)
+        return self._show_job(job, sent)
+
+    def keep(self, sent: Mapping[Any, Any], event: gr.SelectData) -> Iterator[dict]:
+        """Keep what the mirror shows, as the result of a run."""
+
+        def begin() -> dict:
+            with error_sentences():
+                return self._show_job(self.mirror.mirrors.keep(event.value, self.runs, self._id(sent)), sent)
+
+        yield from self._told(begin)
+
+    def _show_job(self, job: Job, sent: Mapping[Any, Any]) -> dict:
         self.end(sent[self.job])  # A page shows one run.
         first = {} if sent[self.job] else self.panel.only()  # What was made earlier is no result of this run.
         return {self.job: job.id} | first | self.panel.cleared() | self._working(True)
@@ -666,6 +682,8 @@ class Navigation:
         self.outer = gr.Tabs()
         self.inner: dict[str, gr.Tabs] = {}
         """By tab group."""
+        self.tabs: dict[str, gr.Tab] = {}
+        """By the name of the recipe; of a recipe without an inner tab by its group."""
         self.selects: list[Any] = []
 
     @property
@@ -690,7 +708,7 @@ class Navigation:
                             yield recipe
 
     def _tab(self, title: str, **options: Any) -> gr.Tab:
-        tab = gr.Tab(title, **options)
+        tab = self.tabs[options["id"]] = gr.Tab(title, **options)
         self.selects.append(tab.select)
         return tab
 

@@ -30,6 +30,7 @@ from featviz.runtime.exploration import Explanation, Explored, explain_name, exp
 from featviz.runtime.inspection import ChannelResponse, LayerInspection, gram_picture, inspect_layer, strongest_channels
 from featviz.runtime.jobs import AT_ONCE, INTERNAL_ERROR, Jobs
 from featviz.runtime.memory import Parts, available_memory, open_reserved, single_run
+from featviz.runtime.mirror import Mirror
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
 from featviz.ui import text
@@ -128,6 +129,8 @@ class Engine:
     """Bytes that another run can have now."""
     follow: Runner = film_clip
     """Makes a video of a video. Takes the path of the result after the recipe."""
+    mirror: Callable[[], Mirror] = Mirror
+    """Makes the live mirror of a visitor."""
     jobs: Jobs = field(default_factory=new_jobs)
 
     @classmethod
@@ -151,6 +154,7 @@ class Engine:
             limitations=partial(limitations, device),
             memory_left=partial(available_memory, device),
             follow=partial(clips, device=device),
+            mirror=partial(Mirror, device=device),
         )
 
     def with_device(self, lend: Callable[[Runner], Runner], *, zero_gpu: bool = False) -> "Engine":
@@ -168,7 +172,9 @@ class Engine:
             name: self._prepared(lend(error_sentences()(getattr(self, name))))
             for name in ("inspect_layer", "strongest_channels", "gram_picture", "explore", "explain_name", "switch_off")
         }
-        return replace(self, **runs, **inspections, prepare=with_error_sentences(self.prepare), in_process=not zero_gpu)
+        mirror = _no_mirror if zero_gpu else self.mirror
+        prepare = with_error_sentences(self.prepare)
+        return replace(self, **runs, **inspections, prepare=prepare, mirror=mirror, in_process=not zero_gpu)
 
     def _prepared(self, inspection: Callable[..., Any]) -> Callable[..., Any]:
         """Load the network before an inspection, so that the lent device never waits for a download."""
@@ -179,6 +185,14 @@ class Engine:
             return inspection(recipe, *arguments, **pictures)
 
         return wrapped
+
+
+def _no_mirror() -> Mirror:
+    """Refuse a mirror: a lease for each frame takes longer than the frame, and on the CPU its threads would not survive the forks."""
+    raise LimitError(
+        "The live mirror does not run on ZeroGPU, which lends its GPU for single runs; it runs on a Space with a CPU or GPU of its own, "
+        "and on your own machine."
+    )
 
 
 def _lent_process(lend: Callable[[Runner], Runner], run: Runner, parts: Parts) -> Runner:

@@ -95,6 +95,14 @@ class Runs:
         self._galleries[job] = shown
         return job
 
+    def keep(self, recipe: Recipe, picture: Image.Image, source: str, owner: str) -> Job:
+        """Start a job whose result is a picture that is there already. `source`: the file of the picture that it was made of."""
+
+        def run(recipe: Recipe) -> Iterator[Preview]:
+            yield Preview(1, 1, "", 1.0, 0.0, 0.0, picture)
+
+        return self.jobs.start(recipe, {}, run=run, owner=owner, write=beside_source(recipe, source))
+
     def _work(
         self, recipe: Recipe, pictures: Mapping[str, Image.Image], clip: Clip | None, source: str | None, sweep: bool
     ) -> tuple[Callable[..., Iterator[Preview]], Callable[[Image.Image], str], dict[str, bool]]:

@@ -1,5 +1,7 @@
 """The page in a real browser, as a visitor uses it."""
 
+import base64
+import io
 import os
 import re
 import shutil
@@ -8,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from urllib.parse import urlsplit
 
 import av
@@ -15,10 +18,11 @@ import clips
 import hostile
 import pytest
 from conftest import SERVE, answering
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps, ImageStat
 
 import featviz as api
-from featviz.recipes import presets
+from benchmarks.clips import fake_camera, write_mjpeg
+from featviz.recipes import metadata, presets
 from featviz.recipes.recipe import bounds
 from featviz.recipes.table import RECIPES, TABS
 from featviz.ui.page import inner_title
@@ -42,13 +46,18 @@ LONG = 90_000
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 
+CAMERA = presets.FOLDER / "astronaut.jpg"
+"""What the camera of the browser sees. Only a page with the permission `camera` may use it."""
+
+
 @pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Browser"]:
     if MISSING:
         pytest.fail(f"browser tests have to run here, but {MISSING}")
     expect.set_options(timeout=LONG)
+    camera = write_mjpeg(tmp_path_factory.mktemp("camera") / "still.mjpeg", [seen_by_camera()] * 2)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *fake_camera(camera)])
         yield browser
         browser.close()
 
@@ -104,6 +113,10 @@ class Visit:
     @property
     def start(self):
         return self.page.locator("#start")
+
+    @property
+    def layer(self):
+        return self.page.get_by_label("Layer", exact=True).locator("visible=true").first  # That of the mirror is below.
 
     @property
     def stop(self):
@@ -163,6 +176,11 @@ def first_example(name: str, folder: Path) -> presets.Example:
     return next(example for example in presets.read_examples(folder) if example.recipe.name == name)
 
 
+def seen_by_camera() -> Image.Image:
+    with Image.open(CAMERA) as picture:
+        return picture.convert("RGB").crop((0, 0, 512, 384)).resize((320, 240))
+
+
 def in_sight(locator) -> bool:
     """Whether the whole element is in the window."""
     box, size = locator.bounding_box(), locator.page.viewport_size
@@ -173,7 +191,7 @@ def in_sight(locator) -> bool:
 
 
 def test_the_first_screen_has_everything_to_start_and_a_result(visit):
-    for part in (visit.page.locator("#picture"), visit.card("Eyes"), visit.page.get_by_label("Layer"), visit.field("Strength"),
+    for part in (visit.page.locator("#picture"), visit.card("Eyes"), visit.layer, visit.field("Strength"),
                  visit.start, visit.result.get_by_test_id("imageslider-image").first):  # fmt: skip
         expect(part).to_be_visible()
         assert in_sight(part)
@@ -480,8 +498,8 @@ def test_settings_are_marked_refused_disabled_and_in_the_address(visit, quick_ex
     visit.page.get_by_label("Draft").locator("visible=true").check()
     expect(visit.field("Size")).to_have_value("256")
     visit.page.locator(".layers .card:visible").nth(1).click()
-    expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("EfficientNet-Lite0 · block2")
-    visit.page.get_by_label("Layer", exact=True).locator("visible=true").click()
+    expect(visit.layer).to_have_value("EfficientNet-Lite0 · block2")
+    visit.layer.click()
     expect(visit.page.get_by_role("option", selected=True).locator("visible=true")).to_be_in_viewport()
     assert visit.page.get_by_role("option").count() > 50
     visit.page.keyboard.press("Escape")
@@ -510,7 +528,7 @@ def test_settings_are_marked_refused_disabled_and_in_the_address(visit, quick_ex
     visit.reload()
     visit.more()
     expect(visit.field("Size")).to_have_value("256")
-    expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("EfficientNet-Lite0 · block2")
+    expect(visit.layer).to_have_value("EfficientNet-Lite0 · block2")
 
 
 @pytest.mark.parametrize("name", TABS)
@@ -665,7 +683,7 @@ def test_a_sweep_fills_keeps_what_it_has_and_a_click_sets_the_layer(visit, quick
     visit.stop.click()
     visit.says("Stopped")
     tile.click()
-    expect(visit.page.get_by_label("Layer", exact=True).locator("visible=true")).to_have_value("VGG-19 · relu1_1")
+    expect(visit.layer).to_have_value("VGG-19 · relu1_1")
 
 
 # Faults
@@ -737,3 +755,80 @@ def test_a_second_visit_takes_less_than_100_kb(browser, server):
     context.close()
     assert visits[0] < 1_200_000
     assert visits[1] < 100_000
+
+
+# The live mirror
+
+
+def mirror_part(visit: Visit, part: str):
+    return visit.page.locator(f"#mirror {part}")
+
+
+def shown_in_mirror(visit: Visit) -> Image.Image:
+    _, _, content = mirror_part(visit, "img").get_attribute("src").partition(",")
+    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+        return picture.convert("RGB")
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """Mean absolute difference, of 255."""
+    return fmean(ImageStat.Stat(ImageChops.difference(one, other)).mean)
+
+
+def test_the_mirror_dreams_on_the_camera_takes_other_settings_and_keeps_a_picture(browser, server, tmp_path):
+    visit = Visit(browser, server, permissions=["camera"])
+    seen = ImageOps.mirror(seen_by_camera()).resize((256, 192), Image.Resampling.BILINEAR)
+    mirror_part(visit, ".start").click()
+    image = mirror_part(visit, "img")
+    expect(image).to_have_attribute("src", re.compile("^data:image/jpeg"))
+    assert difference(shown_in_mirror(visit), seen) < 0.7 * difference(shown_in_mirror(visit), ImageOps.mirror(seen))
+    expect(mirror_part(visit, ".end")).to_be_focused()
+
+    mirror_part(visit, "select").select_option("efficientnet_lite0/block4")
+    mirror_part(visit, "input").fill("10")
+    for _ in range(2):  # The frame under way may still have the settings from before.
+        expect(image).not_to_have_attribute("src", image.get_attribute("src"))
+    grows(visit, seen, beyond=12)
+    mirror_part(visit, ".keep").click()
+    visit.says("Done in 1 step · 256×192 pixels")
+    expect(visit.page.locator("#history .card")).to_have_count(1)
+    with Image.open(visit.saved(tmp_path, "featviz_deepdream.png")) as kept:
+        assert difference(kept.convert("RGB"), seen) > 12
+        recipe = metadata.read(kept, RECIPES).recipe
+    assert (recipe.layer, recipe.strength, recipe.size) == ("efficientnet_lite0/block4", 10, 256)
+
+    before = image.get_attribute("src")
+    expect(image).not_to_have_attribute("src", before)  # It goes on.
+    visit.tab("style_transfer")
+    visit.tab("deepdream")
+    expect(mirror_part(visit, ".start")).to_be_visible()  # Another tab was open, so it has ended.
+    mirror_part(visit, ".start").click()
+    mirror_part(visit, ".end").click()
+    expect(mirror_part(visit, ".panel")).to_be_hidden()
+    expect(mirror_part(visit, ".start")).to_be_focused()
+    visit.page.context.close()
+    assert visit.complaints == []
+    assert visit.hosts == {"127.0.0.1"}
+
+
+def grows(visit: Visit, seen: Image.Image, beyond: float) -> None:
+    """Wait until the dream on a picture that stands still has changed it that much."""
+    for _ in range(LONG // 100):
+        if difference(shown_in_mirror(visit), seen) > beyond:
+            return
+        visit.page.wait_for_timeout(100)
+    raise AssertionError(f"The dream has changed the picture by {difference(shown_in_mirror(visit), seen):.1f} of 255.")
+
+
+def test_without_a_camera_or_its_permission_the_mirror_says_so_and_can_be_started_again(visit):
+    start, status = mirror_part(visit, ".start"), mirror_part(visit, "p")
+    start.click()
+    expect(status).to_contain_text("does not let this page use the camera")
+    for error, sentence in (("NotFoundError", "no camera"), ("NotReadableError", "another program")):
+        visit.page.evaluate(
+            "error => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', error); }; }", error
+        )
+        start.click()
+        expect(status).to_contain_text(sentence)
+    expect(start).to_be_visible()
+    expect(mirror_part(visit, ".panel")).to_be_hidden()
