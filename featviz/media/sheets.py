@@ -5,6 +5,9 @@ from itertools import accumulate
 
 from PIL import Image, ImageDraw, ImageFont
 
+MAGNIFIED = 3
+"""How many times larger the detail beside a picture is."""
+
 LABEL, GAP = 26, 6
 """Contact sheet, in pixels: height of a label above a picture, and space between two pictures."""
 
@@ -37,4 +40,15 @@ def captioned(picture: Image.Image, title: str, remark: str) -> Image.Image:
         width = ImageFont.load_default(largest).getlength(line)
         font = ImageFont.load_default(min(largest, largest * (picture.width - size) / width))
         draw.text((size // 2, picture.height + top), line, fill="white", font=font)
+    return result
+
+
+def with_detail(picture: Image.Image) -> Image.Image:
+    """Return an RGB picture twice as wide and `GAP` more: the picture, and its middle magnified beside it."""
+    width, height = picture.size
+    left, top = ((side - side // MAGNIFIED) // 2 for side in picture.size)
+    detail = picture.crop((left, top, left + width // MAGNIFIED, top + height // MAGNIFIED))
+    result = Image.new("RGB", (2 * width + GAP, height), "white")
+    result.paste(picture, (0, 0))
+    result.paste(detail.resize(picture.size, Image.Resampling.BICUBIC), (width + GAP, 0))
     return result

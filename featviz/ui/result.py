@@ -10,7 +10,6 @@ import gradio as gr
 from featviz.errors import FeatvizError
 from featviz.media.video import is_video
 from featviz.recipes import metadata, presets
-from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.presets import Example
 from featviz.recipes.recipe import Recipe, live
 from featviz.runtime.jobs import Job, Result, Update
@@ -20,7 +19,7 @@ from featviz.ui.cards import Card, Cards, address, drawn
 from featviz.ui.controls import caption, enumeration, label, lower_first
 from featviz.ui.measures import bars
 from featviz.ui.running import error_sentences, in_cache
-from featviz.ui.runs import Gallery, Runs, before, small
+from featviz.ui.runs import Gallery, Runs, before, compares_results, small
 from featviz.ui.video import film_of, has_film
 
 ENTRIES = 12
@@ -216,9 +215,9 @@ def history(entries: list[dict[str, Any]]) -> str:
 
 
 def enlargeable(recipe: Recipe) -> dict[str, Any]:
-    """Return the options of a gallery for a job: pictures as large as those of a run are shown larger, and a click enlarges them."""
-    large = not isinstance(recipe, ActivationMaps) and all(variant.size == recipe.size for variant in recipe.variants()[:1])
-    return {"columns": 3 if large else 4, "allow_preview": large, "elem_classes": ["sheet", "large"] if large else ["sheet"]}
+    """Return the options of a gallery for a job: pictures beside a magnified detail are shown larger, and a click enlarges them."""
+    large = compares_results(recipe)
+    return {"columns": 2 if large else 4, "allow_preview": large, "elem_classes": ["sheet", "large"] if large else ["sheet"]}
 
 
 def status_line(sentence: str, share: float | None = None) -> str:

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from PIL import Image
 
 from featviz.media.saving import NOTE
-from featviz.media.sheets import contact_sheet
+from featviz.media.sheets import contact_sheet, with_detail
 from featviz.recipes import metadata
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.recipe import Recipe, differing, live
@@ -123,10 +123,13 @@ class Runs:
 
     def _sweep(self, show: Callable[[Gallery], None], recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
         tiles: dict[Recipe, Tile] = {}
+        drawn = with_detail if compares_results(recipe) else Image.Image.copy
 
         def watched() -> Iterator[tuple[Recipe, Preview]]:
             for variant, preview in self.engine.try_out(recipe, **pictures):
-                tiles[variant] = Tile(in_cache(preview.picture), tile_caption(variant, preview), variant, recipe.sweep_fields)
+                tiles[variant] = Tile(
+                    in_cache(drawn(preview.picture)), tile_caption(variant, preview), variant, recipe.sweep_fields
+                )
                 show(Gallery(tuple(tiles.values()), sentence=recipe.sweep_caption))
                 yield variant, preview
 
@@ -149,6 +152,11 @@ class Runs:
             cells = self.engine.strongest_channels(recipe, peaks, **pictures)
             show(replace(gallery, strongest=tuple(_tile(cell, channel_caption(cell)) for cell in cells)))
             yield replace(preview, step=2, work=1.0)
+
+
+def compares_results(recipe: Recipe) -> bool:
+    """Return whether the tiles of a recipe's variants are as large as its result: what differs between them is then shown magnified."""
+    return not isinstance(recipe, ActivationMaps) and all(variant.size == recipe.size for variant in recipe.variants()[:1])
 
 
 def _without_gallery(run: Callable[..., Iterator[Preview]]) -> Callable[..., Iterator[Preview]]:

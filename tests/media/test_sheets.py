@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featviz.media.sheets import GAP, LABEL, captioned, contact_sheet
+from featviz.media.sheets import GAP, LABEL, captioned, contact_sheet, with_detail
 
 
 def test_a_row_of_a_contact_sheet_is_as_high_as_its_highest_picture():
@@ -28,3 +28,14 @@ def test_a_caption_is_below_the_picture_inside_its_width_and_large_enough_to_be_
     gap = int(np.flatnonzero(~np.isin(np.arange(rows.max()), rows) & (np.arange(rows.max()) > rows.min()))[0])
     assert gap - rows.min() >= max(8, width // 24)  # The height of the title's letters.
     assert rows.max() < len(made) - 101
+
+
+def test_a_detail_is_the_middle_three_times_as_large_beside_the_picture():
+    picture = Image.new("RGB", (90, 60), "blue")
+    picture.paste("red", (40, 25, 50, 35))
+    made = np.asarray(with_detail(picture)).astype(int)
+    assert made.shape == (60, 90 + GAP + 90, 3)
+    red = made[..., 0] - made[..., 2] > 0
+    assert red[:, :90].sum() == 10 * 10
+    assert red[:, 90 + GAP :].sum() == pytest.approx(30 * 30, rel=0.1)
+    assert (made[:, 90 : 90 + GAP] == 255).all()

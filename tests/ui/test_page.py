@@ -870,7 +870,7 @@ def test_a_sweep_fills_and_a_click_sets_the_fields_in_which_it_differs(page, pho
     tiles = last[page.panel.tiles]["value"]
     assert [caption for _, caption in tiles] == ["relu1_1 · 31.3 dB", "relu2_1 · 31.3 dB"]
     assert "From shallow to deep" in last[page.panel.status]
-    assert (last[page.panel.tiles]["columns"], last[page.panel.tiles]["allow_preview"]) == (3, True)  # A click enlarges it.
+    assert (last[page.panel.tiles]["columns"], last[page.panel.tiles]["allow_preview"]) == (2, True)  # A click enlarges it.
     chosen = page.choose_tile(last[page.gallery], click(1))
     assert chosen[form.parts["layer"]] == "vgg19/relu2_1"
     assert form.parts["steps"] not in chosen
