@@ -732,8 +732,8 @@ def test_every_odd_picture_that_is_chosen_is_a_picture_or_a_sentence(visit, tmp_
         said = (error if error.count() else ended).first.text_content().strip()
         if wanted == hostile.PICTURE and path.suffix != ".html":
             assert re.fullmatch(r"Done in (1 step|\d steps) · \d+×\d+ pixels", said), (one.name, said)
-        else:
-            assert hostile.is_a_sentence(said), (one.name, said)
+        else:  # What is no picture leaves the box, maybe before the click on Start.
+            assert hostile.is_a_sentence(said) or said.startswith("There is no image yet"), (one.name, said)
         expect(visit.start).to_be_visible()
         box.evaluate("box => box.querySelector('[aria-label=\"Remove Image\"]')?.click()")  # What is no picture has left the box.
     record_property("pictures chosen on the page", len(files))
