@@ -17,31 +17,61 @@ MOST_GAIN = 2.0
 """The most by which `hold_colours` amplifies, so that noise of an even image is not made visible."""
 
 
-ColourStatistics = tuple[Tensor, Tensor]
-"""The means and the standard deviations along `COLOUR_AXES`, each (1, 3, 1, 1)."""
+ROUNDS = 3
+"""Steps in which `hold_colours` finds the gain of saturation. The error that is left is below one in a hundred."""
+
+ColourStatistics = tuple[Tensor, Tensor, Tensor]
+"""The means and the standard deviations along `COLOUR_AXES`, each (1, 3, 1, 1), and the saturation, (1, 1, 1, 1)."""
 
 
 def colour_statistics(image: Tensor, opacity: Tensor | None = None) -> ColourStatistics:
     """Return the colour statistics of an image (1, 3, H, W), weighted by an opacity (1, 1, H, W) in [0, 1] if given."""
-    opacity = torch.ones_like(image[:, :1]) if opacity is None else opacity
-    weights = opacity / opacity.sum().clamp_min(TINY)
-    values = torch.einsum("ac,bchw->bahw", constant(COLOUR_AXES, image.device, image.dtype), image)
-    mean = (values * weights).sum((-2, -1), keepdim=True)
-    return mean, ((values - mean).square() * weights).sum((-2, -1), keepdim=True).sqrt()
+    return _statistics(_along_axes(image), _weights(image, opacity))
 
 
 def hold_colours(image: Tensor, target: ColourStatistics, opacity: Tensor | None = None) -> Tensor:
     """Return an image (1, 3, H, W) in [0, 1] with the brightness, contrast, tint and saturation of other colour statistics.
 
     An opacity (1, 1, H, W) in [0, 1] tells where; the rest neither counts nor changes. Unlike `match_colours`, it needs no
-    eigenvalues, for which a GPU would have to be waited for.
+    eigenvalues, for which a GPU would have to be waited for. Saturation is the mean distance from grey: equal deviations would let
+    it fall where a dream gathers the colours in a few places.
     """
-    axes = constant(COLOUR_AXES, image.device, image.dtype)
-    (mean, deviation), (target_mean, target_deviation) = colour_statistics(image, opacity), target
+    weights = _weights(image, opacity)
+    mean, deviation, _ = _statistics(values := _along_axes(image), weights)
+    target_mean, target_deviation, target_saturation = target
     gain = (target_deviation / deviation.clamp_min(TINY)).clamp(1 / MOST_GAIN, MOST_GAIN)
-    values = torch.einsum("ac,bchw->bahw", axes, image)
-    held = torch.einsum("ac,bahw->bchw", axes, (values - mean) * gain + target_mean).clamp(0, 1)
+    centred = (values - mean) * gain
+    more = torch.ones_like(target_saturation)
+    for _ in range(ROUNDS):
+        more = more * target_saturation / _saturation(target_mean + centred * more, weights).clamp_min(TINY)
+        more = more.clamp(1 / MOST_GAIN, MOST_GAIN)
+    chroma = target_mean[:, 1:] + centred[:, 1:] * more
+    values = torch.cat([target_mean[:, :1] + centred[:, :1], chroma], 1)
+    axes = constant(COLOUR_AXES, image.device, image.dtype)
+    held = torch.einsum("ac,bahw->bchw", axes, values).clamp(0, 1)
     return held if opacity is None else torch.lerp(image, held, opacity)
+
+
+def _along_axes(image: Tensor) -> Tensor:
+    """Return the coordinates of the pixels of (1, 3, H, W) along `COLOUR_AXES`, of the same shape."""
+    return torch.einsum("ac,bchw->bahw", constant(COLOUR_AXES, image.device, image.dtype), image)
+
+
+def _weights(image: Tensor, opacity: Tensor | None) -> Tensor:
+    """Return the weights of pixels, (1, 1, H, W), which add up to 1."""
+    opacity = torch.ones_like(image[:, :1]) if opacity is None else opacity
+    return opacity / opacity.sum().clamp_min(TINY)
+
+
+def _statistics(values: Tensor, weights: Tensor) -> ColourStatistics:
+    mean = (values * weights).sum((-2, -1), keepdim=True)
+    deviation = ((values - mean).square() * weights).sum((-2, -1), keepdim=True).sqrt()
+    return mean, deviation, _saturation(values, weights)
+
+
+def _saturation(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean distance from grey, (1, 1, 1, 1)."""
+    return (values[:, 1:].square().sum(1, keepdim=True).sqrt() * weights).sum((-2, -1), keepdim=True)
 
 
 def match_colours(image: Tensor, like: Tensor, opacity: Tensor | None = None, opacity_of_like: Tensor | None = None) -> Tensor:

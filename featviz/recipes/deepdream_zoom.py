@@ -67,9 +67,9 @@ A zoom into a dream: **each frame of the video is a dream of the previous frame,
     def run(self, network: Network, *, image: Tensor, guide: Tensor | None = None, mask: Tensor | None = None) -> Frames:
         """Yield a frame after each step of each octave of each video frame; the last of each has `is_video_frame`.
 
-        The first video frame is a plain dream; the others keep its brightness, contrast and saturation, which would drift. While a later one is computed, `image` is the one before, since small octaves
-        would flicker. Images stay float32 from one to the next and are never rounded. Takes the arguments of `DeepDream.run`
-        and raises what it raises.
+        The first video frame is a plain dream; the others keep its brightness, contrast and saturation, which would drift. While a
+        later one is computed, `image` is the one before, since small octaves would flicker. Images stay float32 from one to the
+        next and are never rounded. Takes the arguments of `DeepDream.run` and raises what it raises.
         """
         motion = Zoom(self.zoom ** (1 / self.fps), self.turn / self.fps)
         fixed = self.fixed_objective(network, image, guide)
