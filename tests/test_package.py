@@ -107,6 +107,8 @@ def test_the_wheel_has_presets_examples_atlas_style_sheet_types_and_command(buil
         "featviz/ui/page.js",
         "featviz/ui/explorer.js",
         "featviz/ui/explorer.css",
+        "featviz/ui/mirror.js",
+        "featviz/ui/mirror.css",
         *(f"featviz/ui/languages/{language}.json" for language in ("en", "de", "es", "zh_CN")),
         *(f"featviz/ui/languages/fields/{language}.json" for language in ("de", "es", "zh_CN")),
     }

@@ -716,20 +716,25 @@ def test_every_odd_picture_that_is_chosen_is_a_picture_or_a_sentence(visit, tmp_
     for i, one in enumerate(files):
         path = one.write(tmp_path, f"{i}")  # The same file, chosen again, is no change.
         wanted, _ = hostile.outcome(path)
-        for close in visit.page.get_by_test_id("toast-close").all():
-            close.dispatch_event("click")
-        expect(error).to_have_count(0)
-        box.locator("input[type=file]").set_input_files(path)
         remove = box.get_by_label("Remove Image")
         refusal = visit.page.get_by_text(f"Invalid file type: {path.name}. Only image/* allowed.")
-        remove.or_(refusal).wait_for()
+        for _ in range(3):
+            for close in visit.page.get_by_test_id("toast-close").all():
+                close.dispatch_event("click")
+            expect(error).to_have_count(0)
+            box.locator("input[type=file]").set_input_files(path)
+            remove.or_(refusal).wait_for()
+            if refusal.count():
+                break
+            line.evaluate("line => { line.textContent = 'Waiting'; }")  # The next sentence may be the same as the one before.
+            visit.start.dispatch_event("click")
+            ended = line.filter(has_not_text=re.compile("Waiting|Getting ready| left$"))
+            ended.or_(error).first.wait_for(state="attached")
+            said = (error if error.count() else ended).first.text_content().strip()
+            if not said.startswith("There is no image yet"):
+                break  # Else the answer to the file before, which was no picture, has emptied the box.
         if refusal.count():
             continue
-        line.evaluate("line => { line.textContent = 'Waiting'; }")  # The next sentence may be the same as the one before.
-        visit.start.dispatch_event("click")
-        ended = line.filter(has_not_text=re.compile("Waiting|Getting ready| left$"))
-        ended.or_(error).first.wait_for(state="attached")
-        said = (error if error.count() else ended).first.text_content().strip()
         if wanted == hostile.PICTURE and path.suffix != ".html":
             assert re.fullmatch(r"Done in (1 step|\d steps) · \d+×\d+ pixels", said), (one.name, said)
         else:  # What is no picture leaves the box, maybe before the click on Start.
@@ -803,8 +808,8 @@ def test_the_mirror_dreams_on_the_camera_takes_other_settings_and_keeps_a_pictur
     before = image.get_attribute("src")
     expect(image).not_to_have_attribute("src", before)  # It goes on.
     visit.tab("style_transfer")
+    expect(mirror_part(visit, ".start")).not_to_have_attribute("hidden", "")  # Another tab is open, so it has ended.
     visit.tab("deepdream")
-    expect(mirror_part(visit, ".start")).to_be_visible()  # Another tab was open, so it has ended.
     mirror_part(visit, ".start").click()
     mirror_part(visit, ".end").click()
     expect(mirror_part(visit, ".panel")).to_be_hidden()
