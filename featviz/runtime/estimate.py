@@ -50,8 +50,8 @@ _corrections = Corrections()
 DEFAULT_CORRECTIONS = {
     ("deepdream", "vgg19"): 1.4,
     ("deepdream", "efficientnet_lite0"): 1.89,
-    ("style_transfer", "vgg19"): 1.25,
-    ("style_transfer", "efficientnet_lite0"): 3.48,
+    ("style_transfer", "vgg19"): 1.6,
+    ("style_transfer", "efficientnet_lite0"): 5.2,
     ("deepdream_zoom", "efficientnet_lite0"): 1.7,
     ("feature_visualization", "vgg19"): 1.85,
     ("feature_visualization", "efficientnet_lite0"): 1.46,
