@@ -70,10 +70,10 @@ _PAIRS = (
     ("motorcycle", "lady_and_unicorn"),
     ("motorcycle", "fir_forest"),
 )
-"""Contents and styles by kind of content. `benchmarks/pictures/SOURCES.md` says what they are and where they are from."""
+"""Pairs of a content and a style, sorted by kind of content. Titles and sources: `benchmarks/pictures/SOURCES.md`."""
 
 PAIRS = tuple(_PAIRS[7 * i % len(_PAIRS)] for i in range(len(_PAIRS)))
-"""The pairs in an order whose first ones are spread over the kinds."""
+"""The same pairs in another order: the first few are already of different kinds, for short runs."""
 
 SIZE = 256
 """Longest side, in pixels, of the results of programs that have no size of their own."""

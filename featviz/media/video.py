@@ -124,7 +124,7 @@ GROWING = Format(
 """An MP4 that is playable at any moment: what is left of it after its process was killed is a whole video."""
 
 READ = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-"""Extensions of the files that are taken for videos."""
+"""A file with one of these extensions is read as a video."""
 
 
 ACCURATE_BICUBIC = 0x4 | 0x2000 | 0x40000

@@ -18,7 +18,7 @@ MOST_GAIN = 2.0
 
 
 ROUNDS = 3
-"""Steps in which `hold_colours` finds the gain of saturation. The error that is left is below one in a hundred."""
+"""Iterations in which `hold_colours` finds the gain of saturation. The tests accept errors of 1 to 3 %."""
 
 ColourStatistics = tuple[Tensor, Tensor, Tensor]
 """The means and the standard deviations along `COLOUR_AXES`, each (1, 3, 1, 1), and the saturation, (1, 1, 1, 1)."""

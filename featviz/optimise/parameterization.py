@@ -181,7 +181,7 @@ class Beside:
         self._changing, self._fixed = changing, fixed
 
     def parameters(self) -> Iterable[Tensor]:
-        """Return the parameters of the images that change."""
+        """Return the parameters that are optimised: those of the images that are not fixed."""
         return self._changing.parameters()
 
     def __call__(self) -> Tensor:

@@ -147,7 +147,10 @@ To learn what a part is for, **take it away and see what changes**.
 
 @torch.no_grad()
 def logits_without(network: Network, image: Tensor, layer: str, channels: Sequence[int]) -> Tensor:
-    """Return the logits (classes,) for an image (1, 3, H, W) while some channels of a layer are 0. Raises as `activations` does."""
+    """Return the logits (classes,) of an image (1, 3, H, W), with the given channels of a layer set to 0.
+
+    Raises what `Network.activations` raises.
+    """
 
     def switch_off(activations: Tensor) -> Tensor:
         return activations.index_fill(1, torch.tensor(channels, device=activations.device, dtype=torch.long), 0)

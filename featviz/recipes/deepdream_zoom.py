@@ -78,7 +78,7 @@ A zoom into a dream: **each frame of the video is a dream of the previous frame,
         opacity: Tensor | None = None
         """Where the picture is dreamt on, (1, 1, H, W); None for everywhere."""
         for number in range(self.frames):
-            # A seed for each, since the same shifts would leave a pattern that stands still on the screen.
+            # Each frame has its own seed. With one seed, all frames are shifted alike, and a fixed pattern appears.
             dream = self.replace(seed=(self.seed + number) % 2**31)
             before = image if previous is None else motion(previous)
             for frame in DeepDream.dream(dream, network, before, fixed, mask):

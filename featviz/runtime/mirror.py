@@ -28,7 +28,8 @@ NETWORK = "efficientnet_lite0"
 """The network of the mirror: the fastest of those that are installed."""
 
 DREAM = DeepDream(layer=f"{NETWORK}/block9", strength=7.0, size=256, octaves=1, steps=1, jitter=16)
-"""The dream of one frame. Layer and strength may be others; size and steps are what two cores compute eight times a second."""
+"""The dream of one frame. Layer and strength may be others; Size and steps are chosen for eight frames a
+second on two cores, the goal."""
 
 CARRIED = 0.93
 """The share of the dream that stays from one frame to the next. It saturates at 1 / (1 - 0.93), 14 steps."""
@@ -104,7 +105,7 @@ class Mirror:
             network = load(NETWORK, device)
             image = fit(to_tensor(picture, device), recipe.size, network.spec.smallest).clamp(0, 1)
             start = (image + self._carried(image)).clamp(0, 1)
-            # A seed for each, since the same shifts would leave a pattern that stands still on the screen.
+            # Each frame has its own seed. With one seed, all frames are shifted alike, and a fixed pattern appears.
             self._count += 1
             (step,) = recipe.replace(seed=self._count).run(network, image=start)
             self._last = None if self._ended else Reflection(image, step.image)

@@ -28,7 +28,7 @@ def test_held_colours_have_the_brightness_contrast_tint_and_saturation_of_the_ot
 
 
 def test_saturation_is_held_where_the_colours_are_gathered_in_a_few_places():
-    """Equal deviations would leave it at 0.78 of that."""
+    """If only the standard deviations were made equal, the saturation would be 0.78 of the target."""
     image, like = images()
     image[..., 10:] = image[..., 10:].mean(1, keepdim=True)
     held = hold_colours(image, colour_statistics(like))

@@ -42,7 +42,7 @@ def test_what_tells_two_classes_apart_is_the_difference_of_their_terms():
 
 @pytest.mark.parametrize("name", ["googlenet", "resnet50", "inception_v3"])
 def test_the_evidence_of_every_network_that_ends_in_pooling_adds_up(name):
-    """With random weights, since their own are downloads."""
+    """The weights are random, because the trained ones would have to be downloaded."""
     torch.manual_seed(0)
     network = Network(NETWORKS[name], NETWORKS[name].build())
     image = fit(CAT, 128, 75)
