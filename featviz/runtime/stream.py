@@ -73,6 +73,19 @@ Previews = Generator[Preview, None, None]
 """The previews of a run. Closing the generator stops the run."""
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is shown, steered and stopped: the arguments of `stream` with the same names."""
+
+    every: float = 0.25
+    seconds: float = math.inf
+    steer: Callable[[], Recipe] | None = None
+    stopped: Callable[[], bool] | None = None
+    on_wait: Callable[[Waiting], object] | None = None
+    new: bool = True
+    """Whether the run goes before others until its first preview."""
+
+
 def stream(
     recipe: Recipe,
     *,
@@ -110,11 +123,10 @@ def stream(
         DivergedError: the loss became NaN or infinite. All previews before are good.
         LimitError: the run does not fit into the free memory, before any work is done; or it has used up its seconds.
     """
+    options = RunOptions(every=every, seconds=seconds, steer=steer, stopped=stopped, on_wait=on_wait)
     opened, torch_device = open_pictures(recipe, pictures), resolve(device)
     with reserve(recipe, torch_device, sizes_of(opened)) as budget:
-        yield from preview_frames(
-            recipe, opened, torch_device, budget, every=every, seconds=seconds, steer=steer, stopped=stopped, on_wait=on_wait
-        )
+        yield from preview_frames(recipe, opened, torch_device, budget, options)
 
 
 def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Image.Image:
@@ -188,30 +200,14 @@ def sizes_of(opened: Mapping[str, Image.Image]) -> Sizes:
 
 
 def preview_frames(
-    recipe: Recipe,
-    opened: Mapping[str, Image.Image],
-    device: torch.device,
-    budget: Budget,
-    *,
-    every: float,
-    seconds: float = math.inf,
-    steer: Callable[[], Recipe] | None = None,
-    stopped: Callable[[], bool] | None = None,
-    on_wait: Callable[[Waiting], object] | None = None,
-    new: bool = True,
+    recipe: Recipe, opened: Mapping[str, Image.Image], device: torch.device, budget: Budget, options: RunOptions
 ) -> Previews:
-    """Run a recipe on opened pictures, whose memory is reserved, and yield previews. Arguments are those of `stream`.
-
-    `budget`: that of its tiles, as reserved. `new`: whether the run goes before others until its first preview.
-    """
+    """Run a recipe on opened pictures, whose memory is reserved, and yield previews. `budget`: that of its tiles, as reserved."""
     with enough_memory():
         frames = recipe.run(load(recipe.network_name, device), **tensors(recipe, opened, device))
     needs = demand(recipe, device, sizes_of(opened), budget)
     alpha_source = next(iter(opened.values())) if recipe.images and _keeps_alpha(recipe) else None
-    yield from pace(
-        frames, needs, recipe, opened, device, budget, alpha_source,
-        every=every, seconds=seconds, steer=steer, stopped=stopped, on_wait=on_wait, new=new,
-    )  # fmt: skip
+    yield from pace(frames, needs, recipe, opened, device, budget, options, alpha_source)
 
 
 def pace(
@@ -221,21 +217,15 @@ def pace(
     opened: Mapping[str, Image.Image],
     device: torch.device,
     budget: Budget,
+    options: RunOptions,
     alpha_source: Image.Image | None = None,
-    *,
-    every: float,
-    seconds: float = math.inf,
-    steer: Callable[[], Recipe] | None = None,
-    stopped: Callable[[], bool] | None = None,
-    on_wait: Callable[[Waiting], object] | None = None,
-    new: bool = True,
 ) -> Previews:
-    """Compute the frames of a run on a device that it shares with others, and yield previews. Further arguments as for `stream`.
+    """Compute the frames of a run on a device that it shares with others, and yield previews.
 
     `needs` is the demand of all frames, `budget` that of tiles. Previews get the opacity of `alpha_source`.
     """
     work = expected_seconds(needs, device, recipe)
-    timer = _StepTimer(device, slot(device, work, new=new, stopped=stopped, on_wait=on_wait))
+    timer = _StepTimer(device, slot(device, work, new=options.new, stopped=options.stopped, on_wait=options.on_wait))
     steered: Recipe | None = None  # A generator's first step takes nothing.
     unaltered = True
     share_done = due = 0.0
@@ -253,24 +243,24 @@ def pace(
                     timer.slot.progress(frame.work)
                     share_done = frame.work if frame.steps > 1 else 0.0  # A single step says little about speed.
                     unaltered = unaltered and steered in (None, recipe)
-                    over = timer.slot.held > seconds
+                    over = timer.slot.held > options.seconds
                     if preview or over:
                         break
-                    steered = steer and _with_live_fields(recipe, steer())
+                    steered = options.steer and _with_live_fields(recipe, options.steer())
                     timer.slot.pause()
             if preview:
                 preview = replace(preview, seconds_used=timer.computed)
                 _attach_note(preview, steered or recipe, opened, unaltered=unaltered)
                 yield preview
-                due = time.monotonic() + every
+                due = time.monotonic() + options.every
             if is_last:
                 return
             if over:
                 raise LimitError(
-                    f"A run may take {seconds:.0f} s here, and has reached step {frame.step} of {frame.steps}; the latest picture "
+                    f"A run may take {options.seconds:.0f} s here, and has reached step {frame.step} of {frame.steps}; the latest picture "
                     f"is kept. Try a smaller size or fewer steps."
                 )
-            steered = steer and _with_live_fields(recipe, steer())
+            steered = options.steer and _with_live_fields(recipe, options.steer())
     except StoppedError:
         return
     finally:
