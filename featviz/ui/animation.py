@@ -6,7 +6,7 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from featviz.ui.cards import address
+from featviz.ui.running import address
 from featviz.ui.runs import before
 
 SIDE, FRAMES, MILLISECONDS, HOLD = 480, 12, 60, 900

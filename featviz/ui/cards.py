@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 from PIL import Image, ImageOps
 
-from featviz.ui.running import in_cache
+from featviz.ui.running import address, in_cache
 
 SELECT = """element.addEventListener("click", ({target}) => {
     const card = target.closest("[data-index]");
@@ -70,8 +69,3 @@ def kept(picture: Image.Image, keeper: gr.components.Component) -> str:
     file = in_cache(picture, "jpeg")
     keeper.keep_in_cache.add(file)  # Otherwise the sweep deletes it with the visitors' pictures.
     return address(file)
-
-
-def address(file: str) -> str:
-    """Return the address of a file in Gradio's cache, relative to the page."""
-    return f"gradio_api/file={quote(file)}"

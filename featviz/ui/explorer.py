@@ -23,10 +23,10 @@ from featviz.recipes.presets import Example
 from featviz.runtime import atlas
 from featviz.runtime.exploration import PER_PLACE, Exploration, Places
 from featviz.ui import text
-from featviz.ui.cards import Card, Cards, address, thumbnail
+from featviz.ui.cards import Card, Cards, thumbnail
 from featviz.ui.controls import needs_download
 from featviz.ui.request_limits import PASS_LIMIT, visitor_address
-from featviz.ui.running import Engine, error_sentences, file_of, in_cache
+from featviz.ui.running import Engine, address, error_sentences, file_of, in_cache
 
 SIZE = 224
 """Longest side at which the network looks at the picture, in pixels."""

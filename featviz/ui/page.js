@@ -103,6 +103,9 @@ const featviz = {
         return [];
     },
 
+    // The server has looked at the uploads: show what it answers for each, unless the box has another picture by now.
+    uploaded: ([answers, ...files]) => files.map(file => answers?.[file?.path]),
+
     // After each change of a picture: keep it, or delete the one that was removed. One after the other.
     shown: {},
     keeping: Promise.resolve(),

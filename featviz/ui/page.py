@@ -25,7 +25,6 @@ from featviz.recipes.recipe import Recipe, bounds, live
 from featviz.recipes.table import RECIPES, TABS
 from featviz.runtime.jobs import Job
 from featviz.ui import animation, text
-from featviz.ui.cards import address
 from featviz.ui.controls import caption
 from featviz.ui.endpoints import publish
 from featviz.ui.explorer import TAB, TAB_GROUP, Explorer
@@ -42,6 +41,7 @@ from featviz.ui.running import (
     PAGE_EVENT,
     Engine,
     Runner,
+    address,
     displayable,
     error_sentences,
     file_of,
@@ -111,6 +111,8 @@ class Page:
         """The recipe of the open tab. The browser sets it, so it is true before the server answers."""
         self.revision = gr.Number(0, visible=False)
         """Counts the times that the browser asked for what follows from the settings."""
+        self.uploads = gr.JSON({}, visible=False)
+        """The latest answer of `displayable`."""
         self.explorer = Explorer(engine)
         with gr.Row(elem_id="masthead"):
             self.masthead = gr.HTML(masthead())
@@ -221,9 +223,16 @@ class Page:
         origin = [self.origin, self.origin_line, self.undo, self.there, self.found]
         self.picture.change(None, self.picture, self.explorer.html, js="file => file", **PAGE_EVENT)
         self.explorer.cards.html.select(self.explorer.take, None, self.picture, **IMMEDIATE)
-        for picture in self.pictures:
-            picture.upload(displayable, picture, picture, **EVENT)
-        gr.on([self.picture.upload, self.clip.upload], self.read_picture, self.everything, [*origin, *self.inputs], **EVENT)
+        seen = gr.on(
+            [picture.upload for picture in self.pictures], displayable, self.pictures, self.uploads,
+            trigger_mode="multiple", **EVENT,
+        )  # fmt: skip
+        for ended in (seen.success, seen.failure):
+            ended(None, [self.uploads, *self.pictures], self.pictures, js="(...given) => featviz.uploaded(given)", **PAGE_EVENT)
+        gr.on(
+            [self.picture.upload, self.clip.upload], self.read_picture, self.everything, [*origin, *self.inputs],
+            trigger_mode="multiple", **EVENT,
+        )  # fmt: skip
         gr.on(
             [self.undo.click, self.there.click],
             self.restore,

@@ -15,10 +15,10 @@ from featviz.recipes.recipe import Recipe, live
 from featviz.runtime.jobs import Job, Result, Update
 from featviz.runtime.stream import Preview, waiting_sentence
 from featviz.ui import text
-from featviz.ui.cards import Card, Cards, address, drawn
+from featviz.ui.cards import Card, Cards, drawn
 from featviz.ui.controls import caption, enumeration, label, lower_first
 from featviz.ui.measures import bars
-from featviz.ui.running import error_sentences, in_cache
+from featviz.ui.running import address, error_sentences, in_cache
 from featviz.ui.runs import Gallery, Runs, before, compares_results, small
 from featviz.ui.video import film_of, has_film
 

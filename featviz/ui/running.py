@@ -11,8 +11,10 @@ from functools import partial, wraps
 from html import escape, unescape
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import gradio as gr
+from gradio.data_classes import FileData
 from gradio.processing_utils import save_base64_to_cache, save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
@@ -205,27 +207,40 @@ def in_cache(picture: Image.Image, kind: str = "png", name: str = "image") -> st
     return save_pil_to_cache(picture, get_upload_folder(), name=name, format=kind)
 
 
+def address(file: str) -> str:
+    """Return the address of a file in Gradio's cache, relative to the page."""
+    return f"gradio_api/file={quote(file)}"
+
+
 def name_of(recipe: Recipe) -> str:
     """Return the file name of a result of a recipe, without extension."""
     return f"featviz_{recipe.name}"
 
 
-def displayable(sent: Mapping[str, Any] | None) -> Iterator[Any]:
-    """Yield what a box shows of an upload: TIFF or HEIC, which browsers cannot show, as PNG, and every other picture unchanged.
+def displayable(*sent: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """Yield what boxes show instead of what was uploaded, by its path: TIFF or HEIC, which browsers cannot show, as PNG; None, which
+    empties the box, for what is no picture. Every other picture stays as it is.
 
     Raises:
-        gr.Error: it is not a picture. The box is emptied before.
+        gr.Error: one is not a picture.
     """
-    file = file_of(sent)
-    try:
-        with open_header(file) as picture:
-            shown = picture.format in SHOWN_BY_BROWSERS
-        yield gr.skip() if shown else in_cache(open_reserved(file))
-    except LimitError:
-        yield gr.skip()  # The run reports it.
-    except ImageError as error:
-        yield None
-        raise gr.Error(escape(str(error), quote=False), print_exception=False) from None
+    shown: dict[str, Any] = {}
+    refusal = None
+    for upload in filter(None, sent):
+        file = file_of(upload)
+        try:
+            with open_header(file) as picture:
+                known = picture.format in SHOWN_BY_BROWSERS
+            if not known:
+                made = in_cache(open_reserved(file))
+                shown[file] = FileData(path=made, url=address(made)).model_dump()
+        except LimitError:
+            pass  # The run reports it.
+        except ImageError as error:
+            shown[file], refusal = None, error
+    yield shown
+    if refusal:
+        raise gr.Error(escape(str(refusal), quote=False), print_exception=False)
 
 
 class Request(NamedTuple):

@@ -770,19 +770,21 @@ def test_a_picture_that_browsers_cannot_show_is_shown_as_a_png_of_the_same_pixel
     picture = hostile.gradient()
     path = tmp_path / f"a.{kind}"
     path.write_bytes(hostile.written(picture, kind))
-    (shown,) = displayable({"path": str(path)})
-    with Image.open(shown) as png:
+    (answer,) = displayable(None, {"path": str(path)})
+    ((uploaded, shown),) = answer.items()
+    assert uploaded == str(path)
+    with Image.open(shown["path"]) as png:
         assert png.format == "PNG"
         assert np.array_equal(np.asarray(png), np.asarray(open_picture(path)))
 
 
 def test_any_other_picture_stays_in_its_box_and_what_is_none_leaves_it_with_a_sentence(tmp_path):
-    path = tmp_path / "a.jpg"
+    path, other = tmp_path / "a.jpg", tmp_path / "b.jpg"
     path.write_bytes(hostile.written(hostile.gradient(), "jpeg"))
-    assert list(displayable({"path": str(path)})) == [gr.skip()]
-    path.write_bytes(b"no picture")
-    shown = displayable({"path": str(path)})
-    assert next(shown) is None
+    assert list(displayable({"path": str(path)}, None)) == [{}]
+    other.write_bytes(b"no picture")
+    shown = displayable({"path": str(path)}, {"path": str(other)})
+    assert next(shown) == {str(other): None}
     with pytest.raises(gr.Error, match="is not a picture; PNG, JPEG"):
         next(shown)
 
