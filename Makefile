@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test trust soak bench cuda lint format readme wheel atlas clean
+.PHONY: help run test trust soak bench cuda lint format readme wheel rehearsal atlas clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ readme: $(STAMP) ## Write the tables of docs/ and the reference of the Python AP
 
 wheel: $(STAMP) ## Build the sdist and the wheel in dist/.
 	$(BIN)/python -m build --no-isolation
+
+rehearsal: $(STAMP) ## Rehearse a push to a Space in empty folders: clone, install, start, one click.
+	$(BIN)/python -m scripts.rehearsal
 
 atlas: $(STAMP) ## Compute anew what every channel of some layers looks for; about seven minutes of one core.
 	$(BIN)/python -m scripts.atlas
