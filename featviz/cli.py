@@ -222,10 +222,15 @@ def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
             return _run_on_video(recipe, pictures, arguments)
     if kind.images and batch.is_batch(pictures[next(iter(kind.images))], arguments.get("out")):
         return _run_batch(recipe, pictures, arguments)
+    return _run_once(recipe, pictures, arguments)
+
+
+def _run_once(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -> int:
+    """The command of a recipe on one picture, or on none."""
     for option in ("shard", "ray"):
         if option in arguments:
             raise InputError(f"--{option} shares out a folder or a video; there is one picture.")
-    produces, device = "picture" if "sheet" in arguments else kind.produces, arguments["device"]
+    produces, device = "picture" if "sheet" in arguments else recipe.produces, arguments["device"]
     out = None if produces == "numbers" else _output(arguments["out"], pictures, _extensions(produces))
     if "film" in arguments and "sheet" in arguments:
         raise InputError("--film shows how one picture came about; --sheet makes many.")
@@ -242,7 +247,7 @@ def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
     if "sheet" in arguments:
         return _complete(downloads, on_one_sheet(recipe, try_out(recipe, device=device, **pictures)), out, produces)
     previews = _recorded(recipe, stream(recipe, device=device, **pictures), out, pictures)
-    return _complete(downloads, previews, out, produces, listed=kind.lists_measures)
+    return _complete(downloads, previews, out, produces, listed=recipe.lists_measures)
 
 
 def _run_on_video(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -> int:
