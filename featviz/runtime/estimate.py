@@ -20,7 +20,7 @@ from featviz.runtime.devices import Device, clock, find_devices, resolve, slot
 from featviz.runtime.throughput import Corrections, Speed
 from featviz.runtime.tile_budget import tile_budget, tile_budgets
 
-START = 0.05
+START = 0.08
 """Seconds of a run beside its steps: pictures are opened, and the last one is read back."""
 
 ZERO_GPU_SPEED = Speed(flops=5e12, fixed_work=1e9)
@@ -55,7 +55,7 @@ DEFAULT_CORRECTIONS = {
     ("deepdream_zoom", "efficientnet_lite0"): 1.7,
     ("feature_visualization", "vgg19"): 1.85,
     ("feature_visualization", "efficientnet_lite0"): 1.46,
-    ("reconstruct_content", "vgg19"): 2.03,
+    ("reconstruct_content", "vgg19"): 2.5,
     ("reconstruct_style", "vgg19"): 3.2,
     ("reconstruct_style", "efficientnet_lite0"): 3.27,
     ("activation_maps", "vgg19"): 5.08,
