@@ -162,6 +162,15 @@ def expected_seconds(needs: Demand, device: torch.device, recipe: Recipe) -> flo
     return _correction(needs, device, recipe) * (speed.seconds(needs.flops, needs.fixed_work) + eigen)
 
 
+def expected_run(recipe: Recipe, sizes: Sizes, *, device: Device = "auto", count: int = 1) -> float:
+    """Return the seconds that a run on pictures of these sizes is expected to take. Unlike `estimate`, it never measures first.
+
+    `count`: as for `estimate`.
+    """
+    torch_device = resolve(device)
+    return expected_seconds(video_demand(recipe, torch_device, sizes, count), torch_device, recipe)
+
+
 def default_correction(recipe: str, network: str) -> float:
     """Return the correction before the first run; for other networks than the bundled ones, the mean of these."""
     known = [factor for (each, _), factor in DEFAULT_CORRECTIONS.items() if each == recipe]

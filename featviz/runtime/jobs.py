@@ -10,10 +10,11 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 from typing import Literal
 
@@ -99,7 +100,7 @@ class Update:
     download: DownloadProgress | None = None
     """Set while the run's network is downloaded."""
     waiting: Waiting | None = None
-    """What the run has waited for since the latest preview; None if it has not. `waiting_sentence` says it in words."""
+    """What the run has waited for since the latest preview, or waits for before it begins; None if it has not waited."""
     result: Result | None = None
     """The latest picture after the end; None if there was no step."""
     error: str = ""
@@ -120,6 +121,7 @@ class Job:
         run: Run,
         *,
         owner: str,
+        expected: float,
         unattended: float,
         steerable: bool,
         interruptible: bool,
@@ -127,7 +129,7 @@ class Job:
         explain: Callable[[Exception], str],
     ):
         self.id = secrets.token_urlsafe(16)
-        self.recipe, self.owner = recipe, owner
+        self.recipe, self.owner, self._expected = recipe, owner, expected
         self.started = time.monotonic()
         """By `time.monotonic`."""
         self.ended = math.inf
@@ -135,7 +137,7 @@ class Job:
         self._settings = recipe
         """Its live fields are those that the run uses, if it can be steered."""
         steering: dict[str, Callable] = {"steer": lambda: self._settings} if steerable else {}
-        interruption: dict[str, Callable] = {"stopped": self._must_end, "on_wait": self._wait} if interruptible else {}
+        interruption: dict[str, Callable] = {"stopped": self._must_end, "on_wait": self.wait} if interruptible else {}
         self._run: Run | None = partial(run, **steering, **interruption)
         self._unattended, self._write, self._explain = unattended, write, explain
         self._update = Update("waiting")
@@ -164,6 +166,11 @@ class Job:
     def download(self) -> DownloadProgress | None:
         """The progress of the download of weights, while there is one."""
         return self._update.download
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds of a device that the run is expected to take from now on; 0 after its end."""
+        return 0.0 if self._update.final else self._update.latest.seconds_left if self._update.latest else self._expected
 
     @property
     def result(self) -> Result | None:
@@ -256,7 +263,8 @@ class Job:
             if not self._update.final:
                 self._publish(update)
 
-    def _wait(self, waiting: Waiting) -> None:
+    def wait(self, waiting: Waiting) -> None:
+        """Tell the watchers what the run waits for."""
         with self._lock:
             before = self._update.waiting
             if before is None or (before.ahead, round(before.seconds)) != (waiting.ahead, round(waiting.seconds)):
@@ -288,6 +296,24 @@ class Job:
                 self._deadline = time.monotonic() + self._unattended
 
 
+def waits(under_way: Sequence[float], queued: Sequence[float]) -> list[Waiting]:
+    """Return what each run in the queue waits for. The arguments are the seconds that runs have left, in the order of their starts.
+
+    The run with the least work left is served first, and when it ends the next one of the queue begins.
+    """
+    left, coming, clock = [(seconds, -1) for seconds in under_way], deque(enumerate(queued)), 0.0
+    heapify(left)
+    found: dict[int, Waiting] = {}
+    for ahead in range(len(left) + len(coming)):
+        if coming and len(left) < max(1, len(under_way)):
+            place, seconds = coming.popleft()
+            heappush(left, (seconds, place))
+        seconds, place = heappop(left)
+        found[place] = Waiting(ahead, clock, seconds)
+        clock += seconds
+    return [found[place] for place in range(len(queued))]
+
+
 class Jobs:
     """The jobs of a server.
 
@@ -310,8 +336,12 @@ class Jobs:
         self._waiting: deque[tuple[Job, contextvars.Context]] = deque()
         self._lock = threading.Lock()
         self._closed = ""
-        self.working = 0
+        self._under_way: set[Job] = set()
+
+    @property
+    def working(self) -> int:
         """The number of jobs whose thread runs. A stopped job counts until its current step has ended."""
+        return len(self._under_way)
 
     def start(
         self,
@@ -320,6 +350,7 @@ class Jobs:
         *,
         run: Run,
         owner: str = "",
+        expected: float = 0.0,
         unattended: float | None = None,
         steerable: bool = False,
         interruptible: bool = False,
@@ -331,6 +362,7 @@ class Jobs:
             run: makes the run's previews; it may yield the progress of a download before them. Called in the job's thread, with
                 the context variables of the caller.
             owner: who can find the job by `of`, e.g. the id of a browser; "" for nobody.
+            expected: seconds of a device that the run is expected to take. Those who wait behind it are told.
             unattended: seconds for which the run goes on with nobody attached; by default the server's limit. 0 ends it at its
                 next step once its last watcher has left.
             steerable: whether `run` takes `steer`, as `stream` does; then `Job.steer` has an effect.
@@ -347,6 +379,7 @@ class Jobs:
             owner=owner,
             steerable=steerable,
             interruptible=interruptible,
+            expected=expected,
             unattended=limits.SECONDS_UNATTENDED.value if unattended is None else unattended,
             write=write or partial(self._write, recipe),
             explain=self._explain,
@@ -398,16 +431,20 @@ class Jobs:
                 thread = threading.Thread(target=context.run, args=(self._work, job), name="job", daemon=True)
                 try:
                     thread.start()
-                    self.working += 1
+                    self._under_way.add(job)
                 except RuntimeError as error:  # The system's limit of threads is reached.
                     job.end("failed", self._explain(error))
+            queued = [job for job, _ in self._waiting]
+            found = waits([job.seconds_left for job in self._under_way], [job.seconds_left for job in queued])
+            for job, waiting in zip(queued, found, strict=True):
+                job.wait(waiting)
 
     def _work(self, job: Job) -> None:
         try:
             job.work()
         finally:
             with self._lock:
-                self.working -= 1
+                self._under_way.discard(job)
             self._begin()
 
     def _count_waiting(self) -> int:

@@ -32,6 +32,13 @@ class Waiting:
     """Runs that go before it. 0: it is next, and waits until the run in service reaches a point where it can pause."""
     seconds: float
     """Work that these runs have left, in seconds of the device."""
+    own: float = 0.0
+    """Work that this run has left, in seconds of the device."""
+
+    @property
+    def until_done(self) -> float:
+        """Seconds until the result, unless other runs come that go before this one."""
+        return self.seconds + self.own
 
 
 class Scheduler:
@@ -121,7 +128,7 @@ class Scheduler:
             self._charge()
             others = [other for other in self._slots if other.remaining > 0 or other is self._serving]
             ahead = [other for other in others if other.rank < slot.rank]
-            return Waiting(len(ahead), sum(other.remaining for other in ahead))
+            return Waiting(len(ahead), sum(other.remaining for other in ahead), slot.remaining)
 
     def _serve_next(self) -> None:
         if self._serving is None and self._waiting:

@@ -24,7 +24,7 @@ from featviz.optimise.transfers import Read
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Demand, Frame, Frames, Recipe, live
 from featviz.runtime.devices import Device, clock, resolve, slot, storage_device
-from featviz.runtime.estimate import LEAST_RECORDED, Sizes, demand, duration, expected_seconds, record_throughput
+from featviz.runtime.estimate import LEAST_RECORDED, Sizes, demand, expected_seconds, record_throughput
 from featviz.runtime.memory import open_reserved, reserve, reserve_decoding
 from featviz.runtime.preemption import PauseBetweenOperations
 from featviz.runtime.scheduler import Slot, StoppedError, Waiting
@@ -113,7 +113,7 @@ def stream(
             what it returns are ignored.
         stopped: whether the run is to end. Called while it waits and during its steps, of which a long one ends early; then the
             generator ends without another preview.
-        on_wait: called four times a second while the run waits for the device; `waiting_sentence` says it in words.
+        on_wait: called four times a second while the run waits for the device.
         pictures: the pictures that the recipe takes, by role, e.g. `image=`: a path, a PIL image, bytes, an open file, a NumPy
             array (H, W, C) or a tensor (C, H, W), as uint8 or floats in [0, 1].
 
@@ -267,14 +267,6 @@ def pace(
         frames.close()
         if share_done >= LEAST_RECORDED:
             record_throughput(device, recipe, needs, share_done, timer.computed)
-
-
-def waiting_sentence(waiting: Waiting) -> str:
-    """Say what a run waits for."""
-    if not waiting.ahead:
-        return "Waiting for a step of another run, up to 2 s."
-    runs = "1 run goes" if waiting.ahead == 1 else f"{waiting.ahead} runs go"
-    return f"Waiting: {runs} before yours, about {duration(waiting.seconds)}."
 
 
 class _StepTimer:

@@ -102,7 +102,8 @@ def start_job(engine: Engine, request: Request, *, sweep: bool = False, keep_ste
         yield from engine.prepare(recipe, **pictures)
         yield from work(recipe, **given)
 
-    return engine.jobs.start(recipe, pictures, run=run, write=write, interruptible=engine.in_process, **options)
+    options = {"interruptible": engine.in_process, "expected": engine.expected(request, sweep=sweep), **options}
+    return engine.jobs.start(recipe, pictures, run=run, write=write, **options)
 
 
 def _sheet(engine: Engine, recipe: Recipe, **given: Any) -> Iterator[Preview]:

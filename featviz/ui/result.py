@@ -12,8 +12,10 @@ from featviz.media.video import is_video
 from featviz.recipes import metadata, presets
 from featviz.recipes.presets import Example
 from featviz.recipes.recipe import Recipe, live
+from featviz.runtime.estimate import duration
 from featviz.runtime.jobs import Job, Result, Update
-from featviz.runtime.stream import Preview, waiting_sentence
+from featviz.runtime.scheduler import Waiting
+from featviz.runtime.stream import Preview
 from featviz.ui import text
 from featviz.ui.cards import Card, Cards, drawn
 from featviz.ui.controls import caption, enumeration, label, lower_first
@@ -233,6 +235,12 @@ def progress_line(preview: Preview) -> str:
     stage = preview.stage[:1].upper() + preview.stage[1:] if first.isalpha() else preview.stage  # `relu1_2` is a name.
     seconds = max(1, round(preview.seconds_left))
     return status_line(text.say("progress", stage=stage, step=preview.step, steps=preview.steps, seconds=seconds), preview.work)
+
+
+def waiting_sentence(waiting: Waiting) -> str:
+    """Say what a run waits for, and how long it takes until its result."""
+    key = "waiting_many" if waiting.ahead > 1 else "waiting_one" if waiting.ahead else "waiting_step"
+    return text.say(key, count=waiting.ahead, duration=duration(waiting.until_done))
 
 
 def outcome(result: Result) -> str:

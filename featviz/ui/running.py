@@ -27,14 +27,14 @@ from featviz.recipes.recipe import Recipe
 from featviz.runtime import jobs, lease
 from featviz.runtime.clip import Clip, check_length, film_clip, open_clip, takes_video
 from featviz.runtime.devices import Device, limitations
-from featviz.runtime.estimate import Estimate, estimate
+from featviz.runtime.estimate import Estimate, estimate, expected_run
 from featviz.runtime.exploration import Explanation, Explored, explain_name, explore, switch_off
 from featviz.runtime.inspection import ChannelResponse, LayerInspection, gram_picture, inspect_layer, strongest_channels
 from featviz.runtime.jobs import AT_ONCE, INTERNAL_ERROR, Jobs
 from featviz.runtime.memory import Parts, available_memory, open_reserved, single_run
 from featviz.runtime.mirror import Mirror
 from featviz.runtime.sheet import try_out
-from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, stream
+from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, sizes_of, stream
 from featviz.ui import text
 from featviz.ui.controls import full_reason, label
 from featviz.ui.request_limits import RATE_LIMIT, visitor_address
@@ -124,6 +124,8 @@ class Engine:
     switch_off: Callable[..., tuple[dict[str, float], tuple[int, ...]]] = switch_off
     in_process: bool = True
     """Whether runs live in this process. Only then can their settings be changed while they work."""
+    expected_run: Callable[..., float] = expected_run
+    """The seconds that a run is expected to take. Unlike `estimate`, it never measures first."""
     prepare: Callable[..., Iterator[DownloadProgress]] = prepare
     """Downloads and loads the network before a run. Never runs on a lent device, since it may take minutes."""
     limitations: Callable[[], list[str]] = limitations
@@ -152,11 +154,20 @@ class Engine:
         )
         return cls(
             *(partial(function, device=device) for function in functions),
+            expected_run=partial(expected_run, device=device),
             prepare=partial(prepare, device=device),
             limitations=partial(limitations, device),
             memory_left=partial(available_memory, device),
             follow=partial(clips, device=device),
             mirror=partial(Mirror, device=device),
+        )
+
+    def expected(self, request: "Request", *, sweep: bool = False) -> float:
+        """Return the seconds that a run is expected to take. `sweep`: of its small variants."""
+        recipe, pictures, clip = request
+        count = clip.header.frames if clip and not sweep else 1
+        return sum(
+            self.expected_run(part, sizes_of(pictures), count=count) for part in (recipe.variants() if sweep else [recipe])
         )
 
     def with_device(self, lend: Callable[[Runner], Runner], *, zero_gpu: bool = False) -> "Engine":

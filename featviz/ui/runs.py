@@ -91,7 +91,8 @@ class Runs:
             yield from self.engine.prepare(recipe, **pictures)
             yield from work(shown.append, recipe, **given)
 
-        job = self.jobs.start(recipe, pictures, run=run, owner=owner, write=write, **options)
+        expected = self.engine.expected(request, sweep=sweep)
+        job = self.jobs.start(recipe, pictures, run=run, owner=owner, write=write, expected=expected, **options)
         self._galleries[job] = shown
         return job
 

@@ -494,6 +494,17 @@ def test_a_run_that_is_stopped_hears_it_in_the_middle_of_a_step_and_while_it_wai
     assert (job.state, job.now.result.step) == ("stopped", 1)
 
 
+def test_a_run_in_the_queue_hears_how_many_go_before_it_and_how_long_they_take(jobs):
+    jobs._at_once = 2
+    runs = [Steps(1) for _ in range(4)]
+    *_, short, long = (jobs.start(RECIPE, {}, run=run, expected=each) for run, each in zip(runs, (10, 4, 3, 20), strict=True))
+    assert (short.now.waiting, long.now.waiting) == (Waiting(1, 4, 3), Waiting(3, 17, 20))
+    runs[1].take()
+    until(lambda: long.now.waiting == Waiting(2, 13, 20))
+    for run in runs:
+        run.take()
+
+
 def test_updates_say_what_a_run_waits_for_until_its_next_preview():
     seen, begin, told, end = [], threading.Event(), threading.Event(), threading.Event()
 

@@ -312,7 +312,8 @@ def test_a_waiting_run_hears_that_it_was_stopped_and_says_what_it_waits_for(monk
             time.sleep(0.001)
         stopped.set()
         thread.join(timeout=10)
-    assert reports[0] == Waiting(ahead=2, seconds=11)
+    assert reports[0] == Waiting(ahead=2, seconds=11, own=20)
+    assert reports[0].until_done == 31
     assert [*scheduler._waiting] == []
     scheduler.leave(second)
     with pytest.raises(StoppedError), waiting:

@@ -17,8 +17,8 @@ from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Demand, Frame, Recipe, param
 from featviz.runtime.film import film, record
-from featviz.runtime.scheduler import Scheduler, Slot, Waiting
-from featviz.runtime.stream import open_pictures, run, stream, waiting_sentence
+from featviz.runtime.scheduler import Scheduler, Slot
+from featviz.runtime.stream import open_pictures, run, stream
 
 
 @pytest.fixture(autouse=True)
@@ -113,18 +113,6 @@ def test_a_run_holds_the_device_from_one_preview_to_the_next_unless_another_goes
     monkeypatch.setattr(Slot, "__enter__", lambda slot: entered.append(slot) or enter(slot))
     assert [preview.step for preview in stream(Count(steps=50), every=1e9, image=PICTURE)] == [1, 50]
     assert len(entered) == 2  # To the first preview, and to the last.
-
-
-@pytest.mark.parametrize(
-    ("waiting", "sentence"),
-    [
-        (Waiting(0, 0.0), "Waiting for a step of another run, up to 2 s."),
-        (Waiting(1, 4.4), "Waiting: 1 run goes before yours, about 4 s."),
-        (Waiting(3, 150.0), "Waiting: 3 runs go before yours, about 2 min."),
-    ],
-)
-def test_a_run_says_what_it_waits_for(waiting, sentence):
-    assert waiting_sentence(waiting) == sentence
 
 
 def test_a_failing_step_frees_the_device(monkeypatch):

@@ -40,6 +40,7 @@ from featviz.runtime.clip import film_clip
 from featviz.runtime.estimate import Estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.jobs import INTERNAL_ERROR
+from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview
 from featviz.ui import running, text
 from featviz.ui.controls import api_function, caption, control, label, spoken
@@ -273,6 +274,40 @@ def test_a_preview_is_shown_with_its_progress(page, photo):
     assert "Octave 1 of 1 · step 1 of 3 · about 2 s left" in changes[page.panel.status]
     with Image.open(changes[page.panel.view]["value"]) as picture:
         assert (picture.mode, picture.format) == ("RGB", "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("waiting", "sentence"),
+    [
+        (Waiting(0, 0.0, 30.0), "Waiting for a step of another run, up to 2 s. Your result comes in about 30 s."),
+        (Waiting(1, 4.4, 30.0), "Waiting: 1 run goes before yours. Your result comes in about 34 s."),
+        (Waiting(3, 150.0, 30.0), "Waiting: 3 runs go before yours. Your result comes in about 3 min."),
+    ],
+)
+def test_a_run_that_waits_says_for_what_and_how_long_until_its_result(page, photo, waiting, sentence):
+    (begun,) = page.begin(sent(page, image=photo))
+    job = page.jobs.find(begun[page.job])
+    for state in ("waiting", "running"):  # In the queue, and for the device.
+        changes, _ = page.panel.show(job, replace(job.now, state=state, waiting=waiting, result=None), None)
+        assert sentence in changes[page.panel.status]
+
+
+def test_a_run_is_expected_to_take_as_long_as_its_variants_or_its_frames(page, photo, video, monkeypatch):
+    """So that those who wait behind it are told."""
+    monkeypatch.setattr(page.jobs, "_at_once", 0)
+    run_by(page, monkeypatch, expected_run=lambda recipe, sizes, count: 2.0 * count)
+    picture, before = sent(page, image=photo), []
+    for begin, values, seconds in (
+        (page.begin, picture, 2),
+        (page.begin_sweep, picture, 2 * len(DeepDream().variants())),
+        (page.begin, video, 2 * len(clips.TIMES)),
+    ):
+        (begun,) = begin(values)
+        job = page.jobs.find(begun[page.job])
+        assert job.now.waiting == Waiting(len(before), sum(before), seconds)
+        before.append(seconds)
+    for job in page.jobs.of("me"):
+        job.stop()
 
 
 def test_a_download_is_shown_and_its_failure(page, photo, monkeypatch):
