@@ -122,8 +122,8 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         "vgg19/relu4_4", "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals."
     )
     strength: float = param(3.0, "Mean change of a pixel in each step, of 255.", ge=0.1, le=10, step=0.1)
-    steps: int = param(4, "Steps of gradient ascent in each octave.", ge=1, le=100)
-    size: int = param(640, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
+    steps: int = param(4, "Steps of gradient ascent in each octave.", ge=1, le=100, usual=24)
+    size: int = param(640, "Longest side of the result, in pixels.", ge=64, le=4096, step=16, usual=1536)
 
     more_layers: str = param(
         "",
@@ -146,7 +146,9 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
     outside: AddressOrNone = param(
         "", "Layer to amplify outside the mask; empty leaves the picture there as it is.", group="Where"
     )
-    feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=MAX_FEATHER, group="Where")
+    feather: int = param(
+        8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=MAX_FEATHER, usual=64, group="Where"
+    )
     octaves: int = param(
         5, "Sizes the picture passes through, small to large: more give larger structures.", ge=1, le=10, group="Octaves"
     )

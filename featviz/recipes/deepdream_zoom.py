@@ -43,12 +43,12 @@ A zoom into a dream: **each frame of the video is a dream of the previous frame,
         "Network and layer to amplify: early layers see edges and textures, later ones eyes and animals.",
     )
     strength: float = param(1.0, "Mean change of a pixel in each step, of 255.", ge=0.1, le=10, step=0.1)
-    steps: int = param(2, "Steps of gradient ascent in each octave of each frame.", ge=1, le=100, group="Octaves")
-    size: int = param(400, "Longest side of the video, in pixels.", ge=64, le=4096, step=16, group="Video")
+    steps: int = param(2, "Steps of gradient ascent in each octave of each frame.", ge=1, le=100, usual=12, group="Octaves")
+    size: int = param(400, "Longest side of the video, in pixels.", ge=64, le=4096, step=16, usual=1024, group="Video")
     octaves: int = param(
         4, "Sizes each frame passes through, small to large: more give larger structures.", ge=1, le=10, group="Octaves"
     )
-    seconds: float = param(4.0, "Length of the video.", ge=0.1, le=60, step=0.1)
+    seconds: float = param(4.0, "Length of the video.", ge=0.1, le=60, step=0.1, usual=20)
     zoom: float = param(1.6, "How much larger everything gets in a second; under 1 it goes backwards.", ge=0.25, le=4, step=0.05)
     turn: float = param(
         6.0, "Degrees turned in a second, clockwise; negative ones turn the other way.", ge=-180, le=180, step=1, group="Video"

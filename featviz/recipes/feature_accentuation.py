@@ -61,7 +61,7 @@ Feature visualization shows what a channel looks for anywhere. This shows **what
     strength: float = param(1.0, "How much each step changes.", ge=0.1, le=4, step=0.1)
     map: bool = param(False, "Show where it has acted, as a heat map.", group="What")
     size: int = param(224, "Longest side of the result, in pixels.", ge=64, le=512, step=16, group="How")
-    steps: int = param(32, "Steps of gradient ascent.", ge=1, le=500, group="How")
+    steps: int = param(32, "Steps of gradient ascent.", ge=1, le=500, usual=128, group="How")
     robustness: float = param(
         1.0,
         "How much the picture is moved, turned and scaled at each step, which keeps noise out.",

@@ -60,7 +60,7 @@ How do you find out what a detector looks for? **Make the picture that activates
     pictures: int = param(1, "Pictures side by side, all of the same channel.", ge=1, le=6)
     diversity: float = param(1.0, "How different several pictures are made from each other.", ge=0, le=10, step=0.1, group="What")
     size: int = param(224, "Side of each picture, in pixels.", ge=32, le=512, step=16, group="How")
-    steps: int = param(64, "Steps of gradient ascent: more are clearer and take longer.", ge=1, le=1000, group="How")
+    steps: int = param(64, "Steps of gradient ascent: more are clearer and take longer.", ge=1, le=1000, usual=256, group="How")
     robustness: float = param(
         1.0,
         "How much the picture is moved, turned and scaled at each step, which keeps noise out.",

@@ -51,7 +51,7 @@ coarser grid.
 
     network: NetworkName = param("efficientnet_lite0", "Network whose layers are shown.")
     strength: float = param(4.0, "Mean change of a pixel in each step of a dream, of 255.", ge=0.1, le=10, step=0.1)
-    steps: int = param(8, "Steps of gradient ascent in each octave of a dream.", ge=1, le=100)
+    steps: int = param(8, "Steps of gradient ascent in each octave of a dream.", ge=1, le=100, usual=24)
     octaves: int = param(
         3, "Sizes each dream passes through, small to large: more give larger structures.", ge=1, le=10, group="How"
     )

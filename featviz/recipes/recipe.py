@@ -40,6 +40,7 @@ def param(
     ge: float | None = None,
     le: float | None = None,
     step: float | None = None,
+    usual: float | None = None,
     longest: int | None = None,
     group: str = "",
     live: bool = False,
@@ -54,6 +55,7 @@ def param(
         ge: the least value that is accepted.
         le: the greatest value that is accepted.
         step: the increment of the slider; by default 1 for integers and 0.01 for floats.
+        usual: the greatest value of the slider; greater ones are typed. By default `le`.
         longest: the most characters that a text field accepts.
         group: the collapsible section of the page that has the field; "" for a field that is always visible.
         live: whether the field may change during a run.
@@ -62,7 +64,7 @@ def param(
         meaning += f" From {ge:.10g} to {le:.10g}."
     elif ge is not None:
         meaning += f" At least {ge:.10g}."
-    extra: dict[str, Any] = {"step": step, "group": group, "live": live}
+    extra: dict[str, Any] = {"step": step, "usual": usual, "group": group, "live": live}
     return Field(default, description=meaning, ge=ge, le=le, max_length=longest, json_schema_extra=extra)
 
 
@@ -492,6 +494,11 @@ def increment(field: FieldInfo) -> float:
     return _noted(field)["step"] or (1 if field.annotation is int else 0.01)
 
 
+def usual(field: FieldInfo) -> float | None:
+    """Return the greatest value of a field's slider, if it is less than the field accepts."""
+    return _noted(field)["usual"]
+
+
 def largest_size(recipe: Recipe, possible: Callable[[Recipe], bool]) -> int | None:
     """Return the largest value of the field `size` at which a recipe is possible, found by bisection.
 
@@ -520,7 +527,7 @@ def live(recipe: type[Recipe]) -> list[str]:
 
 
 def _noted(field: FieldInfo) -> dict[str, Any]:
-    """Return the `step`, `group` and `live` that `param` stored in a field."""
+    """Return the `step`, `usual`, `group` and `live` that `param` stored in a field."""
     assert isinstance(field.json_schema_extra, dict)
     return field.json_schema_extra
 

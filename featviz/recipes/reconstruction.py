@@ -69,7 +69,9 @@ do not matter for telling a cat from a dog. That is why style transfer takes its
 
     layer: Address = param("vgg19/relu4_1", "Network and layer whose activations are all that is left of the picture.")
     size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
-    steps: int = param(12, "Steps of the optimiser, of six evaluations each: more come closer and take longer.", ge=1, le=200)
+    steps: int = param(
+        12, "Steps of the optimiser, of six evaluations each: more come closer and take longer.", ge=1, le=200, usual=60
+    )
     seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
 
     @property
@@ -132,7 +134,9 @@ then whole shapes. The arrangement does not come back. That is why style transfe
         le=MAX_LAYERS,
     )
     size: int = param(160, "Longest side of the result, in pixels.", ge=64, le=512, step=16)
-    steps: int = param(20, "Steps of the optimiser, of six evaluations each: more come closer and take longer.", ge=1, le=200)
+    steps: int = param(
+        20, "Steps of the optimiser, of six evaluations each: more come closer and take longer.", ge=1, le=200, usual=60
+    )
     network: NetworkName = param("vgg19", "Network whose correlations are used.", group="How")
     seed: int = param(0, "Seed of the noise: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="How")
 

@@ -126,7 +126,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
-    size: int = param(768, "Longest side of the result, in pixels.", ge=64, le=4096, step=16)
+    size: int = param(768, "Longest side of the result, in pixels.", ge=64, le=4096, step=16, usual=1536)
     network: NetworkName = param("vgg19", "Network that compares the pictures.")
 
     style_scale: float = param(
@@ -166,12 +166,15 @@ A network sees two things in a picture that can be separated: **what is in it, a
     init: Literal["content", "noise"] = param(
         "content", "What the picture starts from, unless a start picture is given.", group="Content"
     )
-    feather: int = param(8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=MAX_FEATHER, group="Where")
+    feather: int = param(
+        8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=MAX_FEATHER, usual=64, group="Where"
+    )
     steps: int = param(
         24,
         "Steps of the optimiser at the smallest scale; each larger one takes 0.7 times as many, or half of that if sizes double.",
         ge=1,
         le=1000,
+        usual=200,
         group="Scales",
     )
     scales: int = param(

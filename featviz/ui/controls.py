@@ -9,7 +9,7 @@ import gradio as gr
 from pydantic.fields import FieldInfo
 
 from featviz.networks.table import NETWORKS
-from featviz.recipes.recipe import Recipe, Rule, bounds, choices, increment, longest
+from featviz.recipes.recipe import Recipe, Rule, bounds, choices, increment, longest, usual
 from featviz.ui import text
 
 MAX_SLIDER_STEPS = 10_000
@@ -71,7 +71,10 @@ def control(name: str, field: FieldInfo) -> gr.components.Component:
     step, precision = increment(field), 0 if field.annotation is int else None
     if low is None or high is None or (high - low) / step > MAX_SLIDER_STEPS:
         return gr.Number(minimum=low, maximum=high, step=step, precision=precision, **shared)
-    return gr.Slider(low, high, step=step, precision=precision, buttons=["reset"], **shared)
+    typed = (
+        [f"up-to-{high:g}"] if usual(field) else None
+    )  # For the script, since `Page.narrowed` gives the browser another maximum.
+    return gr.Slider(low, high, step=step, precision=precision, buttons=["reset"], elem_classes=typed, **shared)
 
 
 def recipe_of(kind: type[Recipe], values: Sequence[Any]) -> Recipe:

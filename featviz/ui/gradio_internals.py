@@ -7,7 +7,7 @@
 | `McpServer` | Gradio waits for a tool in a thread that cannot be interrupted, so a run goes on after its client has left. |
 | `McpSessions` | Gradio serves MCP without sessions, so `notifications/cancelled` says nothing about whose call it means. |
 | `Reader` | Gradio runs a call to its end even if its client never asks for the answer. |
-| `Blocks` | Gradio sends the page the API's schemas of all components, which it does not read, and a long list once for each menu. |
+| `Blocks` | Gradio sends the page the API's schemas of all components, which it does not read, and a long list once for each menu. A slider may end before what the API accepts. |
 | `Queue` | Gradio notices a lost connection, but lets the step under way and one more go on. It loses an event that is sent while a stream of messages ends: a click on Start shows nothing. |
 """
 
@@ -15,7 +15,8 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -46,10 +47,14 @@ class Blocks(gr.Blocks):
     A menu has its chosen entry only. The page gets the lists of all menus once, from `Page.script`.
     """
 
+    narrowed: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
+    """Id of a component → properties that the page gets in place of its own, which the API says."""
+
     def get_config_file(self) -> Any:
         config = super().get_config_file()
         for component in config["components"]:
             props = component["props"]
+            props.update(self.narrowed.get(component["id"], {}))
             props.pop("preserved_by_key", None)
             if component["type"] == "dropdown":
                 props["choices"] = [choice for choice in props["choices"] if choice[1] == props["value"]]

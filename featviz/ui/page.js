@@ -206,7 +206,10 @@ customElements.define("featviz-time", class extends HTMLElement {
         radios.forEach(radio => { radio.name = radios[0].name; });
     });
     document.addEventListener("focusin", ({target}) => {
-        if (numeric(target) && !refused(target)) before.set(target, target.value);
+        if (!numeric(target)) return;
+        const most = block(target)?.className.match(/up-to-(\S+)/);  // The slider beside it ends earlier.
+        if (most) target.max = most[1];
+        if (!refused(target)) before.set(target, target.value);
     });
     // Gradio 6.31 opens a long list near its end. Scroll to the chosen option until the visitor acts.
     document.addEventListener("focusin", ({target}) => {
@@ -230,18 +233,23 @@ customElements.define("featviz-time", class extends HTMLElement {
         if (event.target.validity.badInput) event.stopImmediatePropagation();
     }, true);
     document.addEventListener("input", ({target}) => block(target)?.querySelector(".refused")?.remove());
-    // In the capture phase, because Gradio sets its own value when the event arrives.
-    document.addEventListener("blur", ({target}) => {
-        if (!numeric(target) || !before.has(target) || !refused(target)) return;
-        const {min, max} = target, kept = before.get(target), value = typed.get(target); // Gradio may have rewritten 1e9 as 1000000000.
+    const restore = input => {
+        const {min, max} = input, kept = before.get(input), value = typed.get(input); // Gradio may have rewritten 1e9 as 1000000000.
         const range = min && max ? featviz.say("refused_range", {min, max}) : min ? featviz.say("refused_least", {min}) : "";
-        target.value = kept;
-        target.dispatchEvent(new Event("input", {bubbles: true}));
+        input.value = kept;
+        input.dispatchEvent(new Event("input", {bubbles: true}));
         const sentence = Object.assign(document.createElement("p"), {
             className: "refused",
             textContent: featviz.say("refused", {value: value || "–", range, kept}),
         });
         sentence.setAttribute("role", "status");
-        block(target)?.append(sentence);
+        block(input)?.append(sentence);
+    };
+    // In the capture phase, because Gradio sets its own value when the event arrives: at most the end of the slider.
+    document.addEventListener("blur", event => {
+        const {target} = event;
+        if (!numeric(target) || !before.has(target)) return;
+        if (refused(target)) restore(target);
+        if (+target.value > block(target)?.querySelector("input[type=range]")?.max) event.stopImmediatePropagation();
     }, true);
 })();

@@ -21,7 +21,7 @@ from featviz.media.video import is_video
 from featviz.networks.table import NETWORKS
 from featviz.recipes import metadata, presets
 from featviz.recipes.presets import Example
-from featviz.recipes.recipe import Recipe, bounds, live
+from featviz.recipes.recipe import Recipe, bounds, live, usual
 from featviz.recipes.table import RECIPES, TABS
 from featviz.runtime.jobs import Job
 from featviz.ui import animation, text
@@ -88,6 +88,7 @@ def build(
         publish_runs({name: form.parts for name, form in page.forms.items()}, engine)
         publish(presets.read_presets(folder), engine.estimate)
         _footer(folder, engine.limitations())
+        demo.narrowed = page.narrowed
     demo.instrument = page
     return demo
 
@@ -287,6 +288,12 @@ class Page:
     @property
     def menus(self) -> list[gr.Dropdown]:
         return [part for part in self.inputs if isinstance(part, gr.Dropdown)]
+
+    @property
+    def narrowed(self) -> dict[int, dict[str, Any]]:
+        """The sliders that end before what their field accepts: id → the maximum of the slider. Greater values are typed."""
+        fields = [(form.parts[name], field) for form in self.forms.values() for name, field in form.recipe.model_fields.items()]
+        return {part._id: {"maximum": usual(field)} for part, field in fields if usual(field)}
 
     @property
     def texts(self) -> dict[gr.components.Component, dict[str, str]]:

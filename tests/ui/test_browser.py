@@ -511,8 +511,14 @@ def test_settings_are_marked_refused_disabled_and_in_the_address(visit, quick_ex
     expect(visit.page.get_by_role("option", selected=True).locator("visible=true")).to_be_in_viewport()
     assert visit.page.get_by_role("option").count() > 50
     visit.page.keyboard.press("Escape")
+    slider = visit.page.get_by_label("range slider for Size").locator("visible=true")
+    visit.field("Size").fill("2000")
+    visit.field("Size").press("Tab")
+    expect(visit.page).to_have_url(re.compile("size=2000"))  # Beyond the slider.
+    assert (slider.get_attribute("max"), visit.field("Size").input_value()) == ("1536", "2000")
     for name, typed, kept, word in (
-        ("Size", "", "256", "– is not accepted; expected a number from 64 to 4096. The value stays 256."),
+        ("Size", "5000", "2000", "5000 is not accepted; expected a number from 64 to 4096. The value stays 2000."),
+        ("Size", "", "2000", "– is not accepted; expected a number from 64 to 4096. The value stays 2000."),
         ("Strength", "1e9", "2", "1e9 is not accepted; expected a number from 0.1 to 10. The value stays 2."),
     ):
         box = visit.field(name)
@@ -535,7 +541,7 @@ def test_settings_are_marked_refused_disabled_and_in_the_address(visit, quick_ex
     expect(channels).to_be_enabled()
     visit.reload()
     visit.more()
-    expect(visit.field("Size")).to_have_value("256")
+    expect(visit.field("Size")).to_have_value("2000")
     expect(visit.layer).to_have_value("EfficientNet-Lite0 · block2")
 
 

@@ -194,6 +194,22 @@ def test_a_slider_is_for_what_can_be_set_by_hand():
     assert kinds == {"few": gr.Slider, "many": gr.Number, "endless": gr.Number, "whether": gr.Checkbox}
 
 
+def test_a_slider_reaches_every_default_preset_and_example_and_ends_before_what_is_typed(demo, page):
+    sent = {component["id"]: component["props"] for component in demo.get_config_file()["components"]}
+    ends = set()
+    for form in page.forms.values():
+        used = [form.recipe(), *(one.recipe for one in (*form.presets, *form.examples))]
+        used += [form.finished(recipe, finish) for recipe in used for finish in presets.FINISHES]
+        for name, field in form.recipe.model_fields.items():
+            if isinstance(slider := form.parts[name], gr.Slider):
+                (_, most), props = bounds(field), sent[slider._id]
+                assert max(getattr(recipe, name) for recipe in used) <= props["maximum"] <= most
+                assert (f"up-to-{most:g}" in (props["elem_classes"] or [])) == (props["maximum"] < most)
+                assert slider.maximum == most  # As the API says.
+                ends.add((form.recipe.name, name, props["maximum"]))
+    assert {("deepdream", "size", 1536), ("style_transfer", "steps", 200), ("deepdream", "strength", 10)} <= ends
+
+
 def test_bundled_networks_come_first_and_downloads_are_marked():
     layers = control("layer", DeepDream.model_fields["layer"]).choices
     downloads = [text.endswith(" (download)") for text, _ in layers]
