@@ -1,6 +1,6 @@
 """Cards: buttons with a picture above a title. Any number of them is one component with one event."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -37,12 +37,15 @@ class Cards:
         self.html = gr.HTML(drawn(cards), js_on_load=SELECT, elem_classes=["cards", kind], **options)
 
 
-def drawn(cards: Sequence[Card], chosen: int | None = None) -> str:
-    """Return cards as HTML. `chosen`: the index of the card that is marked as pressed; None for cards that start a run."""
+def drawn(cards: Sequence[Card], chosen: int | None = None, say: Callable[[str], str] = str) -> str:
+    """Return cards as HTML.
+
+    `chosen`: the index of the card that is marked as pressed; None for cards that start a run. `say` translates their titles.
+    """
     pressed = ["" if chosen is None else f' aria-pressed="{str(i == chosen).lower()}"' for i in range(len(cards))]
     buttons = "".join(
         f'<button type="button" class="card" data-index="{i}"{pressed[i]}>'
-        f'<img src="{escape(card.source)}" alt="">{_clock(card.time)}<span>{escape(card.title)}</span></button>'
+        f'<img src="{escape(card.source)}" alt="">{_clock(card.time)}<span>{escape(say(card.title))}</span></button>'
         for i, card in enumerate(cards)
     )
     return f'<div class="grid">{buttons}</div>'

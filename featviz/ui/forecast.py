@@ -15,6 +15,7 @@ from featviz.recipes.recipe import Recipe, bounds, increment, largest_size
 from featviz.runtime.clip import check_length, read_headers, takes_video
 from featviz.runtime.estimate import Estimate, duration, gigabytes
 from featviz.runtime.lease import longest_run
+from featviz.ui import text
 from featviz.ui.controls import recipe_of
 from featviz.ui.masks import LONGEST
 from featviz.ui.running import file_of
@@ -76,8 +77,8 @@ class Forecast:
                 known = known_inputs(type(recipe), sent)
                 levels = {name: recipe.replace(**finish.of(recipe)) for name, finish in FINISHES.items()}
                 seconds = {name: self.estimate(level, **known).seconds for name, level in levels.items()}
-                return [(f"{name} · {duration(seconds[name])}", name) for name in FINISHES]
-        return [(name, name) for name in FINISHES]
+                return [(f"{text.translated(name)} · {duration(seconds[name])}", name) for name in FINISHES]
+        return [(text.translated(name), name) for name in FINISHES]
 
 
 def known_inputs(kind: type[Recipe], sent: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The tab of a recipe: what belongs to it alone, its examples, presets and controls. The picture and the result are shared."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -78,7 +78,7 @@ class Form:
                     if BESIDE.get(role) == title:
                         self._picture(role, recipe.optional_images[role], height=150)
         with gr.Accordion(text.label("how"), open=False, elem_classes="prose-block"):
-            gr.Markdown(f"*{recipe.__doc__.splitlines()[0]}*\n\n{recipe.explanation}")
+            self.how = gr.Markdown(how(recipe))
 
     def _control(self, name: str) -> None:
         self.parts[name] = control(name, self.recipe.model_fields[name])
@@ -102,19 +102,21 @@ class Form:
         """The controls by field name."""
         return {name: self.parts[name] for name in self.recipe.model_fields}
 
-    @property
-    def texts(self) -> dict[gr.components.Component, dict[str, str]]:
-        """What the recipe says of its fields: component → {property: English}."""
+    def texts(self, say: Callable[[str], str]) -> dict[gr.components.Component, dict[str, str]]:
+        """Return what the recipe says of itself: component → {property: text}. `say` translates an English text."""
         controls = {
-            control: {"label": label(name), "info": self.recipe.model_fields[name].description}
+            control: {"label": say(label(name)), "info": say(self.recipe.model_fields[name].description)}
             for name, control in self.controls.items()
         }
         boxes = {
-            self.parts[role]: {"label": label(role)}
+            self.parts[role]: {"label": say(label(role))}
             for role in [*self.recipe.images, *self.recipe.optional_images][1:]
             if role in self.parts
         }
-        return controls | boxes | {heading: {"value": title} for heading, title in self.headings.items()}
+        headings = {heading: {"value": say(title)} for heading, title in self.headings.items()}
+        cards = {row.html: {"value": drawn(row.cards, say=say)} for row in (self.example_cards, self.preset_cards)}
+        actions = {self.sweep_button: {"value": say(self.recipe.sweep_action)}} if self.recipe.sweep_action else {}
+        return controls | boxes | headings | cards | actions | {self.how: {"value": how(self.recipe, say)}}
 
     @property
     def pictures(self) -> list[gr.Image]:
@@ -150,7 +152,9 @@ class Form:
         changes = {}
         if self.presets:
             same = [recipe in (self.finished(p.recipe, finish) for finish in FINISHES) for p in self.presets]
-            changes[self.preset_cards.html] = drawn(self.preset_cards.cards, same.index(True) if True in same else -1)
+            changes[self.preset_cards.html] = drawn(
+                self.preset_cards.cards, same.index(True) if True in same else -1, text.translated
+            )
         if self.layers:
             layer = getattr(recipe, "layer", None)
             place = self.layers.index(layer) if layer in self.layers else -1
@@ -181,6 +185,11 @@ class Form:
             return recipe_of(self.recipe, [values[name] for name in self.recipe.model_fields])
         except ValueError:
             return None
+
+
+def how(recipe: type[Recipe], say: Callable[[str], str] = str) -> str:
+    """Return how a recipe works, in Markdown. `say` translates an English text."""
+    return f"*{say(recipe.__doc__.splitlines()[0])}*\n\n{say(recipe.explanation)}"
 
 
 def example_pictures(example: Example) -> list[Image.Image]:

@@ -65,7 +65,7 @@ def atlas_tiles(recipe: type[Recipe], layer: str) -> tuple[tuple[Tile, ...], str
     """Return a tile for each channel of a layer and a sentence about them; no tiles if the atlas lacks the layer."""
     sheet = atlas.sheets().get(layer)
     if sheet is None:
-        return (), text.say("no_atlas", layers=enumeration(map(spoken, atlas.sheets())), action=recipe.action)
+        return (), text.say("no_atlas", layers=enumeration(map(spoken, atlas.sheets())), action=text.translated(recipe.action))
     tiles = tuple(
         Tile(in_cache(sheet.thumbnail(channel), "jpeg"), str(channel), recipe(layer=layer, channel=channel), ("channel",))
         for channel in range(len(sheet.peaks))

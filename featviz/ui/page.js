@@ -39,14 +39,18 @@ const featviz = {
     translate(masthead) {
         const {en} = FEATVIZ.words, {words} = featviz;
         if (featviz.language === "en") return [];
-        const made = featviz.say("premade", FEATVIZ.premade);
+        const made = featviz.say("premade", FEATVIZ.premade[featviz.language]);
         return [masthead.replace(en.tagline, words.tagline).replace(en.skip, words.skip), `<p role="status">${made}</p>`];
     },
 
-    // When the page opens: the texts of the fields. Only the visitor's language is sent.
-    async fields() {
-        const address = FEATVIZ.fields[featviz.language], answer = address && await featviz.fetch(address);
-        return answer?.ok ? answer.json() : [];
+    // When the page opens: the texts of recipes and tabs. Only the visitor's language is sent.
+    translations: {},
+    async texts() {
+        const address = FEATVIZ.texts[featviz.language], answer = address && await featviz.fetch(address);
+        if (!answer?.ok) return [];
+        const {updates, words} = await answer.json();
+        featviz.translations = words;
+        return [...updates, ...featviz.opened()];
     },
 
     // When the page opens: the entries of all menus, of which each has only the chosen one.
@@ -76,7 +80,7 @@ const featviz = {
     // After the visitor has opened a tab. The tabs inside a group appear later, and then this is called again.
     opened() {
         const panel = [...document.querySelectorAll("#inputs [role=tabpanel][id^=tab_]")].find(panel => panel.offsetParent);
-        return FEATVIZ.tabs[panel?.id.slice("tab_".length)] ?? [];
+        return (FEATVIZ.tabs[panel?.id.slice("tab_".length)] ?? []).map(value => featviz.translations[value] ?? value);
     },
 
     // After a change of the settings: ask the server for what follows from them, with one question at a time, so that the last

@@ -183,9 +183,9 @@ class Page:
         ).then(None, None, self.revision, js="() => featviz.arrived()", **PAGE_EVENT)  # fmt: skip
         demo.load(None, self.masthead, [self.masthead, panel.status], js="(html) => featviz.translate(html)", **PAGE_EVENT)
         demo.load(None, None, self.menus, js="() => featviz.menus()", **PAGE_EVENT)
-        demo.load(None, None, list(self.texts), js="() => featviz.fields()", **PAGE_EVENT).then(
+        demo.load(None, None, [*self.texts(str), *self.of_tab], js="() => featviz.texts()", **PAGE_EVENT).then(
             None, None, self.revision, js="() => featviz.changed()", **PAGE_EVENT
-        )  # The reasons of what is disabled are not among the texts.
+        )  # For the reasons of what is disabled.
         self.start.click(self.begin, self.everything, js=SHOW, trigger_mode="multiple", **started)
         self.stop.click(self.end, self.job, None, **IMMEDIATE)
         gr.on([f.example_cards.html.select for f in forms], self.begin_example, self.everything, js=SHOW, **started)
@@ -194,11 +194,7 @@ class Page:
         self.mirror.html.select(self.keep, {self.job, self.visitor}, **started)
         self.anew.click(self.begin_premade, self.everything, js=SHOW, **started)
 
-        gr.on(
-            self.navigation.selects, None, None,
-            [self.name, self.start, self.picture, self.clip, self.painting.button, self.explorer.html],
-            js="() => featviz.opened()", **PAGE_EVENT,
-        )  # fmt: skip
+        gr.on(self.navigation.selects, None, None, self.of_tab, js="() => featviz.opened()", **PAGE_EVENT)
         # Gradio calls the listeners of an event one after the other, so those in the browser come first: they never wait.
         gr.on(
             [picture.change for picture in self.pictures], None, self.pictures, None,
@@ -296,17 +292,25 @@ class Page:
         return {part._id: {"maximum": usual(field)} for part, field in fields if usual(field)}
 
     @property
-    def texts(self) -> dict[gr.components.Component, dict[str, str]]:
-        """What the recipes say of their fields: component → {property: English}."""
-        return {component: texts for form in self.forms.values() for component, texts in form.texts.items()}
+    def of_tab(self) -> list[gr.components.Component]:
+        """What depends on the open tab. The browser sets it."""
+        return [self.name, self.start, self.picture, self.clip, self.painting.button, self.explorer.html]
+
+    def texts(self, say: Callable[[str], str]) -> dict[gr.blocks.Block, dict[str, str]]:
+        """Return what recipes and tabs say of themselves: component → {property: text}. `say` translates an English text."""
+        tabs = {tab: {"label": say(title)} for tab, title in self.navigation.titles.items()}
+        return tabs | {component: texts for form in self.forms.values() for component, texts in form.texts(say).items()}
 
     def translations(self, tag: str) -> str:
-        """Return the address of `texts` in another language, as updates in JSON. It is kept as long as the page."""
-        updates = [
-            {"__type__": "update"} | {name: text.translated(english, tag) for name, english in texts.items()}
-            for texts in self.texts.values()
-        ]
-        file = save_bytes_to_cache(json.dumps(updates).encode(), f"{tag}.json", get_upload_folder())
+        """Return the address of all texts in another language, in JSON: updates, and {English: text} of what changes with the tab.
+
+        It is kept as long as the page.
+        """
+        say = partial(text.translated, tag=tag)
+        updates = [{"__type__": "update"} | texts for texts in self.texts(say).values()]
+        words = {english: say(english) for recipe in TABS.values() for english in (recipe.action, recipe.mask_action) if english}
+        content = json.dumps({"updates": updates, "words": words}).encode()
+        file = save_bytes_to_cache(content, f"{tag}.json", get_upload_folder())
         self.revision.keep_in_cache.add(file)
         return address(file)
 
@@ -335,9 +339,12 @@ class Page:
             "boxes": [box.elem_id for box in self.pictures],
             "lists": lists,
             "menus": [lists.index(tuple(menu.choices)) for menu in self.menus],
-            "premade": {"title": self.premade.title, "caption": caption(self.premade.recipe)},
+            "premade": {
+                tag: {"title": text.translated(self.premade.title, tag), "caption": caption(self.premade.recipe)}
+                for tag in text.TABLES
+            },
             "words": text.words(),
-            "fields": {tag: self.translations(tag) for tag in text.FIELDS},
+            "texts": {tag: self.translations(tag) for tag in text.FIELDS},
         }
         return f"const FEATVIZ = {json.dumps(known)};"
 
@@ -380,7 +387,7 @@ class Page:
             self.smaller: gr.update(visible=fitting is not None, value=text.say("use_size", size=fitting)),
             self.fitting: fitting,
             self.painting.button: gr.update(
-                value=form.recipe.mask_action,
+                value=text.translated(form.recipe.mask_action),
                 visible=bool(form.recipe.mask_action and sent[self.picture] and not self._clip(sent)),
             ),
             form.finish: gr.update(choices=self.forecast.finishes(recipe, pictures)),
@@ -563,7 +570,7 @@ class Page:
             if picture:
                 changes[box] = changes.get(box, {}) | gr.update(value=picture["path"])
         if lost:
-            status = status_line(text.say("lost", action=restored.recipe.action))
+            status = status_line(text.say("lost", action=text.translated(restored.recipe.action)))
             return changes | self.panel.only() | {self.panel.status: status, self.anew: gr.update(visible=False)}
         return changes | ({self.job: job_id or jobs[0].id} if job_id or jobs else {})
 
@@ -575,7 +582,7 @@ class Page:
         opened, job = self.open(recipe), self._find(item["id"])
         if job and job.result and job.result.exists:
             return opened | {self.job: job.id}
-        return opened | {self.panel.status: status_line(text.say("gone", action=recipe.action))}
+        return opened | {self.panel.status: status_line(text.say("gone", action=text.translated(recipe.action)))}
 
     # The picture
 
@@ -586,7 +593,7 @@ class Page:
         if stored is None:
             return self._origin("", None)
         if type(stored) is not form.recipe:
-            said = f"{text.say('made_elsewhere', title=stored.title)} {message}"
+            said = f"{text.say('made_elsewhere', title=text.translated(stored.title))} {message}"
             return self._origin(said, stored, there=True)
         current = form.recipe_or_none(form.values(sent)) or form.recipe()
         if current == stored:
@@ -608,14 +615,16 @@ class Page:
         return self.open(found) | self._origin("", None)
 
     def paint(self, sent: Mapping[Any, Any]) -> dict:
-        return self.painting.toggled(self.form(sent).recipe.mask_action, sent[self.picture], sent[self.painting.source])
+        return self.painting.toggled(
+            text.translated(self.form(sent).recipe.mask_action), sent[self.picture], sent[self.painting.source]
+        )
 
     def close_painting(self, sent: Mapping[Any, Any]) -> dict:
         """Close the painting when the picture was replaced, or when a video goes before it."""
         source = sent[self.painting.source]
         if source is None or ((sent[self.picture] or {}).get("path") == source and not self._clip(sent)):
             return {self.painting.source: gr.skip()}
-        return self.painting.closed(self.form(sent).recipe.mask_action)
+        return self.painting.closed(text.translated(self.form(sent).recipe.mask_action))
 
     def use(self, job_id: str) -> dict:
         """Use the result as the picture."""
@@ -700,6 +709,7 @@ class Navigation:
         """By tab group."""
         self.tabs: dict[str, gr.Tab] = {}
         """By the name of the recipe; of a recipe without an inner tab by its group."""
+        self.titles: dict[gr.Tab, str] = {}
         self.selects: list[Any] = []
 
     @property
@@ -725,6 +735,7 @@ class Navigation:
 
     def _tab(self, title: str, **options: Any) -> gr.Tab:
         tab = self.tabs[options["id"]] = gr.Tab(title, **options)
+        self.titles[tab] = title
         self.selects.append(tab.select)
         return tab
 
@@ -760,7 +771,7 @@ def _footer(folder: Path, limitations: Sequence[str]) -> None:
         gr.HTML(f"<p>On this server: {escape(' '.join(limitations), quote=False)}</p>", elem_id="limitations")
     networks = "\n".join(f"- **{spec.title}**: {spec.good_for} Weights: {spec.licence}." for spec in NETWORKS.values())
     with gr.Accordion(text.label("about"), open=False, elem_classes="prose-block"):
-        privacy = text.TABLES["en"]["privacy"].format(hours=limits.HOURS_KEPT.value)
-        gr.Markdown(f"#### The networks\n{networks}\n\n#### Your privacy\n{privacy}")
+        gr.Markdown(f"#### The networks\n{networks}")
+        gr.Markdown(text.label("privacy"))
         _, _, sources = (folder / "SOURCES.md").read_text(encoding="utf-8").partition("\n")
         gr.Markdown(f"#### The example pictures\n{sources}")

@@ -20,6 +20,7 @@ from featviz.runtime.jobs import Job
 from featviz.runtime.memory import open_reserved
 from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
+from featviz.ui import text
 from featviz.ui.controls import spoken
 from featviz.ui.running import Engine, Request, in_cache, name_of
 from featviz.ui.video import Film, FollowedVideo, Steps
@@ -131,7 +132,7 @@ class Runs:
                 tiles[variant] = Tile(
                     in_cache(drawn(preview.picture)), tile_caption(variant, preview), variant, recipe.sweep_fields
                 )
-                show(Gallery(tuple(tiles.values()), sentence=recipe.sweep_caption))
+                show(Gallery(tuple(tiles.values()), sentence=text.translated(recipe.sweep_caption)))
                 yield variant, preview
 
         yield from on_one_sheet(recipe, watched())

@@ -8,6 +8,8 @@ from typing import Any
 import gradio as gr
 from gradio.context import LocalContext
 
+from featviz import limits
+
 TITLE = "featviz"
 
 TABLES: dict[str, dict[str, str]] = {
@@ -16,11 +18,15 @@ TABLES: dict[str, dict[str, str]] = {
 }
 """Language tag → {key: text}. All tables have the same keys."""
 
+for _table in TABLES.values():  # The browser inserts no values.
+    _table["privacy"] = _table["privacy"].format(hours=limits.HOURS_KEPT.value)
+
 FIELDS: dict[str, dict[str, str]] = {
     path.stem.replace("_", "-"): json.loads(path.read_text(encoding="utf-8"))
     for path in sorted(Path(__file__).with_name("languages").joinpath("fields").glob("*.json"))
 }
-"""Language tag → {English: translation} of what recipes say of their fields: labels, meanings, groups, ranges, reasons of rules."""
+"""Language tag → {English: translation} of what recipes and examples say of themselves: titles, actions, explanations, and of
+their fields labels, meanings, groups, ranges, reasons of rules."""
 
 RANGE = re.compile(r"(?P<meaning>.+) (?:From (?P<low>\S+) to (?P<high>\S+)|At least (?P<least>\S+))\.")
 """The meaning of a field and its range, as `param` writes it."""

@@ -1051,14 +1051,20 @@ def test_every_language_has_every_text_with_the_same_values():
             assert _values(words) == _values(text.TABLES["en"][key]), key
 
 
-def test_every_language_has_all_that_recipes_say_of_their_fields():
-    said = {"From {low} to {high}.", "At least {low}."}
+def test_every_language_has_all_that_recipes_and_tabs_say_of_themselves(page):
+    said = {"From {low} to {high}.", "At least {low}.", page.premade.title, *presets.FINISHES}
+
+    def say(english: str) -> str:
+        ranged = text.RANGE.fullmatch(english)
+        said.add(ranged["meaning"] if ranged else english)
+        return english
+
+    page.texts(say)
     for recipe in TABS.values():
-        said |= {label(name) for name in (*recipe.images, *recipe.optional_images, *recipe.model_fields)}
-        for field in recipe.model_fields.values():
-            ranged = text.RANGE.fullmatch(field.description)
-            said |= {ranged["meaning"] if ranged else field.description, group(field)} - {""}
+        said |= {recipe.title, recipe.action, recipe.mask_action, recipe.sweep_caption} - {""}
+        said |= {label(role) for role in (*recipe.images, *recipe.optional_images)}
         said |= {rule.reason for rule in recipe.rules}
+    assert {"Look Inside", "Compare the layers", "Eyes", "Castle of eyes and faces", DeepDream.explanation, "Layer"} <= said
     assert set(text.FIELDS) == set(text.TABLES) - {"en"}
     for table in text.FIELDS.values():
         assert said - set(table) == set()
