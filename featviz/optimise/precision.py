@@ -17,6 +17,11 @@ def exact(values: Tensor) -> Tensor:
     return values.to(torch.float64)
 
 
+def wide(values: Tensor) -> torch.dtype:
+    """Return the type in which values are subtracted and summed: float32, or their own if it is wider."""
+    return torch.promote_types(values.dtype, torch.float32)
+
+
 def widest(device: torch.device) -> torch.dtype:
     """Return the floating point type of highest precision on a device: float64, or float32 if the device has no float64."""
     return torch.float32 if device.type in LACK_FLOAT64 else torch.float64

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from featviz.optimise.objectives import relative_distance
-from featviz.optimise.precision import TINY, exact, widest
+from featviz.optimise.precision import TINY, exact, wide, widest
 
 MIN_VARIANCE = 1e-2
 """Principal components with a smaller variance, relative to the mean variance, are compared as a whole."""
@@ -59,8 +59,8 @@ class _Moments(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, where: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows, where)
         channels = rows.shape[1]
-        first = rows.new_zeros(channels, dtype=_wide(rows))
-        second = rows.new_zeros(channels, channels, dtype=_wide(rows))
+        first = rows.new_zeros(channels, dtype=wide(rows))
+        second = rows.new_zeros(channels, channels, dtype=wide(rows))
         for block in _blocks(rows):
             features = rows[block].to(second.dtype)
             weighted = features if where is None else features * where[block]
@@ -80,11 +80,6 @@ class _Moments(torch.autograd.Function):
             change = torch.addmm(first, rows[block].to(second.dtype), second)
             result[block] = change if where is None else change * where[block]
         return result, None
-
-
-def _wide(values: Tensor) -> torch.dtype:
-    """Return the type in which values are summed: float32, or their own if it is wider."""
-    return torch.promote_types(values.dtype, torch.float32)
 
 
 def _blocks(rows: Tensor) -> Iterator[slice]:

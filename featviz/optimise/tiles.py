@@ -311,15 +311,19 @@ def activations_of(
     side: int,
     *,
     continued: bool,
+    native: bool = False,
     reduce: Callable[[str, Tensor], Tensor] = lambda layer, values: values,
 ) -> dict[str, Tensor]:
-    """Return {layer: activations (1, C, h, w)} for the whole image, by tiles. `continued` as in `Network.activations`.
+    """Return {layer: activations (1, C, h, w)} for the whole image, by tiles. `continued` and `native` as in `Network.activations`.
 
     `reduce` is applied to the activations of each layer in each tile before they are joined.
     """
     rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     for _, side_by_side in groupby(tiling(network, image, layers, side), key=lambda tile: tile.core[0].start):
-        row = [tile_activations(network, tile, image[(..., *tile.seen)], layers, continued=continued) for tile in side_by_side]
+        row = [
+            tile_activations(network, tile, image[(..., *tile.seen)], layers, continued=continued, native=native)
+            for tile in side_by_side
+        ]
         for layer, parts in rows.items():
             parts.append(_joined([reduce(layer, placed[layer][1]) for placed in row], -1))
     return {layer: _joined(rows.pop(layer), -2) for layer in list(rows)}

@@ -23,9 +23,10 @@ from featviz.optimise.neighbours import TURNS, Neighbours, matching_cost, neighb
 from featviz.optimise.objectives import total_variation
 from featviz.optimise.optimisers import OPTIMISERS, Optimiser, history_length
 from featviz.optimise.parameterization import Average, pyramid
-from featviz.optimise.precision import TINY
+from featviz.optimise.precision import TINY, wide
 from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
 from featviz.optimise.self_similarity import PAIR_BYTES, SelfSimilarity
+from featviz.optimise.squares import energy, squared_distance
 from featviz.optimise.style_statistics import STATISTICS, Distance, Statistic, blend, moments, wasserstein_distance
 from featviz.optimise.transforms import Roll
 from featviz.recipes.following import STEADINESS, Before, Follower
@@ -77,6 +78,9 @@ HELD = 150.0
 
 REACH = 16
 """The part of the longest side over which tones are taken from what is around, as the deviation of a Gaussian."""
+
+EVERYWHERE = slice(None), slice(None)
+"""The area of a whole feature map."""
 
 Styles = list[tuple[Tensor, Tensor | None]]
 """Images of styles (1, 3, H, W), each with its opacity (1, 1, H, W), None if it is opaque."""
@@ -288,12 +292,14 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 None if weights is None else resize(weights, size).clamp(0, 1) for weights in (mask, opacity)
             )
             region = scaled_mask if len(styles) == 1 else None  # The only part of the image that changes.
-            begin = self.with_detail(result, content, base) if self.init == "content" else resize(result, size)
-            latest = begin.clamp(0, 1)
+            latest = self.with_detail(result, content, base) if self.init == "content" else resize(result, size)
+            latest = latest.clamp(0, 1)
             guide = None if scale == 1 and held is None else torch.lerp(base, latest, GUIDED)
             target_of = partial(self.target, network, base, styles, scaled_mask, scaled_opacity, guide=guide, prepared=prepared)
             target = allowance.fit(target_of, cost)
+            tiles.release_free_memory()  # Small blocks of the passes over styles and content: 0.4 GB at 2048 pixels.
             optimiser = OPTIMISERS[self.optimiser](latest, optimiser)
+            del latest, guide, target_of  # The steps need no such images.
             average = Average(optimiser.averaged)
             for step_of_scale in range(1, count + 1):
                 roll = Roll.random(optimiser.jitter, generator)
@@ -471,7 +477,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
     def content_bytes(self, network: Network) -> float:
         """Return the bytes of the content's activations, for each pixel."""
-        return 4 * self.maps(network, "content_layers")
+        return network.dtype.itemsize * self.maps(network, "content_layers")
 
     def maps(self, network: Network, name: str) -> float:
         """Return the activations for each pixel in the layers of a field."""
@@ -547,15 +553,16 @@ A network sees two things in a picture that can be separated: **what is in it, a
             counts = {} if part is None else counts_of(network, part, style_layers)
             share = 1.0 if part is None else part.mean() / area
             regions.append(Region(share, counts, distances, neighbours[len(regions)] if neighbours else None))
-        activations = tiles.activations_of(network, content, content_layers, side, continued=True)
+        activations = tiles.activations_of(network, content, content_layers, side, continued=True, native=True)
         counts = {} if opacity is None else counts_of(network, opacity, content_layers)
+        weights_of = {layer: at(counts, layer, EVERYWHERE, maps) for layer, maps in activations.items()}
         similarities = {}
         if self.content_comparison == "self-similarity":
-            everywhere = slice(None), slice(None)
             similarities = {
-                layer: SelfSimilarity.of(maps, at(counts, layer, everywhere, maps)) for layer, maps in activations.items()
+                layer: SelfSimilarity.of(maps.to(wide(maps)), weights_of[layer]) for layer, maps in activations.items()
             }
-        return Target(network, activations, content_layers, counts, regions, style_layers, similarities)
+        energies = {layer: energy(maps, weights_of[layer]) for layer, maps in activations.items()}
+        return Target(network, activations, content_layers, counts, energies, regions, style_layers, similarities)
 
     def prepare(
         self, network: Network, content: Tensor, styles: Styles, opacity: Tensor | None, side: int, *, mixed: bool
@@ -627,11 +634,13 @@ class Target:
 
     network: Network
     content: Mapping[str, Tensor]
-    """Layer → activations (1, C, h, w)."""
+    """Layer → activations (1, C, h, w), in the type that the network computes in: at 2048 pixels, float32 would take 350 MB more."""
     content_layers: Mapping[str, float]
     """Layer → weight."""
     content_counts: Mapping[str, Tensor]
     """Layer → the weight of each position, (1, 1, h, w); empty if all weigh the same."""
+    content_energies: Mapping[str, Tensor]
+    """Layer → the `energy` of the content's activations, (). Known before any step, which would hold their squares as well."""
     regions: Sequence[Region]
     style_layers: Mapping[str, float]
     """Layer → weight."""
@@ -647,6 +656,11 @@ class Target:
         style_layers = [*self.style_layers] if settings.style_strength else []
         content_layers = [*self.content_layers] if settings.content_strength else []
         layers = (style_layers, content_layers)
+        with torch.enable_grad():  # Before the passes, beside which its intermediate images would not fit.
+            whole = image.detach().requires_grad_()
+            variation = total_variation(INPUT)({INPUT: whole})
+            (gradient,) = torch.autograd.grad(variation, whole)
+        loss, gradient = (settings.smoothness * SMOOTHNESS * value for value in (variation.detach(), gradient))
         pieces = [(tile, leaf(image, tile)) for tile in tiles.tiling(self.network, image, [*style_layers, *content_layers], side)]
         with torch.no_grad():
             sums_of_tiles = [self._sums(*piece, *layers) for piece in pieces[:-1]]
@@ -654,13 +668,11 @@ class Target:
             sums_of_tiles.append(self._sums(*pieces[-1], *layers))  # The graph of one tile fits into memory.
             totals = [sum(values).detach().requires_grad_() for values in zip(*sums_of_tiles, strict=True)]
             measures = self._distances(totals, *layers)
-            whole = image.detach().requires_grad_()
-            loss = settings.smoothness * SMOOTHNESS * total_variation(INPUT)({INPUT: whole})
             for layer in style_layers:
                 loss = loss + settings.style_strength * STYLE * self.style_layers[layer] * measures[layer]
             if content_layers:
                 loss = loss + settings.content_strength * CONTENT * measures["content"]
-            gradient, *sum_gradients = torch.autograd.grad(loss, [whole, *totals])
+            sum_gradients = torch.autograd.grad(loss, totals)
             for tile, part in reversed(pieces):
                 sums = sums_of_tiles[-1] if part is pieces[-1][1] else self._sums(tile, part, *layers)
                 gradient[(..., *tile.seen)] += torch.autograd.grad(sums, part, sum_gradients)[0]
@@ -678,15 +690,11 @@ class Target:
         for layer in content_layers:
             place, activations = activations_of_layer[layer]
             if layer in self.similarities:
-                sums.append(self.similarities[layer].vectors(place, activations.to(self.content[layer])))
+                sums.append(self.similarities[layer].vectors(place, activations.to(wide(activations))))
             else:
-                sums.append(self._squares(layer, place, activations - self.content[layer][(..., *place)]))
+                counts = at(self.content_counts, layer, place, activations)
+                sums.append(squared_distance(activations, self.content[layer][(..., *place)], counts))
         return sums
-
-    def _squares(self, layer: str, place: tiles.Area, values: Tensor) -> Tensor:
-        """Return the weighted sum of squares of values at some positions of a content layer."""
-        counts = at(self.content_counts, layer, place, values)
-        return values.square().sum() if counts is None else (values.square() * counts).sum()
 
     def _distances(self, totals: list[Tensor], style_layers: Sequence[str], content_layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the relative distances by name: of each style layer, and "content"."""
@@ -697,9 +705,7 @@ class Target:
             errors = {layer: self.similarities[layer].distance(next(remaining)) for layer in content_layers}
             distances["content"] = reduce(add, (self.content_layers[layer] * error for layer, error in errors.items()))
         elif content_layers:
-            everywhere = (slice(None), slice(None))
-            sizes = {layer: self._squares(layer, everywhere, self.content[layer]).clamp_min(TINY) for layer in content_layers}
-            errors = {layer: next(remaining) / sizes[layer] for layer in content_layers}
+            errors = {layer: next(remaining) / self.content_energies[layer].clamp_min(TINY) for layer in content_layers}
             distances["content"] = reduce(add, (self.content_layers[layer] * error for layer, error in errors.items()))
         return distances
 

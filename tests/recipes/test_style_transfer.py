@@ -1,6 +1,7 @@
 """Style transfer on the bundled networks, judged by a loss of another network and by simple statistics."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -431,6 +432,20 @@ def test_tiled_equals_untiled(name, layers):
         {name: value.item() for name, value in measures.items()}, rel=1e-8
     )
     assert (tiled_gradient - gradient).abs().max() < 1e-8 * gradient.abs().max()
+
+
+def test_the_content_is_held_in_the_type_of_the_network_and_the_loss_is_that_of_float32():
+    network = Network(NETWORKS["vgg19"], copy.deepcopy(load("vgg19").module).bfloat16())
+    recipe, content = StyleTransfer(network="vgg19", **SHALLOW), fit(CAT, 64, 32)
+    image = resize(WAVE, content.shape[-2:]).clamp(0, 1)
+    target = recipe.target(network, content, [(WAVE, None)], None, None, 4096)
+    assert {maps.dtype for maps in target.content.values()} == {torch.bfloat16}
+    wide = replace(target, content={layer: maps.float() for layer, maps in target.content.items()})
+    (_, loss, gradient), (_, wide_loss, wide_gradient) = (it.compare(image, recipe, 4096) for it in (target, wide))
+    assert torch.equal(loss, wide_loss)
+    assert torch.equal(gradient, wide_gradient)
+    kept = network.activations(content, ["relu3_1"])["relu3_1"]
+    assert target.content_energies["relu3_1"] == pytest.approx(kept.square().sum().item(), rel=1e-5)
 
 
 def test_all_tiles_but_one_are_computed_twice(monkeypatch):
