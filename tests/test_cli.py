@@ -101,7 +101,7 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         "sheet",
     } == {name.replace("_", "-") for name in (*recipe.model_fields, *recipe.optional_images) if name != "network"}
     assert "NAME=ARCHITECTURE:FILE" in lines["network"]
-    assert all(meaning in lines[role] for role, meaning in recipe.optional_images.items())
+    assert all(meaning in lines[role.replace("_", "-")] for role, meaning in recipe.optional_images.items())
     for name, field in recipe.model_fields.items():
         line = lines[name.replace("_", "-")]
         assert field.description in line

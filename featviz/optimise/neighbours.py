@@ -135,7 +135,7 @@ def neighbours_of(
     """Return the neighbours of an image's cells among those of a style, both (1, 3, H, W), by tiles of at most `side` pixels.
 
     `turns` copies of the style are matched, each turned by 90° more. Cells of the style whose opacity (1, 1, H, W), if given, is
-    less than half are left out, unless all are. `visible` (1, 1, H, W), if given, is the opacity of the image.
+    less than half are left out; if all have less, as in an area narrower than a cell, the most opaque ones are used. `visible` (1, 1, H, W), if given, is the opacity of the image.
     """
     cell = cell_side(size_of(image))
     pooled = factors(network, layers, cell)
@@ -143,8 +143,9 @@ def neighbours_of(
     parts = [_spread(_maps(network, copy, layers, side, pooled), grid(size_of(copy), cell)) for copy in copies]
     theirs = {layer: torch.cat([part[layer] for part in parts], 1) for layer in layers}
     if opacity is not None:
-        seen = torch.cat([pool(torch.rot90(opacity, turn, (2, 3)), cell).flatten() for turn in range(turns)]) >= 0.5
-        theirs = {layer: values[:, seen] if seen.any() else values for layer, values in theirs.items()}
+        shares = torch.cat([pool(torch.rot90(opacity, turn, (2, 3)), cell).flatten() for turn in range(turns)])
+        seen = shares >= shares.max().clamp_max(0.5)
+        theirs = {layer: values[:, seen] for layer, values in theirs.items()}
     maps, ours = _maps(network, image, layers, side, pooled), grid(size_of(image), cell)
     weights = None if visible is None else pool(visible, cell).flatten()
     index = nearest(directions(_spread(maps, ours), weights), directions(theirs))

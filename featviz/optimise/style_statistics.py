@@ -35,6 +35,9 @@ BLOCK = 2**18
 ITERATIONS = 20
 """Of Newton–Schulz. A root is found if it is at least 1.5⁻²⁰ = 3e-4 of the norm's root, which is what float32 resolves."""
 
+BLACK = 2 / 255
+"""Darkest usable style. Distances are relative to the energy of the target, which is 0 for black."""
+
 Distance = Callable[[Tensor], Tensor]
 """Moments (C + 1, C + 1) → distance from a target, ()."""
 

@@ -24,10 +24,11 @@ from featviz.optimise.objectives import total_variation
 from featviz.optimise.optimisers import OPTIMISERS, Optimiser, history_length
 from featviz.optimise.parameterization import Average, pyramid
 from featviz.optimise.precision import TINY, wide
+from featviz.optimise.regions import Style, matched
 from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
 from featviz.optimise.self_similarity import PAIR_BYTES, SelfSimilarity
 from featviz.optimise.squares import energy, squared_distance
-from featviz.optimise.style_statistics import STATISTICS, Distance, Statistic, blend, moments, wasserstein_distance
+from featviz.optimise.style_statistics import BLACK, STATISTICS, Distance, Statistic, blend, moments, wasserstein_distance
 from featviz.optimise.transforms import Roll
 from featviz.recipes.following import STEADINESS, Before, Follower
 from featviz.recipes.recipe import (
@@ -67,9 +68,6 @@ COARSEST = 160
 LEAST_STEPS = 4
 """Least steps of a scale, if the field `steps` is not less: with fewer, fine detail is still that of the content."""
 
-BLACK = 2 / 255
-"""Darkest usable style. Distances are relative to the energy of the target, which is 0 for black."""
-
 FOLLOWING = 0.4
 """Steps of a frame of a video that starts from the one before, relative to those of the largest scale of a still."""
 
@@ -82,8 +80,8 @@ REACH = 16
 EVERYWHERE = slice(None), slice(None)
 """The area of a whole feature map."""
 
-Styles = list[tuple[Tensor, Tensor | None]]
-"""Images of styles (1, 3, H, W), each with its opacity (1, 1, H, W), None if it is opaque."""
+ASSUMED_REGIONS = 4
+"""Regions of the style that an estimate assumes, where there are any: their number is known once the picture is opened."""
 
 
 class StyleTransfer(Recipe):
@@ -116,17 +114,22 @@ A network sees two things in a picture that can be separated: **what is in it, a
         "style2": "A second style, mixed with the first, or for what is outside the mask.",
         "mask": "Where to paint: white for here, black or transparent for not here, grey for in between.",
         "start": "A result to go on from; the scales that it has passed already are left out.",
+        "regions": "The content's regions, as areas of even colours: the brightest for the first style, the next for the second.",
+        "style_regions": "The style's regions: each is used for the content's region of the same colour.",
     }
 
     sweep_fields: ClassVar[tuple[str, ...]] = ("style_strength", "style_scale")
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(("style_blend",), "there is one style", without="style2", refused=False),
-        Rule(("style_blend",), "each style has its own region", beside="mask", refused=False),
-        Rule(("feather",), "there is no edge", without="mask", refused=False),
+        Rule(("style_blend", "blend_change"), "there is one style", without="style2", refused=False),
+        Rule(("style_blend", "blend_change"), "each style has its own region", beside="mask", refused=False),
+        Rule(("style_blend", "blend_change"), "each style has its own region", beside="regions", refused=False),
+        Rule(("mask",), "regions say where each style is used", beside="regions"),
+        Rule(("style2",), "all regions are those of one style", beside="style_regions"),
+        Rule(("style_regions",), "there are no regions to match", without="regions"),
     )
-    opacity_roles: ClassVar[tuple[str, ...]] = ("content", "style", "style2")
+    opacity_roles: ClassVar[tuple[str, ...]] = ("content", "style", "style2", "regions", "style_regions")
     follows_video: ClassVar[bool] = True
-    roles_of_stills: ClassVar[tuple[str, ...]] = ("start",)
+    roles_of_stills: ClassVar[tuple[str, ...]] = ("start", "regions", "style_regions")
 
     style_strength: float = param(1.0, "Pull towards the style.", ge=0, le=10, step=0.1, live=True)
     content_strength: float = param(1.0, "Pull towards the content.", ge=0, le=10, step=0.1, live=True)
@@ -138,6 +141,15 @@ A network sees two things in a picture that can be separated: **what is in it, a
     )
     style_blend: float = param(
         0.5, "Share of the second style in the mixture, where there is one and no mask.", ge=0, le=1, step=0.05, group="Style"
+    )
+    blend_change: float = param(
+        0.0,
+        "Growth of this share from the smallest scale to the largest: with 1, the first style gives coarse structure, and the second "
+        "gives fine structure.",
+        ge=-1,
+        le=1,
+        step=0.05,
+        group="Style",
     )
     colours: Literal["style", "matched", "content"] = param(
         "style",
@@ -244,6 +256,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
         style2: Tensor | None = None,
         mask: Tensor | None = None,
         start: Tensor | None = None,
+        regions: Tensor | None = None,
+        style_regions: Tensor | None = None,
         opacity: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Frames:
         """Yield a frame after each step of each scale. All images are (1, 3, H, W) in [0, 1].
@@ -252,34 +266,51 @@ A network sees two things in a picture that can be separated: **what is in it, a
         weighs the positions in all statistics.
 
         A second style is mixed with the first. With a mask it applies outside the mask; without a second style, the content
-        outside the mask stays unchanged. Differs from Gatys et al. (2016): coarse to fine, and distances are relative to their
-        target.
+        outside the mask stays unchanged. `regions` and `style_regions` are as in `featviz.optimise.regions.matched`. Differs from
+        Gatys et al. (2016): coarse to fine, and distances are relative to their target.
 
         Raises:
-            InputError: a picture is too narrow for the network, a style is black everywhere, or the mask selects nothing.
+            InputError: a picture is too narrow for the network, a style is black everywhere, the mask selects nothing, or regions
+                do not match.
         """
         content = fit(content, self.size, network.spec.smallest)
-        mask = mask if mask is None else soften(resize(mask, size_of(content)), self.feather)
-        yield from self.paint(network, content, _checked(style, style2, opacity), mask, start, opacity.get("content"), {})
+        styles = _checked(style, style2, opacity)
+        if regions is None:
+            where = self._inside(mask, size_of(content), len(styles))
+        else:
+            # Transparent is black.
+            regions = regions * opacity.get("regions", 1)
+            style_regions = style_regions if style_regions is None else style_regions * opacity.get("style_regions", 1)
+            where, styles = matched(regions, style_regions, styles, size_of(content))
+            where = blur(where, self.feather / 3) if self.feather else where
+        yield from self.paint(network, content, styles, where, start, opacity.get("content"), {})
+
+    def _inside(self, mask: Tensor | None, size: tuple[int, int], styles: int) -> Tensor | None:
+        """Return where to paint with each style, (1, styles, H, W) in [0, 1], by a mask (1, 3, h, w); None for all everywhere."""
+        if mask is None:
+            return None
+        inside = soften(resize(mask, size), self.feather)
+        return inside if styles == 1 else torch.cat([inside, 1 - inside], 1)
 
     def paint(
         self,
         network: Network,
         content: Tensor,
-        styles: Styles,
-        mask: Tensor | None,
+        styles: Sequence[Style],
+        where: Tensor | None,
         start: Tensor | None,
         opacity: Tensor | None,
         prepared: "Prepared",
         held: "Held | None" = None,
     ) -> Frames:
-        """`run`, for a content and a mask of the size of the result.
+        """`run`, for a content of the size of the result.
 
-        `prepared` is that of `target`. `held`: what the result is held to, beside content and style.
+        `where`: the weight of each style, (1, styles, H, W) in [0, 1]; None for all everywhere. Where a single style has no weight,
+        the content stays unchanged. `prepared` is that of `target`. `held`: what the result is held to, beside content and style.
         """
         settings = self
         generator = torch.Generator().manual_seed(self.seed)
-        schedule = self.schedule(network, size_of(content), start)
+        schedule, scales = self.schedule(network, size_of(content), start), len(self.schedule(network, size_of(content)))
         steps, work = (sum(counts) for counts in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
         result = start if start is not None else content if self.init == "content" else grey_noise(content, generator)
         cost, allowance = self.bytes(network), tiles.Allowance(tiled=network.tiled(self.layers(network)))
@@ -288,14 +319,17 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
         for scale, (size, count) in enumerate(schedule, start=1):
             base = resize(content, size).clamp(0, 1)
-            scaled_mask, scaled_opacity = (
-                None if weights is None else resize(weights, size).clamp(0, 1) for weights in (mask, opacity)
+            scaled_where, scaled_opacity = (
+                None if weights is None else resize(weights, size).clamp(0, 1) for weights in (where, opacity)
             )
-            region = scaled_mask if len(styles) == 1 else None  # The only part of the image that changes.
+            region = scaled_where if len(styles) == 1 else None  # The only part of the image that changes.
             latest = self.with_detail(result, content, base) if self.init == "content" else resize(result, size)
             latest = latest.clamp(0, 1)
             guide = None if scale == 1 and held is None else torch.lerp(base, latest, GUIDED)
-            target_of = partial(self.target, network, base, styles, scaled_mask, scaled_opacity, guide=guide, prepared=prepared)
+            target_of = partial(
+                self.target, network, base, styles, scaled_where, scaled_opacity,
+                guide=guide, prepared=prepared, blend_share=self.blend_share(scales - len(schedule) + scale, scales),
+            )  # fmt: skip
             target = allowance.fit(target_of, cost)
             tiles.release_free_memory()  # Small blocks of the passes over styles and content: 0.4 GB at 2048 pixels.
             optimiser = OPTIMISERS[self.optimiser](latest, optimiser)
@@ -346,14 +380,14 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
         def frames(picture: Tensor, before: Before | None) -> Frames:
             picture = fit(picture, self.size, network.spec.smallest)
-            fitted_mask = mask if mask is None else soften(resize(mask, size_of(picture)), self.feather)
+            where = self._inside(mask, size_of(picture), len(styles))
             if before is None:
                 prepared.clear()  # By some ways of colouring, they depend on the picture.
-                return self.paint(network, picture, styles, fitted_mask, None, None, prepared)
+                return self.paint(network, picture, styles, where, None, None, prepared)
             moved, visible = before.motion(before.result).clamp(0, 1), before.motion.visible
             held = Held(moved, HELD * self.steadiness * visible)
             start = torch.lerp(toned(picture, moved - before.motion(before.picture), visible), moved, visible)
-            return following.paint(network, picture, styles, fitted_mask, start, None, prepared, held)
+            return following.paint(network, picture, styles, where, start, None, prepared, held)
 
         return frames
 
@@ -362,7 +396,13 @@ A network sees two things in a picture that can be separated: **what is in it, a
         if not self.steadiness:
             return self
         _, share, scales = self._pyramid(self.size)
-        return self.replace(scales=1, steps=max(1, round(FOLLOWING * self.steps * share ** (scales - 1))))
+        steps = max(1, round(FOLLOWING * self.steps * share ** (scales - 1)))
+        return self.replace(scales=1, steps=steps, style_blend=self.blend_share(scales, scales), blend_change=0.0)
+
+    def blend_share(self, scale: int, scales: int) -> float:
+        """Return the share of the second style in the mixture at a scale, counted from 1, the smallest."""
+        progress = (scale - 1) / (scales - 1) if scales > 1 else 0.5
+        return min(1.0, max(0.0, self.style_blend + self.blend_change * (progress - 0.5)))
 
     def scaled_side(self, role: str) -> int | None:
         return None if role == "start" else math.ceil(self.size * (self.style_scale if role in ("style", "style2") else 1))
@@ -407,6 +447,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
         step = tiles.peak((height, width), self.bytes(network), side, margin)
         # The styles are held at their own size, and scaled for the strokes.
         styles = [others[role] for role in ("style", "style2") if role in others]
+        if "style_regions" in others:
+            styles = styles * ASSUMED_REGIONS
         sized = [self.style_size(style, max(target)) for style in styles]
         style_bytes = self.style_bytes(network)
         step = max(step, *(tiles.peak(scaled, style_bytes, side, margin, share=tiles.HEAP_SHARE_FORWARD) for scaled in sized))
@@ -514,26 +556,29 @@ A network sees two things in a picture that can be separated: **what is in it, a
         self,
         network: Network,
         content: Tensor,
-        styles: Styles,
-        mask: Tensor | None,
+        styles: Sequence[Style],
+        where: Tensor | None,
         opacity: Tensor | None,
         side: int,
         *,
         guide: Tensor | None = None,
         prepared: "Prepared | None" = None,
+        blend_share: float = 0.5,
     ) -> "Target":
         """Return the activations of the content and the statistics of the styles, everywhere or by region.
 
         `guide` is the picture of the size of `content` whose nearest neighbours in the style are sought; None for the content.
-        `mask`, and `opacity` of the content, are (1, 1, H, W) of the size of `content`. `prepared` has the styles for sizes of the
-        content that are known already, and gets those for this one. By tiles of at most `side` pixels.
+        `where`, (1, styles, H, W) as in `paint`, and `opacity` of the content, (1, 1, H, W), are of the size of `content`. `prepared`
+        has the styles for sizes of the content that are known already, and gets those for this one. `blend_share` is that of the
+        second style in a mixture. By tiles of at most `side` pixels.
         """
         content_layers, style_layers = (self.weights(network, name) for name in ("content_layers", "style_layers"))
         prepared = {} if prepared is None else prepared
         if self.colours == "content":
             content, guide = luminance(content), guide if guide is None else luminance(guide)
         if size_of(content) not in prepared:
-            prepared[size_of(content)] = self.prepare(network, content, styles, opacity, side, mixed=mask is None)
+            mixture = blend_share if where is None else None
+            prepared[size_of(content)] = self.prepare(network, content, styles, opacity, side, blend_share=mixture)
         pictures, all_distances = prepared[size_of(content)]
         neighbours = []
         if turns := TURNS.get(self.statistic):
@@ -542,14 +587,14 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 neighbours_of(network, image, style, [*style_layers], side, turns=turns, opacity=weights, visible=opacity)
                 for style, weights in pictures
             ]
-            if mask is None and len(neighbours) == 2:
-                neighbours = [neighbours[0].mixed(neighbours[1], self.style_blend)]
+            if where is None and len(neighbours) == 2:
+                neighbours = [neighbours[0].mixed(neighbours[1], blend_share)]
         regions: list[Region] = []
-        parts: list[Tensor | None] = [opacity] if mask is None else [mask, 1 - mask]
-        if mask is not None and opacity is not None:
-            parts = [mask * opacity, (1 - mask) * opacity]
+        parts: Sequence[Tensor | None] = [opacity]
+        if where is not None:
+            parts = [part if opacity is None else part * opacity for part in where.split(1, 1)]
         area = 1.0 if opacity is None else opacity.mean()
-        for part, distances in zip(parts, all_distances, strict=False):
+        for part, distances in zip(parts, all_distances, strict=True):
             counts = {} if part is None else counts_of(network, part, style_layers)
             share = 1.0 if part is None else part.mean() / area
             regions.append(Region(share, counts, distances, neighbours[len(regions)] if neighbours else None))
@@ -565,9 +610,16 @@ A network sees two things in a picture that can be separated: **what is in it, a
         return Target(network, activations, content_layers, counts, energies, regions, style_layers, similarities)
 
     def prepare(
-        self, network: Network, content: Tensor, styles: Styles, opacity: Tensor | None, side: int, *, mixed: bool
+        self,
+        network: Network,
+        content: Tensor,
+        styles: Sequence[Style],
+        opacity: Tensor | None,
+        side: int,
+        *,
+        blend_share: float | None,
     ) -> "PreparedStyles":
-        """Return the styles for a content. `mixed`: two styles become one distance. Other arguments are those of `target`."""
+        """Return the styles for a content. With a `blend_share`, two styles become one distance. Arguments are those of `target`."""
         longest, smallest = max(size_of(content)), network.spec.smallest
         style_layers = self.weights(network, "style_layers")
         pairs = [
@@ -579,9 +631,9 @@ A network sees two things in a picture that can be separated: **what is in it, a
         if self.colours != "style":
             pairs = [(match_colours(style, content, weights, opacity), weights) for style, weights in pairs]
         statistics = [moments_of(network, style, style_layers, side, weights) for style, weights in pairs]
-        if mixed and len(statistics) == 2:
+        if blend_share is not None and len(statistics) == 2:
             first, second = statistics
-            statistics = [{layer: blend(first[layer], second[layer], self.style_blend) for layer in style_layers}]
+            statistics = [{layer: blend(first[layer], second[layer], blend_share) for layer in style_layers}]
         distances = [{layer: STATISTICS[self.statistic](sums[layer]) for layer in style_layers} for sums in statistics]
         return PreparedStyles(pairs, distances)
 
@@ -589,7 +641,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
 class PreparedStyles(NamedTuple):
     """The styles for a content of one size. They do not change in a shot of a video."""
 
-    pictures: Styles
+    pictures: Sequence[Style]
     """Of the size and in the colours of the field `colours`."""
     distances: Sequence[Mapping[str, Distance]]
     """For each region: {layer: the distance of moments from those of the style}."""
@@ -754,7 +806,7 @@ def toned(picture: Tensor, change: Tensor, visible: Tensor) -> Tensor:
     return (picture + mean).clamp(0, 1)
 
 
-def _checked(style: Tensor, style2: Tensor | None, opacity: Mapping[str, Tensor]) -> Styles:
+def _checked(style: Tensor, style2: Tensor | None, opacity: Mapping[str, Tensor]) -> list[Style]:
     """Return the styles of a run. Raises InputError if one is black everywhere."""
     styles = [(image, opacity.get(role)) for role, image in (("style", style), ("style2", style2)) if image is not None]
     if any(image.max() < BLACK for image, _ in styles):

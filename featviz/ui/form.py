@@ -18,7 +18,7 @@ from featviz.ui.controls import control, enabled_unless, label, recipe_of
 IN_SIGHT = 2
 """Controls that are visible at once. All others are folded away."""
 
-BESIDE = {"guide": "What", "style2": "Style"}
+BESIDE = {"guide": "What", "style2": "Style", "regions": "Style", "style_regions": "Style"}
 """Optional picture → the group of controls that it stands in. A mask is painted, and a start is a result."""
 
 

@@ -184,6 +184,8 @@ def _publish_jobs(engine: Engine) -> None:
         mask: str | None = None,
         style2: str | None = None,
         start: str | None = None,
+        regions: str | None = None,
+        style_regions: str | None = None,
     ) -> dict:
         """Start a run and return at once. Ask for its progress and its result with `job`, at least once a minute.
 
@@ -198,11 +200,13 @@ def _publish_jobs(engine: Engine) -> None:
             mask: Where the run has an effect: white for here, black for not here.
             style2: For 'style_transfer': a second style.
             start: For 'style_transfer': a result to go on from.
+            regions: For 'style_transfer': the content's regions, as areas of even colours.
+            style_regions: For 'style_transfer': the style's regions, each for the content's region of the same colour.
 
         Returns:
             The id of the run, and its state as `job` returns it.
         """
-        sent = dict(zip(roles, (image, content, style, guide, mask, style2, start), strict=True))
+        sent = dict(zip(roles, (image, content, style, guide, mask, style2, start, regions, style_regions), strict=True))
         with error_sentences():
             request = admit(lambda: _recipe_of(recipe, fields), sent)
             return _state(job := start_job(engine, request, keep_steps=True), job.now)

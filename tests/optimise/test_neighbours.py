@@ -5,6 +5,7 @@ import torch
 
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
+from featviz.networks.table import INPUT
 from featviz.optimise import tiles
 from featviz.optimise.neighbours import (
     MOST_CELLS,
@@ -129,6 +130,15 @@ def test_transparent_cells_of_a_style_are_no_neighbours(network):
     opacity[..., : CAT.shape[-1] // 2] = 0
     distances = relative(neighbours_of(network, CAT, CAT, LAYERS, tiles.WHOLE, opacity=opacity), CAT)
     assert min(distances.values()) > 0.01
+
+
+def test_of_an_area_narrower_than_a_cell_the_cells_with_most_of_it_are_neighbours(network):
+    style = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.2
+    style[..., 32:36] = 0.9
+    opacity = torch.zeros(1, 1, 64, 64)
+    opacity[..., 33] = 1  # A quarter of a cell of 4 pixels.
+    found = neighbours_of(network, CAT, style, [INPUT], tiles.WHOLE, opacity=opacity).targets[INPUT]
+    assert found.min().item() == pytest.approx(0.9)
 
 
 def test_the_cost_of_matching_counts_products_of_all_pairs_of_cells():

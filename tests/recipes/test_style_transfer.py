@@ -255,6 +255,29 @@ def test_a_blend_is_nearer_to_the_style_with_the_larger_share():
     assert distances(much, "vgg19", TERRACE)[0] < distances(little, "vgg19", TERRACE)[0]
 
 
+def test_the_share_of_the_second_style_changes_from_scale_to_scale_and_stays_within_0_and_1():
+    recipe = StyleTransfer(blend_change=1)
+    assert [recipe.blend_share(scale, 3) for scale in (1, 2, 3)] == [0, 0.5, 1]
+    assert [recipe.replace(style_blend=0.8).blend_share(scale, 3) for scale in (1, 3)] == [pytest.approx(0.3), 1]
+    assert [StyleTransfer(style_blend=0.2).blend_share(scale, 3) for scale in (1, 3)] == [0.2, 0.2]
+    assert recipe.blend_share(1, 1) == 0.5
+
+
+@pytest.mark.parametrize("statistic", ["neighbours", "covariance"])
+def test_each_scale_has_the_mixture_of_its_share(statistic):
+    """The first frames of both scales, against runs with that share throughout: the second goes on from the first's result."""
+    recipe = StyleTransfer(**QUICK | {"steps": 2}, statistic=statistic)
+    changing = list(recipe.replace(blend_change=1).run(load(recipe.network), content=CAT, style=WAVE, style2=TERRACE))
+    coarse = list(recipe.replace(style_blend=0).run(load(recipe.network), content=CAT, style=WAVE, style2=TERRACE))
+    fine = next(
+        recipe.replace(style_blend=1).run(load(recipe.network), content=CAT, style=WAVE, style2=TERRACE, start=coarse[1].image)
+    )
+    assert changing[0].loss == coarse[0].loss
+    if statistic == "covariance":  # Neighbours are those of the content where a run starts.
+        assert changing[2].loss.item() == pytest.approx(fine.loss.item(), rel=1e-3)
+    assert changing[2].loss.item() != pytest.approx(coarse[2].loss.item(), rel=1e-2)
+
+
 def half(value=1.0):
     """A mask that is white on the left."""
     mask = torch.zeros(1, 3, 40, 60)
@@ -310,6 +333,115 @@ def test_the_transparent_part_of_a_content_enters_nothing():
         measures, *_ = wanted.compare(one, recipe, 512)
         found.append({name: value.item() for name, value in measures.items()})
     assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+RED, GREEN, BLUE, WHITE, BLACK = (1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0), (1.0, 1, 1), (0.0, 0, 0)
+
+
+def areas(*colours):
+    """An image (1, 3, 40, 60) with an area of each colour, from left to right."""
+    width = 60 // len(colours)
+    return torch.cat([torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, 40, width) for colour in colours], 3)
+
+
+def test_a_region_of_the_content_takes_the_region_of_its_colour_of_the_style():
+    """Whatever the order of both: the style is dark on its left, and the content's right has the same colour."""
+    style = torch.cat([0.2 * WAVE[..., :300], WAVE[..., 300:600]], 3)
+    recipe, left = StyleTransfer(**SHORT, feather=0), 48
+    result, swapped = (
+        last(recipe, style=style, regions=areas(RED, BLUE), style_regions=areas(*order)).image
+        for order in ((BLUE, RED), (RED, BLUE))
+    )
+    assert result[..., :left].mean() > swapped[..., :left].mean() + 0.1
+    assert result[..., left:].mean() < swapped[..., left:].mean() - 0.1
+
+
+def test_the_distance_in_regions_is_the_mean_over_pixels_of_each_with_the_pixels_of_its_style():
+    """Three regions, of which the content has two at once, and a transparent corner: against a loop over pixels."""
+    generator = torch.Generator().manual_seed(0)
+    content, style = (torch.rand(1, 3, 64, 64, generator=generator) for _ in range(2))
+    painted, painted_style = (
+        resize(areas(*order), (64, 64)).round().clamp(0, 1) for order in ((RED, GREEN, BLUE), (BLUE, RED, GREEN))
+    )
+    opaque = torch.ones(1, 1, 64, 64)
+    opaque[..., :20, :20] = 0
+    recipe = StyleTransfer(**SHORT | {"size": 64, "steps": 1}, feather=0, statistic="gram", style_layers=INPUT)
+    options = {"regions": painted, "style_regions": painted_style, "opacity": {"style": opaque}}
+    frame = next(recipe.run(load(recipe.network), content=content, style=style, **options))
+    expected = 0.0
+    for colour in (RED, GREEN, BLUE):
+        products, count = [0.0, 0.0], [0, 0]
+        for which, (image, names) in enumerate(((content, painted), (style, painted_style))):
+            for row in range(64):
+                for column in range(64):
+                    if tuple(names[0, :, row, column].tolist()) == colour and not (which and row < 20 and column < 20):
+                        pixel = image[0, :, row, column]
+                        products[which] += torch.outer(pixel, pixel)
+                        count[which] += 1
+        expected += count[0] / 64**2 * relative(products[0] / count[0], products[1] / count[1])
+    assert frame.measures[INPUT].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_regions_without_those_of_the_style_are_a_mask_for_the_styles():
+    recipe = StyleTransfer(**SHORT)
+    masked = last(recipe, mask=half(), style2=TERRACE).image
+    by_colour, swapped = (last(recipe, regions=areas(*order), style2=TERRACE).image for order in ((WHITE, BLACK), (BLACK, WHITE)))
+    assert (by_colour - masked).abs().mean() < 0.01
+    assert (swapped - masked).abs().mean() > 0.03
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"regions": areas(RED)}, "The image of regions is all red; expected an area of another colour too."),
+        ({"regions": areas(RED, GREEN, BLUE), "style2": TERRACE}, "There are 3 regions, .* and 2 styles; expected a style for each"),
+        ({"regions": areas(RED, BLUE)}, "There are 2 regions, blue, red, and 1 style; expected"),
+        ({"regions": areas(RED, BLUE), "style_regions": areas(RED, GREEN)}, "The style has no blue region; its regions are green, red."),
+        ({"regions": areas(WHITE, BLACK), "style": half(), "style_regions": areas(WHITE, BLACK)},
+         "The style is black or transparent in its black region; expected"),
+    ],
+)  # fmt: skip
+def test_regions_that_do_not_match_are_refused_with_one_sentence(options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        last(StyleTransfer(**SHORT), **options)
+
+
+def test_a_region_that_is_empty_at_a_scale_changes_neither_the_loss_nor_the_gradient():
+    network, recipe, content = load("efficientnet_lite0"), StyleTransfer(**SHORT), fit(CAT, 96, 32)
+    all_of_it = torch.ones(1, 1, *content.shape[-2:])
+    nothing = torch.zeros_like(all_of_it)
+    compared = [
+        recipe.target(network, content, styles, where, None, tiles.WHOLE).compare(content, recipe, tiles.WHOLE)
+        for styles, where in (
+            ([(WAVE, None), (TERRACE, torch.zeros(1, 1, *TERRACE.shape[-2:]))], torch.cat([all_of_it, nothing], 1)),
+            ([(WAVE, None)], all_of_it),
+        )
+    ]
+    (_, loss, gradient), (_, alone, gradient_alone) = compared
+    assert loss.item() == pytest.approx(alone.item(), rel=1e-5)
+    assert torch.allclose(gradient, gradient_alone, atol=1e-4 * gradient_alone.abs().max())
+
+
+@pytest.mark.parametrize("statistic", ["neighbours", "covariance"])
+def test_a_tiny_region_and_an_even_one_and_a_narrow_style_give_numbers(statistic):
+    regions, style = areas(RED, BLUE), torch.full((1, 3, 40, 60), 0.6)
+    regions[..., 2:] = torch.tensor(BLUE).view(1, 3, 1, 1)  # Two columns of 60: less than a cell at this size.
+    style[..., :20] = resize(WAVE, (40, 20)).clamp(0, 1)
+    options = {"regions": regions, "style": style, "style_regions": areas(RED, BLUE)}
+    frames = list(StyleTransfer(**SHORT, statistic=statistic).run(load(SHORT["network"]), content=CAT, **options))
+    assert all(frame.image.isfinite().all() and frame.loss.isfinite() for frame in frames)
+    assert frames[-1].loss < frames[0].loss
+
+
+def test_the_transparent_part_of_an_image_of_regions_is_black():
+    regions = to_picture(areas(WHITE, WHITE)).convert("RGBA")
+    regions.paste((255, 255, 255, 0), (30, 0, 60, 40))
+    recipe = StyleTransfer(**SHORT)
+    transparent, black = (
+        run(recipe, content=to_picture(CAT), style=to_picture(WAVE), style2=to_picture(TERRACE), regions=painted)
+        for painted in (regions, to_picture(areas(WHITE, BLACK)))
+    )
+    assert np.array_equal(np.asarray(transparent), np.asarray(black))
 
 
 def test_a_mask_of_white_everywhere_changes_nothing():
@@ -419,7 +551,9 @@ def test_tiled_equals_untiled(name, layers):
     def compared(side):
         opacity = half().double().flip(-1)[:, :1]
         styles = [(WAVE.double(), None), (TERRACE.double(), resize(opacity, TERRACE.shape[-2:]).clamp(0, 1))]
-        wanted = recipe.target(network, content, styles, mask, resize(opacity, content.shape[-2:]).clamp(0.1, 1), side)
+        wanted = recipe.target(
+            network, content, styles, torch.cat([mask, 1 - mask], 1), resize(opacity, content.shape[-2:]).clamp(0.1, 1), side
+        )
         count = len(list(tiles.tiling(network, image, recipe.layers(network), side)))
         return count, *wanted.compare(image, recipe, side)
 
@@ -444,8 +578,7 @@ def test_the_content_is_held_in_the_type_of_the_network_and_the_loss_is_that_of_
     (_, loss, gradient), (_, wide_loss, wide_gradient) = (it.compare(image, recipe, 4096) for it in (target, wide))
     assert torch.equal(loss, wide_loss)
     assert torch.equal(gradient, wide_gradient)
-    kept = network.activations(content, ["relu3_1"])["relu3_1"]
-    assert target.content_energies["relu3_1"] == pytest.approx(kept.square().sum().item(), rel=1e-5)
+    assert target.content_energies["relu3_1"] == wide.content["relu3_1"].square().sum()
 
 
 def test_all_tiles_but_one_are_computed_twice(monkeypatch):

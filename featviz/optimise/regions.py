@@ -1,0 +1,86 @@
+"""Regions of pictures, named by the colours of an image that is painted over them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from featviz.errors import InputError
+from featviz.optimise.scaling import size_of
+from featviz.optimise.style_statistics import BLACK
+
+LEVELS = 3
+"""Values of red, green and blue that are told apart: 0, 128 and 255. So 27 colours name regions, and a JPEG does not change them."""
+
+LEAST_SHARE = 0.005
+"""Least share of the pixels that a colour's areas have without their borders. Other colours are mixtures of two along a border."""
+
+MOST_REGIONS = 8
+"""Most regions of a picture. An image with more colours is a photograph, or has soft borders everywhere."""
+
+NAMES = {
+    "#000000": "black", "#808080": "grey", "#ffffff": "white", "#ff0000": "red", "#00ff00": "green", "#0000ff": "blue",
+    "#ffff00": "yellow", "#00ffff": "cyan", "#ff00ff": "magenta", "#ff8000": "orange", "#8000ff": "violet", "#0080ff": "azure",
+}  # fmt: skip
+"""Colours that have a common name. The others are called by their number."""
+
+Style = tuple[Tensor, Tensor | None]
+"""An image of a style (1, 3, H, W), and its opacity (1, 1, H, W), None if it is opaque."""
+
+
+def colour_regions(image: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+    """Return {colour, such as "orange" or "#80ff80": its region (1, 1, height, width), 1 inside and 0 outside} for an image (1, 3, H, W).
+
+    `size`: (height, width) of the picture below, to which the image is stretched. The brightest colour comes first. Each pixel
+    belongs to one region: one of a rare colour to that of the nearest colour.
+
+    Raises:
+        InputError: there are more than `MOST_REGIONS` colours.
+    """
+    pixels = functional.interpolate(image, size, mode="nearest")[0].flatten(1).T  # No mixtures of colours.
+    levels = (pixels * (LEVELS - 1)).round()
+    codes = (levels @ levels.new_tensor([LEVELS**2, LEVELS, 1])).view(1, 1, *size)
+    inside = functional.max_pool2d(codes, 3, 1, 1) == -functional.max_pool2d(-codes, 3, 1, 1)  # Alike in all directions.
+    counts = torch.bincount(codes[inside].long(), minlength=LEVELS**3)
+    palette = torch.cartesian_prod(*3 * (torch.linspace(0, 1, LEVELS, device=image.device),))
+    palette = palette[counts >= max(1, LEAST_SHARE * len(pixels))]
+    if not 1 <= len(palette) <= MOST_REGIONS:
+        raise InputError(f"An image of regions has {len(palette)} areas of even colour; expected 2 to {MOST_REGIONS} colours.")
+    palette = palette[palette.sum(1).argsort(descending=True, stable=True)]
+    nearest = torch.cdist(pixels, palette).argmin(1).view(size)
+    names = ["#" + "".join(f"{round(value * 255 + 0.1):02x}" for value in colour) for colour in palette.tolist()]
+    return {NAMES.get(name, name): (nearest == index).to(image)[None, None] for index, name in enumerate(names)}
+
+
+def matched(
+    regions: Tensor, style_regions: Tensor | None, styles: Sequence[Style], size: tuple[int, int]
+) -> tuple[Tensor, list[Style]]:
+    """Return the regions (1, N, height, width) of a content of (height, width), each 1 inside and 0 outside, and the style of each.
+
+    `regions` and `style_regions`, (1, 3, H, W), have their colours. Without `style_regions`, the brightest region has the first
+    style, the next one the second. With them, each has the part of the first style that has its colour; other parts are not used.
+
+    Raises:
+        InputError: there are one or too many regions, or one has no style, or a black one.
+    """
+    areas = colour_regions(regions, size)
+    if len(areas) == 1:
+        raise InputError(f"The image of regions is all {next(iter(areas))}; expected an area of another colour too.")
+    where = torch.cat([*areas.values()], 1)
+    if style_regions is None:
+        if len(areas) > len(styles):
+            raise InputError(
+                f"There are {len(areas)} regions, {', '.join(areas)}, and {len(styles)} style{'s' * (len(styles) > 1)}; expected a "
+                f"style for each, or style_regions."
+            )
+        return where, [*styles[: len(areas)]]
+    style, opacity = styles[0]
+    parts = colour_regions(style_regions, size_of(style))
+    if missing := [colour for colour in areas if colour not in parts]:
+        raise InputError(f"The style has no {', '.join(missing)} region; its regions are {', '.join(parts)}.")
+    chosen = [parts[colour] if opacity is None else parts[colour] * opacity for colour in areas]
+    for colour, part in zip(areas, chosen, strict=True):
+        if (style * part).max() < BLACK:
+            raise InputError(f"The style is black or transparent in its {colour} region; expected something visible there.")
+    return where, [(style, part) for part in chosen]
