@@ -38,14 +38,10 @@ VGG_FLOAT32 = "vgg19_float32"
 
 SMALL: tuple[Case, ...] = (
     dream(f"{VGG}/relu4_4", size=256),
-    dream(f"{VGG_FLOAT32}/relu4_4", size=256),
-    dream(f"{VGG}/relu2_1", size=256, guide=PHOTO),
-    dream(f"{LITE}/block9", size=384, mask=PHOTO),
     dream(f"{VGG}/relu1_1", size=256, guide=(1024, 1024), guide_by="channels"),
     ("deepdream_zoom", {"layer": f"{LITE}/block9", "size": 256, "octaves": 2, "steps": 1, "seconds": 0.1}, {"image": PHOTO}),
-    ("layer_time_lapse", {"network": LITE, "size": 256, "octaves": 1, "steps": 1}, {"image": PHOTO}),
+    ("layer_time_lapse", {"network": LITE, "size": 192, "octaves": 1, "steps": 1}, {"image": PHOTO}),
     style(LITE, size=320, style2=PHOTO, mask=PHOTO),
-    style(LITE, (3000, 2000), size=192),
     ("activation_maps", {"layer": f"{VGG}/relu1_1", "size": 384, "count": 64}, {"image": PHOTO}),
     ("classification", {"size": 512}, {"image": PHOTO}),
     ("evidence", {"size": 512}, {"image": PHOTO}),
@@ -59,6 +55,10 @@ SMALL: tuple[Case, ...] = (
 
 GRID: tuple[Case, ...] = (
     *SMALL,
+    dream(f"{VGG_FLOAT32}/relu4_4", size=256),
+    dream(f"{VGG}/relu2_1", size=256, guide=PHOTO),
+    dream(f"{LITE}/block9", size=384, mask=PHOTO),
+    style(LITE, (3000, 2000), size=192),
     *(dream(f"{VGG}/{layer}", size=512) for layer in ("relu1_1", "relu2_2", "relu5_4")),
     *(dream(f"{VGG}/relu4_4", size=size, octaves=1) for size in (512, 1024)),
     *(dream(f"{LITE}/{layer}", size=512) for layer in ("stem", "block2", "head")),

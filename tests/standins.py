@@ -67,6 +67,19 @@ def outputs(call: AsyncGenerator) -> list:
 PICTURE = Image.new("RGB", (20, 16), (200, 100, 50))
 
 
+def small_fields(recipe: type[Recipe], **more: object) -> dict[str, object]:
+    """The fields of a run of a few quick steps."""
+    fields = {"size": 64, "steps": 2, "octaves": 2, "scales": 2, "seconds": 0.2, "fps": 10, "most": 2, "channel": 3}
+    fields |= {"layer": "efficientnet_lite0/block1", "network": "efficientnet_lite0", "style_layers": ""}
+    fields |= {"steps": 1, "octaves": 1} if recipe.name == "layer_time_lapse" else {}  # It dreams of each of its layers.
+    return {name: value for name, value in (fields | more).items() if name in recipe.model_fields}
+
+
+def small(recipe: type[Recipe], **more: object) -> Recipe:
+    """A run of a few quick steps."""
+    return recipe(**small_fields(recipe, **more))
+
+
 def tiny(**changes) -> Network:
     """A seeded network of three convolutions, to stand in where no trained one is needed."""
     torch.manual_seed(0)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ DOCUMENT = "docs/clients.md"
 NODE = ROOT / "tests" / "node"
 
 
-@pytest.fixture
-def local(server: str):
+@pytest.fixture(scope="module")
+def local(server: str) -> Callable[[str], str]:
     """A function that puts the address of the live server into a snippet."""
 
     def replaced(code: str) -> str:
@@ -30,6 +31,22 @@ def local(server: str):
         return code.replace("http://127.0.0.1:7860", server.rstrip("/"))
 
     return replaced
+
+
+ONE_AFTER_ANOTHER = """
+import sys
+for code in sys.argv[1:]:
+    print("snippet")
+    exec(code, {"__name__": "__main__"})
+"""
+
+
+@pytest.fixture(scope="module")
+def printed(local, tmp_path_factory) -> tuple[Path, list[list[str]]]:
+    """The folder of the Python snippets, and the lines that each prints, in one process: each start would import the clients again."""
+    folder = tmp_path_factory.mktemp("clients")
+    done = run([sys.executable, "-c", ONE_AFTER_ANOTHER, *map(local, snippets(DOCUMENT, "python"))], folder)
+    return folder, [text.splitlines() for text in done.stdout.split("snippet\n")[1:]]
 
 
 @pytest.fixture(scope="session")
@@ -56,24 +73,21 @@ def test_every_endpoint_is_named(server):
     assert {name for name in current if not name.endswith("_sheet")} <= named
 
 
-def test_python_submits_iterates_cancels_and_gets_the_result(local, tmp_path):
-    code, *_ = snippets(DOCUMENT, "python")
-    _, *previews, stopped = run([sys.executable, "-c", local(code)], tmp_path).stdout.splitlines()
+def test_python_submits_iterates_cancels_and_gets_the_result(printed):
+    _, ((_, *previews, stopped), *_) = printed
     assert len(previews) >= 2
     assert recipe_of(previews[-1]) == RECIPES["deepdream"](layer="vgg19/relu3_3", size=128, steps=4)
     assert recipe_of(stopped) == RECIPES["deepdream"](size=512, steps=100)
 
 
-def test_python_makes_a_result_again(local, tmp_path):
-    _, code, *_ = snippets(DOCUMENT, "python")
-    _, estimate, castle = run([sys.executable, "-c", local(code)], tmp_path).stdout.splitlines()
+def test_python_makes_a_result_again(printed):
+    _, (_, (_, estimate, castle), *_) = printed
     assert estimate.startswith("About ")
     assert recipe_of(castle) == presets.read_presets()[0].recipe.replace(size=128)
 
 
-def test_python_starts_a_run_and_asks_until_it_is_done(local, tmp_path):
-    _, _, code, _ = snippets(DOCUMENT, "python")
-    _, *asked, stopped = run([sys.executable, "-c", local(code)], tmp_path).stdout.splitlines()
+def test_python_starts_a_run_and_asks_until_it_is_done(printed):
+    _, (_, _, (_, *asked, stopped), _) = printed
     state, _, picture = asked[-1].partition(" ")
     assert (state, stopped) == ("done", "stopped")
     assert recipe_of(picture) == RECIPES["deepdream"](size=128, steps=4)
@@ -104,13 +118,13 @@ def test_curl_uploads_calls_listens_and_gets_the_result(local, tmp_path):
     assert recipe_of(tmp_path / "dream.png") == RECIPES["deepdream"](size=128, steps=2)
 
 
-def test_mcp_is_configured_and_called(local, tmp_path):
+def test_mcp_is_configured_and_called(local, printed):
     (configuration,) = snippets(DOCUMENT, "json")
     url = json.loads(local(configuration))["mcpServers"]["featviz"]["url"]
     with urllib.request.urlopen(f"{url}schema", timeout=60) as schema:
         assert set(RECIPES) <= {tool["name"] for tool in json.load(schema)}
-    *_, code = snippets(DOCUMENT, "python")
-    address = run([sys.executable, "-c", local(code)], tmp_path).stdout.removeprefix("Image URL: ").strip()
-    with Image.open(tmp_path / "dream.png") as picture, urllib.request.urlopen(address, timeout=60) as file:
+    folder, (*_, (line,)) = printed
+    address = line.removeprefix("Image URL: ")
+    with Image.open(folder / "dream.png") as picture, urllib.request.urlopen(address, timeout=60) as file:
         assert max(picture.size) == 128
         assert recipe_of(Image.open(file)) == RECIPES["deepdream"](size=128, steps=2)

@@ -1,16 +1,14 @@
-"""The steps of CONTRIBUTING.md work: each is performed on a copy of the project."""
+"""The steps of CONTRIBUTING.md work: all are performed on one copy of the project."""
 
+import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from snippets import ROOT, run
-
-Typed = Callable[..., str]
 
 STEP = re.compile(
     r"^`(?P<file>[^`\n]+)`, (?:(?P<new>new)|(?P<end>at the end)|above `(?P<above>[^\n]+)`):\n\n```\w+\n(?P<code>.*?)^```$",
@@ -45,68 +43,76 @@ def perform(title: str, folder: Path) -> int:
     return len(steps)
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A copy of the project without ignored files. Large folders are links."""
-    copy = tmp_path / "featviz"
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project, without ignored files, on which all chapters were performed. Large folders are links."""
+    copy = tmp_path_factory.mktemp("copy") / "featviz"
     left_out = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "atlas", "out", "benchmarks")
     shutil.copytree(ROOT, copy, ignore=left_out)
     (copy / "examples" / "atlas").symlink_to(ROOT / "examples" / "atlas")
     (copy / "benchmarks").symlink_to(ROOT / "benchmarks")
+    assert [perform(title, copy) for title in ("A network", "An objective", "A recipe", "A preset")] == [3, 1, 3, 1]
+    (command,) = re.findall(r"^```bash\npython (.*)\n```", chapter("A preset"), re.MULTILINE)
+    assert typed(copy, *command.split()) == "9_scales.jpg\n"
+    typed(copy, "-m", "scripts.readme")
     return copy
 
 
-@pytest.fixture
-def typed(copy: Path) -> Typed:
+def typed(copy: Path, *words: str) -> str:
     """Run Python in the copy and return its output."""
-
-    def typed(*words: str) -> str:
-        return run([sys.executable, *words], copy, copy).stdout
-
-    return typed
+    return run([sys.executable, *words], copy, copy).stdout
 
 
-def test_a_network(copy, typed):
-    assert perform("A network", copy) == 3
-    typed("-m", "scripts.readme")
+def test_the_tests_of_tables_and_documents_pass(copy):
     assert "| `vgg13` | VGG-13 | `relu1_1` to `relu5_2`, 10 in all |" in (copy / "docs" / "networks.md").read_text("utf-8")
-    files = ["tests/networks/test_hub_networks.py", "tests/networks/test_table.py", "tests/test_readme.py"]
-    assert "passed" in typed("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "vgg13 or table or space")
-    assert "vgg13/relu1_1" in typed("-m", "featviz", "deepdream", "--help")
+    files = [
+        "networks/test_hub_networks.py",
+        "networks/test_table.py",
+        "recipes/test_table.py",
+        "test_readme.py",
+        "test_reference.py",
+    ]
+    named = "vgg13 or (recipes and table) or (readme and not typed) or reference"
+    done = typed(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{file}" for file in files), "-k", named)
+    assert "passed" in done
 
 
-def test_an_objective_and_a_recipe(copy, typed):
-    assert perform("An objective", copy) == 1
-    assert perform("A recipe", copy) == 3
-    typed("-m", "scripts.readme")
-    files = ["tests/recipes/test_table.py", "tests/test_readme.py", "tests/test_reference.py"]
-    assert "passed" in typed("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "not typed and not mcp")
-    typed("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
-    typed("-m", "featviz", "forget", "examples/cat.jpg", "gone.png", "--size", "96", "--steps", "8")
-    variances = typed(
-        "-c",
-        "from featviz.media.images import open_picture, to_tensor\n"
-        "from featviz.networks.cache import load\n"
-        "from featviz.optimise.objectives import contrast\n"
-        "objective = contrast('block4')\n"
-        "for file in ('examples/cat.jpg', 'gone.png'):\n"
-        "    image = to_tensor(open_picture(file).resize((96, 72)))\n"
-        "    print(objective(load('efficientnet_lite0').activations(image, objective.layers)).item())",
-    )
-    before, after = map(float, variances.split())
+USED = """
+import io, json
+from contextlib import redirect_stdout, suppress
+
+from importlinter.cli import lint_imports
+from featviz import cli, ui
+from featviz.media.images import open_picture, to_tensor
+from featviz.networks.cache import load
+from featviz.optimise.objectives import contrast
+
+assert lint_imports() == 0
+assert cli.main(["forget", "examples/cat.jpg", "gone.png", "--size=96", "--steps=8"]) == 0
+objective = contrast("block4")
+images = [to_tensor(open_picture(file).resize((96, 72))) for file in ("examples/cat.jpg", "gone.png")]
+with redirect_stdout(io.StringIO()) as text, suppress(SystemExit):
+    cli.main(["deepdream", "--help"])
+print(json.dumps({
+    "variances": [objective(load("efficientnet_lite0").activations(image, objective.layers)).item() for image in images],
+    "help": text.getvalue(),
+    "endpoints": [event["api_name"] for event in ui.build().config["dependencies"]],
+}))
+"""
+
+
+def test_the_command_line_and_the_page_have_what_was_added(copy):
+    results = json.loads(typed(copy, "-c", USED).splitlines()[-1])
+    before, after = results["variances"]
     assert after < before / 2
-    names = typed("-c", "from featviz import ui; print(*(e['api_name'] for e in ui.build().config['dependencies']))").split()
-    assert {"forget", "deepdream"} <= set(names)
+    assert all(name in results["help"] for name in ("vgg13/relu1_1", "scales"))
+    assert {"forget", "deepdream"} <= set(results["endpoints"])
 
 
-def test_a_preset(copy, typed):
-    assert perform("A preset", copy) == 1
-    (command,) = re.findall(r"^```bash\npython (.*)\n```", chapter("A preset"), re.MULTILINE)
-    assert typed(*command.split()) == "9_scales.jpg\n"
+def test_a_preset_gets_its_thumbnail(copy):
     with Image.open(copy / "examples" / "presets" / "9_scales.jpg") as thumbnail:
         assert thumbnail.size == (240, 160)
         assert sum(thumbnail.convert("L").histogram()[:5]) < thumbnail.width * thumbnail.height / 2
-    assert "scales" in typed("-m", "featviz", "deepdream", "--help")
 
 
 def test_every_make_target_in_the_text_exists():

@@ -16,20 +16,20 @@ import gradio as gr
 import hostile
 import pytest
 from PIL import Image
+from standins import small
 
 from featviz import limits
-from featviz.errors import DivergedError, FeatvizError, LimitError, WeightsError
+from featviz.errors import DivergedError, FeatvizError, LimitError
 from featviz.media.video import VIDEO_FORMATS
 from featviz.networks.cache import load
 from featviz.networks.network import Network
-from featviz.networks.table import NETWORKS
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime.devices import _schedulers, resolve
 from featviz.runtime.film import film
 from featviz.runtime.stream import run, stream
 from featviz.ui import running
-from featviz.ui.running import DISK_FULL, INTERNAL_ERROR, Engine, error_sentences, with_error_sentences
+from featviz.ui.running import DISK_FULL, INTERNAL_ERROR, Engine, with_error_sentences
 from featviz.ui.runs import recorded
 from featviz.ui.shutdown import RESTARTING, sweep
 from featviz.ui.video import Film
@@ -38,13 +38,6 @@ from scripts.visitor import LONG, QUICK, Server, Visitor, inline, serving
 pytestmark = pytest.mark.trust
 
 PHOTO = hostile.gradient((80, 64))
-
-
-def small(recipe: type[Recipe], **more: object) -> Recipe:
-    """A run of a few quick steps."""
-    fields = {"size": 64, "steps": 2, "octaves": 2, "scales": 2, "seconds": 0.2, "fps": 10, "layer": "efficientnet_lite0/block1"}
-    fields |= {"network": "efficientnet_lite0", "style_layers": "", "channel": 3, **more}
-    return recipe(**{name: value for name, value in fields.items() if name in recipe.model_fields})
 
 
 DREAM = small(RECIPES["deepdream"])
@@ -74,7 +67,7 @@ def pictures(recipe: Recipe) -> dict[str, Image.Image]:
 # A run
 
 
-@pytest.mark.parametrize("seen", [0, 1, 3])
+@pytest.mark.parametrize("seen", [0, 2])
 def test_stopping_at_every_stage(recipe, seen):
     previews = stream(recipe, device="cpu", every=0, **pictures(recipe))
     for _ in range(seen):
@@ -97,10 +90,9 @@ def failing(monkeypatch, at: int, fault: BaseException | float) -> None:
     monkeypatch.setattr(Network, "activations", broken)
 
 
-@pytest.mark.parametrize("at", [1, 2, 3])
-def test_an_exception_in_the_middle_of_a_step(monkeypatch, at, caplog):
+def test_an_exception_in_the_middle_of_a_step(monkeypatch, caplog):
     with monkeypatch.context() as patch:
-        failing(patch, at, RuntimeError("/secret/path/photo.jpg"))
+        failing(patch, 2, RuntimeError("/secret/path/photo.jpg"))
         with pytest.raises(gr.Error) as caught:
             list(with_error_sentences(stream)(DREAM, device="cpu", every=0, image=PHOTO))
     assert caught.value.message == INTERNAL_ERROR
@@ -134,15 +126,6 @@ def test_the_clock_jumps(monkeypatch):
         shown = list(stream(DREAM, device="cpu", every=0, image=PHOTO))
     assert [preview.step for preview in shown] == [1, 2, 3, 4]
     assert all(0 <= preview.seconds_left < 600 for preview in shown)
-
-
-def test_weights_that_are_gone_or_changed(tmp_path):
-    spec = NETWORKS["efficientnet_lite0"].weights
-    (tmp_path / "weights.bin").write_bytes(b"changed")
-    with pytest.raises(WeightsError, match="has sha256"):
-        spec.load(tmp_path / "weights.bin", {})
-    with pytest.raises(WeightsError, match="are not installed"):
-        list(replace(spec, distribution="no-such-package").fetch())
 
 
 # The disk
@@ -186,12 +169,6 @@ def test_an_abandoned_video_leaves_no_file_but_in_the_folder_that_is_swept(tmp_p
     previews.close()
     left = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(tmp_path / "cache")]
     assert left == []
-
-
-def test_a_picture_that_was_deleted():
-    with pytest.raises(gr.Error) as caught, error_sentences():
-        run(DREAM, image="/nowhere/photo.png")
-    assert caught.value.message == "The image 'photo.png' does not exist."
 
 
 def test_only_old_files_are_deleted(tmp_path):

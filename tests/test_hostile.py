@@ -129,13 +129,6 @@ def test_too_large_a_file_is_refused_with_the_limit(tmp_path, monkeypatch):
         open_picture(tmp_path / "large.bmp", "style")
 
 
-def test_too_many_pixels_are_refused_with_the_limit(tmp_path, monkeypatch):
-    monkeypatch.setenv(limits.PIXELS.variable, "2500000")
-    Image.new("1", (2000, 1500)).save(tmp_path / "large.png")
-    with pytest.raises(ImageError, match=r"2000×1500, 3 megapixels; at most 2\.5 are accepted"):
-        open_picture(tmp_path / "large.png")
-
-
 # The command line
 
 
@@ -145,8 +138,10 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_the_command_line_makes_a_picture_or_says_a_sentence(folder, capsys, monkeypatch, record_property):
-    for one in THIRD:
+@hostile.in_parts
+def test_the_command_line_makes_a_picture_or_says_a_sentence(folder, capsys, monkeypatch, record_property, part):
+    files = THIRD[part :: hostile.PARTS]
+    for one in files:
         given = one.write(Path())
         wanted, _ = outcome(given)
         with monkeypatch.context() as patch:
@@ -163,7 +158,7 @@ def test_the_command_line_makes_a_picture_or_says_a_sentence(folder, capsys, mon
             assert code == cli.BAD_INPUT, one.name
             assert all(map(is_a_sentence, said.splitlines())), (one.name, said)
             assert not Path("out.png").exists()
-    record_property("pictures on the command line", len(THIRD))
+    record_property("pictures on the command line", len(files))
 
 
 def test_a_process_of_its_own_prints_no_traceback(folder):

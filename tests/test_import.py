@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from featviz import __version__
 from featviz.limits import LIMITS
 
 ROOT = Path(__file__).parent.parent
@@ -80,4 +81,4 @@ def test_importing_only_defines_names_on_windows_as_well():
 
 
 def test_an_invalid_limit_does_not_affect_commands_that_do_not_use_it():
-    assert python("-m", "featviz", "--version").startswith("featviz ")
+    assert python("-m", "featviz", "--version") == f"featviz {__version__}"

@@ -12,6 +12,7 @@ import hostile
 import pytest
 import torch
 from PIL import Image
+from standins import small
 
 from featviz.networks.cache import load
 from featviz.recipes.table import RECIPES
@@ -59,16 +60,11 @@ def test_simultaneous_clients_get_bit_for_bit_what_each_gets_alone(server, recor
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if "seed" in recipe.model_fields])
 def test_interleaved_runs_share_no_gradients_and_no_randomness(name):
     """Step by step in turns, in one thread and another, with others' random numbers drawn in between."""
-    common = {"size": 64, "steps": 2, "octaves": 2, "scales": 2, "seconds": 0.2, "fps": 10, "network": "efficientnet_lite0"}
-    common |= {"layer": "efficientnet_lite0/block2", "channel": 3, "jitter": 4}
-    kind = RECIPES[name]
-    recipes = [
-        kind(**{key: value for key, value in {**common, "seed": seed}.items() if key in kind.model_fields}) for seed in range(4)
-    ]
-    given = [{role: photo(5 * number + i) for i, role in enumerate(kind.images)} for number in range(4)]
+    recipes = [small(RECIPES[name], seed=seed, jitter=4) for seed in range(2)]
+    given = [{role: photo(5 * number + i) for i, role in enumerate(recipes[0].images)} for number in range(2)]
     expected = [run(recipe, device="cpu", **pictures).tobytes() for recipe, pictures in zip(recipes, given, strict=True)]
-    last, rng = [b""] * 4, random.Random(0)
-    runs = {number: stream(recipes[number], device="cpu", every=0, **given[number]) for number in range(4)}
+    last, rng = [b""] * 2, random.Random(0)
+    runs = {number: stream(recipes[number], device="cpu", every=0, **given[number]) for number in range(2)}
     with ThreadPoolExecutor(3) as pool:
         while runs:
             number = rng.choice(list(runs))

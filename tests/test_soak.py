@@ -12,7 +12,7 @@ from scripts.visitor import QUICK, Answer, Visitor, serving
 
 pytestmark = pytest.mark.trust
 
-SECONDS = 8
+SECONDS = 3
 
 LITE = "efficientnet_lite0"
 
@@ -31,7 +31,7 @@ MIXED = (
 
 def test_visitors_of_every_kind_are_answered_or_refused_politely(record_property):
     with serving(FEATVIZ_RUNS_PER_MINUTE="100") as server:
-        figures = soak.soak(server, SECONDS, visitors=4, settle=2)
+        figures = soak.soak(server, SECONDS, visitors=4, settle=1)
     assert figures["wrong"] == 0, figures["examples of wrong"]
     assert figures["tracebacks in the log"] == 0
     assert figures["answered"] > 0

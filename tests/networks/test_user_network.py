@@ -16,6 +16,7 @@ import pytest
 import torch
 from loopback_hub import as_file, torchvision_model
 from snippets import ROOT, run, snippets
+from standins import small
 from torch import Tensor, nn
 from torch.nn import functional
 from user_modules import CLASSES, FAMILY, Toy, UNet, add_tiny, seeded
@@ -52,21 +53,6 @@ CHOSEN = {
 }
 """Layers given for the families with many; all are measured for the others."""
 
-SMALL = {
-    "deepdream": {"size": 64, "octaves": 2, "steps": 1},
-    "deepdream_zoom": {"size": 64, "octaves": 1, "steps": 1, "seconds": 0.1, "fps": 10},
-    "layer_time_lapse": {"size": 64, "octaves": 1, "steps": 1},
-    "style_transfer": {"size": 64, "scales": 1, "steps": 1},
-    "activation_maps": {"size": 64, "count": 2},
-    "classification": {"size": 64},
-    "evidence": {"size": 64, "count": 2},
-    "ablation": {"size": 64, "most": 2},
-    "feature_visualization": {"size": 64, "steps": 2, "channel": 1},
-    "feature_accentuation": {"size": 64, "steps": 1, "channel": 1},
-    "reconstruct_content": {"size": 64, "steps": 1},
-    "reconstruct_style": {"size": 64, "steps": 1, "layers": 1},
-}
-
 
 @cache
 def described(family: str) -> NetworkSpec:
@@ -95,13 +81,14 @@ def test_gradients_are_those_of_plain_autograd(family):
 )
 def test_recipes_run(family, recipe):
     row = NETWORKS["mine"] = described(family)
-    kind = RECIPES[recipe]
-    fields = SMALL[recipe] | ({"class_name": "dog"} if recipe == "deepdream" and row.classes else {})
-    fields |= {"layer": f"mine/{row.content_layer}"} if "layer" in kind.model_fields else {"network": "mine"}
-    *_, frame = featviz.stream(kind(**fields), device="cpu", **dict.fromkeys(kind.images, PHOTO))
+    named = {"class_name": "dog"} if recipe == "deepdream" and row.classes else {}
+    made = small(
+        RECIPES[recipe], layer=f"mine/{row.content_layer}", network="mine", channel=1, steps=1, octaves=1, scales=1, **named
+    )
+    *_, frame = featviz.stream(made, device="cpu", **dict.fromkeys(made.images, PHOTO))
     assert frame.done
     assert math.isfinite(frame.loss)
-    assert estimate(kind(**fields), dict.fromkeys(kind.images, Header((64, 48))), device="cpu").bytes > 0
+    assert estimate(made, dict.fromkeys(made.images, Header((64, 48))), device="cpu").bytes > 0
 
 
 def gradients(network: Network, module: nn.Module, row: NetworkSpec, layer: str) -> tuple[Tensor, Tensor]:
@@ -473,9 +460,7 @@ def test_layers_have_a_gradient_and_a_name_that_fields_can_hold():
     row = add_network("mine", seeded(Odd))
     assert row.layers == {"input_": "input", "logits_": "logits", "named.a__b_c": "named.a, b:c"}
     fields = {"style_layers": "logits_: 2, named.a__b_c", "content_layers": "input_"}
-    *_, frame = featviz.stream(
-        featviz.StyleTransfer(network="mine", **SMALL["style_transfer"], **fields), content=PHOTO, style=PHOTO
-    )
+    *_, frame = featviz.stream(small(featviz.StyleTransfer, network="mine", **fields), content=PHOTO, style=PHOTO)
     assert math.isfinite(frame.loss)
     with pytest.raises(
         FieldError, match=r"The output of 'whole' is no map .*, but \(1, 4, 192, 256\) without a gradient; accepted:"

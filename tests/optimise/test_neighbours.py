@@ -124,11 +124,12 @@ def test_styles_without_variety_or_of_no_opacity_give_finite_targets(network, st
     assert all(target.isfinite().all() for target in neighbours.targets.values())
 
 
-def test_transparent_cells_of_a_style_are_no_neighbours(network):
+@pytest.mark.parametrize("turns", [1, 4])
+def test_transparent_cells_of_a_style_are_no_neighbours(network, turns):
     """Of the cat itself, only the right half may be matched."""
     opacity = torch.ones(1, 1, *size_of(CAT))
     opacity[..., : CAT.shape[-1] // 2] = 0
-    distances = relative(neighbours_of(network, CAT, CAT, LAYERS, tiles.WHOLE, opacity=opacity), CAT)
+    distances = relative(neighbours_of(network, CAT, CAT, LAYERS, tiles.WHOLE, turns=turns, opacity=opacity), CAT)
     assert min(distances.values()) > 0.01
 
 

@@ -64,6 +64,16 @@ def test_phases_make_the_image_that_numpy_makes_of_them_whatever_they_are(size):
     assert not gradient[1].any()
 
 
+def test_pixels_are_the_images_but_for_values_at_which_a_sigmoid_does_not_move():
+    images = torch.tensor([0.0, 0.3, 1.0]).expand(1, 3, 2, 3)
+    assert torch.allclose(Pixels(images)(), images.clamp(1 / 512, 511 / 512), atol=1e-6)
+
+
+def test_a_wave_of_brightness_is_nearly_grey_and_the_others_change_no_brightness():
+    assert COLOURS[:, 0].amax() / COLOURS[:, 0].amin() < 1.05
+    assert COLOURS[:, 1:].sum(0).abs().max() < 0.1 * COLOURS[:, 1:].abs().sum(0).min()
+
+
 def test_fixed_images_stand_after_those_that_change():
     fixed = torch.rand(1, 3, 4, 5)
     pixels = Pixels(torch.rand(2, 3, 4, 5))

@@ -14,6 +14,8 @@ def test_resize_keeps_a_constant_and_averages_when_it_shrinks():
 def test_fit_scales_the_longest_side_and_keeps_the_aspect():
     assert fit(torch.rand(1, 3, 30, 90), 60, 16).shape[-2:] == (20, 60)
     assert fitted_size((427, 640), 512) == (342, 512)
+    stripes = torch.tensor([0.0, 1.0]).repeat_interleave(4).repeat(4).expand(1, 3, 32, 32)
+    assert (fit(stripes, 96, 16).min(), fit(stripes, 96, 16).max()) == (0, 1)  # Bicubic interpolation overshoots.
     with pytest.raises(ImageError, match="At size 64 this picture would be 64×8 pixels; the network needs at least 32"):
         fit(torch.rand(1, 3, 20, 160), 64, 32)
 

@@ -48,6 +48,10 @@ def test_an_image_that_fits_is_one_tile():
         assert tile.share == 1
 
 
+def test_tiles_are_as_large_as_their_side_allows_so_that_there_are_few():
+    assert len(list(grid((4096, 3072), 500))) == 10 * 8  # 500 less twice the margin of 32, rounded down to 32.
+
+
 def test_the_largest_tile_fills_the_memory_it_may_take():
     side = largest(1500, 240e6)
     assert side**2 * 1500 == pytest.approx(240e6, rel=0.01)
@@ -75,6 +79,12 @@ def test_where_memory_runs_out_tiles_get_smaller_and_stay_so(error):
     assert allowance.fit(step, 1) == 250
     assert len(tried) == 6
     assert allowance.remark == ", in smaller tiles, since memory is short"
+
+
+def test_a_run_that_begins_with_smaller_tiles_says_so_unless_it_has_none():
+    with granted(Budget(1000**2, short=True)):
+        assert Allowance().remark == ", in smaller tiles, since memory is short"
+        assert Allowance(tiled=False).remark == ", in one piece, since its layers see the whole picture"
 
 
 def test_the_derivative_of_a_tiles_core_keeps_the_memory_format_of_its_maps():

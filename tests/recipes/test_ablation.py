@@ -125,3 +125,10 @@ def test_a_layer_without_names_and_a_channel_that_does_not_exist_are_refused():
 def test_channels_off_leave_their_layer_dark():
     network = load("efficientnet_lite0")
     assert torch.allclose(logits_without(network, SMALL, "head", range(1280)), network.module.logits[1].bias, atol=1e-6)
+
+
+def test_a_search_takes_two_passes_for_each_channel_and_the_memory_of_a_backward_pass():
+    network = load("efficientnet_lite0")
+    searching, given = (Ablation(most=3, channels=channels).demand(network, (512, 512)) for channels in ("", "1"))
+    assert searching.flops == 7 / 2 * given.flops
+    assert searching.bytes > given.bytes == Ablation(most=3).demand(network, (512, 512), mask=(9, 9)).bytes

@@ -49,6 +49,7 @@ def test_a_map_is_hot_where_the_channel_is_active_and_shows_the_picture_elsewher
 def test_the_sheet_shows_every_map_with_its_label():
     recipe = ActivationMaps(layer="efficientnet_lite0/block2", count=6, size=96)
     (frame,) = recipe.run(load("efficientnet_lite0"), image=CAT)
+    assert frame.work == 1
     columns, width = 4, 240
     height = frame.image.shape[-2] // 2
     assert frame.image.shape[-1] == columns * (width + 6) - 6
@@ -77,6 +78,9 @@ def test_patches_are_those_with_the_greatest_activations_and_do_not_overlap_much
     first, second = patches(image, map_, side=16, count=4)  # The second best is too near to the best.
     assert torch.equal(first, image[..., 2:18, 6:22])  # About (10, 14).
     assert torch.equal(second, image[..., 24:40, 44:60])  # About (34, 58), as far as the picture reaches.
+    map_ = torch.zeros(10, 15)
+    map_[1, 1], map_[4, 4] = 9.0, 8.0
+    assert len(patches(image, map_, side=24, count=4)) == 1  # Half a side is three positions.
 
 
 def test_correlations_are_cosines_between_maps():

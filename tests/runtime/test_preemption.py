@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from standins import small
 
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
@@ -19,12 +20,6 @@ from featviz.runtime.stream import run, stream
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8))
 
 CPU = torch.device("cpu")
-
-
-def small(recipe: type[Recipe]) -> Recipe:
-    fields = {"size": 64, "steps": 2, "octaves": 2, "scales": 2, "seconds": 0.2, "fps": 10, "layer": "efficientnet_lite0/block1"}
-    fields |= {"network": "efficientnet_lite0", "style_layers": "", "channel": 3, "most": 2}
-    return recipe(**{name: value for name, value in fields.items() if name in recipe.model_fields})
 
 
 DREAM = small(RECIPES["deepdream"])

@@ -1,11 +1,8 @@
 """The API and the MCP server, live: they are the recipes, and what they return is the library's picture."""
 
-import asyncio
-import base64
 import inspect
-import io
 import json
-import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +10,6 @@ import av
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from mcp import ClientSession
-from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 import app
@@ -88,14 +83,25 @@ def pictures(recipe, photo: Path) -> dict[str, object]:
 # What is published
 
 
-def test_the_endpoints_are_the_recipes(client):
-    published = client.view_api(return_format="dict", print_info=False)
-    assert set(published["named_endpoints"]) == {f"/{name}" for name in (*RECIPES, *BESIDE)}
-    assert published["unnamed_endpoints"] == {}
+@pytest.fixture(scope="module")
+def endpoints(client) -> dict:
+    return client.view_api(return_format="dict", print_info=False)
 
 
-def test_an_endpoint_takes_the_recipe_s_fields_and_returns_one_result(client, recipe):
-    endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"][f"/{recipe.name}"]
+@pytest.fixture(scope="module")
+def tools(server) -> dict[str, dict]:
+    with urllib.request.urlopen(f"{server}gradio_api/mcp/schema", timeout=60) as schema:
+        return {tool["name"]: tool for tool in json.load(schema)}
+
+
+def test_the_endpoints_are_the_recipes(endpoints, tools):
+    assert set(tools) == {*RECIPES, *BESIDE}
+    assert set(endpoints["named_endpoints"]) == {f"/{name}" for name in (*RECIPES, *BESIDE)}
+    assert endpoints["unnamed_endpoints"] == {}
+
+
+def test_an_endpoint_takes_the_recipe_s_fields_and_returns_one_result(endpoints, recipe):
+    endpoint = endpoints["named_endpoints"][f"/{recipe.name}"]
     assert [parameter["parameter_name"] for parameter in endpoint["parameters"]] == [
         *recipe.images,
         *recipe.model_fields,
@@ -114,9 +120,7 @@ def test_an_endpoint_takes_the_recipe_s_fields_and_returns_one_result(client, re
     assert [(value["label"], value["component"]) for value in endpoint["returns"]] == [RETURNED[recipe.produces]]
 
 
-def test_an_mcp_tool_says_what_the_fields_say(server, recipe):
-    tools = {tool["name"]: tool for tool in json.loads(curl(f"{server}gradio_api/mcp/schema"))}
-    assert set(tools) == {*RECIPES, *BESIDE}
+def test_an_mcp_tool_says_what_the_fields_say(tools, recipe):
     assert tools[recipe.name]["description"].startswith(inspect.getdoc(recipe))
     schema = tools[recipe.name]["inputSchema"]
     assert list(schema["properties"]) == [*recipe.images, *recipe.model_fields, *recipe.optional_images]
@@ -236,11 +240,8 @@ def test_an_estimate_is_of_all_pictures(client):
     ("asked", "sentence"),
     [
         (("deepdreem", {}, 640, 480), "There is no recipe 'deepdreem'; did you mean 'deepdream'?"),
-        (("deepdream", {"steps": 0}, 640, 480), "steps is 0; expected a whole number from 1 to 100."),
         (("deepdream", [], 640, 480), "This is no recipe; expected"),
-        (("deepdream", {"channels": "512"}, 640, 480), "VGG-19 relu4_4 has no channel 512; it has 0 to 511."),
         (("feature_visualization", {"channel": 112}, 0, 0), "EfficientNet-Lite0 block9 has no channel 112; it has 0 to 111."),
-        (("deepdream", {f"x{number}": 0 for number in range(12_000)}, 640, 480), "DeepDream has no parameter 'x0'; "),
         (("deepdream", {}, 0, 0), "The image is 0×0 pixels; each side needs at least 16."),
         (("deepdream", {}, 640, 480, {"style": [9, 9]}), "The style is 9×9 pixels; each side needs at least 16."),
         (("deepdream", {}, 640, 480, {"style": [90, 90]}), "DeepDream takes no picture 'style'; it takes image, guide, mask."),
@@ -254,41 +255,16 @@ def test_an_estimate_of_nothing_is_answered_in_a_sentence(client, asked, sentenc
     assert caught.value.message.startswith(sentence)
 
 
-@pytest.fixture
-def half(tmp_path) -> Path:
-    """A mask: the left half."""
+def test_a_mask_keeps_the_dream_to_its_place(client, photo, tmp_path):
     mask = Image.new("L", (60, 80))
     mask.paste(255, (0, 0, 30, 80))
     mask.save(tmp_path / "mask.png")
-    return tmp_path / "mask.png"
-
-
-def test_a_mask_keeps_the_dream_to_its_place(client, photo, half):
     fields = {**SMALL["deepdream"], "feather": 0}
-    free, masked = (
-        Image.open(client.predict(image=handle_file(photo), **fields, **extra, api_name="/deepdream"))
-        for extra in ({}, {"mask": handle_file(half)})
-    )
-    right = (40, 0, 72, 96)
-    assert masked.crop(right).tobytes() != free.crop(right).tobytes()
-    assert masked.tobytes() == run(RECIPES["deepdream"](**fields), image=photo, mask=half).tobytes()
-    undreamt = run(RECIPES["deepdream"](**fields, outside=""), image=photo, mask=corner(half))
-    assert masked.crop(right).tobytes() == undreamt.crop(right).tobytes()
-    assert masked.crop((4, 4, 30, 92)).tobytes() != undreamt.crop((4, 4, 30, 92)).tobytes()
-
-
-def corner(mask: Path) -> Image.Image:
-    """A mask of one place at the top left, so that the picture itself is everywhere else."""
-    with Image.open(mask) as picture:
-        alone = Image.new("L", picture.size)
-    alone.paste(255, (0, 0, 2, 2))
-    return alone
-
-
-def test_a_guide_changes_the_dream(client, photo):
-    guide = next(look.thumbnail for look in presets.read_presets())
-    given = {**SMALL["deepdream"], "image": handle_file(photo), "api_name": "/deepdream"}
-    assert Path(client.predict(**given, guide=handle_file(guide))).read_bytes() != Path(client.predict(**given)).read_bytes()
+    file = client.predict(image=handle_file(photo), **fields, mask=handle_file(tmp_path / "mask.png"), api_name="/deepdream")
+    expected = run(RECIPES["deepdream"](**fields), image=photo, mask=tmp_path / "mask.png")
+    assert expected.tobytes() != run(RECIPES["deepdream"](**fields), image=photo).tobytes()
+    with Image.open(file) as masked:
+        assert masked.tobytes() == expected.tobytes()
 
 
 def test_an_extra_picture_that_is_none_is_said_in_a_sentence(client, photo, tmp_path):
@@ -297,30 +273,12 @@ def test_an_extra_picture_that_is_none_is_said_in_a_sentence(client, photo, tmp_
         client.predict(image=handle_file(photo), guide=handle_file(tmp_path / "guide.png"), api_name="/deepdream")
 
 
-def test_nothing_of_the_metadata_is_in_the_file(client, photo):
-    result = client.predict(image=handle_file(photo), **SMALL["deepdream"], api_name="/deepdream")
-    assert b"private" not in Path(result).read_bytes()
-
-
-def test_a_cancelled_job_ends_early_and_the_next_one_runs(client, photo):
-    field = RECIPES["deepdream"].model_fields["steps"]
-    job = client.submit(image=handle_file(photo), steps=bounds(field)[1], api_name="/deepdream")
-    next(iter(job))
-    job.cancel()
-    assert len(job.outputs()) < 20
-    assert client.predict(image=handle_file(photo), **SMALL["deepdream"], api_name="/deepdream")
-
-
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
         ({"steps": 0}, "steps is 0; expected a whole number from 1 to"),
-        ({"steps": 1.5}, "steps is 1.5; expected a whole number from 1 to"),
         ({"seed": None}, "seed is None; expected a whole number from 0 to"),
-        ({"size": 10**6}, "size is 1000000; expected a whole number from"),
-        ({"layer": "vgg19/relu4_9"}, "There is no layer 'vgg19/relu4_9'; did you mean 'vgg19/relu"),
         ({"channels": "1," * 60_000}, "channels has 120000 characters; expected at most 500."),
-        ({"channels": "512"}, "VGG-19 relu4_4 has no channel 512; it has 0 to 511."),
         ({"outside": "vgg19/relu2_1"}, "outside has no effect without mask: nothing is outside; leave outside out."),
     ],
 )
@@ -330,95 +288,9 @@ def test_a_wrong_value_is_answered_in_a_sentence(client, photo, fields, sentence
     assert caught.value.message.startswith(sentence)
 
 
-@pytest.mark.parametrize(
-    ("size", "sentence"),
-    [
-        ((1, 1), "The image is 1×1 pixels; each side needs at least"),
-        ((20000, 2), "The image is 20000×2 pixels; each side needs at least"),
-        (None, "The image is not a picture; PNG, JPEG,"),
-    ],
-)
-def test_a_bad_picture_is_answered_in_a_sentence(client, tmp_path, size, sentence):
-    path = tmp_path / "bad.png"
-    if size:
-        Image.new("RGB", size).save(path)
-    else:
-        path.write_text("This is not a picture.")
-    with pytest.raises(AppError) as caught:
-        client.predict(image=handle_file(path), **SMALL["deepdream"], api_name="/deepdream")
-    assert caught.value.message.startswith(sentence)
-
-
 def test_no_picture_is_answered_in_a_sentence(client):
     with pytest.raises(AppError, match="There is no image yet"):
         client.predict(image=None, api_name="/deepdream")
-
-
-# Plain HTTP
-
-
-def curl(*arguments: str) -> str:
-    return subprocess.run(
-        ["curl", "--silent", "--show-error", "--fail", "--noproxy", "*", *arguments], check=True, capture_output=True, text=True
-    ).stdout
-
-
-def called(server: str, name: str, body: dict) -> str:
-    posted = json.loads(curl(f"{server}gradio_api/call/v2/{name}", "--json", json.dumps(body)))
-    return curl("--no-buffer", f"{server}gradio_api/call/v2/{name}/{posted['event_id']}")
-
-
-def test_curl_uploads_calls_and_reads_the_events(server, photo, tmp_path):
-    (uploaded,) = json.loads(curl(f"{server}gradio_api/upload", "--form", f"files=@{photo}"))
-    file = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
-    events = called(server, "deepdream", {"image": file, **SMALL["deepdream"]})
-    assert "event: generating" in events
-    (result,) = json.loads(events.rpartition("event: complete\ndata: ")[2])
-    curl(result["url"], "--output", str(tmp_path / "result.png"))
-    with Image.open(tmp_path / "result.png") as picture:
-        assert (picture.format, picture.size) == ("PNG", (72, 96))
-
-
-def test_a_picture_may_come_inside_the_request(server, photo):
-    url = "data:image/jpeg;base64," + base64.b64encode(photo.read_bytes()).decode()
-    events = called(server, "deepdream", {"image": {"url": url, "meta": {"_type": "gradio.FileData"}}, **SMALL["deepdream"]})
-    assert "event: complete" in events
-
-
-def test_files_of_the_server_stay_there(server):
-    file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
-    assert "event: error" in called(server, "deepdream", {"image": file})
-
-
-@pytest.mark.parametrize("path", ["run/deepdream", "runs", "monitoring/summary"])
-def test_there_is_no_way_round_the_queue_and_no_look_at_others(server, path):
-    status = subprocess.run(
-        ["curl", "--silent", "--noproxy", "*", "--output", "/dev/null", "--write-out", "%{http_code}", f"{server}gradio_api/{path}", "--json", '{"data": []}'],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    assert status in {"403", "404", "405"}
-
-
-# MCP
-
-
-def test_an_mcp_call_gets_a_picture(server, photo):
-    url = "data:image/jpeg;base64," + base64.b64encode(photo.read_bytes()).decode()
-
-    async def call():
-        async with (
-            streamable_http_client(f"{server}gradio_api/mcp/") as (read, write, _),
-            ClientSession(read, write) as session,
-        ):
-            await session.initialize()
-            return await session.call_tool("deepdream", {"image": url, **SMALL["deepdream"]})
-
-    answer = asyncio.run(call())
-    assert not answer.isError
-    (image,) = (content for content in answer.content if content.type == "image")
-    assert image.mimeType == "image/png"
-    with Image.open(io.BytesIO(base64.b64decode(image.data))) as picture:
-        assert (picture.format, picture.size) == ("PNG", (72, 96))
 
 
 # app.py
