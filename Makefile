@@ -49,7 +49,8 @@ wheel: $(STAMP) ## Build the sdist and the wheel in dist/.
 rehearsal: $(STAMP) ## Rehearse a push to a Space in empty folders: clone, install, start, one click.
 	$(BIN)/python -m scripts.rehearsal
 
-atlas: $(STAMP) ## Compute anew what every channel of some layers looks for; about seven minutes of one core.
+atlas: $(STAMP) ## Compute what every channel looks for, as far as it is missing; can be stopped at any time.
+	$(BIN)/python -m scripts.patches
 	$(BIN)/python -m scripts.atlas
 
 clean: ## Remove the virtual environment.

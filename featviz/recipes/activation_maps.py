@@ -118,9 +118,8 @@ def patches(image: Tensor, map_: Tensor, side: int, count: int) -> list[Tensor]:
     left = map_.clone()
     scale = [whole / part for whole, part in zip(size_of(image), map_.shape, strict=True)]
     while len(result) < count and left.max() > 0:
-        place = divmod(left.argmax().item(), left.shape[1])
-        centre = [(at + 0.5) * by for at, by in zip(place, scale, strict=True)]
-        top, start = (min(max(round(at - side / 2), 0), whole - side) for at, whole in zip(centre, size_of(image), strict=True))
+        place = divmod(int(left.argmax()), left.shape[1])
+        top, start = corner(place, size_of(left), size_of(image), side)
         result.append(image[..., top : top + side, start : start + side])
         near = [
             slice(max(0, at - math.ceil(side / 2 / by)), at + math.ceil(side / 2 / by) + 1)
@@ -128,6 +127,22 @@ def patches(image: Tensor, map_: Tensor, side: int, count: int) -> list[Tensor]:
         ]
         left[near[0], near[1]] = 0
     return result
+
+
+def corner(place: tuple[int, int], shape: tuple[int, int], size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return the (top, left) of the square around a place of a map, moved into the image.
+
+    Args:
+        place: (row, column) in the map.
+        shape: (height, width) of the map.
+        size: (height, width) of the image in pixels.
+        side: of the square in pixels, at most that of the image.
+    """
+    top, left = (
+        min(max(round((at + 0.5) * whole / part - side / 2), 0), whole - side)
+        for at, part, whole in zip(place, shape, size, strict=True)
+    )
+    return top, left
 
 
 def coloured(shares: Tensor) -> Tensor:

@@ -108,24 +108,17 @@ featviz.explore = (element, props, server, watch) => {
         strip.scrollLeft = row.offsetLeft - strip.clientWidth / 2 + row.clientWidth / 2;
     };
 
-    // A channel with its thumbnail: what it looks for, or where it counts in this picture.
+    // A channel with what it looks for. Without an optimised picture of it, `map` shows where it counts in this picture.
     const channelButton = (layer, channel, share, text, map = null) => {
-        const sheet = data.sheets[layer], thumb = make(sheet || !map ? "span" : "canvas", {className: "thumb"});
-        if (sheet) {
-            const column = channel % sheet.columns, row = Math.floor(channel / sheet.columns);
-            Object.assign(thumb.style, {
-                backgroundImage: `url("${sheet.url}")`, backgroundSize: `${100 * sheet.columns}% ${100 * sheet.rows}%`,
-                backgroundPosition: `${100 * column / (sheet.columns - 1)}% ${100 * row / Math.max(1, sheet.rows - 1)}%`,
-            });
-        } else if (map) {
-            drawMap(thumb, why.side, map, signed(map));
-        } else {
-            thumb.hidden = true;
+        const thumbs = featviz.thumbs(data.atlas[layer], channel);
+        if (map && !data.atlas[layer].sheet) {
+            thumbs.unshift(make("canvas", {className: "thumb"}));
+            drawMap(thumbs[0], why.side, map, signed(map));
         }
         const made = button("", {className: "channel", data: {layer, channel}, disabled: !data.names.length});
         made.setAttribute("aria-pressed", layer === offLayer && off.has(channel));
         made.style.setProperty("--share", Math.min(1, Math.abs(share)));
-        made.append(thumb, make("span", {className: "number", textContent: channel}), make("span", {className: "share", textContent: text}));
+        made.append(make("span", {className: "thumbs"}, ...thumbs), make("span", {className: "number", textContent: channel}), make("span", {className: "share", textContent: text}));
         made.title = words("switch", {channel, layer: title(layer)});
         return made;
     };

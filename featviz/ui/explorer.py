@@ -20,13 +20,13 @@ from featviz.recipes import presets
 from featviz.recipes.ablation import Ablation
 from featviz.recipes.evidence import Evidence
 from featviz.recipes.presets import Example
-from featviz.runtime import atlas
 from featviz.runtime.exploration import PER_PLACE, Exploration, Places
 from featviz.ui import text
+from featviz.ui.atlas import channels_json
 from featviz.ui.cards import Card, Cards, thumbnail
 from featviz.ui.controls import needs_download
 from featviz.ui.request_limits import PASS_LIMIT, visitor_address
-from featviz.ui.running import Engine, address, error_sentences, file_of, in_cache
+from featviz.ui.running import Engine, error_sentences, file_of, in_cache
 
 SIZE = 224
 """Longest side at which the network looks at the picture, in pixels."""
@@ -66,7 +66,7 @@ class Explorer:
                 "names": list(explored.names.items()),
                 "last": f"{recipe.network_name}/{last}",
                 "places": places_json(explored.places),
-                "sheets": sheets_json(recipe.network_name),
+                "atlas": {layer: channels_json(layer) for layer in (recipe.layer, f"{recipe.network_name}/{last}")},
             }
 
         def explain(sent: Any) -> dict:
@@ -145,11 +145,3 @@ def places_json(places: Places) -> dict[str, Any]:
 
 def encoded(content: bytes) -> str:
     return b64encode(content).decode()
-
-
-def sheets_json(network: str) -> dict[str, Any]:
-    """Return where the browser finds the thumbnails of a network's channels: layer → its sheet in the atlas."""
-    return {
-        layer: {"url": address(str(sheet.file)), "columns": atlas.COLUMNS, "rows": math.ceil(len(sheet.peaks) / atlas.COLUMNS)}
-        for layer, sheet in atlas.sheets().items() if layer.startswith(f"{network}/")
-    }  # fmt: skip

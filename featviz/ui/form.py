@@ -7,7 +7,7 @@ import gradio as gr
 from PIL import Image
 
 from featviz.networks.cache import load_untrained
-from featviz.networks.table import NETWORKS, split
+from featviz.networks.table import split
 from featviz.recipes.presets import FINISHES, STANDARD, Example, Preset, finishable
 from featviz.recipes.recipe import Recipe, group
 from featviz.runtime import atlas
@@ -28,6 +28,15 @@ def picture_input(name: Any, meaning: str, **options: Any) -> gr.Image:
         label=name, type="filepath", image_mode=None, format="png", sources=["upload", "clipboard", "webcam"],
         webcam_options=gr.WebcamOptions(mirror=False), buttons=[], alt_text=meaning, min_width=140, **options,
     )  # fmt: skip
+
+
+SCALE = (
+    "vgg19/relu2_1",
+    "efficientnet_lite0/block2",
+    "vgg19/relu3_1",
+    *(f"efficientnet_lite0/block{block}" for block in (4, 6, 9, 11, 13)),
+)
+"""The layers that have a card, each with pictures of its channels from the atlas: from edges to whole animals."""
 
 
 class Form:
@@ -59,7 +68,7 @@ class Form:
         with gr.Row(elem_classes="in-sight"):
             for name in plain[:IN_SIGHT]:
                 self._control(name)
-        self.layers = sorted(atlas.sheets(), key=_depth) if plain[0] == "layer" else []
+        self.layers = SCALE if plain[0] == "layer" else ()
         self.layer_cards = self._layer_cards()
         self.sweep_button = gr.Button(recipe.sweep_action, size="sm", elem_classes="quiet", visible=bool(recipe.sweep_fields))
         self.atlas_button = gr.Button(
@@ -198,13 +207,6 @@ def example_pictures(example: Example) -> list[Image.Image]:
         return [Image.open(path) for path in example.pictures.values()]
     fields = dict(example.recipe)
     return [atlas.sheets()[fields["layer"]].thumbnail(fields["channel"])]
-
-
-def _depth(address: str) -> float:
-    """The share of its network's layers that come before a layer."""
-    network, layer = split(address)
-    layers = list(NETWORKS[network].layers)
-    return layers.index(layer) / len(layers)
 
 
 def layer_picture(address: str, keeper: gr.components.Component) -> str:

@@ -1,4 +1,4 @@
-"""What "Look Inside" has beside a result: a channel and what it looks for, the atlas, and the Gram matrix."""
+"""What "Look Inside" has beside a result: a channel and what it looks for, and the Gram matrix."""
 
 from collections.abc import Mapping
 from html import escape
@@ -8,20 +8,24 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from featviz.networks.table import class_names, split
+from featviz.recipes import metadata
+from featviz.recipes.feature_visualization import FeatureVisualization
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime import atlas
 from featviz.runtime.jobs import deleted_error
 from featviz.ui import text
-from featviz.ui.controls import enumeration, spoken
+from featviz.ui.controls import spoken
 from featviz.ui.running import Engine, error_sentences, in_cache
-from featviz.ui.runs import Channel, Tile, thumbnail
+from featviz.ui.runs import Channel, enlarged, thumbnail
 
 
 class ChannelBox:
     """A channel that was clicked: where it is active in the picture, and what it looks for."""
 
     def __init__(self) -> None:
+        still = {"allow_preview": False, "elem_classes": "sheet"}
         with gr.Column(visible=False, elem_id="channel") as self.box:
             self.title = gr.HTML()
             with gr.Row():
@@ -30,10 +34,10 @@ class ChannelBox:
                 self.visualization = gr.Image(
                     label=text.label("looks_for"), alt_text="The picture that activates it most.", **shared
                 )
+                self.natural = gr.Gallery(label=text.label("natural"), columns=2, **shared, **still)
             self.patches = gr.Gallery(
-                label=text.label("patches"), columns=4, rows=1, height=170, allow_preview=False, interactive=False, buttons=[],
-                elem_classes="sheet",
-            )  # fmt: skip
+                label=text.label("patches"), columns=4, rows=1, height=170, interactive=False, buttons=[], **still
+            )
             with gr.Row(elem_classes="onward"):
                 self.dream = gr.Button(text.label("dream_channel"), size="sm", min_width=120)
                 self.visualize = gr.Button(text.label("see_channel"), size="sm", min_width=120)
@@ -42,7 +46,7 @@ class ChannelBox:
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.box, self.title, self.map, self.visualization, self.patches, self.chosen]
+        return [self.box, self.title, self.map, self.visualization, self.natural, self.patches, self.chosen]
 
     def show(self, channel: Channel) -> dict:
         """Show a channel."""
@@ -50,27 +54,23 @@ class ChannelBox:
             with error_sentences():
                 raise deleted_error()
         visualization = thumbnail(channel.layer, channel.channel)
-        note = "" if visualization else f"<p>{text.say('no_thumbnail', action=text.say('see_channel'))}</p>"
+        found = atlas.patches(channel.layer)
+        natural = [in_cache(enlarged(patch.picture()), "jpeg") for patch in found.channels[channel.channel]] if found else []
+        notes = [] if visualization else [text.say("no_thumbnail", action=text.say("see_channel"))]
+        if found and found.classes:
+            names = class_names(split(channel.layer)[0])
+            notes.append(text.say("speaks_for", names=", ".join(names[i] for i in found.classes[channel.channel])))
+        link = escape(metadata.link(FeatureVisualization(layer=channel.layer, channel=channel.channel)))
+        title = f'<a href="{link}">{escape(spoken(channel.layer))}, channel {channel.channel}</a>'
         return {
             self.box: gr.update(visible=True),
-            self.title: f'<h3 tabindex="-1">{escape(spoken(channel.layer))}, channel {channel.channel}</h3>{note}',
+            self.title: f'<h3 tabindex="-1">{title}</h3>' + "".join(f"<p>{escape(note, quote=False)}</p>" for note in notes),
             self.map: gr.update(value=channel.activation_map, visible=channel.activation_map is not None),
             self.visualization: gr.update(value=visualization, visible=visualization is not None),
+            self.natural: gr.update(value=natural, visible=bool(natural)),
             self.patches: gr.update(value=list(channel.patches), visible=bool(channel.patches)),
             self.chosen: (channel.layer, channel.channel),
         }
-
-
-def atlas_tiles(recipe: type[Recipe], layer: str) -> tuple[tuple[Tile, ...], str]:
-    """Return a tile for each channel of a layer and a sentence about them; no tiles if the atlas lacks the layer."""
-    sheet = atlas.sheets().get(layer)
-    if sheet is None:
-        return (), text.say("no_atlas", layers=enumeration(map(spoken, atlas.sheets())), action=text.translated(recipe.action))
-    tiles = tuple(
-        Tile(in_cache(sheet.thumbnail(channel), "jpeg"), str(channel), recipe(layer=layer, channel=channel), ("channel",))
-        for channel in range(len(sheet.peaks))
-    )
-    return tiles, text.say("tiles_atlas", count=len(tiles), layer=spoken(layer))
 
 
 def gram_picture(engine: Engine, recipe: Recipe, pictures: Mapping[str, Image.Image]) -> Image.Image:

@@ -129,6 +129,27 @@ const featviz = {
         return [];
     },
 
+    // A square of a picture as an element. All lengths are in the unit that `width` and `height` of the picture have.
+    crop({url, width, height}, left, top, side) {
+        const made = Object.assign(document.createElement("span"), {className: "thumb"});
+        const share = (at, length) => `${100 * at / Math.max(1e-9, length - side)}%`;
+        Object.assign(made.style, {
+            backgroundImage: `url("${url}")`, backgroundSize: `${100 * width / side}% ${100 * height / side}%`,
+            backgroundPosition: `${share(left, width)} ${share(top, height)}`,
+        });
+        return made;
+    },
+
+    // What a channel looks for, as elements: its optimised picture and the natural patch that activates it most, where there are some.
+    // `layer`: of `channels_json`.
+    thumbs({sheet, pictures, side, patches} = {}, channel) {
+        const patch = patches?.[channel];
+        return [
+            ...(sheet ? [featviz.crop(sheet, channel % sheet.width, Math.floor(channel / sheet.width), 1)] : []),
+            ...(patch ? [featviz.crop(pictures[patch[0]], patch[1], patch[2], side)] : []),
+        ];
+    },
+
     forget() {
         featviz.store("readwrite", store => store.clear());
         return [];

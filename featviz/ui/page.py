@@ -25,6 +25,7 @@ from featviz.recipes.recipe import Recipe, bounds, live, usual
 from featviz.recipes.table import RECIPES, TABS
 from featviz.runtime.jobs import Job
 from featviz.ui import animation, text
+from featviz.ui.atlas import chosen, of_atlas
 from featviz.ui.controls import caption
 from featviz.ui.endpoints import publish
 from featviz.ui.explorer import TAB, TAB_GROUP, Explorer
@@ -32,7 +33,7 @@ from featviz.ui.forecast import PAINTED, Forecast
 from featviz.ui.form import Form, picture_input
 from featviz.ui.job_endpoints import publish_runs
 from featviz.ui.links import read_file, read_link
-from featviz.ui.look_inside import ChannelBox, atlas_tiles, gram_picture
+from featviz.ui.look_inside import ChannelBox, gram_picture
 from featviz.ui.masks import Painting, mask_of, mention_stretching
 from featviz.ui.mirror import MirrorBox
 from featviz.ui.request_limits import Blocks
@@ -179,7 +180,7 @@ class Page:
         ).then(None, None, None, js="() => featviz.ended()", **PAGE_EVENT)  # fmt: skip
         demo.load(
             self.arrive, [self.visitor, self.history, self.job, *self.pictures],
-            _unique(begun, self.tab, kept), js="(...values) => featviz.arrive(values)", **EVENT,
+            _unique(begun, self.channel.outputs, self.tab, kept), js="(...values) => featviz.arrive(values)", **EVENT,
         ).then(None, None, self.revision, js="() => featviz.arrived()", **PAGE_EVENT)  # fmt: skip
         demo.load(None, self.masthead, [self.masthead, panel.status], js="(html) => featviz.translate(html)", **PAGE_EVENT)
         demo.load(None, None, self.menus, js="() => featviz.menus()", **PAGE_EVENT)
@@ -273,8 +274,11 @@ class Page:
         panel.gram.click(self.show_gram, self.everything, [*panel.views], **EVENT)
         gr.on(
             [form.atlas_button.click for form in forms], self.show_atlas, self.everything,
-            [*panel.views, self.gallery, panel.status], **EVENT,
+            [*panel.views, panel.status, self.anew], **EVENT,
         )  # fmt: skip
+        panel.atlas.html.select(self.choose_channel, None, [*self.channel.outputs, *self.inputs], **EVENT).success(
+            None, None, None, js="() => featviz.showChannel()", **PAGE_EVENT
+        )
 
     @property
     def pictures(self) -> list[gr.Image]:
@@ -566,6 +570,8 @@ class Page:
         if restored:
             recipe, parts = restored.recipe, self.forms[restored.recipe.name].parts
             changes |= self._opened(recipe.name) | {parts[name]: getattr(recipe, name) for name in recipe.model_fields_set}
+            if not lost and (channel := of_atlas(recipe)):
+                changes |= self._atlas(channel.layer) | self.channel.show(channel)
         for box, picture in zip(self.pictures, sent, strict=True):
             if picture:
                 changes[box] = changes.get(box, {}) | gr.update(value=picture["path"])
@@ -679,16 +685,23 @@ class Page:
         return self.navigation.select(RECIPES[name]) | {self.name: name}
 
     def show_atlas(self, sent: Mapping[Any, Any]) -> dict:
-        """Show the thumbnails of the layer's channels, or say which layers have some."""
-        form = self.form(sent)
-        tiles, said = atlas_tiles(form.recipe, form.values(sent)["layer"])
-        if not tiles:
-            gr.Info(said)
-            return {self.panel.status: gr.skip()}
-        value = [(tile.file, tile.caption) for tile in tiles]
-        shown = gr.update(value=value, visible=True, selected_index=None, allow_preview=False, columns=4, elem_classes=["sheet"])
-        changes = {self.gallery: Gallery(tiles), self.panel.status: status_line(said)}
-        return self.panel.only(self.panel.tiles) | {self.panel.tiles: shown} | changes
+        """Show what the channels of the layer look for."""
+        return self._atlas(self.form(sent).values(sent)["layer"])
+
+    def _atlas(self, layer: str) -> dict:
+        """Show the atlas at a layer."""
+        shown, status = self.panel.atlas.html, {self.panel.status: status_line(text.say("channels"))}
+        return (
+            self.panel.only(shown) | {shown: gr.update(value=layer, visible=True), self.anew: gr.update(visible=False)} | status
+        )
+
+    def choose_channel(self, event: gr.SelectData) -> dict:
+        """Show a channel of the atlas, and set it."""
+        with error_sentences():
+            channel = chosen(event.value)
+        form = self.forms["feature_visualization"]
+        fields = {form.parts["layer"]: channel.layer, form.parts["channel"]: channel.channel}
+        return form.reset_conflicts("channel") | fields | self.channel.show(channel)
 
     def show_gram(self, sent: Mapping[Any, Any]) -> dict:
         """Show the Gram matrix of the deepest layer in use."""
@@ -773,5 +786,9 @@ def _footer(folder: Path, limitations: Sequence[str]) -> None:
     with gr.Accordion(text.label("about"), open=False, elem_classes="prose-block"):
         gr.Markdown(f"#### The networks\n{networks}")
         gr.Markdown(text.label("privacy"))
-        _, _, sources = (folder / "SOURCES.md").read_text(encoding="utf-8").partition("\n")
-        gr.Markdown(f"#### The example pictures\n{sources}")
+        for title, file in (
+            ("The example pictures", folder),
+            ("The pictures of the atlas", presets.FOLDER / "atlas" / "pictures"),
+        ):
+            _, _, sources = (file / "SOURCES.md").read_text(encoding="utf-8").partition("\n")
+            gr.Markdown(f"#### {title}\n{sources}")

@@ -17,6 +17,7 @@ from featviz.runtime.jobs import Job, Result, Update
 from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview
 from featviz.ui import text
+from featviz.ui.atlas import AtlasBox
 from featviz.ui.cards import Card, Cards, drawn
 from featviz.ui.controls import caption, enumeration, label, lower_first
 from featviz.ui.measures import bars
@@ -60,6 +61,7 @@ class Panel:
             )
             for key, height in (("tiles", 420), ("tiles_strongest", 230))
         )  # fmt: skip
+        self.atlas = AtlasBox()
         self.measures = gr.HTML(visible=False, elem_classes="measures")
         with gr.Row(elem_classes="onward", visible=False) as self.onward:
             shared = {"size": "sm", "min_width": 90}
@@ -85,7 +87,7 @@ class Panel:
     @property
     def views(self) -> list[gr.components.Component]:
         """The components of which one shows the result, according to its kind."""
-        return [self.view, self.compare, self.picture, self.video, self.names, self.tiles, self.strongest]
+        return [self.view, self.compare, self.picture, self.video, self.names, self.tiles, self.strongest, self.atlas.html]
 
     @property
     def outputs(self) -> list[Any]:

@@ -46,18 +46,17 @@ class Tile:
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel and its response to a picture. Pictures are files in Gradio's cache."""
+    """A channel and, where there is one, its response to a picture. Pictures are files in Gradio's cache."""
 
     layer: str
     channel: int
-    strength: float
-    activation_map: str | None
-    patches: tuple[str, ...]
+    activation_map: str | None = None
+    patches: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, cell: ChannelResponse) -> "Channel":
         activation_map = cell.picture and in_cache(cell.picture)
-        return cls(cell.layer, cell.channel, cell.strength, activation_map, tuple(map(in_cache, cell.patches)))
+        return cls(cell.layer, cell.channel, activation_map, tuple(map(in_cache, cell.patches)))
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,12 @@ def _tile(cell: ChannelResponse, caption: str) -> Tile:
 def thumbnail(layer: str, channel: int) -> Image.Image | None:
     """Return the picture that a channel responds to most, from the atlas; None if the atlas lacks the layer."""
     sheet = atlas.sheets().get(layer)
-    return sheet and sheet.thumbnail(channel).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
+    return sheet and enlarged(sheet.thumbnail(channel))
+
+
+def enlarged(picture: Image.Image) -> Image.Image:
+    """Return a square of the atlas at the size at which it is shown."""
+    return picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
 
 
 def beside_source(recipe: Recipe, source: str | None) -> Callable[[Image.Image], str]:

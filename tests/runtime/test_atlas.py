@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from featviz.media.images import to_picture
+from featviz.media.images import to_picture, to_tensor
 from featviz.networks.cache import load
-from featviz.networks.table import split
+from featviz.networks.table import BUNDLED, LOGITS, NETWORKS, class_names, split
 from featviz.recipes.feature_visualization import FeatureVisualization
 from featviz.runtime import atlas
 
@@ -63,3 +63,91 @@ def test_a_picture_made_now_resembles_the_thumbnail(layer, channel):
     with torch.no_grad():
         peak = load(network).activations(frame.image, [name])[name][0, channel].max().item()
     assert peak == pytest.approx(sheet.peaks[channel], rel=0.15)
+
+
+# Natural patches
+
+
+def test_every_layer_has_patches_inside_their_pictures_for_every_channel():
+    found = {layer.layer: layer for layer in atlas.layers()}
+    assert list(found) == [f"{network}/{layer}" for network in BUNDLED for layer in NETWORKS[network].layers]
+    assert len(found) == 34
+    for layer, patches in found.items():
+        if layer in SHEETS:
+            assert len(patches.channels) == len(SHEETS[layer].peaks)
+        assert sum(map(len, patches.channels)) > 3 * len(patches.channels)  # A few channels answer to nothing.
+        for channel in patches.channels:
+            activations = [patch.activation for patch in channel]
+            assert activations == sorted(activations, reverse=True)
+            assert len({patch.file for patch in channel}) == len(channel)
+            for patch in channel:
+                width, height = atlas.opened(patch.file).size
+                assert 0 <= patch.left <= width - patch.side
+                assert 0 <= patch.top <= height - patch.side
+    assert sum(file.stat().st_size for file in atlas.FOLDER.rglob("*.*")) < 12e6
+    assert atlas.patches("vgg16/relu1_1") is None
+
+
+def test_a_patch_is_where_its_channel_answers_most_and_no_stronger_one_is_left_out():
+    network, file = load("efficientnet_lite0"), atlas.FOLDER / "pictures" / "cat.webp"
+    image = to_tensor(Image.open(file))
+    with torch.no_grad():
+        activations = network.activations(image, NETWORKS["efficientnet_lite0"].layers)
+    for layer, (maps,) in activations.items():
+        patches, stride = atlas.patches(f"efficientnet_lite0/{layer}"), network.receptive_field(layer).stride
+        tolerance = 0.01 * maps.abs().max().item()  # Rounding differs between machines.
+        for channel, strongest in zip(maps, patches.channels, strict=True):
+            own = [patch for patch in strongest if patch.file == file]
+            if own:
+                assert own[0].activation == pytest.approx(channel.max().item(), abs=tolerance)
+                near = channel >= channel.max() - tolerance  # ReLU6 makes many places equal.
+                rows, columns = np.nonzero(near.numpy())
+                inside = [
+                    own[0].top - stride <= row * stride <= own[0].top + own[0].side
+                    and own[0].left - stride <= column * stride <= own[0].left + own[0].side
+                    for row, column in zip(rows, columns, strict=True)
+                ]
+                assert any(inside)
+                assert own[0].picture().size == (own[0].side, own[0].side)
+            else:
+                least = strongest[-1].activation if len(strongest) == 4 else 0
+                assert channel.max().item() <= least + tolerance
+
+
+def test_a_channel_and_a_class_belong_together_where_the_logit_changes_most_with_the_channel():
+    network, patches = load("efficientnet_lite0"), atlas.patches("efficientnet_lite0/head")
+    values = torch.rand(1, 1280, 1, 1, requires_grad=True)
+    logits = network.activations(torch.zeros(1, 3, 32, 32), [LOGITS], edits={"head": lambda _: values})[LOGITS].flatten()
+    weights = torch.stack([torch.autograd.grad(logit, values, retain_graph=True)[0].flatten() for logit in logits])
+    assert tuple(map(tuple, weights.topk(5, dim=0).indices.T.tolist())) == patches.classes
+    assert tuple(map(tuple, weights.topk(8, dim=1).indices.tolist())) == patches.speakers
+    assert [layer.layer for layer in atlas.layers() if layer.classes or layer.speakers] == ["efficientnet_lite0/head"]
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "first"),
+    [
+        ("block4", 40, ("efficientnet_lite0/block4", 0)),
+        (" VGG19/relu3_1  12 ", 1, ("vgg19/relu3_1", 12)),
+        ("relu3_1/12", 1, ("vgg19/relu3_1", 12)),
+        ("relu3_1 256", 0, None),
+        ("1279", 1, ("efficientnet_lite0/head", 1279)),
+        ("", 0, None),
+        ("eye", 0, None),
+        ("(", 0, None),
+    ],
+)
+def test_a_search_finds_layers_and_numbers_and_nothing_else_by_chance(text, count, first):
+    found = atlas.search(text)
+    assert len(found) == count
+    assert not found or (found[0].layer, found[0].channel) == first
+
+
+def test_a_search_for_a_class_finds_the_channels_that_weigh_most_for_it():
+    tabby = class_names("efficientnet_lite0").index("tabby")
+    found = [(match.layer, match.channel, match.class_name) for match in atlas.search(" Tabby ")]
+    speakers = atlas.patches("efficientnet_lite0/head").speakers[tabby]
+    assert found == [("efficientnet_lite0/head", channel, "tabby") for channel in speakers]
+    names = {match.class_name for match in atlas.search("cat")}
+    assert {"Egyptian cat", "tiger cat"} <= names
+    assert "catamaran" not in names

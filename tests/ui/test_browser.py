@@ -646,6 +646,7 @@ def test_a_picture_is_explored_by_pointer_touch_and_keyboard(browser, server, qu
     expect(caption).to_contain_text("block6, row")
     expect(visit.start).to_be_hidden()
     expect(explorer.locator(".here .channel")).to_have_count(8)
+    expect(explorer.locator(".here .thumb")).to_have_count(16)  # An optimised picture and a natural patch of each.
     requests, box = len(asked), stage.bounding_box()
     page.mouse.move(box["x"] + 3, box["y"] + 3)
     expect(caption).to_contain_text("row 1, column 1:")
@@ -677,6 +678,25 @@ def test_a_picture_is_explored_by_pointer_touch_and_keyboard(browser, server, qu
     assert visit.complaints == []
 
 
+def test_a_link_names_a_channel_of_the_atlas_and_a_search_finds_others(visit):
+    """Each stands beside a natural patch; a click chooses it, and the address names it."""
+    page = visit.open(f"{visit.page.url.partition('?')[0]}?recipe=feature_visualization&layer=vgg19%2Frelu1_1&channel=5")
+    atlas, title = page.locator(".atlas"), page.locator("#channel h3")
+    expect(title).to_have_text("VGG-19 · relu1_1, channel 5")
+    expect(page.locator("#channel .grid-wrap img:visible")).to_have_count(4)
+    expect(atlas.get_by_role("button")).to_have_count(64)
+    atlas.get_by_role("searchbox").fill("tabby")
+    page.keyboard.press("Enter")
+    found = atlas.get_by_role("button").first
+    expect(found).to_contain_text("tabby")
+    expect(found.locator(".thumb").last).to_have_css("background-image", re.compile("pictures/"))
+    found.focus()
+    page.keyboard.press("Enter")
+    expect(title).to_contain_text("head, channel")
+    expect(page.locator("#channel p").last).to_contain_text("its largest weights are those of")
+    expect(page).to_have_url(re.compile(r"layer=efficientnet_lite0/head&channel=\d+"))
+
+
 def test_from_a_channel_to_its_dream(visit, quick_examples):
     visit.tab("activation_maps")
     visit.card(first_example("activation_maps", quick_examples).title).click()
@@ -696,7 +716,7 @@ def test_from_a_channel_to_its_dream(visit, quick_examples):
     if visit.stop.is_visible():
         visit.stop.click()
     visit.button("Show what every channel").click()
-    expect(visit.result.locator(".grid-wrap:visible button img")).to_have_count(40)
+    expect(visit.result.locator(".atlas button")).to_have_count(40)
 
 
 def test_a_sweep_fills_keeps_what_it_has_and_a_click_sets_the_layer(visit, quick_examples):

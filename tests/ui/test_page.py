@@ -43,6 +43,7 @@ from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview
 from featviz.ui import running, text
+from featviz.ui.atlas import find_channels
 from featviz.ui.controls import api_function, caption, control, label, spoken
 from featviz.ui.explorer import TAB
 from featviz.ui.forecast import Forecast
@@ -153,8 +154,8 @@ def refused(page: Page, name: str = "deepdream", **given) -> str:
     return caught.value.message
 
 
-def click(index: int = 0, target: gr.blocks.Block | None = None) -> gr.SelectData:
-    return gr.SelectData(target, {"index": index, "value": None})
+def click(index: int = 0, target: gr.blocks.Block | None = None, value: object = None) -> gr.SelectData:
+    return gr.SelectData(target, {"index": index, "value": value})
 
 
 FROM_PICTURES = {name: RECIPES[name] for name in ("deepdream", "deepdream_zoom", "style_transfer")}
@@ -491,6 +492,11 @@ def test_a_link_opens_its_tab_with_its_settings(page, capsys):
     assert changes[page.navigation.outer].selected == "Style Transfer"
     assert "Some settings of this link cannot be used: steps is '9999'" in capsys.readouterr().out
     assert page.name not in arrive(page, "recipe=dreem")
+    box, html = page.channel, page.panel.atlas.html
+    channel = arrive(page, f"recipe=feature_visualization&layer={LAYER}&channel=7")
+    assert (channel[box.chosen], channel[html]["value"], channel[box.visualization]["visible"]) == ((LAYER, 7), LAYER, True)
+    for without in (f"layer={LAYER}&channel=77", "class_name=tabby", "layer=vgg16/relu1_1"):
+        assert box.chosen not in arrive(page, f"recipe=feature_visualization&{without}")
     assert "There is no recipe 'dreem'" in capsys.readouterr().out
 
 
@@ -946,7 +952,7 @@ def test_maps_come_with_the_strongest_channels_and_a_click_shows_one(page, photo
     tile = last[page.gallery].tiles[1]
     without = page.choose_tile(Gallery((replace(tile, channel=replace(tile.channel, layer="vgg19/relu1_2")),)), click())
     assert not without[box.visualization]["visible"]
-    assert "no stored picture for this layer" in without[box.title]
+    assert "no optimised picture of this layer yet" in without[box.title]
     dreamt, parts = page.dream_channel(opened[box.chosen]), page.forms["deepdream"].parts
     assert [dreamt[parts[name]] for name in ("layer", "channels", "class_name", "guide")] == [LAYER, "2", "", None]
     seen, parts = next(page.see_channel(sent(page) | {box.chosen: opened[box.chosen]})), page.forms["feature_visualization"].parts
@@ -957,15 +963,31 @@ def test_maps_come_with_the_strongest_channels_and_a_click_shows_one(page, photo
         page.choose_tile(last[page.gallery], click(1))
 
 
-def test_a_channel_is_chosen_in_the_atlas_within_the_range_of_the_layer(page, capsys):
-    parts = page.forms["feature_visualization"].parts
+def test_a_channel_is_chosen_in_the_atlas_within_the_range_of_the_layer(page):
+    parts, html, box = page.forms["feature_visualization"].parts, page.panel.atlas.html, page.channel
     shown = page.show_atlas(sent(page, "feature_visualization", layer=LAYER))
-    assert [caption for _, caption in shown[page.panel.tiles]["value"]] == [str(channel) for channel in range(40)]
-    assert "computed earlier" in shown[page.panel.status]
-    picked = page.choose_tile(shown[page.gallery], click(9))
-    assert (picked[parts["channel"]], picked[parts["class_name"]]) == (9, "")  # Beside a class it would have no effect.
-    page.show_atlas(sent(page, "feature_visualization", layer="vgg19/relu1_1"))
-    assert "There are stored pictures only for" in capsys.readouterr().out
+    assert (shown[html]["value"], shown[html]["visible"], shown[page.panel.picture]["visible"]) == (LAYER, True, False)
+    answer = find_channels(LAYER)
+    assert answer["found"] == [[LAYER, channel, ""] for channel in range(40)]
+    assert answer["layers"][LAYER]["sheet"]["height"] == 3
+    assert len(answer["layers"][LAYER]["patches"]) == 40
+    assert find_channels({"no": "text"})["found"] == find_channels("x" * 10_000)["found"] == []
+    picked = page.choose_channel(click(value={"layer": LAYER, "channel": 9}))
+    assert (picked[parts["layer"]], picked[parts["channel"]], picked[parts["class_name"]]) == (
+        LAYER,
+        9,
+        "",
+    )  # Beside a class: none.
+    assert (picked[box.visualization]["visible"], len(picked[box.natural]["value"]), picked[box.map]["visible"]) == (
+        True,
+        4,
+        False,
+    )
+    head = page.choose_channel(click(value={"layer": "efficientnet_lite0/head", "channel": 3}))
+    assert "its largest weights are those of: " in head[box.title]
+    for value in ({"layer": LAYER, "channel": 40}, {"layer": "no/layer", "channel": 1}, "text", None):
+        with pytest.raises(gr.Error, match=r"no channel 40|layer"):
+            page.choose_channel(click(value=value))
     for class_name, enabled in (("", True), ("pizza", False)):
         channel = page.refresh(sent(page, "feature_visualization", layer=LAYER, class_name=class_name))[parts["channel"]]
         assert (channel["maximum"], channel["interactive"]) == (39, enabled)
@@ -981,7 +1003,7 @@ def test_the_gram_matrix_is_large_enough_to_see_its_cells(page, photo):
 
 def test_the_page_has_few_events_and_a_small_configuration(demo):
     assert len(demo.fns) < 120
-    assert len(json.dumps(demo.get_config_file(), default=str)) < 280_000
+    assert len(json.dumps(demo.get_config_file(), default=str)) < 300_000
 
 
 def test_no_state_of_a_session_can_change_by_itself(demo):
