@@ -10,7 +10,7 @@ from featviz.networks.table import NETWORKS, NetworkSpec
 from featviz.networks.user_network import add_network, describe_network, remove_network
 from featviz.optimise import objectives
 from featviz.optimise.objectives import Objective
-from featviz.optimise.parameterization import Pixels, Spectrum
+from featviz.optimise.parameterization import Phases, Pixels, Spectrum
 from featviz.recipes.ablation import Ablation
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.classification import Classification
@@ -44,6 +44,7 @@ __all__ = [
     "LayerTimeLapse",
     "NetworkSpec",
     "Objective",
+    "Phases",
     "Pixels",
     "Preview",
     "ReconstructContent",

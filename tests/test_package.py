@@ -103,8 +103,11 @@ def test_the_wheel_has_presets_examples_atlas_style_sheet_types_and_command(buil
     information = {name for name in names if ".dist-info/" in name}
     assert names - information == code | data_files("featviz/examples") | {
         "featviz/py.typed",
+        "featviz/optimise/natural_spectrum.json",
         "featviz/ui/page.css",
         "featviz/ui/page.js",
+        "featviz/ui/atlas.js",
+        "featviz/ui/atlas.css",
         "featviz/ui/explorer.js",
         "featviz/ui/explorer.css",
         "featviz/ui/mirror.js",

@@ -19,6 +19,7 @@ target and larger elsewhere, so subtract it from an objective.
 from __future__ import annotations
 
 import json
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from featviz.optimise.transfers import constant
 
 __all__ = [
     "Objective",
+    "caricature",
     "channel",
     "content_distance",
     "direction",
@@ -223,6 +225,30 @@ def direction_cosine(address: str, vector: Sequence[float] | Tensor) -> Objectiv
     return cosine
 
 
+def caricature(address: str, target: Tensor, power: float = 2.0) -> Objective:
+    """Return the dot product of activations with those of a picture, times their cosine to a power, summed over the batch.
+
+    `target` is (1, C, h, w), for images of the size of the picture. The product alone grows with what is strong anywhere; the cosine
+    keeps the proportions, so the result exaggerates what the layer sees in the picture, where it sees it. After `dot_compare` of
+    Lucid (Olah et al., 2018). The product is a mean over positions. Differs from Lucid: a cosine under 0.1 counts as 0.1, so that
+    noise has a gradient.
+    """
+
+    @objective(address, text=_call("caricature", address, target, power), channels=[target.shape[1] - 1])
+    def exaggeration(values: Tensor) -> Tensor:
+        if values.shape[1:] != target.shape[1:]:
+            raise InputError(
+                f"The picture of a caricature has activations of {_shape(target)}, the image of {_shape(values)}; "
+                "expected the same size."
+            )
+        like = target.to(values).expand_as(values).flatten(1)
+        cosine = functional.cosine_similarity(values.flatten(1), like, dim=1, eps=TINY).clamp_min(0.1)
+        product = (values.flatten(1) * like).sum(1) / math.prod(values.shape[-2:])
+        return (product * cosine**power).sum()
+
+    return exaggeration
+
+
 def diversity(address: str) -> Objective:
     """Return minus the mean cosine between the Gram matrices of the images of a batch, in [-1, 0] (Olah et al., 2017).
 
@@ -331,6 +357,11 @@ def total_variation(address: str) -> Objective:
         return (4 * straight + falling.square().mean() + rising.square().mean()) / 6
 
     return variation
+
+
+def _shape(values: Tensor) -> str:
+    """Return the size of activations (B, C, h, w) for people."""
+    return " × ".join(map(str, values.shape[1:]))
 
 
 def _common(networks: Iterable[str]) -> str:

@@ -1,9 +1,12 @@
 """Parameterizations: images as functions of the parameters of an optimiser; also image pyramids and averages of iterates."""
 
+import json
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,6 +93,7 @@ class Spectrum:
         """
         self.size = size
         self.waves = waves.requires_grad_()
+        self._decay = decay
         self._scale = frequencies(size, waves.device) ** -decay
         self._colours = COLOURS.to(waves.device)
 
@@ -121,6 +125,10 @@ class Spectrum:
         """Return the coefficients, (B, 3, H, W // 2 + 1, 2)."""
         return [self.waves]
 
+    def repeated(self, count: int) -> "Spectrum":
+        """Return `count` copies of the images that change independently."""
+        return Spectrum(self.waves.detach().repeat(count, 1, 1, 1, 1), self.size, self._decay)
+
     def __call__(self) -> Tensor:
         """Return the images."""
         return self.at(self.waves)
@@ -135,12 +143,15 @@ class Phases:
     """Images (B, 3, H, W) in (0, 1), given by the phases of their Fourier coefficients; the magnitudes are fixed (MACO: Fel et al.,
     2023).
 
-    With the magnitudes of photographs, no frequency can grow beyond its share, so that no noise and no even pattern wins.
+    With the magnitudes of natural pictures, no frequency can grow beyond its share, so that no noise and no even pattern wins.
     """
 
     def __init__(self, phases: Tensor, magnitudes: Tensor, size: tuple[int, int]):
         """`phases` (B, 3, H, W // 2 + 1) in radians and `magnitudes` (3, H, W // 2 + 1), before the sigmoid and with decorrelated
         colours as in `Spectrum`, for images of `size` (height, width).
+
+        The waves without a horizontal part stand there twice, one the mirror image of the other: half the difference of their two
+        phases counts. A wave that is its own mirror image, such as the mean, has the phase 0.
         """
         self.size = size
         self.phases = phases.requires_grad_()
@@ -151,26 +162,55 @@ class Phases:
     def noise(
         cls,
         size: tuple[int, int],
-        magnitudes: Tensor,
         generator: torch.Generator | None = None,
         device: torch.device | str = "cpu",
         *,
         batch: int = 1,
+        magnitudes: Tensor | None = None,
     ) -> "Phases":
-        """Return `batch` images of (height, width) with random phases. Without a generator, the seed is 0."""
+        """Return `batch` images of (height, width) with random phases. Without a generator, the seed is 0.
+
+        The magnitudes are those of natural pictures by default.
+        """
         height, width = size
         generator = generator or torch.Generator().manual_seed(0)
         phases = 2 * math.pi * torch.rand(batch, 3, height, width // 2 + 1, generator=generator)
-        return cls(phases.to(device), magnitudes, size)
+        return cls(phases.to(device), natural_magnitudes(size) if magnitudes is None else magnitudes, size)
 
     def parameters(self) -> list[Tensor]:
         """Return the phases, (B, 3, H, W // 2 + 1)."""
         return [self.phases]
 
+    def repeated(self, count: int) -> "Phases":
+        """Return `count` copies of the images that change independently."""
+        return Phases(self.phases.detach().repeat(count, 1, 1, 1), self._magnitudes, self.size)
+
     def __call__(self) -> Tensor:
         """Return the images."""
-        planes = torch.fft.irfft2(torch.polar(self._magnitudes.expand_as(self.phases), self.phases), s=self.size, norm="ortho")
+        mirrored = self.phases.flip(2).roll(1, 2)
+        column = torch.arange(self.phases.shape[3], device=self.phases.device)
+        phases = torch.where(2 * column % self.size[1] == 0, (self.phases - mirrored) / 2, self.phases)
+        planes = torch.fft.irfft2(torch.polar(self._magnitudes.expand_as(phases), phases), s=self.size, norm="ortho")
         return torch.einsum("rc,bchw->brhw", self._colours, planes / 4).sigmoid()
+
+
+NATURAL = Path(__file__).with_name("natural_spectrum.json")
+"""The mean magnitudes of the pictures of the atlas by frequency, in cycles per pixel, for each of the decorrelated colours, measured by
+`scripts/spectrum.py`. They hardly depend on the size of a picture, since photographs look alike at every scale."""
+
+
+def natural_magnitudes(size: tuple[int, int]) -> Tensor:
+    """Return the magnitudes of natural pictures of (height, width) for `Phases`, (3, H, W // 2 + 1).
+
+    Interpolated between the frequencies of the table on logarithmic scales, and constant beyond them. The mean is 0, mid-grey.
+    """
+    table = json.loads(NATURAL.read_text(encoding="utf-8"))
+    known, wanted = np.log(table["frequencies"]), np.log(frequencies(size).numpy())
+    magnitudes = torch.tensor(
+        np.exp([np.interp(wanted, known, np.log(plane)) for plane in table["magnitudes"]]), dtype=torch.float32
+    )
+    magnitudes[:, 0, 0] = 0
+    return magnitudes
 
 
 class Beside:

@@ -1,6 +1,6 @@
 """Feature visualisation: a picture made from noise that activates a channel most."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -11,14 +11,25 @@ from torch import Tensor
 from featviz.networks.network import Network
 from featviz.networks.table import LOGITS, Address, check_class, class_index, split
 from featviz.optimise import tiles
+from featviz.optimise.gradients import blur
 from featviz.optimise.objectives import Objective, channel, diversity, neuron, objective
-from featviz.optimise.parameterization import Spectrum
+from featviz.optimise.parameterization import Phases, Spectrum
+from featviz.optimise.precision import TINY
 from featviz.recipes.maximise import maximise
 from featviz.recipes.objective_recipe import ObjectiveRecipe
-from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frame, Frames, Rule, param
+from featviz.recipes.recipe import IMAGE_BYTES, Demand, Frames, Rule, param
 
 IMAGES_HELD = 8
 """Images and spectra that are held at once; Adam remembers two of them."""
+
+PARAMETERIZATIONS: Mapping[str, tuple[type[Spectrum] | type[Phases], float | None]] = {
+    "spectrum": (Spectrum, None),
+    "phases": (Phases, 0.4),
+}
+"""Name → what is optimised, and Adam's learning rate, None for that of `maximise`."""
+
+OPAQUE, SMOOTH = 0.8, 0.02
+"""The share of the pixels that fade at all, and the standard deviation of the blur of what was summed, relative to the side."""
 
 
 class FeatureVisualization(ObjectiveRecipe):
@@ -60,6 +71,12 @@ How do you find out what a detector looks for? **Make the picture that activates
     pictures: int = param(1, "Pictures side by side, all of the same channel.", ge=1, le=6)
     diversity: float = param(1.0, "How different several pictures are made from each other.", ge=0, le=10, step=0.1, group="What")
     size: int = param(224, "Side of each picture, in pixels.", ge=32, le=512, step=16, group="How")
+    parameterization: Literal["spectrum", "phases"] = param(
+        "spectrum",
+        "What is optimised: all of the spectrum, or its phases alone, with the magnitudes of natural pictures.",
+        group="How",
+    )
+    transparency: bool = param(False, "Fade to white where the gradients of all steps were small.", group="How")
     steps: int = param(64, "Steps of gradient ascent: more are clearer and take longer.", ge=1, le=1000, usual=256, group="How")
     robustness: float = param(
         1.0,
@@ -102,7 +119,7 @@ How do you find out what a detector looks for? **Make the picture that activates
         """
         self.check_network(network)
         generator = torch.Generator().manual_seed(self.seed)
-        noise = Spectrum.noise((self.size, self.size), generator, network.device, batch=self.pictures)
+        noise = self.noise(generator, network, self.pictures)
         goal = self.field_objective([self.place[1]] * self.pictures) if self.objective is None else self.objective
         yield from self.ascend(network, noise, goal, generator)
 
@@ -112,16 +129,25 @@ How do you find out what a detector looks for? **Make the picture that activates
         All start from the same noise.
         """
         generator = torch.Generator().manual_seed(self.seed)
-        noise = Spectrum.noise((self.size, self.size), generator, network.device)
-        noise = Spectrum(noise.waves.detach().repeat(len(channels), 1, 1, 1, 1), noise.size)
+        noise = self.noise(generator, network, 1).repeated(len(channels))
         yield from self.ascend(network, noise, self.field_objective(channels), generator)
 
-    def ascend(self, network: Network, spectrum: Spectrum, goal: Objective, generator: torch.Generator) -> Frames:
-        """Maximise an objective over a spectrum, with its images side by side in the frames."""
+    def noise(self, generator: torch.Generator, network: Network, batch: int) -> Spectrum | Phases:
+        """Return images that are noise, in the chosen parameterization."""
+        kind, _ = PARAMETERIZATIONS[self.parameterization]
+        return kind.noise((self.size, self.size), generator, network.device, batch=batch)
+
+    def ascend(self, network: Network, noise: Spectrum | Phases, goal: Objective, generator: torch.Generator) -> Frames:
+        """Maximise an objective, with its images side by side in the frames."""
         stage = "objective" if self.objective is not None else self.class_name or f"channel {self.channel}"
-        frames = maximise(goal, spectrum, network, steps=self.steps, robustness=self.robustness, generator=generator)
+        _, rate = PARAMETERIZATIONS[self.parameterization]
+        frames = maximise(goal, noise, network, steps=self.steps, robustness=self.robustness, step_size=rate, generator=generator)
+        acted: Tensor | float = 0.0
         for frame in frames:
-            yield frame.replace(stage=stage, image=partial(side_by_side, frame))
+            assert frame.gradient is not None  # `maximise` gives it.
+            acted = acted + frame.gradient.abs().mean(1, keepdim=True)
+            images = partial(faded, frame.image, acted) if self.transparency else partial(getattr, frame, "image")
+            yield frame.replace(stage=stage, image=partial(side_by_side, images))
 
     def field_objective(self, channels: Sequence[int]) -> Objective:
         """Return the objective of the fields, with a channel for each image of the batch.
@@ -154,6 +180,16 @@ How do you find out what a detector looks for? **Make the picture that activates
         )
 
 
-def side_by_side(frame: Frame) -> Tensor:
-    """Return the images of a frame (B, 3, H, W) as one, (1, 3, H, B · W)."""
-    return torch.cat(list(frame.image.split(1)), dim=3)
+def side_by_side(images: Callable[[], Tensor]) -> Tensor:
+    """Return images (B, 3, H, W) as one, (1, 3, H, B · W)."""
+    return torch.cat(list(images().split(1)), dim=3)
+
+
+def faded(images: Tensor, acted: Tensor) -> Tensor:
+    """Return images (B, 3, H, W) that fade to white where absolute gradients (B, 1, H, W), summed over the steps, are small.
+
+    The opacity is their sum, smoothed, as a share of its quantile `OPAQUE` (Fel et al., 2023).
+    """
+    smooth = blur(acted, max(1.0, SMOOTH * images.shape[-1]))
+    full = smooth.flatten(1).quantile(OPAQUE, dim=1).clamp_min(TINY).view(-1, 1, 1, 1)
+    return torch.lerp(torch.ones_like(images), images, (smooth / full).clamp(0, 1))

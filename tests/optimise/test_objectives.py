@@ -7,6 +7,7 @@ import torch
 from featviz.errors import FieldError, InputError
 from featviz.networks.network import LiveBytes
 from featviz.optimise.objectives import (
+    caricature,
     channel,
     content_distance,
     direction,
@@ -71,6 +72,19 @@ def test_a_direction_is_the_mean_dot_product_and_its_cosine_the_mean_cosine():
     assert direction("a", vector)({"a": batch}).item() == pytest.approx(products)
     assert direction_cosine("a", vector)({"a": batch}).item() == pytest.approx(cosines)
     assert direction("a", [0, 0, 1, 0])({"a": batch}).item() == pytest.approx(channel("a", 2)({"a": batch}).item())
+
+
+def test_a_caricature_is_the_dot_product_with_the_picture_times_a_power_of_their_cosine():
+    batch, target = (torch.rand(count, 4, 3, 5, dtype=torch.float64) for count in (2, 1))
+    batch[1] *= -1  # A cosine of less than 0.1.
+    expected = 0.0
+    for image in batch:
+        product = sum((image[c, y, x] * target[0, c, y, x]).item() for c in range(4) for y in range(3) for x in range(5))
+        lengths = [sum(value**2 for value in values.flatten().tolist()) ** 0.5 for values in (image, target)]
+        expected += product / 15 * max(0.1, product / lengths[0] / lengths[1]) ** 3
+    assert caricature("a", target, 3)({"a": batch}).item() == pytest.approx(expected)
+    with pytest.raises(InputError, match="has activations of 4 × 3 × 5, the image of 4 × 5 × 6; expected the same size"):
+        caricature("a", target)(ACTIVATIONS)
 
 
 def test_each_image_of_a_batch_may_have_its_own_channel():
@@ -176,6 +190,7 @@ def test_total_variation_equals_the_slow_sum_and_is_alike_in_all_directions():
         channel("a", 2),
         neuron("a", [2]),
         direction("a", [0.5, -1.0, 2.0, 0.25]),
+        caricature("a", TARGETS["a"]),
         direction_cosine("a", [0.5, -1.0, 2.0, 0.25]),
         channel("mine/a", 2) - 0.5 * direction("mine/b", [1.0, 2.0, 3.0]) / 3,
         content_distance(TARGETS),

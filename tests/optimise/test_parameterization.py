@@ -2,7 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from featviz.optimise.parameterization import COLOURS, Average, Beside, Phases, Pixels, Spectrum, frequencies, pyramid
+from featviz.optimise.parameterization import (
+    COLOURS,
+    NATURAL,
+    Average,
+    Beside,
+    Phases,
+    Pixels,
+    Spectrum,
+    frequencies,
+    natural_magnitudes,
+    pyramid,
+)
 
 
 def test_the_pyramid_ends_at_the_size_and_shrinks_by_the_ratio():
@@ -51,17 +62,62 @@ def test_the_spectrum_of_a_picture_is_that_picture(size):
 
 
 @pytest.mark.parametrize("size", [(8, 12), (7, 11)])
-def test_phases_make_the_image_that_numpy_makes_of_them_whatever_they_are(size):
+def test_phases_make_the_image_of_their_waves_and_hold_the_magnitudes_whatever_they_are(size):
+    """Compared with the sum of all waves of the whole plane, each written out."""
     height, width = size
-    magnitudes = torch.rand(3, height, width // 2 + 1, generator=torch.Generator().manual_seed(1))
-    phases = Phases.noise(size, magnitudes, torch.Generator().manual_seed(0), batch=2)
-    waves = magnitudes.double().numpy() * np.exp(1j * phases.phases.detach().double().numpy())
-    planes = np.fft.irfft2(waves, s=size, norm="ortho") / 4
-    colours = np.einsum("rc,bchw->brhw", COLOURS.double().numpy(), planes)
-    assert np.allclose(phases().detach().numpy(), 1 / (1 + np.exp(-colours)), atol=1e-6)
+    generator = torch.Generator().manual_seed(1)
+    magnitudes = torch.rand(3, height, width // 2 + 1, generator=generator)
+    given = 9 * torch.rand(2, 3, height, width // 2 + 1, generator=generator)
+    phases = Phases(given.clone(), magnitudes, size)
+    rows, columns = np.mgrid[:height, :width]
+    planes = np.zeros((2, 3, height, width))
+    for v in range(height):
+        for u in range(width):
+            half, mirror = u <= width // 2, (-v % height, -u % width)
+            place = (v, u) if half else mirror
+            phase = given[..., place[0], place[1]].double().numpy() * (1 if half else -1)
+            if u in (0, width / 2):  # Its mirror image is given as well.
+                phase = (given[..., v, u] - given[..., mirror[0], mirror[1]]).double().numpy() / 2
+            wave = 2 * np.pi * (v * rows / height + u * columns / width)
+            magnitude = magnitudes[..., place[0], place[1]].double().numpy()
+            planes += magnitude[:, None, None] * np.cos(wave + phase[..., None, None]) / np.sqrt(height * width)
+    colours = np.einsum("rc,bchw->brhw", COLOURS.double().numpy(), planes / 4)
+    assert np.allclose(phases().detach().numpy(), 1 / (1 + np.exp(-colours)), atol=1e-5)
     (gradient,) = torch.autograd.grad(phases()[0].sum(), phases.parameters())
     assert gradient[0].any()
     assert not gradient[1].any()
+    copies = phases.repeated(2)
+    assert torch.equal(copies()[:2], copies()[2:])
+    assert copies.phases.data_ptr() != phases.phases.data_ptr()
+
+
+def magnitudes_of(images):
+    """The magnitudes of images by Fourier transforms of their decorrelated colours before the sigmoid, (B, 3, H, W // 2 + 1)."""
+    planes = 4 * np.einsum(
+        "cr,brhw->bchw", np.linalg.inv(COLOURS.double().numpy()), torch.logit(images.detach().double()).numpy()
+    )
+    return np.abs(np.fft.rfft2(planes, norm="ortho"))
+
+
+def test_optimised_phases_have_exactly_the_magnitudes_of_natural_pictures():
+    phases = Phases.noise((24, 20), torch.Generator().manual_seed(3))
+    before, optimiser = phases().detach(), torch.optim.Adam(phases.parameters(), lr=0.3)
+    for _ in range(20):
+        optimiser.zero_grad()
+        (-phases()[0, 0, 8:16, 5:10].mean()).backward()
+        optimiser.step()
+    assert (phases() - before)[0, 0, 8:16, 5:10].mean() > 0.2
+    assert np.allclose(magnitudes_of(phases())[0], natural_magnitudes((24, 20)).numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_natural_magnitudes_fall_with_frequency_and_give_the_contrast_of_pictures_whatever_the_size():
+    for size in ((64, 64), (512, 300)):
+        magnitudes, of = natural_magnitudes(size), frequencies(size)
+        assert not magnitudes[:, 0, 0].any()
+        low, high = ((of > edge) & (of < 2 * edge) for edge in (0.04, 0.2))
+        assert (magnitudes[:, low].mean(1) > 3 * magnitudes[:, high].mean(1)).all()
+        assert 0.15 < Phases.noise(size)().std() < 0.35
+    assert NATURAL.stat().st_size < 4000
 
 
 def test_pixels_are_the_images_but_for_values_at_which_a_sigmoid_does_not_move():

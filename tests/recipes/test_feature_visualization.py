@@ -1,5 +1,6 @@
 """Feature visualisation on the bundled networks, judged by what the network answers to the picture."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,10 +8,11 @@ from featviz.errors import FieldError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.networks.table import LOGITS, class_index
-from featviz.optimise.parameterization import Spectrum
+from featviz.optimise.gradients import blur
+from featviz.optimise.parameterization import COLOURS, Spectrum, natural_magnitudes
 from featviz.optimise.scaling import fit
 from featviz.recipes import presets
-from featviz.recipes.feature_visualization import FeatureVisualization
+from featviz.recipes.feature_visualization import FeatureVisualization, faded
 
 CAT = fit(to_tensor(open_picture(presets.FOLDER / "cat.jpg")), 96, 32)
 QUICK = {"layer": "efficientnet_lite0/block4", "channel": 7, "size": 64, "steps": 24}
@@ -49,6 +51,32 @@ def test_a_neuron_is_at_the_centre_and_the_rest_stays_grey():
     picture = last(answers="neuron", layer="vgg19/relu3_1", channel=3).image
     contrast = (picture - 0.5).abs().mean((0, 1))
     assert contrast[20:44, 20:44].mean() > 3 * contrast[:8].mean()  # It sees 24 pixels.
+
+
+def test_phases_alone_activate_the_channel_and_every_magnitude_stays_that_of_natural_pictures():
+    recipe, network = FeatureVisualization(**QUICK | {"parameterization": "phases"}), load("efficientnet_lite0")
+    *_, frame = recipe.each(network, [3, QUICK["channel"]])
+    image = frame.image[..., 64:]
+    assert means(image)[0].argmax() == QUICK["channel"]
+    planes = torch.einsum("cr,brhw->bchw", COLOURS.inverse(), 4 * torch.logit(image.double()).float())
+    magnitudes = torch.fft.rfft2(planes, norm="ortho").abs()[0]
+    assert torch.allclose(magnitudes, natural_magnitudes((64, 64)), rtol=0.01, atol=0.01)
+
+
+def test_what_had_no_gradient_fades_to_white():
+    generator = torch.Generator().manual_seed(0)
+    images, acted = torch.rand(2, 3, 40, 40, generator=generator), torch.zeros(2, 1, 40, 40)
+    acted[:, :, 10:30, 10:30] = torch.rand(2, 1, 20, 20, generator=generator)
+    result = faded(images, acted)
+    for image, sums, seen in zip(images, blur(acted, 1.0), result, strict=True):
+        full = np.quantile(sums.numpy(), 0.8)
+        for y, x in ((0, 0), (9, 15), (20, 20), (29, 29)):
+            opacity = min(1.0, sums[0, y, x].item() / full)
+            assert seen[:, y, x].tolist() == pytest.approx([1 - opacity + opacity * v for v in image[:, y, x].tolist()], abs=1e-5)
+    neuron = {"answers": "neuron", "layer": "vgg19/relu3_1", "channel": 3}
+    picture, whole = (last(**neuron, transparency=transparency).image for transparency in (True, False))
+    assert picture[..., :8, :8].mean() > 0.99
+    assert (picture - whole)[..., 28:36, 28:36].abs().mean() < 0.1
 
 
 def test_a_channel_that_is_inactive_at_the_start_becomes_active():
