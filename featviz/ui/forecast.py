@@ -3,9 +3,11 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from featviz.errors import FeatvizError, ImageError
 from featviz.media.images import MASK, Header
@@ -22,11 +24,16 @@ from featviz.ui.running import file_of
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 Estimator = Callable[..., Estimate]
 """`featviz.runtime.estimate.estimate` without its device, or a stand-in for it."""
 
 PAINTED = "painted"
 """The key of the picture that is open for painting, among the pictures by role."""
+
+PATIENCE = 1.0
+"""Seconds for which the page waits for an estimate. The first one takes longer: it loads a network and measures the machine."""
 
 SHORT_SIDE = 128
 """Pixels of the shorter side below which a layer has too few positions for a good result."""
@@ -37,6 +44,16 @@ class Forecast:
 
     def __init__(self, estimate: Estimator, memory_left: Callable[[], float]):
         self.estimate, self.memory_left = estimate, memory_left
+        self._pool = ThreadPoolExecutor(thread_name_prefix="forecast")
+        self._latest: Future | None = None
+
+    def soon(self, predict: Callable[[], T]) -> T | None:
+        """Return what a function predicts; None if that takes longer than `PATIENCE`. Then it goes on, and it is to be called again."""
+        if self._latest is None or not wait([self._latest], PATIENCE).not_done:
+            self._latest = predicted = self._pool.submit(copy_context().run, predict)
+            if wait([predicted], PATIENCE).done:
+                return predicted.result()
+        return None
 
     def sentence(self, kind: type[Recipe], sent: Mapping[str, Any], values: Sequence[Any]) -> tuple[str, int | None]:
         """Return the text of the line, and the size to offer or None.

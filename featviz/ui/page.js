@@ -97,14 +97,14 @@ const featviz = {
         return ++featviz.revision;
     },
 
-    // The answer is here: write the settings into the address, and ask again if they have changed meanwhile.
+    // The answer is here: write the settings into the address, and ask again if they have changed meanwhile or there is no estimate yet.
     async refreshed() {
         featviz.asking = false;
-        if (featviz.stale) return featviz.changed();
         await featviz.wait(0);  // For the page to show it.
-        const link = document.querySelector("#estimate [data-link]")?.dataset.link;
+        const {link, again} = document.querySelector("#estimate p")?.dataset ?? {};
         if (link && featviz.here) window.history.replaceState(window.history.state, "", location.pathname + link);
-        return [];
+        if (again !== undefined) await featviz.wait(1000);
+        return featviz.stale || again !== undefined ? featviz.changed() : [];
     },
 
     // The server has looked at the uploads: show what it answers for each, unless the box has another picture by now.
@@ -215,6 +215,25 @@ customElements.define("featviz-time", class extends HTMLElement {
         (this.shadowRoot ?? this.attachShadow({mode: "open"})).textContent = today
             ? at.toLocaleTimeString([], {hour: "2-digit", minute: "2-digit"})
             : at.toLocaleDateString([], {day: "numeric", month: "short"});
+    }
+});
+
+// Seconds that count down until the server says something new.
+customElements.define("featviz-seconds", class extends HTMLElement {
+    static observedAttributes = ["left"];
+    attributeChangedCallback() {
+        this.end = performance.now() + 1000 * this.getAttribute("left");
+        this.show();
+    }
+    connectedCallback() {
+        this.timer = setInterval(() => this.show(), 1000);
+    }
+    disconnectedCallback() {
+        clearInterval(this.timer);
+    }
+    show() {
+        const root = this.shadowRoot ?? this.attachShadow({mode: "open"});
+        root.textContent = Math.max(1, Math.round((this.end - performance.now()) / 1000));
     }
 });
 

@@ -384,17 +384,22 @@ class Page:
         recipe, fields = form.recipe_or_none(values), [values[name] for name in form.recipe.model_fields]
         roles = (*form.recipe.images, *form.recipe.optional_images)
         pictures = {role: values[role] for role in roles if role != MASK} | {PAINTED: sent[self.painting.source]}
-        message, fitting = self.forecast.sentence(form.recipe, pictures, fields)
+        forecast = self.forecast
+        predicted = forecast.soon(
+            lambda: (*forecast.sentence(form.recipe, pictures, fields), forecast.finishes(recipe, pictures))
+        )
+        message, fitting, finishes = predicted or (text.say("measuring"), None, [])
         link = f' data-link="{escape(metadata.link(recipe))}"' if recipe else ""
+        again = "" if predicted else " data-again"
         changes = {
-            self.line: f"<p{link}>{escape(message, quote=False)}</p>",
+            self.line: f"<p{link}{again}>{escape(message, quote=False)}</p>",
             self.smaller: gr.update(visible=fitting is not None, value=text.say("use_size", size=fitting)),
             self.fitting: fitting,
             self.painting.button: gr.update(
                 value=text.translated(form.recipe.mask_action),
                 visible=bool(form.recipe.mask_action and sent[self.picture] and not self._clip(sent)),
             ),
-            form.finish: gr.update(choices=self.forecast.finishes(recipe, pictures)),
+            form.finish: gr.update(choices=finishes) if predicted else gr.skip(),
         }
         return changes | form.marks(recipe) | form.disabled(values)
 

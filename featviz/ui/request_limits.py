@@ -19,9 +19,11 @@ import httpx
 from gradio import processing_utils
 from gradio.context import LocalContext
 from gradio.exceptions import InvalidPathError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from featviz import limits
-from featviz.errors import LimitError
+from featviz.errors import LimitError, short
 from featviz.ui import gradio_internals
 from featviz.ui.http_cache import HttpCache
 
@@ -92,6 +94,16 @@ async def _answer(send: Callable, status: int, detail: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps({"detail": detail}).encode()})
+
+
+async def refuse_arguments(request: Request, error: Exception) -> JSONResponse:
+    """Answer a call whose arguments do not fit an endpoint with one sentence. From Gradio 6.31 alone it is an error 500."""
+    path, _, name = request.url.path.rstrip("/").rpartition("/")
+    if not path.endswith("/call/v2"):
+        raise error
+    unknown = f"There is no endpoint '{short(name)}'."
+    detail = unknown if isinstance(error, KeyError) else str(error).partition(" Please click")[0]
+    return JSONResponse({"detail": detail}, 422)
 
 
 class QuietDisconnects:
@@ -247,10 +259,11 @@ def visitor_address() -> str | None:
 
 
 def server_options() -> dict[str, Any]:
-    """Install the transport, and return the middleware as options for the web server."""
+    """Install the transport, and return the middleware and the handlers of errors as options for the web server."""
     processing_utils.async_transport = PublicTransport()
     return {
         "middleware": [
             (app, (), {}) for app in (HttpCache, QuietDisconnects, BodyLimit, NoFileProxy, gradio_internals.McpSessions)
-        ]
+        ],
+        "exception_handlers": dict.fromkeys((TypeError, KeyError), refuse_arguments),
     }

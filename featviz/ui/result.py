@@ -235,7 +235,9 @@ def progress_line(preview: Preview) -> str:
     """The status line of a run under way."""
     first = preview.stage.partition(" ")[0]
     stage = preview.stage[:1].upper() + preview.stage[1:] if first.isalpha() else preview.stage  # `relu1_2` is a name.
-    seconds = max(1, round(preview.seconds_left))
+    seconds = (
+        f'<featviz-seconds left="{max(1, round(preview.seconds_left))}"></featviz-seconds>'  # They count down in the browser.
+    )
     return status_line(text.say("progress", stage=stage, step=preview.step, steps=preview.steps, seconds=seconds), preview.work)
 
 

@@ -1,5 +1,10 @@
 """The table of recipes."""
 
+import pytest
+import torch
+from card import Waits, network
+
+from featviz.optimise.transfers import constant
 from featviz.recipes.recipe import choices, longest
 from featviz.recipes.table import RECIPES
 
@@ -31,3 +36,16 @@ def test_every_recipe_has_the_texts_of_what_it_offers():
             assert vars(recipe)[text], (recipe, text)  # Its own, not those of the recipe it derives from.
         assert not recipe.sweep_fields or (recipe.sweep_action and recipe.sweep_caption)
         assert bool(recipe.mask_action) == ("mask" in recipe.optional_images)
+
+
+@pytest.mark.parametrize("name", ["deepdream", "style_transfer"])
+def test_a_large_picture_is_computed_from_coarse_to_fine(name):
+    """So that something is there after a second, also where a step at full size takes half a minute and has tiles."""
+    recipe = RECIPES[name](size=640, steps=1)
+    pictures = {role: torch.empty(1, 3, 512, 768, device="meta") for role in recipe.images}
+    with Waits():  # On a stand-in without numbers.
+        sides = [max(frame.image.shape) for frame in recipe.run(network(recipe.network_name), **pictures)]
+    constant.cache_clear()  # A constant of the stand-in must not reach another test.
+    assert sides == sorted(sides)
+    assert sides[0] <= 640 / 4
+    assert sides[-1] == 640

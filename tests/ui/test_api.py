@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -286,6 +287,19 @@ def test_a_wrong_value_is_answered_in_a_sentence(client, photo, fields, sentence
     with pytest.raises(AppError) as caught:
         client.predict(image=handle_file(photo), **fields, api_name="/deepdream")
     assert caught.value.message.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "sentence"),
+    [
+        ("deepdream", {"swirl": 1}, "Parameter `swirl` is not a valid key-word argument."),
+        ("deepdream", {}, "No value provided for required argument: image"),
+        ("dream_on", {}, "There is no endpoint 'dream_on'."),
+    ],
+)
+def test_a_call_with_arguments_that_do_not_fit_is_answered_in_a_sentence(server, name, fields, sentence):
+    answer = httpx.post(f"{server}gradio_api/call/v2/{name}", json=fields, timeout=60, trust_env=False)
+    assert (answer.status_code, answer.json()) == (422, {"detail": sentence})
 
 
 def test_no_picture_is_answered_in_a_sentence(client):

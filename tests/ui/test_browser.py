@@ -350,7 +350,7 @@ def test_a_run_goes_on_over_a_reload_a_lost_connection_and_in_a_second_window(vi
     expect(visit.preview).to_be_visible()
     assert in_sight(visit.stop)
     visit.reload()
-    visit.says(re.compile(r"step \d+ of"))
+    visit.says(re.compile(r"step \d+ of \d+ · about \d+ s left"))
     expect(visit.preview).to_be_visible()
 
     before = int(re.search(r"step (\d+)", visit.result.locator(".status p").inner_text())[1])

@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview
+from featviz.ui import forecast as forecasts
 from featviz.ui import running, text
 from featviz.ui.atlas import find_channels
 from featviz.ui.controls import api_function, caption, control, label, spoken
@@ -288,7 +290,8 @@ def test_a_preview_is_shown_with_its_progress(page, photo):
     job = page.jobs.start(DeepDream(), {}, run=lambda recipe: iter([preview]))
     update = replace(job.now, state="running", latest=preview, result=None)
     changes, _ = page.panel.show(job, update, None)
-    assert "Octave 1 of 1 · step 1 of 3 · about 2 s left" in changes[page.panel.status]
+    counted = '<featviz-seconds left="2"></featviz-seconds>'
+    assert f"Octave 1 of 1 · step 1 of 3 · about {counted} s left" in changes[page.panel.status]
     with Image.open(changes[page.panel.view]["value"]) as picture:
         assert (picture.mode, picture.format) == ("RGB", "JPEG")
 
@@ -649,6 +652,23 @@ def test_an_estimate_is_one_line_and_what_is_too_much_is_offered_smaller(photo):
     assert fitting == 96
     assert forecast(DeepDream, photo, among=Forecast(fake_estimate, lambda: 0), size=400)[1] is None
     assert forecast(DeepDream, photo, class_name="dragonfish")[0].startswith("There is no class 'dragonfish'")
+
+
+def test_settings_take_effect_before_the_machine_is_measured(page, photo, monkeypatch):
+    measured = threading.Event()
+    monkeypatch.setattr(page.forecast, "estimate", lambda *given, **more: measured.wait(20) and fake_estimate(*given, **more))
+    monkeypatch.setattr(forecasts, "PATIENCE", 0.01)
+    values = sent(page, image=photo, steps=5, full_size=True)
+    for _ in range(2):
+        changes = page.refresh(values)
+        assert 'data-link="?recipe=deepdream&amp;steps=5&amp;full_size=True" data-again' in changes[page.line]
+        assert "Measuring the speed of this machine" in changes[page.line]
+        assert not changes[page.forms["deepdream"].parts["size"]]["interactive"]
+    measured.set()
+    monkeypatch.setattr(forecasts, "PATIENCE", 20)
+    line = page.refresh(values)[page.line]
+    assert "About 11 min" in line
+    assert "data-again" not in line
 
 
 def test_the_size_that_fits_is_set_by_a_click(page):
