@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -56,10 +56,11 @@ class Motion:
         return self.visible.mean().item() < LEAST_VISIBLE
 
 
-def motion(before: Tensor, after: Tensor) -> Motion:
+def motion(before: Tensor, after: Tensor, preset: Literal["fast", "medium"] = "medium") -> Motion:
     """Return the motion from one frame of a video to the next, both (1, 3, H, W) in [0, 1].
 
-    By the dense inverse search of Kroeger et al. (2016), from OpenCV. A pixel is visible if the flow back and forth ends where it
+    By the dense inverse search of Kroeger et al. (2016), from OpenCV, with one of its presets: "fast" takes half the time of "medium"
+    and has twice its error. A pixel is visible if the flow back and forth ends where it
     began, inside of the frame before, and if its brightness there is about the same. Differs from Ruder et al. (2016): borders of
     motion are not left out, since this flow blurs them more than theirs, and the brightness is compared instead.
 
@@ -69,7 +70,10 @@ def motion(before: Tensor, after: Tensor) -> Motion:
     height, width = size_of(after)
     size = fitted_size((height, width), min(SIDE, max(height, width)))
     earlier, later = (_grey(resize(image, size)) for image in (before, after))
-    back, forth = _flow(later, earlier), _flow(earlier, later)
+    search: Any = cv2  # OpenCV's stubs lack it.
+    dense = search.DISOpticalFlow_create(getattr(search, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
+    # (H, W, 2) in pixels, x first: the pixel at p of the first picture is at p + flow in the second one.
+    back, forth = dense.calc(later, earlier, None), dense.calc(earlier, later, None)
     rows, columns = (axis.astype(np.float32) for axis in np.mgrid[: size[0], : size[1]])
     x, y = columns + back[..., 0], rows + back[..., 1]
     returned = back + _at(forth, x, y)
@@ -94,12 +98,6 @@ def _grey(image: Tensor) -> np.ndarray[Any, Any]:
     """Return the brightness of an image (1, 3, H, W) in [0, 1] as (H, W) uint8."""
     weights = image.new_tensor(GREY)[:, None, None]
     return ((image[0] * weights).sum(0).clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-
-
-def _flow(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the flow (H, W, 2) in pixels, x first: the pixel at p of `before` is at p + flow in `after`."""
-    search: Any = cv2  # OpenCV's stubs lack it.
-    return search.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(before, after, None)
 
 
 def _at(values: np.ndarray[Any, Any], x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -121,35 +121,55 @@ class Neighbours:
         return Neighbours(pairs, self.factors)
 
 
-def neighbours_of(
+@dataclass(frozen=True)
+class StyleCells:
+    """The cells of a style for pictures of one size. They do not depend on what the picture shows."""
+
+    side: int
+    """Of a cell in pixels."""
+    columns: Mapping[str, Tensor]
+    """Layer → (C, cells)."""
+    directions: Tensor
+    """(cells, ΣC), unit vectors."""
+
+
+def cells_of(
     network: Network,
-    image: Tensor,
+    size: tuple[int, int],
     style: Tensor,
     layers: Collection[str],
     side: int,
     *,
     turns: int = 1,
     opacity: Tensor | None = None,
-    visible: Tensor | None = None,
-) -> Neighbours:
-    """Return the neighbours of an image's cells among those of a style, both (1, 3, H, W), by tiles of at most `side` pixels.
+) -> StyleCells:
+    """Return the cells of a style (1, 3, H, W) for pictures of (height, width), by tiles of at most `side` pixels.
 
-    `turns` copies of the style are matched, each turned by 90° more. Cells of the style whose opacity (1, 1, H, W), if given, is
-    less than half are left out; if all have less, as in an area narrower than a cell, the most opaque ones are used. `visible` (1, 1, H, W), if given, is the opacity of the image.
+    `turns` copies of the style are used, each turned by 90° more. Cells whose opacity (1, 1, H, W), if given, is less than half are
+    left out; if all have less, as in an area narrower than a cell, the most opaque ones are used.
     """
-    cell = cell_side(size_of(image))
+    cell = cell_side(size)
     pooled = factors(network, layers, cell)
     copies = [torch.rot90(style, turn, (2, 3)) for turn in range(turns)]
-    parts = [_spread(_maps(network, copy, layers, side, pooled), grid(size_of(copy), cell)) for copy in copies]
-    theirs = {layer: torch.cat([part[layer] for part in parts], 1) for layer in layers}
+    parts = [_spread(_maps(network, copy, side, pooled), grid(size_of(copy), cell)) for copy in copies]
+    columns = {layer: torch.cat([part[layer] for part in parts], 1) for layer in layers}
     if opacity is not None:
         shares = torch.cat([pool(torch.rot90(opacity, turn, (2, 3)), cell).flatten() for turn in range(turns)])
         seen = shares >= shares.max().clamp_max(0.5)
-        theirs = {layer: values[:, seen] for layer, values in theirs.items()}
-    maps, ours = _maps(network, image, layers, side, pooled), grid(size_of(image), cell)
-    weights = None if visible is None else pool(visible, cell).flatten()
-    index = nearest(directions(_spread(maps, ours), weights), directions(theirs))
-    copied = {layer: theirs[layer][:, index].view(1, -1, *ours) for layer in layers}
+        columns = {layer: values[:, seen] for layer, values in columns.items()}
+    return StyleCells(cell, columns, directions(columns))
+
+
+def neighbours_of(network: Network, image: Tensor, cells: StyleCells, side: int, *, visible: Tensor | None = None) -> Neighbours:
+    """Return the neighbours of the cells of an image (1, 3, H, W) among those of a style, by tiles of at most `side` pixels.
+
+    `visible` (1, 1, H, W), if given, is the opacity of the image.
+    """
+    pooled = factors(network, cells.columns, cells.side)
+    maps, ours = _maps(network, image, side, pooled), grid(size_of(image), cells.side)
+    weights = None if visible is None else pool(visible, cells.side).flatten()
+    index = nearest(directions(_spread(maps, ours), weights), cells.directions)
+    copied = {layer: values[:, index].view(1, -1, *ours) for layer, values in cells.columns.items()}
     # Back to positions larger than a cell, and to the size of layers that are rounded down.
     targets = {layer: functional.adaptive_avg_pool2d(values, size_of(maps[layer])) for layer, values in copied.items()}
     return Neighbours(targets, pooled)
@@ -160,15 +180,15 @@ def matching_cost(sizes: Sequence[tuple[int, int]], size: tuple[int, int], chann
     cell = cell_side(size)
     ours = math.prod(grid(size, cell))
     theirs = [turns * math.prod(grid(style, cell)) for style in sizes]
-    # Of each style: its columns twice, and its unit vectors. Of the image: also its maps and targets.
-    held = 4.0 * channels * (3 * max(theirs) + 4 * ours * len(theirs))
+    # Of each style: its columns and unit vectors; of one of them its columns a second time. Of the image: also its maps and targets.
+    held = 4.0 * channels * (2 * sum(theirs) + max(theirs) + 4 * ours * len(theirs))
     return 2.0 * channels * ours * sum(theirs), held + 8 * CHUNK**2
 
 
-def _maps(network: Network, image: Tensor, layers: Collection[str], side: int, pooled: Mapping[str, int]) -> dict[str, Tensor]:
-    """Return {layer: activations (1, C, h, w), pooled to cells}, by tiles."""
+def _maps(network: Network, image: Tensor, side: int, pooled: Mapping[str, int]) -> dict[str, Tensor]:
+    """Return {layer: activations (1, C, h, w), pooled to cells}, by tiles. `pooled` are the `factors` of the layers."""
     return tiles.activations_of(
-        network, image, layers, side, continued=True, reduce=lambda layer, values: pool(values, pooled[layer])
+        network, image, pooled, side, continued=True, reduce=lambda layer, values: pool(values, pooled[layer])
     )
 
 

@@ -94,12 +94,15 @@ def sample(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     Bicubic by the spline of Catmull and Rom (a = -1/2), which is exact for quadratic images. That of
     `torch.nn.functional.grid_sample` (a = -3/4) sharpens a little, which adds up over the frames of a video.
     """
-    height, width = image.shape[-2:]
-    sampled = image.new_zeros(*image.shape[:2], *rows.shape)
+    channels, height, width = image.shape[1:]
+    pixels = image[0].flatten(1).T.contiguous()  # Channels last, so that a pixel is gathered as a whole.
+    sampled = pixels.new_zeros(rows.numel(), channels)
+    across = [*_taps(columns, width)]
     for row, row_weight in _taps(rows, height):
-        for column, column_weight in _taps(columns, width):
-            sampled += row_weight * column_weight * image[..., row, column]
-    return sampled
+        for column, column_weight in across:
+            weight = (row_weight * column_weight).view(-1, 1)
+            sampled += weight * pixels.index_select(0, (row * width + column).flatten())
+    return sampled.T.contiguous().view(1, channels, *rows.shape)
 
 
 def _taps(positions: Tensor, length: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -113,7 +116,7 @@ def _taps(positions: Tensor, length: int) -> Iterator[tuple[Tensor, Tensor]]:
         (t - 1) * t * t / 2,
     )
     for offset, weight in enumerate(weights, -1):
-        yield _mirrored(first.long() + offset, length), weight
+        yield _mirrored(first.int() + offset, length), weight
 
 
 def _mirrored(index: Tensor, length: int) -> Tensor:

@@ -19,11 +19,11 @@ from featviz.networks.table import INPUT, NETWORKS, NetworkName
 from featviz.optimise import tiles
 from featviz.optimise.colours import match_colours
 from featviz.optimise.gradients import blur, luminance, soften
-from featviz.optimise.neighbours import TURNS, Neighbours, matching_cost, neighbours_of
+from featviz.optimise.neighbours import TURNS, Neighbours, StyleCells, cells_of, matching_cost, neighbours_of
 from featviz.optimise.objectives import total_variation
 from featviz.optimise.optimisers import OPTIMISERS, Optimiser, history_length
 from featviz.optimise.parameterization import Average, pyramid
-from featviz.optimise.precision import TINY, wide
+from featviz.optimise.precision import TINY, exact, wide
 from featviz.optimise.regions import Style, matched
 from featviz.optimise.scaling import fit, fitted_size, mirrored, resize, size_of
 from featviz.optimise.self_similarity import PAIR_BYTES, SelfSimilarity
@@ -68,8 +68,8 @@ COARSEST = 160
 LEAST_STEPS = 4
 """Least steps of a scale, if the field `steps` is not less: with fewer, fine detail is still that of the content."""
 
-FOLLOWING = 0.4
-"""Steps of a frame of a video that starts from the one before, relative to those of the largest scale of a still."""
+FOLLOWING = 0.2
+"""Work in the steps of a frame of a video that starts from the one before, relative to a still's."""
 
 HELD = 150.0
 """Weight at steadiness 1 of the mean square error from the result before, moved, in units of 1. See `STYLE`."""
@@ -82,6 +82,9 @@ EVERYWHERE = slice(None), slice(None)
 
 ASSUMED_REGIONS = 4
 """Regions of the style that an estimate assumes, where there are any: their number is known once the picture is opened."""
+
+RIDGE = 1e-6
+"""Added to mean squares of colours, so that also those of a grey picture determine an affine map."""
 
 
 class StyleTransfer(Recipe):
@@ -283,7 +286,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
             style_regions = style_regions if style_regions is None else style_regions * opacity.get("style_regions", 1)
             where, styles = matched(regions, style_regions, styles, size_of(content))
             where = blur(where, self.feather / 3) if self.feather else where
-        yield from self.paint(network, content, styles, where, start, opacity.get("content"), {})
+        yield from self.paint(network, content, styles, where, start, opacity.get("content"), None)
 
     def _inside(self, mask: Tensor | None, size: tuple[int, int], styles: int) -> Tensor | None:
         """Return where to paint with each style, (1, styles, H, W) in [0, 1], by a mask (1, 3, h, w); None for all everywhere."""
@@ -300,7 +303,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         where: Tensor | None,
         start: Tensor | None,
         opacity: Tensor | None,
-        prepared: "Prepared",
+        prepared: "Prepared | None",
         held: "Held | None" = None,
     ) -> Frames:
         """`run`, for a content of the size of the result.
@@ -372,8 +375,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         """Return a function that paints the frames of a video, after Ruder et al. (2016).
 
         A frame starts from the result before, moved, where it was visible there, and is held to it; elsewhere from its content, in
-        the tones of what is around.
-        Styles are computed once in a shot.
+        the colours of the result before. Styles are computed once in a shot.
         """
         styles, following = _checked(style, style2, opacity), self.following
         prepared: Prepared = {}
@@ -386,7 +388,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 return self.paint(network, picture, styles, where, None, None, prepared)
             moved, visible = before.motion(before.result).clamp(0, 1), before.motion.visible
             held = Held(moved, HELD * self.steadiness * visible)
-            start = torch.lerp(toned(picture, moved - before.motion(before.picture), visible), moved, visible)
+            start = torch.lerp(toned(picture, moved, visible), moved, visible)
             return following.paint(network, picture, styles, where, start, None, prepared, held)
 
         return frames
@@ -395,8 +397,9 @@ A network sees two things in a picture that can be separated: **what is in it, a
     def following(self) -> "StyleTransfer":
         if not self.steadiness:
             return self
-        _, share, scales = self._pyramid(self.size)
-        steps = max(1, round(FOLLOWING * self.steps * share ** (scales - 1)))
+        ratio, share, scales = self._pyramid(self.size)
+        work = sum(self.steps * share**i * ratio ** (2 * (i + 1 - scales)) for i in range(scales))  # In steps of the full size.
+        steps = max(1, round(FOLLOWING * work))
         return self.replace(scales=1, steps=steps, style_blend=self.blend_share(scales, scales), blend_change=0.0)
 
     def blend_share(self, scale: int, scales: int) -> float:
@@ -569,7 +572,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
         `guide` is the picture of the size of `content` whose nearest neighbours in the style are sought; None for the content.
         `where`, (1, styles, H, W) as in `paint`, and `opacity` of the content, (1, 1, H, W), are of the size of `content`. `prepared`
-        has the styles for sizes of the content that are known already, and gets those for this one. `blend_share` is that of the
+        has the styles for the latest size of the content, and gets those for this one. `blend_share` is that of the
         second style in a mixture. By tiles of at most `side` pixels.
         """
         content_layers, style_layers = (self.weights(network, name) for name in ("content_layers", "style_layers"))
@@ -577,18 +580,14 @@ A network sees two things in a picture that can be separated: **what is in it, a
         if self.colours == "content":
             content, guide = luminance(content), guide if guide is None else luminance(guide)
         if size_of(content) not in prepared:
+            prepared.clear()  # A smaller size does not come again.
             mixture = blend_share if where is None else None
             prepared[size_of(content)] = self.prepare(network, content, styles, opacity, side, blend_share=mixture)
-        pictures, all_distances = prepared[size_of(content)]
-        neighbours = []
-        if turns := TURNS.get(self.statistic):
-            image = content if guide is None else guide
-            neighbours = [
-                neighbours_of(network, image, style, [*style_layers], side, turns=turns, opacity=weights, visible=opacity)
-                for style, weights in pictures
-            ]
-            if where is None and len(neighbours) == 2:
-                neighbours = [neighbours[0].mixed(neighbours[1], blend_share)]
+        all_cells, all_distances = prepared[size_of(content)]
+        image = content if guide is None else guide
+        neighbours = [neighbours_of(network, image, cells, side, visible=opacity) for cells in all_cells]
+        if where is None and len(neighbours) == 2:
+            neighbours = [neighbours[0].mixed(neighbours[1], blend_share)]
         regions: list[Region] = []
         parts: Sequence[Tensor | None] = [opacity]
         if where is not None:
@@ -635,20 +634,26 @@ A network sees two things in a picture that can be separated: **what is in it, a
             first, second = statistics
             statistics = [{layer: blend(first[layer], second[layer], blend_share) for layer in style_layers}]
         distances = [{layer: STATISTICS[self.statistic](sums[layer]) for layer in style_layers} for sums in statistics]
-        return PreparedStyles(pairs, distances)
+        turns = TURNS.get(self.statistic, 0)
+        cells = [
+            cells_of(network, size_of(content), style, [*style_layers], side, turns=turns, opacity=weights)
+            for style, weights in pairs
+            if turns
+        ]
+        return PreparedStyles(cells, distances)
 
 
 class PreparedStyles(NamedTuple):
     """The styles for a content of one size. They do not change in a shot of a video."""
 
-    pictures: Sequence[Style]
-    """Of the size and in the colours of the field `colours`."""
+    cells: Sequence[StyleCells]
+    """Of each style, if the statistic has neighbours."""
     distances: Sequence[Mapping[str, Distance]]
     """For each region: {layer: the distance of moments from those of the style}."""
 
 
 Prepared = dict[tuple[int, int], PreparedStyles]
-"""(height, width) of a content → the styles for it."""
+"""(height, width) of the latest content → the styles for it."""
 
 
 @dataclass(frozen=True)
@@ -796,14 +801,21 @@ class Held:
         return self.weights * (image - self.image) * (2 / image.numel())
 
 
-def toned(picture: Tensor, change: Tensor, visible: Tensor) -> Tensor:
-    """Return a picture (1, 3, H, W) changed as the places around are on average, so that no place stands out by its tones.
+def toned(picture: Tensor, result: Tensor, visible: Tensor) -> Tensor:
+    """Return a picture (1, 3, H, W) in the colours of a result, so that no place of it stands out in it.
 
-    `change` (1, 3, H, W) is known where `visible` (1, 1, H, W) is 1.
+    The result (1, 3, H, W) is known where `visible` (1, 1, H, W) is 1. The picture gets the colours that an affine map predicts from
+    its own, by least squares over what is known, and then the tones of what is around each place.
     """
+    ones = torch.ones_like(picture[:, :1])
+    known, colours = (exact(torch.cat(images, 1)[0].flatten(1)) for images in ([picture, ones], [result]))
+    weighed = known * visible.flatten().to(known)
+    ridge = RIDGE * known.shape[1] * torch.eye(4).to(known)
+    affine = torch.linalg.solve(weighed @ known.T + ridge, weighed @ colours.T)
+    predicted = (affine.T @ known).to(picture).view_as(picture)
     sigma = max(size_of(picture)) / REACH
-    mean = blur(visible * change, sigma) / blur(visible, sigma).clamp_min(1e-3)
-    return (picture + mean).clamp(0, 1)
+    change = blur(visible * (result - predicted), sigma) / blur(visible, sigma).clamp_min(1e-3)
+    return (predicted + change).clamp(0, 1)
 
 
 def _checked(style: Tensor, style2: Tensor | None, opacity: Mapping[str, Tensor]) -> list[Style]:

@@ -93,7 +93,7 @@ class Panel:
     def outputs(self) -> list[Any]:
         """Everything that a run changes here."""
         return [*self.views, self.names_before, self.status, self.measures, self.download, self.onward, self.refine, self.gram, self.film,
-                self.sharing, self.linked]  # fmt: skip
+                self.animate, self.sharing, self.linked]  # fmt: skip
 
     def only(self, *shown: Any) -> dict:
         """Hide all views but these."""
@@ -160,6 +160,7 @@ class Panel:
             self.onward: gr.update(visible=True),
             self.download: gr.update(value=file, visible=result.recipe.produces != "numbers"),
             self.film: gr.update(visible=has_film(file)),
+            self.animate: gr.update(visible=before(file) is not None),
             self.refine: gr.update(visible="start" in result.recipe.optional_images and not is_video(file)),
             self.gram: gr.update(visible=result.recipe.name == "reconstruct_style"),
         }

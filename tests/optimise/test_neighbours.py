@@ -11,6 +11,7 @@ from featviz.optimise.neighbours import (
     MOST_CELLS,
     Neighbours,
     cell_side,
+    cells_of,
     directions,
     grid,
     matching_cost,
@@ -32,6 +33,10 @@ def relative(neighbours, image):
         maps = load("efficientnet_lite0").activations(image, LAYERS, continued=True)
     everywhere = (slice(0, 10_000), slice(0, 10_000))
     return {layer: (neighbours.squares(layer, everywhere, maps[layer]) / neighbours.energy(layer)).item() for layer in LAYERS}
+
+
+def neighbours_in(network, image, style, side=tiles.WHOLE, layers=LAYERS, **options):
+    return neighbours_of(network, image, cells_of(network, size_of(image), style, layers, side, **options), side)
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +67,19 @@ def test_cells_grow_so_that_a_picture_has_no_more_than_the_most():
 
 @pytest.mark.parametrize("turns", [1, 4])
 def test_the_neighbours_of_a_picture_in_itself_are_its_own_cells(network, turns):
-    distances = relative(neighbours_of(network, CAT, CAT, LAYERS, tiles.WHOLE, turns=turns), CAT)
+    distances = relative(neighbours_in(network, CAT, CAT, turns=turns), CAT)
     assert max(distances.values()) < 1e-6
 
 
 def test_turned_copies_find_a_style_that_is_turned(network):
     turned = torch.rot90(CAT, -1, (2, 3))
-    straight, rotated = (relative(neighbours_of(network, CAT, turned, LAYERS, tiles.WHOLE, turns=turns), CAT) for turns in (1, 4))
+    straight, rotated = (relative(neighbours_in(network, CAT, turned, turns=turns), CAT) for turns in (1, 4))
     assert max(rotated.values()) < 1e-6 < 0.02 < min(straight.values())
 
 
 def test_targets_are_the_activations_of_the_most_similar_cells_of_the_style(network):
     """At a layer whose positions are the cells, each target is one of the style's vectors, and the best of them on average."""
-    neighbours = neighbours_of(network, CAT, WAVE, LAYERS, tiles.WHOLE)
+    neighbours = neighbours_in(network, CAT, WAVE)
     with torch.no_grad():
         maps, style = (network.activations(image, ["block1"], continued=True)["block1"] for image in (CAT, WAVE))
     target, candidates = (values[0].flatten(1).T.double() for values in (neighbours.targets["block1"], style))
@@ -86,9 +91,9 @@ def test_targets_are_the_activations_of_the_most_similar_cells_of_the_style(netw
 
 def test_sums_add_up_over_tiles_to_those_of_the_whole(network):
     image = fit(CAT, 288, 32)
-    neighbours = neighbours_of(network, image, WAVE, LAYERS, tiles.WHOLE)
+    neighbours = neighbours_in(network, image, WAVE)
     assert tiles.count(size_of(image), 160, tiles.reach(network, LAYERS)) > 1
-    by_tiles = neighbours_of(network, image, WAVE, LAYERS, 160)
+    by_tiles = neighbours_in(network, image, WAVE, 160)
     for layer in LAYERS:
         assert (by_tiles.targets[layer] - neighbours.targets[layer]).abs().mean() < 1e-3 * neighbours.targets[layer].abs().mean()
         values = tiles.activations_of(network, image, [layer], tiles.WHOLE, continued=True)[layer]
@@ -120,7 +125,7 @@ def test_a_mixture_lies_between_both_styles():
 @pytest.mark.parametrize("opacity", [None, 0.0, 1.0])
 def test_styles_without_variety_or_of_no_opacity_give_finite_targets(network, style, opacity):
     opaque = None if opacity is None else torch.full((1, 1, *size_of(style)), opacity)
-    neighbours = neighbours_of(network, CAT, style, LAYERS, tiles.WHOLE, opacity=opaque)
+    neighbours = neighbours_in(network, CAT, style, opacity=opaque)
     assert all(target.isfinite().all() for target in neighbours.targets.values())
 
 
@@ -129,7 +134,7 @@ def test_transparent_cells_of_a_style_are_no_neighbours(network, turns):
     """Of the cat itself, only the right half may be matched."""
     opacity = torch.ones(1, 1, *size_of(CAT))
     opacity[..., : CAT.shape[-1] // 2] = 0
-    distances = relative(neighbours_of(network, CAT, CAT, LAYERS, tiles.WHOLE, turns=turns, opacity=opacity), CAT)
+    distances = relative(neighbours_in(network, CAT, CAT, turns=turns, opacity=opacity), CAT)
     assert min(distances.values()) > 0.01
 
 
@@ -138,7 +143,7 @@ def test_of_an_area_narrower_than_a_cell_the_cells_with_most_of_it_are_neighbour
     style[..., 32:36] = 0.9
     opacity = torch.zeros(1, 1, 64, 64)
     opacity[..., 33] = 1  # A quarter of a cell of 4 pixels.
-    found = neighbours_of(network, CAT, style, [INPUT], tiles.WHOLE, opacity=opacity).targets[INPUT]
+    found = neighbours_in(network, CAT, style, layers=[INPUT], opacity=opacity).targets[INPUT]
     assert found.min().item() == pytest.approx(0.9)
 
 

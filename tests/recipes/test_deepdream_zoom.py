@@ -110,6 +110,17 @@ def test_the_colours_of_a_long_zoom_stay_those_of_its_first_second():
     assert drift.abs().max() < 0.1
 
 
+@pytest.mark.parametrize("zoom", [1.6, 0.6])
+def test_borders_do_not_smear(zoom):
+    """They have detail like the middle, also where the picture is continued by its mirror image again and again."""
+    last = pictures(DeepDreamZoom(size=64, octaves=2, steps=1, strength=3, seconds=2, fps=12, zoom=zoom, turn=20))[-1]
+    across = last.diff(dim=-1).abs().mean((0, 1, 2))
+    down = last.diff(dim=-2).abs().mean((0, 1, 3))
+    for detail in (across, down):
+        for border in (detail[:6], detail[-6:]):
+            assert 0.3 < border.mean() / detail.mean() < 3
+
+
 def test_guide_and_mask_apply_to_every_frame():
     recipe = DeepDreamZoom(**QUICK | {"seconds": 0.25}, zoom=1, turn=0)
     free = [frame.image for frame in frames(recipe) if frame.is_video_frame]

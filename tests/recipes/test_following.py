@@ -128,10 +128,15 @@ def test_outside_the_mask_a_dream_leaves_the_video_as_it_is(clips):
 
 def test_the_styles_are_computed_once_in_a_shot(monkeypatch):
     computed = []
-    moments_of = style_transfer.moments_of
-    monkeypatch.setattr(style_transfer, "moments_of", lambda *given: computed.append(1) or moments_of(*given))
+
+    def counted(name):
+        function = getattr(style_transfer, name)
+        monkeypatch.setattr(style_transfer, name, lambda *given, **options: computed.append(name) or function(*given, **options))
+
+    counted("moments_of")
+    counted("cells_of")
     results(STYLE.replace(scales=1, steps=2), CLIPS["cut"](6, 0.5), style=WAVE)
-    assert len(computed) == 2  # One for each shot.
+    assert computed == 2 * ["moments_of", "cells_of"]  # Once for each shot.
 
 
 def test_a_result_is_held_to_the_one_before(clips, monkeypatch):
@@ -144,13 +149,15 @@ def test_a_result_is_held_to_the_one_before(clips, monkeypatch):
     assert warped_error(held, clip) < 0.7 * warped_error(free, clip)
 
 
-def test_what_was_hidden_begins_in_the_tones_of_what_is_around():
-    picture = torch.full((1, 3, 48, 64), 0.5)
+def test_what_was_hidden_begins_in_the_colours_of_the_result_and_the_tones_of_what_is_around():
+    picture = torch.rand((1, 3, 48, 64), generator=torch.Generator().manual_seed(0))
     visible = torch.ones(1, 1, 48, 64)
     visible[..., 16:24, 20:28] = 0
-    start = style_transfer.toned(picture, 0.3 * visible, visible)
-    assert torch.allclose(start, torch.tensor(0.8), atol=1e-3)
-    assert torch.allclose(style_transfer.toned(picture, 0.3 * visible, torch.zeros_like(visible)), picture)
+    brown = 0.2 + 0.4 * picture.mean(1, keepdim=True) * torch.tensor([1.0, 0.6, 0.2]).view(1, 3, 1, 1)
+    brown = brown + 0.2 * torch.linspace(0, 1, 64)  # Brighter to the right.
+    start = style_transfer.toned(picture, brown * visible, visible)
+    error, before = ((image - brown)[..., 16:24, 20:28].abs().mean() for image in (start, picture))
+    assert error < 0.05 < 0.2 < before
 
 
 def test_live_fields_hold_for_the_frames_that_follow(clips):

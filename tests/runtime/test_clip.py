@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,11 +15,11 @@ from limited import ONE_THREAD_OFFLINE
 
 from featviz import DeepDream, DeepDreamZoom, StyleTransfer, film
 from featviz.errors import FieldError, InputError, LimitError
-from featviz.media.video import frames
+from featviz.media.video import frames, read_video_header
 from featviz.recipes import metadata, presets
 from featviz.recipes.table import RECIPES
 from featviz.runtime import memory
-from featviz.runtime.clip import complete_clip, estimate_clip, film_clip, takes_video
+from featviz.runtime.clip import check_length, complete_clip, estimate_clip, film_clip, read_headers, takes_video
 from featviz.runtime.stream import Preview, run
 
 DREAM = DeepDream(layer="efficientnet_lite0/block2", size=64, octaves=1, steps=2)
@@ -279,6 +280,41 @@ def test_frames_that_need_too_much_memory_are_refused(source, tmp_path, monkeypa
     monkeypatch.setattr(memory, "FRAMES_DECODED", 10**12)
     with pytest.raises(LimitError, match=r"Decoding the video takes .* GB of memory, and .* choose one with smaller frames"):
         made(tmp_path / "out.mp4", source)
+
+
+def write(path: Path, size: tuple[int, int], count: int, fps: int) -> Path:
+    """Write a video of grey frames that are encoded as fast as possible."""
+    with av.open(path, "w") as file:
+        stream = file.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "g": "600", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        frame = av.VideoFrame(*size, "yuv420p")
+        for plane, value in zip(frame.planes, (150, 128, 128), strict=True):
+            plane.update(bytes([value]) * plane.buffer_size)
+        for number in range(count):
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+def test_a_video_in_8k_becomes_one_of_the_size_asked_for(tmp_path):
+    source, out = write(tmp_path / "8k.mp4", (7680, 4320), 1, 30), tmp_path / "out.mp4"
+    assert read_video_header(source).decoded_bytes == 7680 * 4320 * 3 // 2
+    made(out, source)
+    (picture,) = frames(out)
+    assert picture.size == (64, 36)
+    assert np.asarray(picture).mean() == pytest.approx(1.164 * (150 - 16), abs=8)
+
+
+def test_two_hours_are_counted_begin_at_once_and_are_refused_by_a_server(tmp_path):
+    source, out = write(tmp_path / "long.mp4", (64, 48), 7200, 1), tmp_path / "out.mp4"
+    with pytest.raises(LimitError, match=r"The video lasts 2 h; at most 60 s are accepted here"):
+        check_length(read_video_header(source))
+    assert read_headers(DREAM, {"image": source})[1] == 7200
+    previews = film(DREAM, out, image=source, every=0)
+    assert [next(previews).stage for _ in range(3)][-1] == "frame 2 of 7200"
+    previews.close()
+    assert times(out) == [0, 1]
 
 
 def test_the_estimate_grows_with_the_frames(source, tmp_path):

@@ -419,6 +419,7 @@ def test_a_wrong_value_is_named_with_what_is_accepted(page, photo, value, named)
 def test_the_film_of_a_result_shows_its_steps_and_runs_nothing_again(page, photo, monkeypatch):
     begun, (*_, last) = run(page, image=photo)
     assert last[page.panel.film]["visible"]
+    assert last[page.panel.animate]["visible"]  # There is a picture before it.
     run_by(page, monkeypatch, run=lambda *_, **__: pytest.fail("It runs again."))
     html = page.film(begun[page.job])
     path = unquote(re.search(r'src="gradio_api/file=([^"]+)"', html)[1])
@@ -772,7 +773,7 @@ def test_a_video_becomes_a_video_with_its_sound_that_can_be_used_again(page, vid
     file = last[page.panel.download]["value"]
     assert last[page.panel.video] == gr.update(value=file, visible=True)
     assert "Done" in last[page.panel.status]
-    assert not last[page.panel.refine]["visible"]
+    assert not any(last[button]["visible"] for button in (page.panel.refine, page.panel.animate))
     assert clips.times(file) == clips.TIMES
     assert clips.packets(file)
     assert recipe_of(file) == DeepDream(**SMALL)
