@@ -25,7 +25,6 @@ class ChannelBox:
     """A channel that was clicked: where it is active in the picture, and what it looks for."""
 
     def __init__(self) -> None:
-        still = {"allow_preview": False, "elem_classes": "sheet"}
         with gr.Column(visible=False, elem_id="channel") as self.box:
             self.title = gr.HTML()
             with gr.Row():
@@ -34,10 +33,13 @@ class ChannelBox:
                 self.visualization = gr.Image(
                     label=text.label("looks_for"), alt_text="The picture that activates it most.", **shared
                 )
-                self.natural = gr.Gallery(label=text.label("natural"), columns=2, **shared, **still)
+                self.natural = gr.Gallery(
+                    label=text.label("natural"), columns=2, allow_preview=False, elem_classes=["sheet", "natural"], **shared
+                )
             self.patches = gr.Gallery(
-                label=text.label("patches"), columns=4, rows=1, height=170, interactive=False, buttons=[], **still
-            )
+                label=text.label("patches"), columns=4, rows=1, height=170, allow_preview=False, interactive=False, buttons=[],
+                elem_classes="sheet",
+            )  # fmt: skip
             with gr.Row(elem_classes="onward"):
                 self.dream = gr.Button(text.label("dream_channel"), size="sm", min_width=120)
                 self.visualize = gr.Button(text.label("see_channel"), size="sm", min_width=120)
@@ -67,7 +69,9 @@ class ChannelBox:
             self.title: f'<h3 tabindex="-1">{title}</h3>' + "".join(f"<p>{escape(note, quote=False)}</p>" for note in notes),
             self.map: gr.update(value=channel.activation_map, visible=channel.activation_map is not None),
             self.visualization: gr.update(value=visualization, visible=visualization is not None),
-            self.natural: gr.update(value=natural, visible=bool(natural)),
+            self.natural: gr.update(
+                value=natural, visible=bool(natural), columns=2 if visualization or channel.activation_map else 4
+            ),
             self.patches: gr.update(value=list(channel.patches), visible=bool(channel.patches)),
             self.chosen: (channel.layer, channel.channel),
         }

@@ -116,11 +116,15 @@ def test_a_patch_is_where_its_channel_answers_most_and_no_stronger_one_is_left_o
 
 def test_a_channel_and_a_class_belong_together_where_the_logit_changes_most_with_the_channel():
     network, patches = load("efficientnet_lite0"), atlas.patches("efficientnet_lite0/head")
-    values = torch.rand(1, 1280, 1, 1, requires_grad=True)
-    logits = network.activations(torch.zeros(1, 3, 32, 32), [LOGITS], edits={"head": lambda _: values})[LOGITS].flatten()
-    weights = torch.stack([torch.autograd.grad(logit, values, retain_graph=True)[0].flatten() for logit in logits])
-    assert tuple(map(tuple, weights.topk(5, dim=0).indices.T.tolist())) == patches.classes
-    assert tuple(map(tuple, weights.topk(8, dim=1).indices.tolist())) == patches.speakers
+    values = torch.zeros(3, 1280, 1, 1)
+    values[1, 7] = values[2, 1001] = 1
+    values.requires_grad_()
+    none, *logits = network.activations(torch.zeros(3, 3, 32, 32), [LOGITS], edits={"head": lambda _: values})[LOGITS].flatten(1)
+    for channel, raised in zip((7, 1001), logits, strict=True):
+        assert tuple((raised - none).topk(5).indices.tolist()) == patches.classes[channel]
+    for index in (0, 281, 999):
+        (weights,) = torch.autograd.grad(none[index], values, retain_graph=True)
+        assert tuple(weights[0].flatten().topk(8).indices.tolist()) == patches.speakers[index]
     assert [layer.layer for layer in atlas.layers() if layer.classes or layer.speakers] == ["efficientnet_lite0/head"]
 
 
