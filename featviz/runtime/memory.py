@@ -48,8 +48,8 @@ class Ledger:
             return min(free, self._capacity - sum(tuple(self._reserved.values())))
 
     @contextmanager
-    def reserve(self, needed: int, refusal: Callable[[float, bool], Exception]) -> Iterator[None]:
-        """Reserve bytes for the duration of the context.
+    def reserve(self, needed: int, refusal: Callable[[float, bool], Exception], recurring: bool = False) -> Iterator[None]:
+        """Reserve bytes for the duration of the context. `recurring`: keep them at its end, since they are soon needed again.
 
         Raises:
             The exception that `refusal(available, fits_later)` returns, if fewer bytes are available. `fits_later`: whether the
@@ -68,7 +68,7 @@ class Ledger:
         finally:
             with self._lock:
                 del self._reserved[run]
-                if not self._reserved:
+                if not (self._reserved or recurring):
                     release_free_memory()
 
 
@@ -165,10 +165,13 @@ def peak_memory(
 
 
 @contextmanager
-def reserve(recipe: Recipe, device: torch.device, sizes: Sizes, parts: Parts = single_run) -> Iterator[Budget]:
+def reserve(
+    recipe: Recipe, device: torch.device, sizes: Sizes, parts: Parts = single_run, *, recurring: bool = False
+) -> Iterator[Budget]:
     """Reserve the peak memory of a run for the duration of the context, and yield its budget of tiles.
 
-    It is the usual one of the device, or the largest with which the run fits into what is free.
+    It is the usual one of the device, or the largest with which the run fits into what is free. `recurring` as for
+    `Ledger.reserve`.
 
     Raises:
         LimitError: it does not fit, alone or beside the active runs. The message has the largest size that fits.
@@ -187,5 +190,5 @@ def reserve(recipe: Recipe, device: torch.device, sizes: Sizes, parts: Parts = s
         usual = peak_memory(recipe, device, sizes, parts)  # As the estimate says.
         return _refusal("This run", usual, available, fitting, fits_later=fits_later)
 
-    with account.reserve(needed, refusal):
+    with account.reserve(needed, refusal, recurring):
         yield budget

@@ -17,7 +17,7 @@ from featviz.media.saving import NOTE
 from featviz.networks.cache import load
 from featviz.optimise.flow import motion
 from featviz.optimise.scaling import fit, size_of
-from featviz.optimise.tiles import enough_memory, granted
+from featviz.optimise.tiles import enough_memory, granted, release_free_memory
 from featviz.recipes import metadata
 from featviz.recipes.deepdream import DeepDream
 from featviz.runtime.devices import Device, resolve, slot
@@ -48,8 +48,8 @@ class Reflection:
 class Mirror:
     """A camera's mirror for one visitor. Between frames it holds one reflection, and neither the device nor reserved memory.
 
-    Frames are dropped, not queued: while one is computed, others are refused. Each frame waits for its turn on the device, which
-    the mirror shares with other mirrors and runs.
+    While a frame is computed, one other may wait; more are dropped. Each frame waits for its turn on the device, which the mirror
+    shares with other mirrors and runs.
 
     Thread-safe.
     """
@@ -63,7 +63,10 @@ class Mirror:
         self._last: Reflection | None = None
         self._count = 0
         self._ended = False
+        self._places = threading.BoundedSemaphore(2)
         self._busy = threading.Lock()
+        self.seconds = 0.0
+        """Seconds that the latest frame took, from when the one before was done."""
 
     def show(self, frame: Image.Image, recipe: DeepDream = DREAM) -> Image.Image | None:
         """Return the dream on a frame of the camera, with its recipe; None for a frame that is dropped, or after `end`.
@@ -79,29 +82,38 @@ class Mirror:
         """
         if recipe.network_name != NETWORK:
             raise InputError(f"The layer is {recipe.layer}, but the mirror computes layers of {NETWORK} only.")
-        if self._ended or not self._busy.acquire(blocking=False):
+        if not self._places.acquire(blocking=False):
             return None
         try:
-            now = time.monotonic()
-            self._began = now if self._began is None else self._began
-            if now - self._began > self._seconds:
-                raise LimitError(f"The mirror ends after {self._seconds:.0f} s; start it again.")
-            return self._dream(frame, recipe)
+            with self._busy:
+                return None if self._ended else self._timed(frame, recipe)
         except StoppedError:
             return None
         finally:
-            self._busy.release()
+            self._places.release()
 
     def end(self) -> None:
         """End the mirror: a frame that waits for the device does not get it, and later ones are dropped."""
         self._ended, self._last, self._slot = True, None, None
+        release_free_memory()
+
+    def _timed(self, frame: Image.Image, recipe: DeepDream) -> Image.Image:
+        """Return `_dream`, within the limit of the mirror's time, and note its seconds."""
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        if now - self._began > self._seconds:
+            raise LimitError(f"The mirror ends after {self._seconds:.0f} s; start it again.")
+        dream = self._dream(frame, recipe)
+        self.seconds = time.monotonic() - now
+        return dream
 
     def _dream(self, frame: Image.Image, recipe: DeepDream) -> Image.Image:
         picture = frame.convert("RGB")
         picture.thumbnail((recipe.size, recipe.size), Image.Resampling.BILINEAR)
         device = resolve(self._device)
         turn = self._slot = self._slot or slot(device, new=False, recurring=True, stopped=lambda: self._ended)
-        with reserve(recipe, device, {"image": picture.size}) as budget, turn, enough_memory(), granted(budget):
+        memory = reserve(recipe, device, {"image": picture.size}, recurring=True)
+        with memory as budget, turn, enough_memory(), granted(budget):
             network = load(NETWORK, device)
             image = fit(to_tensor(picture, device), recipe.size, network.spec.smallest).clamp(0, 1)
             start = (image + self._carried(image)).clamp(0, 1)
@@ -119,5 +131,5 @@ class Mirror:
         last = self._last
         if last is None or size_of(last.frame) != size_of(image):
             return torch.zeros_like(image)
-        moved = motion(last.frame, image)
+        moved = motion(last.frame, image, "fast")
         return CARRIED * moved.visible * moved(last.dream - last.frame)

@@ -1,6 +1,7 @@
-// The live mirror. The newest frame of the camera goes to the server, small; the next one as soon as the dream on it is here.
+// The live mirror. The newest frame of the camera goes to the server, small; the next one so that it arrives as the server is done.
 featviz.mirror = (element, server, keep, {layers, layer, strength, size}) => {
     const {words} = featviz;
+    const LONGEST = 10_000;
     element.innerHTML = `
         <button type="button" class="start">${words.mirror}</button>
         <div class="panel" role="group" aria-label="${words.mirror}" hidden>
@@ -64,15 +65,24 @@ featviz.mirror = (element, server, keep, {layers, layer, strength, size}) => {
 
     const run = async id => {
         performance.clearMeasures("mirror");
+        let before;           // The request before the last one: at most two are under way.
+        let pause = LONGEST;  // Milliseconds that the server took for a frame.
+        const received = (answer, start) => {
+            if (running !== id) return;
+            if (answer.error) return stop(answer.error);
+            if (!answer.picture) return;
+            pause = 1000 * answer.seconds;
+            show(answer.picture, start);
+        };
         while (running === id) {
             if (document.hidden) await new Promise(shown => document.addEventListener("visibilitychange", shown, {once: true}));
             if (!panel.checkVisibility()) return stop("");  // Another tab of the page is open.
             const [start, frame] = [taken || performance.now(), capture()];
             const sent = {id, frame, layer: choice.value, strength: Number(slider.value)};
-            const answer = await server.mirror_frame(sent).catch(lost);
-            if (running !== id) return;
-            if (answer.error) return stop(answer.error);
-            if (answer.picture) show(answer.picture, start);
+            const answer = server.mirror_frame(sent).catch(lost).then(answer => received(answer, start));
+            await Promise.race([answer, new Promise(passed => setTimeout(passed, pause))]);
+            await before;
+            before = answer;
         }
     };
 

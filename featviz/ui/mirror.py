@@ -132,13 +132,14 @@ class MirrorBox:
             except Exception as error:
                 return {"error": explain(error)}
 
-        async def mirror_frame(sent: Any, request: gr.Request) -> dict[str, str]:
-            """Return the dream on a frame, or the sentence with which the mirror ends."""
+        async def mirror_frame(sent: Any, request: gr.Request) -> dict[str, str | float]:
+            """Return the dream on a frame and the seconds it took, or the sentence with which the mirror ends."""
             try:
                 name, recipe, frame = read_frame(sent)
                 visit = mirrors.find(name)
                 work = anyio.to_thread.run_sync(partial(mirrors.show, visit, recipe, frame), limiter=threads)
-                return {"picture": await _while_connected(work, request, visit.mirror.end)}
+                picture = await _while_connected(work, request, visit.mirror.end)
+                return {"picture": picture, "seconds": visit.mirror.seconds}
             except Exception as error:
                 return {"error": explain(error)}
 

@@ -141,6 +141,17 @@ def test_free_memory_is_read_on_every_request():
     assert ledger.available() == 10
 
 
+def test_memory_goes_back_to_the_system_unless_it_is_soon_needed_again(monkeypatch):
+    released = []
+    monkeypatch.setattr(memory, "release_free_memory", lambda: released.append(1))
+    ledger = Ledger(lambda: TOTAL)
+    for recurring, times in ((True, 0), (False, 1)):
+        with ledger.reserve(1, refused, recurring):
+            assert ledger.available() == TOTAL - 1
+        assert ledger.available() == TOTAL
+        assert len(released) == times
+
+
 def test_a_run_that_the_garbage_collector_ends_inside_the_ledger_releases_its_memory():
     abandoned = []
 

@@ -59,30 +59,53 @@ def test_a_frame_of_any_size_is_scaled_to_the_size_of_the_dream():
         assert [mirror.show(Image.new("RGB", size), WEAK.replace(size=64)).size for _ in range(2)] == [(64, 48)] * 2
 
 
-def test_between_frames_the_device_is_free_and_the_mirror_counts_until_it_ends():
+def test_between_frames_the_device_is_free_and_the_mirror_counts_until_it_ends(monkeypatch):
+    released = []
+    monkeypatch.setattr("featviz.runtime.mirror.release_free_memory", lambda: released.append(1))
     device = resolve("cpu")
     before = scheduler(device).runs
     mirror = Mirror(device="cpu")
     mirror.show(Image.new("RGB", (64, 64)), WEAK)
     assert scheduler(device)._serving is None
     assert scheduler(device).runs == before + 1
+    assert released == []
     mirror.end()
+    assert released == [1]
     assert scheduler(device).runs == before
     assert mirror.show(Image.new("RGB", (64, 64)), WEAK) is None
 
 
-def test_frames_that_come_meanwhile_are_dropped_and_a_frame_that_waits_ends_at_once():
+def test_one_frame_waits_for_another_more_are_dropped_and_at_the_end_both_end_at_once():
     mirror, frame, results = Mirror(device="cpu"), Image.new("RGB", (64, 64)), []
     with slot(resolve("cpu")):
-        waiting = threading.Thread(target=lambda: results.append(mirror.show(frame, WEAK)))
-        waiting.start()
-        while not scheduler(resolve("cpu"))._waiting:
+        waiting = [threading.Thread(target=lambda: results.append(mirror.show(frame, WEAK))) for _ in range(2)]
+        for thread in waiting:
+            thread.start()
+        while not scheduler(resolve("cpu"))._waiting or mirror._places._value:
             pass
         assert mirror.show(frame, WEAK) is None
+        assert waiting[0].is_alive()
+        assert waiting[1].is_alive()
         mirror.end()
-        waiting.join(timeout=10)
-        assert results == [None]
+        for thread in waiting:
+            thread.join(timeout=10)
+        assert results == [None, None]
     assert not scheduler(resolve("cpu"))._waiting
+
+
+def test_the_seconds_of_a_frame_are_told(monkeypatch):
+    now = 100.0
+
+    def dream(*_: object) -> Image.Image:
+        nonlocal now
+        now += 3
+        return frame
+
+    mirror, frame = Mirror(device="cpu"), Image.new("RGB", (64, 64))
+    monkeypatch.setattr("featviz.runtime.mirror.time.monotonic", lambda: now)
+    monkeypatch.setattr(Mirror, "_dream", dream)
+    mirror.show(frame)
+    assert mirror.seconds == 3
 
 
 def test_the_time_limit_counts_from_the_first_frame(monkeypatch):

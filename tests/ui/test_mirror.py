@@ -27,6 +27,8 @@ from featviz.ui.runs import BEFORE, Runs
 class Darkened:
     """A stand-in for the mirror: half as bright. It can be made to wait until it is ended."""
 
+    seconds = 0.25
+
     def __init__(self, waits: bool = False):
         self.ended = threading.Event()
         self._waits = waits
@@ -160,7 +162,7 @@ def test_a_frame_ends_with_its_connection_and_errors_are_sentences(ask):
     with pytest.raises(httpx.ReadTimeout):
         post("mirror_frame", SENT, timeout=0.5)  # As when the page is closed.
     assert mirror.ended.wait(timeout=30)
-    assert post("mirror_frame", SENT) == {"picture": ""}
+    assert post("mirror_frame", SENT) == {"picture": "", "seconds": 0.25}
     assert post("mirror_end", SENT["id"]) is None
     assert post("mirror_frame", SENT | {"frame": as_address(b"nothing")})["error"].startswith("The frame")
 
