@@ -14,6 +14,7 @@ from featviz.runtime import atlas
 from featviz.ui import text
 from featviz.ui.cards import Card, Cards, drawn, kept, thumbnail
 from featviz.ui.controls import control, enabled_unless, label, recipe_of
+from featviz.ui.masks import Painting
 
 IN_SIGHT = 2
 """Controls that are visible at once. All others are folded away."""
@@ -43,9 +44,15 @@ class Form:
     """The controls of a recipe."""
 
     def __init__(
-        self, recipe: type[Recipe], picture: gr.Image, clip: gr.Video, examples: Sequence[Example], presets: Sequence[Preset]
+        self,
+        recipe: type[Recipe],
+        picture: gr.Image,
+        clip: gr.Video,
+        painting: Painting,
+        examples: Sequence[Example],
+        presets: Sequence[Preset],
     ):
-        """`picture` and `clip`: the shared boxes, of which one has the recipe's first picture."""
+        """`picture` and `clip`: the shared boxes, of which one has the recipe's first picture. `painting`: what paints on it."""
         self.recipe, self.clip, self.examples, self.presets = recipe, clip, examples, presets
         self.parts: dict[str, gr.components.Component] = dict.fromkeys(list(recipe.images)[:1], picture)
         """Pictures by role and controls by field name. A mask and a start have no box of their own."""
@@ -54,6 +61,8 @@ class Form:
         self.example_cards = self._cards("examples", examples, [example_pictures(e) for e in examples], (240, 120))
         for role in list(recipe.images)[1:]:
             self._picture(role, recipe.images[role], height=150)
+        if "style_regions" in recipe.optional_images:
+            painting.style_editor.render()
         self.preset_cards = self._cards("presets", presets, [[Image.open(p.thumbnail)] for p in presets], (144, 144))
         self.finish = gr.Radio(
             list(FINISHES),

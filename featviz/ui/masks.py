@@ -1,10 +1,11 @@
-"""Painting a mask on the picture."""
+"""Painting a mask on the picture, or regions on the picture and on its style."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import gradio as gr
-from PIL import Image, ImageChops
+from PIL import Image, ImageColor
 
 from featviz.media.images import open_picture
 from featviz.runtime.memory import open_reserved
@@ -17,68 +18,138 @@ LONGEST = 800
 OPACITY = 0.6
 """Opacity of the paint, so that the picture stays visible."""
 
-VIOLET = "rgb(139, 92, 246)"
+COLOURS = ("#8000ff", "#ff8000", "#00ff00", "#0080ff")
+"""The paints, as `featviz.optimise.regions` names regions."""
 
 
 class Painting:
-    """A button that opens the picture for painting and closes it again. Without paint the whole picture is used."""
+    """A button that opens the picture and its style for painting and closes them again. Without paint they are used as a whole.
+
+    Paint of one colour is a mask. Several colours, or the same ones on the style, are regions.
+    """
 
     def __init__(self, action: str) -> None:
         """`action`: the text of the button while the painting is closed."""
         self.button = gr.Button(action, size="sm", visible=False, elem_classes="quiet", elem_id="painting-button")
-        self.editor = gr.ImageEditor(
-            show_label=False, type="pil", visible=False, sources=(), transforms=(), layers=False, buttons=[], height=380,
-            elem_id="painting", format="png", eraser=gr.Eraser(default_size=48),
-            brush=gr.Brush(default_size=48, colors=[(VIOLET, OPACITY)], default_color=(VIOLET, OPACITY), color_mode="fixed"),
-        )  # fmt: skip
+        self.editor = _editor("painting", height=380)
+        self.style_editor = _editor("style-painting", height=300, label=text.label("paint_style"), render=False)
+        """Placed by the form that has a style."""
         self.source = gr.State()
         """The file of the picture under the paint; None while closed."""
 
     @property
     def outputs(self) -> list[gr.components.Component]:
-        return [self.button, self.editor, self.source]
+        return [self.button, self.editor, self.style_editor, self.source]
 
-    def toggled(self, action: str, sent: Mapping[str, Any] | None, source: str | None) -> dict:
-        """Open the picture for painting, or close it if it is open. `action`: the text of the button while it is closed."""
+    def toggled(self, action: str, sent: Mapping[str, Any] | None, style: Mapping[str, Any] | None, source: str | None) -> dict:
+        """Open a picture and a style, if there is one, for painting, or close them if they are open.
+
+        `action`: the text of the button while they are closed.
+        """
         if source is not None:
             return self.closed(action)
         with error_sentences():
-            picture = open_reserved(file_of(sent), "picture", LONGEST)
-        picture.thumbnail((LONGEST, LONGEST))
-        return {
-            self.button: text.say("whole_picture"),
-            self.editor: gr.update(value={"background": picture, "layers": [], "composite": None}, visible=True),
-            self.source: sent["path"],
-        }
+            opened = {self.editor: _opened(sent), **self.style_opened(style)}
+        return {self.button: text.say("whole_picture"), **opened, self.source: sent["path"]}
+
+    def style_opened(self, style: Mapping[str, Any] | None) -> dict:
+        """Open another style, without paint; none if it is None."""
+        return {self.style_editor: _opened(style) if style else _CLOSED}
 
     def closed(self, action: str) -> dict:
         """Close the painting and remove the paint."""
-        return {self.button: action, self.editor: gr.update(value=None, visible=False), self.source: None}
+        return {self.button: action, self.editor: _CLOSED, self.style_editor: _CLOSED, self.source: None}
+
+    def files(self, sent: Mapping[Any, Any], style: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
+        """Return the files that paint gives, role → file of the page; those that it does not give are left out.
+
+        `sent`: what the browser sends of the editors. `style`: the file of the style, which is transparent outside paint if there
+        is some on the style alone.
+        """
+        paint, style_paint = (_layers(sent.get(editor)) for editor in (self.editor, self.style_editor))
+        found = roles_of(paint, style_paint if style else [])
+        if "style" in found:
+            opened = open_picture(file_of(style), "style")
+            opened.putalpha(found["style"].resize(opened.size))
+            found["style"] = opened
+        return {role: {"path": in_cache(picture)} for role, picture in found.items()}
 
 
-def mask_of(value: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """Return the painted mask as a file of the page, white where there is paint; None if nothing or everything is painted.
+_CLOSED = gr.update(value=None, visible=False)
 
-    `value`: what the browser sends of the editor.
+
+def _editor(elem_id: str, **options: Any) -> gr.ImageEditor:
+    paints = [(colour, OPACITY) for colour in COLOURS]
+    return gr.ImageEditor(
+        show_label="label" in options, type="pil", visible=False, sources=(), transforms=(), layers=False, buttons=[],
+        elem_id=elem_id, format="png", eraser=gr.Eraser(default_size=48),
+        brush=gr.Brush(default_size=48, colors=paints, default_color=paints[0], color_mode="fixed"), **options,
+    )  # fmt: skip
+
+
+def _opened(sent: Mapping[str, Any] | None) -> dict:
+    """Show a picture in an editor, without paint."""
+    picture = open_reserved(file_of(sent), "picture", LONGEST)
+    picture.thumbnail((LONGEST, LONGEST))
+    return gr.update(value={"background": picture, "layers": [], "composite": None}, visible=True)
+
+
+def _layers(value: Mapping[str, Any] | None) -> list[Image.Image]:
+    """Return the layers of paint that the browser sends of an editor."""
+    return [open_picture(file_of(layer)) for layer in (value or {}).get("layers") or []]
+
+
+def roles_of(paint: Sequence[Image.Image], style_paint: Sequence[Image.Image]) -> dict[str, Image.Image]:
+    """Return what the layers of paint on a picture and on its style are, by role.
+
+    "mask" for paint of one colour on the picture alone; "regions", and "style_regions" if the style has paint; "style", the
+    opacity of the style, for paint on the style alone. Nothing if nothing or everything is painted.
     """
-    files = [file_of(layer) for layer in (value or {}).get("layers") or []]
-    mask = painted([open_picture(file) for file in files])
-    return mask and {"path": in_cache(mask)}
+    mask, style_mask = painted(paint), painted(style_paint)
+    ours, theirs = (regions(layers) if layers else None for layers in (paint, style_paint))
+    if ours and len(colours_of(ours)) > 1 and (style_mask or len(colours_of(ours) - {BLACK}) > 1):
+        return {"regions": ours} | ({"style_regions": theirs} if style_mask else {})
+    if mask:
+        return {"mask": mask}
+    return {"style": style_mask} if style_mask else {}
 
 
 def painted(layers: Sequence[Image.Image]) -> Image.Image | None:
     """Return the mask of some layers of paint; None if nothing or everything is painted."""
     if not layers:
         return None
-    first, *others = (layer.convert("RGBA").getchannel("A") for layer in layers)
-    for other in others:
-        first = ImageChops.lighter(first, other)
-    mask = first.point(lambda alpha: min(255, round(alpha / OPACITY)))
+    mask = _flat(layers).getchannel("A").point(lambda alpha: min(255, round(alpha / OPACITY)))
     return mask if len(set(mask.getextrema())) == 2 else None
 
 
+def regions(layers: Sequence[Image.Image]) -> Image.Image:
+    """Return an image of the regions of some layers of paint, each of one of `COLOURS`, and black where there is no paint."""
+    flat, palette = _flat(layers), Image.new("P", (1, 1))
+    palette.putpalette([value for colour in COLOURS for value in ImageColor.getrgb(colour)])
+    found = flat.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB")
+    return Image.composite(
+        found, Image.new("RGB", found.size), flat.getchannel("A").point(lambda alpha: 255 * (alpha > 127 * OPACITY))
+    )
+
+
+BLACK = (0, 0, 0)
+"""The colour of a region without paint."""
+
+
+def colours_of(image: Image.Image) -> set[tuple[int, int, int]]:
+    """Return the colours of an image of regions."""
+    return {colour for _, colour in image.getcolors()}
+
+
+def _flat(layers: Sequence[Image.Image]) -> Image.Image:
+    """Return layers of paint, one over the other."""
+    return reduce(Image.alpha_composite, (layer.convert("RGBA") for layer in layers))
+
+
 def mention_stretching(pictures: Mapping[str, Image.Image]) -> None:
-    """Tell the visitor if a mask has another aspect ratio than the picture. The run stretches it."""
-    first, mask = next(iter(pictures.values()), None), pictures.get("mask")
-    if mask and abs(mask.width * first.height / (mask.height * first.width) - 1) > 0.02:
-        gr.Info(text.say("mask_stretched", width=mask.width, height=mask.height))
+    """Tell the visitor if a mask or regions have another aspect ratio than their picture. The run stretches them."""
+    below = {"mask": next(iter(pictures), ""), "regions": "content", "style_regions": "style"}
+    for role, mask in pictures.items():
+        picture = pictures.get(below.get(role, ""))
+        if picture and abs(mask.width * picture.height / (mask.height * picture.width) - 1) > 0.02:
+            gr.Info(text.say("mask_stretched", width=mask.width, height=mask.height))

@@ -34,7 +34,7 @@ from featviz.ui.form import Form, picture_input
 from featviz.ui.job_endpoints import publish_runs
 from featviz.ui.links import read_file, read_link
 from featviz.ui.look_inside import ChannelBox, gram_picture
-from featviz.ui.masks import Painting, mask_of, mention_stretching
+from featviz.ui.masks import Painting, mention_stretching
 from featviz.ui.mirror import MirrorBox
 from featviz.ui.request_limits import Blocks
 from featviz.ui.result import ENTRIES, Panel, entry, film, history, status_line
@@ -130,7 +130,9 @@ class Page:
                 self.painting = Painting(RECIPES[self.name.value].mask_action)
                 self.navigation = Navigation({TAB_GROUP: partial(self.explorer.add_tab, examples)})
                 self.forms = {
-                    recipe.name: Form(recipe, self.picture, self.clip, *(_of(recipe, items) for items in (examples, all_presets)))
+                    recipe.name: Form(
+                        recipe, self.picture, self.clip, self.painting, *(_of(recipe, items) for items in (examples, all_presets))
+                    )
                     for recipe in self.navigation.tabs_of(TABS.values())
                 }
                 with self.navigation.tabs["deepdream"]:
@@ -153,13 +155,18 @@ class Page:
     @property
     def everything(self) -> set[gr.components.Component]:
         """All inputs. An event with them gets a dict."""
-        states = [self.name, self.job, self.visitor, self.painting.editor, self.painting.source]
+        states = [self.name, self.job, self.visitor, self.painting.editor, self.painting.style_editor, self.painting.source]
         return {*states, *self.inputs, *(form.finish for form in self.forms.values())}
 
     @property
     def inputs(self) -> list[gr.components.Component]:
         """The boxes of pictures, that of a video, and the controls of all recipes, each once."""
         return _unique([self.clip], *(form.parts.values() for form in self.forms.values()))
+
+    @property
+    def style(self) -> gr.Image:
+        """The box of the style that can be painted."""
+        return self.forms["style_transfer"].parts["style"]
 
     @property
     def following(self) -> list[gr.components.Component]:
@@ -243,6 +250,7 @@ class Page:
             [self.picture.change, self.clip.change], self.close_painting, self.everything, self.painting.outputs,
             trigger_mode="multiple", **IMMEDIATE,
         )  # fmt: skip
+        self.style.change(self.paint_style, self.everything, self.painting.style_editor, **IMMEDIATE)
         panel.use.click(self.use, self.job, [self.picture, self.clip, *origin], **EVENT)
 
         panel.share.click(lambda: gr.update(visible=True), None, panel.sharing, **IMMEDIATE)
@@ -367,7 +375,9 @@ class Page:
         """The values of the open tab by name, with the painted mask."""
         form = self.form(sent)
         with error_sentences():
-            return form.values(sent, mask=mask_of(sent[self.painting.editor]) if "mask" in form.recipe.optional_images else None)
+            files = self.painting.files(sent, sent.get(form.parts.get("style")))
+            roles = (*form.recipe.images, *form.recipe.optional_images)
+            return form.values(sent, **{role: file for role, file in files.items() if role in roles})
 
     def _clip(self, sent: Mapping[Any, Any]) -> bool:
         """Whether a video goes before the picture in the open tab."""
@@ -396,7 +406,7 @@ class Page:
             self.smaller: gr.update(visible=fitting is not None, value=text.say("use_size", size=fitting)),
             self.fitting: fitting,
             self.painting.button: gr.update(
-                value=text.translated(form.recipe.mask_action),
+                value=text.say("whole_picture") if sent[self.painting.source] else text.translated(form.recipe.mask_action),
                 visible=bool(form.recipe.mask_action and sent[self.picture] and not self._clip(sent)),
             ),
             form.finish: gr.update(choices=finishes) if predicted else gr.skip(),
@@ -626,9 +636,14 @@ class Page:
         return self.open(found) | self._origin("", None)
 
     def paint(self, sent: Mapping[Any, Any]) -> dict:
-        return self.painting.toggled(
-            text.translated(self.form(sent).recipe.mask_action), sent[self.picture], sent[self.painting.source]
-        )
+        action = text.translated(self.form(sent).recipe.mask_action)
+        return self.painting.toggled(action, sent[self.picture], sent[self.style], sent[self.painting.source])
+
+    def paint_style(self, sent: Mapping[Any, Any]) -> dict:
+        """Open a new style for painting, if the painting is open."""
+        if sent[self.painting.source] is None:
+            return {self.painting.style_editor: gr.skip()}
+        return self.painting.style_opened(sent[self.style])
 
     def close_painting(self, sent: Mapping[Any, Any]) -> dict:
         """Close the painting when the picture was replaced, or when a video goes before it."""

@@ -23,7 +23,7 @@ import hostile
 import numpy as np
 import pytest
 from gradio.context import LocalContext
-from PIL import Image
+from PIL import Image, ImageColor
 from standins import outputs
 
 from featviz import recipe_of, save, ui
@@ -49,7 +49,7 @@ from featviz.ui.atlas import find_channels
 from featviz.ui.controls import api_function, caption, control, label, spoken
 from featviz.ui.explorer import TAB
 from featviz.ui.forecast import Forecast
-from featviz.ui.masks import OPACITY, mention_stretching, painted
+from featviz.ui.masks import COLOURS, OPACITY, mention_stretching, painted, roles_of
 from featviz.ui.measures import bars
 from featviz.ui.page import Page
 from featviz.ui.running import Engine, displayable, validate_request
@@ -692,10 +692,10 @@ def test_a_panorama_is_offered_a_size_at_which_its_shorter_side_is_large_enough(
 # The picture
 
 
-def layer(*boxes: tuple[int, int, int, int]) -> Image.Image:
+def layer(*boxes: tuple[int, int, int, int], paint: str = COLOURS[0]) -> Image.Image:
     picture = Image.new("RGBA", (64, 48))
     for box in boxes:
-        picture.paste((139, 92, 246, round(255 * OPACITY)), box)
+        picture.paste((*ImageColor.getrgb(paint), round(255 * OPACITY)), box)
     return picture
 
 
@@ -714,6 +714,57 @@ def test_what_is_painted_is_the_mask_of_the_run(page, photo, tmp_path, monkeypat
     (begun,) = page.begin(values)
     shown(page, begun[page.job])
     assert [given[0]["mask"].convert("L").getpixel(place) for place in ((5, 5), (30, 30))] == [255, 0]
+
+
+LEFT, RIGHT = (0, 0, 32, 48), (32, 0, 64, 48)
+
+
+@pytest.mark.parametrize(
+    ("paint", "style_paint", "roles"),
+    [
+        ([layer(LEFT)], [], {"mask": (255, 0)}),
+        ([layer(LEFT), layer(RIGHT, paint=COLOURS[1])], [], {"regions": COLOURS[:2]}),
+        ([layer(LEFT)], [layer(RIGHT)], {"regions": (COLOURS[0], "black"), "style_regions": ("black", COLOURS[0])}),
+        ([], [layer(LEFT)], {"style": (255, 0)}),
+        ([layer(LEFT, RIGHT)], [layer(LEFT)], {"style": (255, 0)}),
+        ([layer()], [layer()], {}),
+        ([layer(LEFT, RIGHT)], [], {}),
+    ],
+)
+def test_paint_of_one_colour_is_a_mask_and_several_or_paint_on_the_style_are_regions(paint, style_paint, roles):
+    found = roles_of(paint, style_paint)
+    for role, values in roles.items():
+        expected = [ImageColor.getrgb(value) if isinstance(value, str) else value for value in values]
+        assert [found[role].getpixel(place) for place in ((5, 5), (50, 5))] == expected
+    assert found.keys() == roles.keys()
+
+
+def test_what_is_painted_on_both_pictures_reaches_the_run(page, photo, tmp_path, monkeypatch):
+    given = []
+    run_by(page, monkeypatch, run=lambda recipe, **pictures: given.append(pictures) or fake(recipe, **pictures))
+    files = [tmp_path / "paint.png", tmp_path / "style_paint.png"]
+    for file, box in zip(files, (LEFT, RIGHT), strict=True):
+        layer(box).save(file)
+    paint, style_paint = ({"layers": [{"path": str(file)}]} for file in files)
+    values = sent(page, "style_transfer", content=photo, style=photo) | {page.painting.style_editor: style_paint}
+    for painted_too in ({page.painting.editor: paint}, {}):
+        (begun,) = page.begin(values | painted_too)
+        shown(page, begun[page.job])
+    assert given[0]["regions"].getpixel((5, 5)) == given[0]["style_regions"].getpixel((50, 5)) == ImageColor.getrgb(COLOURS[0])
+    assert [given[1]["style"].getpixel(place)[3] for place in ((5, 5), (50, 5))] == [0, 255]
+    assert not {"mask", "regions", "style_regions"} & set(given[1])
+
+
+def test_the_style_is_opened_for_painting_beside_the_picture_and_follows_its_box(page, photo):
+    both, editor = sent(page, "style_transfer", content=photo, style=photo), page.painting.style_editor
+    assert page.paint_style(both)[editor] == gr.skip()
+    opened = page.paint(both)
+    assert opened[editor]["value"]["background"].size == (64, 48)
+    now = {page.painting.source: opened[page.painting.source]}
+    assert page.refresh(both | now)[page.painting.button]["value"] == "Use the whole picture"
+    assert page.paint_style(both | now)[editor]["visible"]
+    assert not page.paint_style(both | now | {page.style: None})[editor]["visible"]
+    assert not page.paint(both | now)[editor]["visible"]
 
 
 def test_the_picture_is_opened_for_painting_and_closed_by_another(page, photo):
