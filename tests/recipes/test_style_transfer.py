@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -184,6 +185,12 @@ def test_nearest_neighbours_in_regions_mixtures_and_transparent_pictures_lower_t
 def test_invalid_layers_and_weights_are_refused_with_one_sentence(fields, sentence):
     with pytest.raises(FieldError, match=sentence):
         StyleTransfer(**fields)
+
+
+def test_variants_are_small_and_have_three_strengths_and_three_sizes_of_strokes():
+    variants = StyleTransfer(size=640, feather=40).variants(160)
+    assert [(one.style_strength, one.style_scale) for one in variants] == [*product((0.3, 1.0, 3.0), (0.5, 1.0, 2.0))]
+    assert {(one.size, one.feather, one.steps, one.scales) for one in variants} == {(160, 10, 20, 2)}
 
 
 # Starting points
