@@ -49,7 +49,7 @@ wheel: $(STAMP) ## Build the sdist and the wheel in dist/.
 rehearsal: $(STAMP) ## Rehearse a push to a Space in empty folders: clone, install, start, one click.
 	$(BIN)/python -m scripts.rehearsal
 
-atlas: $(STAMP) ## Compute what every channel looks for, as far as it is missing; can be stopped at any time.
+atlas: $(STAMP) ## Find the natural patches of every channel anew, and make the optimised pictures that are missing; can be stopped at any time.
 	$(BIN)/python -m scripts.patches
 	$(BIN)/python -m scripts.atlas
 

@@ -26,7 +26,7 @@ COLUMNS = 16
 """Thumbnails in a row of a sheet."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Patch:
     """A square of a picture of the atlas that a channel responds to."""
 
@@ -74,7 +74,7 @@ class Sheet:
     @property
     def picture(self) -> Image.Image:
         """All thumbnails, `COLUMNS` in a row."""
-        return opened(self.file)
+        return _opened_sheet(self.file)
 
     def thumbnail(self, channel: int) -> Image.Image:
         """Return the optimised picture of a channel. Raises IndexError where there is no such channel."""
@@ -156,8 +156,18 @@ def search(text: str) -> list[Match]:
     ]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def opened(file: Path) -> Image.Image:
-    """Return a picture of the atlas."""
+    """Return a natural picture of the atlas. All stay in memory: they are small."""
+    return _read(file)
+
+
+@lru_cache(maxsize=4)
+def _opened_sheet(file: Path) -> Image.Image:
+    """Return the picture of a sheet. A few stay in memory: one takes up to 15 MB."""
+    return _read(file)
+
+
+def _read(file: Path) -> Image.Image:
     with Image.open(file) as picture:
         return picture.convert("RGB")
