@@ -488,6 +488,8 @@ def _recorded(recipe: Recipe, previews: Previews, out: Path | None, roles: Colle
 def _save(preview: Preview, out: Path) -> None:
     if not preview.is_video_frame:  # `record` has written it to the video.
         save(preview.picture, out)
+    if preview.gradient is not None:
+        save(preview.gradient, out.with_name(f"{out.stem}_gradient.png"))
 
 
 def _extensions(produces: str) -> Collection[str]:

@@ -306,6 +306,14 @@ def test_ctrl_c_keeps_what_there_is(command, is_frame, sentence, capsys, monkeyp
             assert made.getpixel((0, 0)) == (2, 0, 0)
 
 
+def test_the_gradient_image_is_written_beside_the_result(monkeypatch):
+    grey = Image.new("RGB", (20, 10), (128, 128, 128))
+    monkeypatch.setattr(cli, "stream", lambda *_, **__: (replace(preview(step), gradient=grey) for step in [9]))
+    assert cli.main(["deepdream", "image.png", "out.jpg", "--show-gradient", "true"]) == 0
+    with Image.open("out_gradient.png") as made:
+        assert made.getpixel((3, 3)) == (128, 128, 128)
+
+
 def test_failures_and_bad_input_have_different_exit_codes(capsys, monkeypatch):
     def stream(*args, **kwargs):
         raise WeightsError("The weights are not installed.")

@@ -18,6 +18,9 @@ from featviz.optimise.transfers import constant
 Shaper = Callable[[Tensor, float], Tensor]
 """Gradient (1, 3, H, W), progress through an octave in [0, 1] → shaped gradient."""
 
+RANGE = 3.0
+"""Root mean squares from grey to white in `gradient_image`. Larger values, one in some hundred, are cut off."""
+
 
 def mean_absolute(gradient: Tensor, progress: float = 0.0) -> Tensor:
     """Return the gradient divided by its mean absolute value (Mordvintsev et al., 2015)."""
@@ -65,6 +68,15 @@ def soft_colours(gradient: Tensor, progress: float = 0.0) -> Tensor:
     """
     brightness = gradient.mean(1, keepdim=True)
     return mean_absolute(blur(brightness, 0.7) + 0.5 * blur(gradient - brightness, 3.0))
+
+
+def gradient_image(gradient: Tensor) -> Tensor:
+    """Return a gradient (1, 3, H, W) as an image in [0, 1]: grey where it is 0, brighter where a pixel shall become brighter.
+
+    The contrast is relative: `RANGE` times the root mean square is black or white.
+    """
+    scale = RANGE * gradient.square().mean().sqrt().clamp_min(TINY)
+    return (0.5 + 0.5 * gradient / scale).clamp(0, 1)
 
 
 def luminance(gradient: Tensor) -> Tensor:

@@ -71,21 +71,23 @@ class LayerActivations:
 
 
 @torch.no_grad()
-def layer_activations(network: Network, image: Tensor, layer: str, count: int) -> LayerActivations:
-    """Return the activations of the `count` most active channels of a layer for an image (1, 3, H, W) in [0, 1].
+def layer_activations(network: Network, image: Tensor, layer: str, count: int, channels: Sequence[int] = ()) -> LayerActivations:
+    """Return the activations of the `count` most active channels of a layer for an image (1, 3, H, W) in [0, 1], or of `channels`.
 
     Returns fewer if the layer has fewer channels.
 
     Raises:
-        FieldError: the network has no such layer.
+        FieldError: the network has no such layer or channel.
         InputError: the image is smaller than the network accepts.
     """
+    network.check_channels(layer, channels)
     activations = network.activations(image, [layer])[layer][0].relu_()
-    strengths, channels = activations.mean((1, 2)).topk(min(count, len(activations)))
-    maps = [activations[channel] for channel in channels.tolist()]
+    strengths = activations.mean((1, 2))
+    chosen = torch.tensor(channels, device=image.device) if channels else strengths.topk(min(count, len(activations))).indices
+    maps = [activations[channel] for channel in chosen.tolist()]
     return LayerActivations(
-        channels=channels,
-        strengths=strengths,
+        channels=chosen,
+        strengths=strengths[chosen],
         peaks=torch.stack([map_.max() for map_ in maps]),
         maps=maps,
         image=image,
@@ -159,10 +161,14 @@ def correlations(activations: Tensor) -> Tensor:
 
     Negative cosines are shown as 0.
     """
+    return coloured(cosines(activations).clamp(0, 1).unsqueeze(1))
+
+
+def cosines(activations: Tensor) -> Tensor:
+    """Return the Gram matrices (B, C, C) of activations (B, C, h, w), divided by the lengths of the maps: 1 on the diagonal."""
     products = gram(activations)
     lengths = products.diagonal(dim1=1, dim2=2).clamp_min(TINY).sqrt()
-    cosines = products / (lengths.unsqueeze(1) * lengths.unsqueeze(2))
-    return coloured(cosines.clamp(0, 1).unsqueeze(1))
+    return products / (lengths.unsqueeze(1) * lengths.unsqueeze(2))
 
 
 class ActivationMaps(Recipe):
@@ -196,14 +202,17 @@ its **activation map** shows where it found its pattern: bright where it is acti
     def network_name(self) -> str:
         return split(self.layer)[0]
 
-    def inspect_layer(self, network: Network, image: Tensor) -> LayerActivations:
+    def inspect_layer(self, network: Network, image: Tensor, channels: Sequence[int] = ()) -> LayerActivations:
         """Return the activations of the layer for an image (1, 3, H, W) in [0, 1], scaled to `size`.
 
+        Those of `channels`, by default of the `count` most active ones.
+
         Raises:
-            FieldError: the network has no such layer.
+            FieldError: the network has no such layer or channel.
             InputError: the scaled image is too small for the network.
         """
-        return layer_activations(network, fit(image, self.size, network.spec.smallest), split(self.layer)[1], self.count)
+        image = fit(image, self.size, network.spec.smallest)
+        return layer_activations(network, image, split(self.layer)[1], self.count, channels)
 
     def run(self, network: Network, *, image: Tensor) -> Frames:
         """Yield one frame: a sheet of maps, each labelled with its channel and its mean activation.

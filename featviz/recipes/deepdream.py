@@ -54,6 +54,9 @@ SURROUND = 8
 IMAGES_HELD = 15
 """Copies of the largest octave that a run holds at once."""
 
+GRADIENTS_HELD = 2
+"""Gradients that are held at once if they are shown: that of the step, and of the one before until it is replaced."""
+
 
 @dataclass(frozen=True)
 class PartDemand:
@@ -166,6 +169,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         16, "Random shift of each step, in pixels, which keeps patterns from locking onto a grid.", ge=0, le=128, group="Gradient"
     )
     seed: int = param(0, "Seed of the random shifts: the same seed gives the same picture.", ge=0, le=2**31 - 1, group="Gradient")
+    show_gradient: bool = param(False, "Show the gradient image of each step beside the preview.", group="Gradient")
     keep_colours: bool = param(False, "Change brightness only, and keep the picture's colours.", group="Result")
     full_size: bool = param(False, "Keep the picture's own size instead of the one set.", group="Result")
     steadiness: float = STEADINESS
@@ -187,7 +191,15 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
 
     def variants(self, size: int = 144) -> list[Recipe]:
         """Return small dreams of the same picture at every layer of the network, shallow to deep."""
-        single = {"objective": None, "more_layers": "", "channels": "", "class_name": "", "outside": "", "full_size": False}
+        single = {
+            "objective": None,
+            "more_layers": "",
+            "channels": "",
+            "class_name": "",
+            "outside": "",
+            "full_size": False,
+            "show_gradient": False,
+        }
         small = {
             "size": size,
             "octaves": min(self.octaves, 2),
@@ -238,7 +250,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
             dream = self.confine(dream.clamp(0, 1), base, octave_mask)
             regions = self.regions(network, dream, fixed, octave_mask)
             for step in range(1, self.steps + 1):
-                value, dream = self.stepped(network, regions, dream, step / self.steps, generator, allowance)
+                value, dream, gradient = self.stepped(network, regions, dream, step / self.steps, generator, allowance)
                 yield Frame(
                     step=octave * self.steps + step,
                     steps=len(octaves) * self.steps,
@@ -246,6 +258,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
                     work=(sum(pixels[:octave]) + pixels[octave] * step / self.steps) / sum(pixels),
                     loss=-value,
                     image=dream if size[0] <= target[0] else partial(self.shrunk, dream, image, mask),
+                    gradient=gradient if gradient is None or size[0] <= target[0] else partial(resize, gradient, target),
                 )
             change = dream - base
 
@@ -291,8 +304,8 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         progress: float,
         generator: torch.Generator,
         allowance: tiles.Allowance,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the sum of the objectives, (), and the dream after a step. Nothing else is held between steps."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the sum of the objectives, (), the dream after a step, and its gradient if it is shown. Nothing else is held."""
         total, result = dream.new_zeros(()), dream
         shape = SHAPERS[network.spec.gradient if self.gradient == AUTO else self.gradient]
         for objective, mask in regions:
@@ -301,7 +314,8 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
             total = total + value
             shaped = shape(luminance(gradient) if self.keep_colours else gradient, progress)
             result = torch.addcmul(result, mask, shaped, value=self.strength / 255)
-        return total, result.clamp_(0, 1)
+        added = (result - dream) * (255 / self.strength) if self.show_gradient else None
+        return total, result.clamp_(0, 1), added
 
     def shifted_ascent(
         self, network: Network, objective: Objective, image: Tensor, generator: torch.Generator, side: int
@@ -348,7 +362,7 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         if "guide" in others and not self.class_name:
             parts.append(self.guide_demand(network, octaves, self.guide_size(network, size, others["guide"])))
         held = (
-            IMAGES_HELD * IMAGE_BYTES * math.prod(self.surrounded(octaves[-1]))
+            (IMAGES_HELD + GRADIENTS_HELD * self.show_gradient) * IMAGE_BYTES * math.prod(self.surrounded(octaves[-1]))
             + held_bytes(*others.values())
             + sum(part.held for part in parts)
         )

@@ -26,8 +26,8 @@ from featviz.version import __version__
 Recipes = Mapping[str, type[Recipe]]
 """Name → recipe class, for all recipes that can be read: `featviz.RECIPES`."""
 
-NOT_OURS = re.compile(r"_.*|view|utm_.*|\w*clid")
-"""Parameters that Gradio and social networks append to links."""
+NOT_OURS = re.compile(r"_.*|view|utm_.*|\w*clid|lesson")
+"""Parameters that name no recipe: those that Gradio and social networks append to links, and those that open a step of the lesson."""
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,10 @@ class Frame:
 
     @cached_property
     def gradient(self) -> Tensor | None:
-        """The gradient of the objective with respect to the image, of the shape of the image; None for a run without one."""
+        """The gradient of the objective with respect to the image, of the shape of the image; None for a run without one.
+
+        That of DeepDream is as it is added to the image: shaped, and inside the mask.
+        """
         return _value(self._gradient)
 
     def replace(self, **changes: Any) -> Frame:

@@ -61,22 +61,26 @@ class LayerInspection:
     """(height, width) of the receptive field in pixels; `inf` where a unit sees the whole picture."""
 
 
-def inspect_layer(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> LayerInspection:
+def inspect_layer(
+    recipe: ActivationMaps, channels: Sequence[int] = (), *, device: Device = "auto", image: Picture
+) -> LayerInspection:
     """Compute the activation maps that `ActivationMaps` draws on one sheet, and return each as a picture with its numbers.
 
     Args:
         recipe: the layer, the number of channels and the size at which the network sees the picture.
+        channels: those to inspect; by default the strongest.
         device: "auto", "cpu", "cuda", "cuda:1" (a card by its index) or "mps".
         image: the picture: a path, a PIL image, bytes, an open file, a NumPy array (H, W, C) or a tensor (C, H, W), as uint8
             or floats in [0, 1].
 
     Raises:
+        FieldError: the layer has no such channel.
         InputError: the picture is unusable, before any work is done; or the device runs out of memory.
         WeightsError: the network's weights are not available.
         LimitError: it does not fit into the free memory, before any work is done.
     """
     with network_and_image(recipe, device, image) as (network, tensor):
-        response = recipe.inspect_layer(network, tensor)
+        response = recipe.inspect_layer(network, tensor, channels)
         drawn = zip(response.pictures(MAP_SIDE), response.patches(), strict=True)
         numbers = zip(response.channels.tolist(), response.strengths.tolist(), strict=True)
         cells = tuple(

@@ -40,6 +40,9 @@ queue keeps the order of arrival: more runs at once lower the mean time to a res
 KEPT_PER_OWNER, KEPT = 30, 1000
 """Most ended jobs that are remembered, of an owner and in all. Each takes about a kilobyte; its picture is a file."""
 
+GRADIENT = "gradient.png"
+"""The file beside a result that has the gradient image of the last step."""
+
 INTERNAL_ERROR = "Something went wrong on the server, and the error was logged. Please try again, or try another picture."
 
 UNATTENDED = "The run ended early because nobody was watching it."
@@ -67,6 +70,7 @@ class Result:
         self.recipe, self.size, self.measures = recipe, preview.picture.size, preview.measures
         self.step, self.steps, self.done = preview.step, preview.steps, preview.done
         self._picture: Image.Image | None = preview.picture
+        self._gradient = preview.gradient
         self._write, self._file = write, ""
         self._lock = threading.Lock()
 
@@ -85,9 +89,17 @@ class Result:
         with self._lock:
             if self._picture is not None:
                 self._file, self._picture = self._write(self._picture), None
+                if self._gradient is not None:
+                    self._gradient.save(Path(self._file).with_name(GRADIENT))
+                    self._gradient = None
         if not self.exists:
             raise deleted_error()
         return self._file
+
+    def gradient_file(self) -> str | None:
+        """Return the path of the gradient image of the last step, None if the recipe shows none. Raises as `file` does."""
+        path = Path(self.file()).with_name(GRADIENT)
+        return str(path) if path.is_file() else None
 
 
 @dataclass(frozen=True)

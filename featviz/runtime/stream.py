@@ -19,6 +19,7 @@ from featviz.media.images import Picture, on_white, opacity_of, remarks, to_pixe
 from featviz.media.saving import NOTE
 from featviz.networks.cache import load, load_untrained, load_with_progress
 from featviz.networks.table import BUNDLED
+from featviz.optimise.gradients import gradient_image
 from featviz.optimise.tiles import Budget, enough_memory, granted
 from featviz.optimise.transfers import Read
 from featviz.recipes import metadata
@@ -60,6 +61,8 @@ class Preview:
     """Whether this is a finished picture of a video, to be written to its file."""
     measures: Mapping[str, float] = field(default_factory=dict)
     """Other numbers worth watching, by name, e.g. the distance at each layer."""
+    gradient: Image.Image | None = None
+    """The gradient image of the step, if the recipe shows it: see `featviz.optimise.gradients.gradient_image`."""
     seconds_used: float = 0.0
     """Seconds of computing in the steps so far; on a CPU they exclude other programs. Later estimates learn from them."""
 
@@ -227,7 +230,7 @@ def pace(
     work = expected_seconds(needs, device, recipe)
     timer = _StepTimer(device, slot(device, work, new=options.new, stopped=options.stopped, on_wait=options.on_wait))
     steered: Recipe | None = None  # A generator's first step takes nothing.
-    unaltered = True
+    unaltered, gradient = True, getattr(recipe, "show_gradient", False)
     share_done = due = 0.0
     try:
         while True:
@@ -239,7 +242,7 @@ def pace(
                         frame = frames.send(steered)
                         is_last = frame.step == frame.steps
                         shown = timer.started >= due or frame.is_video_frame or is_last
-                        preview = _read(frame, timer, alpha_source) if shown else None
+                        preview = _read(frame, timer, alpha_source, gradient) if shown else None
                     timer.slot.progress(frame.work)
                     share_done = frame.work if frame.steps > 1 else 0.0  # A single step says little about speed.
                     unaltered = unaltered and steered in (None, recipe)
@@ -307,10 +310,11 @@ class _StepTimer:
             self._queued[-1].record(torch.cuda.current_stream(self._device))
 
 
-def _read(frame: Frame, timer: _StepTimer, alpha_source: Image.Image | None) -> Preview:
-    """Read a frame back from the device, which waits once, for the step to be computed."""
+def _read(frame: Frame, timer: _StepTimer, alpha_source: Image.Image | None, gradient: bool) -> Preview:
+    """Read a frame back from the device, which waits once, for the step to be computed. `gradient`: whether it is shown."""
     numbers = torch.stack([frame.loss.float(), *(value.float() for value in frame.measures.values())])
-    pixels, numbers = Read([to_pixels(frame.image), numbers]).wait()
+    gradients = [to_pixels(gradient_image(frame.gradient))] if gradient and frame.gradient is not None else []
+    pixels, numbers, *gradients = Read([to_pixels(frame.image), numbers, *gradients]).wait()
     loss, *measures = numbers.tolist()
     if not math.isfinite(loss):
         raise DivergedError(
@@ -327,6 +331,7 @@ def _read(frame: Frame, timer: _StepTimer, alpha_source: Image.Image | None) -> 
         picture=with_alpha(picture, alpha_source) if alpha_source else picture,
         is_video_frame=frame.is_video_frame,
         measures=dict(zip(frame.measures, measures, strict=True)),
+        gradient=Image.fromarray(gradients[0].numpy()) if gradients else None,
     )
 
 

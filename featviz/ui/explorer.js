@@ -2,12 +2,7 @@
 // those of Gradio's HTML component.
 featviz.explore = (element, props, server, watch) => {
     const words = (key, values = {}) => featviz.say(`explore_${key}`, values);
-    const make = (tag, options = {}, ...children) => {
-        const {data, ...properties} = options, made = Object.assign(document.createElement(tag), properties);
-        Object.assign(made.dataset, data);
-        made.append(...children);
-        return made;
-    };
+    const {make} = featviz;
     const button = (text, options = {}) => make("button", {type: "button", textContent: text, ...options});
     const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
     const percent = share => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
@@ -15,7 +10,7 @@ featviz.explore = (element, props, server, watch) => {
 
     // What is shown.
     let data = null, places = null, at = [0, 0], why = null, after = null, off = new Set(), offLayer = null, painting = false, painted = false;
-    let asked = 0;
+    let asked = 0, seen = null;
 
     // The parts.
     const image = make("img", {alt: ""}), heat = make("canvas", {className: "heat"}), paint = make("canvas", {className: "paint"});
@@ -23,7 +18,7 @@ featviz.explore = (element, props, server, watch) => {
     const stage = make("div", {className: "stage", tabIndex: 0, role: "application"}, image, heat, paint, frame, dot);
     const caption = make("p", {className: "caption"}), channels = make("ol", {className: "channels"});
     const strip = make("div", {className: "strip", role: "group"}), names = make("div", {className: "names"});
-    const reasons = make("div", {className: "why"}), note = make("p", {className: "note"});
+    const accent = make("div", {className: "accent"}), reasons = make("div", {className: "why"}), note = make("p", {className: "note"});
     const network = make("select"), other = make("input", {type: "text", maxLength: 100});
     const brush = button(words("paint")), whole = button(words("whole")), fewest = button(words("fewest"));
     stage.setAttribute("aria-label", words("stage"));
@@ -36,7 +31,7 @@ featviz.explore = (element, props, server, watch) => {
     brush.hidden = whole.hidden = fewest.hidden = true;
     element.replaceChildren(make("div", {className: "explorer"},
         make("div", {className: "look"}, stage, make("div", {className: "here"}, caption, channels)),
-        strip, make("div", {className: "tools"}, network, brush, whole, fewest), note,
+        accent, strip, make("div", {className: "tools"}, network, brush, whole, fewest), note,
         make("div", {className: "answers"}, names, reasons)));
 
     const ask = async (name, request) => {
@@ -65,7 +60,7 @@ featviz.explore = (element, props, server, watch) => {
         data = {...answer, file: file.path};
         if (fresh) {
             at = [Math.floor(places.shape[1] / 2), Math.floor(places.shape[2] / 2)];
-            [why, after, off, painted] = [null, null, new Set(), false];
+            [why, after, off, painted, seen] = [null, null, new Set(), false, null];
             image.src = file.url ?? `${window.gradio_config.root}${window.gradio_config.api_prefix}/file=${file.path}`;
             const [width, height] = data.size;
             stage.style.aspectRatio = `${width} / ${height}`;
@@ -141,8 +136,23 @@ featviz.explore = (element, props, server, watch) => {
         });
         caption.textContent = words("here", {layer: title(places.layer), row: row + 1, column: column + 1, channels: count, sees});
         const shares = places.shares.subarray(start, start + places.count);
-        channels.replaceChildren(...Array.from(shares, (share, i) => make("li", {},
-            channelButton(places.layer, places.channels[start + i], share / Math.max(1, shares[0]), percent(share / 255)))));
+        channels.replaceChildren(...Array.from(shares, (share, i) => {
+            const channel = places.channels[start + i], see = button("⌕", {className: "see", data: {see: channel}});
+            see.setAttribute("aria-label", see.title = words("see", {channel}));
+            return make("li", {}, channelButton(places.layer, channel, share / Math.max(1, shares[0]), percent(share / 255)), see);
+        }));
+        if (seen !== places.layer) accent.replaceChildren();
+    };
+
+    // What a channel sees in the picture, and the parts to which it responds most.
+    const accentuate = async channel => {
+        const {layer} = places, answer = await ask("accentuate", {picture: data.picture, layer, channel});
+        if (!answer) return;
+        seen = layer;
+        const figure = (key, ...sources) => make("figure", {}, make("figcaption", {textContent: words(key, {channel})}),
+            make("div", {}, ...sources.map(src => make("img", {src, alt: ""}))));
+        accent.replaceChildren(figure("sees", answer.picture), figure("where", answer.map), figure("most", ...answer.patches));
+        accent.scrollIntoView({block: "nearest"});
     };
     const moveTo = ({clientX, clientY}) => {
         const box = stage.getBoundingClientRect(), [, height, width] = places.shape;
@@ -280,8 +290,9 @@ featviz.explore = (element, props, server, watch) => {
     };
 
     element.addEventListener("click", ({target}) => {
-        const {layer, channel, name} = target.closest("button")?.dataset ?? {};
-        if (name !== undefined) why?.of === name ? (why = null, drawAnswers()) : explain(name);
+        const {layer, channel, name, see} = target.closest("button")?.dataset ?? {};
+        if (see !== undefined) accentuate(Number(see));
+        else if (name !== undefined) why?.of === name ? (why = null, drawAnswers()) : explain(name);
         else if (channel !== undefined) toggle(layer, Number(channel));
         else if (layer !== undefined) open(layer);
     });

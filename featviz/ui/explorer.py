@@ -18,7 +18,9 @@ from featviz.errors import InputError
 from featviz.networks.table import NETWORKS, split
 from featviz.recipes import presets
 from featviz.recipes.ablation import Ablation
+from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.evidence import Evidence
+from featviz.recipes.feature_accentuation import FeatureAccentuation
 from featviz.recipes.presets import Example
 from featviz.runtime.exploration import PER_PLACE, Exploration, Places
 from featviz.ui import text
@@ -26,7 +28,7 @@ from featviz.ui.atlas import channels_json
 from featviz.ui.cards import Card, Cards, thumbnail
 from featviz.ui.controls import needs_download
 from featviz.ui.request_limits import PASS_LIMIT, visitor_address
-from featviz.ui.running import Engine, error_sentences, file_of, in_cache
+from featviz.ui.running import Engine, count_run, data_url, error_sentences, file_of, in_cache
 
 SIZE = 224
 """Longest side at which the network looks at the picture, in pixels."""
@@ -88,9 +90,22 @@ class Explorer:
             names, off = engine.switch_off(recipe, sent.get("names", []), image=picture_of(sent), **mask)
             return {"names": list(names.items()), "channels": off}
 
+        def accentuate(sent: Any) -> dict:
+            """Return what a channel sees in a picture, and where it responds most. `sent`: {"picture", "layer", "channel"}."""
+            layer, channel, picture = sent.get("layer"), sent.get("channel"), picture_of(sent)
+            recipe = FeatureAccentuation(layer=layer, channel=channel, size=SIZE)
+            (cell,) = engine.inspect_layer(ActivationMaps(layer=layer, size=SIZE), [recipe.channel], image=picture).cells
+            count_run()
+            *_, last = engine.run(recipe, image=picture)
+            return {
+                "picture": data_url(last.picture),
+                "map": data_url(cell.picture),
+                "patches": list(map(data_url, cell.patches)),
+            }
+
         self.html = gr.HTML(
             html_template="", js_on_load="featviz.explore(element, props, server, watch)", apply_default_css=False, visible=False,
-            elem_id="explorer", render=False, networks=networks, server_functions=[answered(f) for f in (look, explain, without)],
+            elem_id="explorer", elem_classes="instead", render=False, networks=networks, server_functions=[answered(f) for f in (look, explain, without, accentuate)],
         )  # fmt: skip
 
     def add_tab(self, examples: Sequence[Example]) -> None:

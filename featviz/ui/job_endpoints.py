@@ -1,4 +1,4 @@
-"""The endpoints that run recipes: a call for each recipe, and `start`, `job`, `stop` and `film` for runs that outlive a call."""
+"""The endpoints that run recipes: a call for each recipe, and `start`, `job`, `stop`, `gradient` and `film` for runs that outlive a call."""
 
 import asyncio
 import time
@@ -171,7 +171,7 @@ async def _file(update: Update) -> str | None:
 
 
 def _publish_jobs(engine: Engine) -> None:
-    """Add `start`, `job`, `stop` and `film`."""
+    """Add `start`, `job`, `stop`, `gradient` and `film`."""
     roles = list(dict.fromkeys(role for recipe in RECIPES.values() for role in (*recipe.images, *recipe.optional_images)))
 
     def start(
@@ -258,6 +258,23 @@ def _publish_jobs(engine: Engine) -> None:
                 raise InputError("This run has no result yet; a film shows a run that has ended.")
             return film_of(result.file())
 
+    def gradient(id: str) -> str:  # noqa: A002
+        """Return the gradient image of the latest step of a run of 'deepdream' with 'show_gradient': grey where nothing changes.
+
+        Args:
+            id: What `start` returned.
+
+        Returns:
+            The picture, a PNG.
+        """
+        with error_sentences():
+            now = engine.jobs.find(id).now
+            if now.latest and now.latest.gradient:
+                return in_cache(now.latest.gradient)
+            if now.result and (file := now.result.gradient_file()):
+                return file
+            raise InputError("This run has no gradient image; 'deepdream' has one after its first step, with show_gradient.")
+
     endpoint(
         start, [value(str, "Recipe"), value(dict, "Fields"), *map(_picture, roles)], [value(dict, "State")],
         api_name="start", concurrency_limit=None,
@@ -265,6 +282,7 @@ def _publish_jobs(engine: Engine) -> None:
     asked, file = [value(str, "Id"), value(float, "Wait", 0)], gr.File(label="File", visible=False)
     endpoint(job, asked, [value(dict, "State"), file], api_name="job", queue=False)
     endpoint(stop, asked[:1], [value(dict, "State")], api_name="stop", queue=False)
+    endpoint(gradient, asked[:1], [gr.File(label="Gradient", visible=False)], api_name="gradient", queue=False)
     endpoint(film, asked[:1], [gr.File(label="Film", visible=False)], api_name="film", concurrency_limit=1)
 
 

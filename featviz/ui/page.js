@@ -23,6 +23,13 @@ const featviz = {
     get words() {
         return FEATVIZ.words[featviz.language];
     },
+    make(tag, {data, ...properties} = {}, ...children) {
+        const made = Object.assign(document.createElement(tag), properties);
+        Object.assign(made.dataset, data);
+        made.append(...children);
+        return made;
+    },
+    query: new URLSearchParams(location.search),  // Of the link that opened the page.
     wait: milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds)),
 
     // A request that is sent again while there is no connection or the server is overloaded.
@@ -80,6 +87,7 @@ const featviz = {
     // After the visitor has opened a tab. The tabs inside a group appear later, and then this is called again.
     opened() {
         const panel = [...document.querySelectorAll("#inputs [role=tabpanel][id^=tab_]")].find(panel => panel.offsetParent);
+        featviz.wait(100).then(featviz.address);  // For the page to show it.
         return (FEATVIZ.tabs[panel?.id.slice("tab_".length)] ?? []).map(value => featviz.translations[value] ?? value);
     },
 
@@ -101,14 +109,20 @@ const featviz = {
     async refreshed() {
         featviz.asking = false;
         await featviz.wait(0);  // For the page to show it.
-        const {link, again} = document.querySelector("#estimate p")?.dataset ?? {};
-        if (link && featviz.here) window.history.replaceState(window.history.state, "", location.pathname + link);
+        const {again} = document.querySelector("#estimate p")?.dataset ?? {};
+        featviz.address();
         if (again !== undefined) await featviz.wait(1000);
         return featviz.stale || again !== undefined ? featviz.changed() : [];
     },
 
     // The server has looked at the uploads: show what it answers for each, unless the box has another picture by now.
     uploaded: ([answers, ...files]) => files.map(file => answers?.[file?.path]),
+
+    // The address is a link to what is open: settings, or a step of the lesson.
+    address() {
+        const link = [...document.querySelectorAll("[data-link]")].find(element => element.checkVisibility())?.dataset.link;
+        if (link && featviz.here) window.history.replaceState(window.history.state, "", location.pathname + link);
+    },
 
     // After each change of a picture: keep it, or delete the one that was removed. One after the other.
     shown: {},

@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from html import escape
 from itertools import groupby
@@ -31,7 +32,9 @@ from featviz.ui.endpoints import publish
 from featviz.ui.explorer import TAB, TAB_GROUP, Explorer
 from featviz.ui.forecast import PAINTED, Forecast
 from featviz.ui.form import Form, picture_input
+from featviz.ui.game import Game
 from featviz.ui.job_endpoints import publish_runs
+from featviz.ui.lesson import Lesson
 from featviz.ui.links import read_file, read_link
 from featviz.ui.look_inside import ChannelBox, gram_picture
 from featviz.ui.masks import Painting, mention_stretching
@@ -115,7 +118,9 @@ class Page:
         """Counts the times that the browser asked for what follows from the settings."""
         self.uploads = gr.JSON({}, visible=False)
         """The latest answer of `displayable`."""
-        self.explorer = Explorer(engine)
+        self.explorer, self.lesson, self.game = Explorer(engine), Lesson(engine), Game(engine)
+        self.instead = {TAB: self.explorer.html, "lesson": self.lesson.html, "game": self.game.html}
+        """The id of a tab without a recipe → what stands in place of the result there."""
         with gr.Row(elem_id="masthead"):
             self.masthead = gr.HTML(masthead())
         with gr.Row(equal_height=False, elem_id="instrument"):
@@ -128,7 +133,10 @@ class Page:
                     self.undo = gr.Button(text.label("undo"), visible=False, **shared)
                     self.there = gr.Button(text.label("open_there"), visible=False, **shared)
                 self.painting = Painting(RECIPES[self.name.value].mask_action)
-                self.navigation = Navigation({TAB_GROUP: partial(self.explorer.add_tab, examples)})
+                self.navigation = Navigation({
+                    TAB_GROUP: {TAB: partial(self.explorer.add_tab, examples)},
+                    "Learn": {"lesson": self.lesson.add_tab, "game": self.game.add_tab},
+                })  # fmt: skip
                 self.forms = {
                     recipe.name: Form(
                         recipe, self.picture, self.clip, self.painting, *(_of(recipe, items) for items in (examples, all_presets))
@@ -145,7 +153,8 @@ class Page:
                         self.start = gr.Button(RECIPES[self.name.value].action, variant="primary", elem_id="start")
                         self.stop = gr.Button(text.label("stop"), variant="stop", visible=False, elem_id="stop")
             with gr.Column(scale=6, min_width=320, elem_id="result"):
-                self.explorer.html.render()
+                for component in self.instead.values():
+                    component.render()
                 self.premade = next(item for item in presets.read_examples() if item.recipe.name == self.name.value)
                 self.panel = Panel(self.runs, self.premade)
                 self.anew = gr.Button(text.label("anew"), size="sm", elem_classes="quiet")
@@ -226,7 +235,8 @@ class Page:
         gr.on(moved, self.steer, self.everything, None, trigger_mode="always_last", **EVENT)
 
         origin = [self.origin, self.origin_line, self.undo, self.there, self.found]
-        self.picture.change(None, self.picture, self.explorer.html, js="file => file", **PAGE_EVENT)
+        same = f"file => Array({len(self.instead)}).fill(file)"
+        self.picture.change(None, self.picture, list(self.instead.values()), js=same, **PAGE_EVENT)
         self.explorer.cards.html.select(self.explorer.take, None, self.picture, **IMMEDIATE)
         seen = gr.on(
             [picture.upload for picture in self.pictures], displayable, self.pictures, self.uploads,
@@ -306,7 +316,7 @@ class Page:
     @property
     def of_tab(self) -> list[gr.components.Component]:
         """What depends on the open tab. The browser sets it."""
-        return [self.name, self.start, self.picture, self.clip, self.painting.button, self.explorer.html]
+        return [self.name, self.start, self.picture, self.clip, self.painting.button, *self.instead.values()]
 
     def texts(self, say: Callable[[str], str]) -> dict[gr.blocks.Block, dict[str, str]]:
         """Return what recipes and tabs say of themselves: component → {property: text}. `say` translates an English text."""
@@ -341,10 +351,12 @@ class Page:
                 recipe.action,
                 *(shown if there else hidden for there in (bool(recipe.images), recipe.follows_video)),
                 recipe.mask_action,
-                hidden,
+                *[hidden] * len(self.instead),
             ]
             for name, recipe in TABS.items()
-        } | {TAB: [same, same, shown, hidden, same, shown]}
+        }
+        for tab in self.instead:
+            tabs[tab] = [same, same, shown, hidden, same, *(shown if other == tab else hidden for other in self.instead)]
         lists = list(dict.fromkeys(tuple(menu.choices) for menu in self.menus))
         known = {
             "tabs": tabs,
@@ -582,6 +594,8 @@ class Page:
         with error_sentences():
             restored = metadata.from_json(lost, TABS) if lost else read_link(request)
         changes = {self.visitor: {**visitor, "running": None}} | self._history(entries or [])
+        if "lesson" in request.query_params:
+            changes |= self.navigation.select_tab("Learn", "lesson")
         if restored:
             recipe, parts = restored.recipe, self.forms[restored.recipe.name].parts
             changes |= self._opened(recipe.name) | {parts[name]: getattr(recipe, name) for name in recipe.model_fields_set}
@@ -734,9 +748,9 @@ class Page:
 class Navigation:
     """A tab for each group of recipes and, in a group of several recipes, one for each of them."""
 
-    def __init__(self, first: Mapping[str, Callable[[], object]]) -> None:
-        """`first`: group → what fills the tab that comes before those of its recipes, and whose id is `TAB`."""
-        self.first = first
+    def __init__(self, others: Mapping[str, Mapping[str, Callable[[], object]]]) -> None:
+        """`others`: group → {id of a tab without a recipe: what fills it}. They come before those of the group's recipes."""
+        self.others = others
         self.outer = gr.Tabs()
         self.inner: dict[str, gr.Tabs] = {}
         """By tab group."""
@@ -758,13 +772,23 @@ class Navigation:
                     with self._tab(tab_group, id=tab_group, elem_id=f"tab_{first.name}"):
                         yield first
                     continue
-                with self._tab(tab_group, id=tab_group), gr.Tabs() as self.inner[tab_group]:
-                    if tab_group in self.first:
-                        with self._tab(TAB.capitalize(), id=TAB, elem_id=f"tab_{TAB}"):
-                            self.first[tab_group]()
+                with self._group(tab_group):
                     for recipe in (first, *others):
                         with self._tab(inner_title(recipe), id=recipe.name, elem_id=f"tab_{recipe.name}"):
                             yield recipe
+            for tab_group in self.others:
+                if tab_group not in self.inner:
+                    with self._group(tab_group):
+                        pass
+
+    @contextmanager
+    def _group(self, tab_group: str) -> Iterator[None]:
+        """Add the tab of a group with its tabs that have no recipe. Inside this context those of its recipes are added."""
+        with self._tab(tab_group, id=tab_group), gr.Tabs() as self.inner[tab_group]:
+            for name, fill in self.others.get(tab_group, {}).items():
+                with self._tab(name.capitalize(), id=name, elem_id=f"tab_{name}"):
+                    fill()
+            yield
 
     def _tab(self, title: str, **options: Any) -> gr.Tab:
         tab = self.tabs[options["id"]] = gr.Tab(title, **options)
@@ -774,8 +798,12 @@ class Navigation:
 
     def select(self, recipe: type[Recipe]) -> dict:
         """Open the tab of a recipe."""
-        inner = self.inner.get(recipe.tab_group)
-        return {self.outer: gr.Tabs(selected=recipe.tab_group)} | ({inner: gr.Tabs(selected=recipe.name)} if inner else {})
+        return self.select_tab(recipe.tab_group, recipe.name)
+
+    def select_tab(self, tab_group: str, name: str) -> dict:
+        """Open a tab of a group."""
+        inner = self.inner.get(tab_group)
+        return {self.outer: gr.Tabs(selected=tab_group)} | ({inner: gr.Tabs(selected=name)} if inner else {})
 
 
 def masthead() -> str:

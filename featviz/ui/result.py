@@ -62,6 +62,10 @@ class Panel:
             for key, height in (("tiles", 420), ("tiles_strongest", 230))
         )  # fmt: skip
         self.atlas = AtlasBox()
+        self.gradient = gr.Image(
+            label=text.label("gradient_image"), format="png", height=200, interactive=False, buttons=["fullscreen"], visible=False,
+            alt_text="The gradient image.", elem_classes=["view", "gradient"],
+        )  # fmt: skip
         self.measures = gr.HTML(visible=False, elem_classes="measures")
         with gr.Row(elem_classes="onward", visible=False) as self.onward:
             shared = {"size": "sm", "min_width": 90}
@@ -92,8 +96,8 @@ class Panel:
     @property
     def outputs(self) -> list[Any]:
         """Everything that a run changes here."""
-        return [*self.views, self.names_before, self.status, self.measures, self.download, self.onward, self.refine, self.gram, self.film,
-                self.animate, self.sharing, self.linked]  # fmt: skip
+        return [*self.views, self.names_before, self.status, self.gradient, self.measures, self.download, self.onward, self.refine,
+                self.gram, self.film, self.animate, self.sharing, self.linked]  # fmt: skip
 
     def only(self, *shown: Any) -> dict:
         """Hide all views but these."""
@@ -101,7 +105,8 @@ class Panel:
 
     def cleared(self) -> dict:
         """Show that a run has been started."""
-        hidden = dict.fromkeys((self.onward, self.sharing, self.measures, self.names_before), gr.update(visible=False))
+        parts = (self.onward, self.sharing, self.gradient, self.measures, self.names_before)
+        hidden = dict.fromkeys(parts, gr.update(visible=False))
         return hidden | {self.status: status_line(text.say("waiting"), 0), self.linked: ""}
 
     def show(self, job: Job, update: Update, shown: Gallery | None) -> tuple[dict, Gallery]:
@@ -138,6 +143,8 @@ class Panel:
         names = [label(name) for name in live(type(recipe))]
         hint = text.say("steer", names=lower_first(enumeration(names))) if names and self.runs.engine.in_process else ""
         changes = {self.view: gr.update(value=in_cache(preview.picture.convert("RGB"), "jpeg"), visible=True)}
+        if preview.gradient is not None:
+            changes[self.gradient] = gr.update(value=in_cache(preview.gradient, "jpeg"), visible=True)
         return changes | self.measured(recipe, preview.measures, hint)
 
     def measured(self, recipe: Recipe, measures: Any, hint: str = "") -> dict:
@@ -153,11 +160,12 @@ class Panel:
         result, gallery = update.result, self.runs.gallery(job)
         if result is None:
             return {self.status: status_line(escape(update.error) or text.say("stopped_early"))}
-        file = result.file()
+        file, gradient = result.file(), result.gradient_file()
         sentence = escape(update.error) or (gallery.sentence if update.state == "done" else "") or outcome(result)
         changes = {
             self.status: status_line(sentence),
             self.onward: gr.update(visible=True),
+            self.gradient: gr.update(value=gradient, visible=gradient is not None),
             self.download: gr.update(value=file, visible=result.recipe.produces != "numbers"),
             self.film: gr.update(visible=has_film(file)),
             self.animate: gr.update(visible=before(file) is not None),

@@ -1,6 +1,8 @@
 """A run as the page and the API see it: validation before it starts, its status lines, and its result on disk."""
 
+import base64
 import errno
+import io
 import logging
 import re
 import shutil
@@ -29,8 +31,10 @@ from featviz.runtime.clip import Clip, check_length, film_clip, open_clip, takes
 from featviz.runtime.devices import Device, limitations
 from featviz.runtime.estimate import Estimate, estimate, expected_run
 from featviz.runtime.exploration import Explanation, Explored, explain_name, explore, switch_off
+from featviz.runtime.game import peak_activations
 from featviz.runtime.inspection import ChannelResponse, LayerInspection, gram_picture, inspect_layer, strongest_channels
 from featviz.runtime.jobs import AT_ONCE, INTERNAL_ERROR, Jobs
+from featviz.runtime.lesson import CorrelatedMaps, KernelResponse, correlated_maps, kernel_response
 from featviz.runtime.memory import Parts, available_memory, open_reserved, single_run
 from featviz.runtime.mirror import Mirror
 from featviz.runtime.sheet import try_out
@@ -51,6 +55,24 @@ PAGE_EVENT = {"api_visibility": "private", "show_progress": "hidden", "show_prog
 
 TRY_OUT = partial(try_out, every=0.5)
 """Show each small picture as it is made."""
+
+RUN_STEPS = partial(stream, every=0)
+
+INSPECTIONS = (
+    "inspect_layer",
+    "strongest_channels",
+    "gram_picture",
+    "explore",
+    "explain_name",
+    "switch_off",
+    "kernel_response",
+    "correlated_maps",
+    "peak_activations",
+)
+"""The functions of `Engine` that use the device once and return."""
+
+LOSSLESS = 96
+"""Longest side of the pictures that `data_url` holds without loss, in pixels."""
 
 SHOWN_BY_BROWSERS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP")
 """Formats by Pillow's names. MPO is a JPEG file with several pictures."""
@@ -122,10 +144,15 @@ class Engine:
     explore: Callable[..., Explored] = explore
     explain_name: Callable[..., Explanation] = explain_name
     switch_off: Callable[..., tuple[dict[str, float], tuple[int, ...]]] = switch_off
+    kernel_response: Callable[..., KernelResponse] = kernel_response
+    correlated_maps: Callable[..., CorrelatedMaps] = correlated_maps
+    peak_activations: Callable[..., dict[str, list[float]]] = peak_activations
     in_process: bool = True
     """Whether runs live in this process. Only then can their settings be changed while they work."""
     expected_run: Callable[..., float] = expected_run
     """The seconds that a run is expected to take. Unlike `estimate`, it never measures first."""
+    run_steps: Runner = RUN_STEPS
+    """As `run`, with a preview of every step."""
     prepare: Callable[..., Iterator[DownloadProgress]] = prepare
     """Downloads and loads the network before a run. Never runs on a lent device, since it may take minutes."""
     limitations: Callable[[], list[str]] = limitations
@@ -151,10 +178,14 @@ class Engine:
             explore,
             explain_name,
             switch_off,
+            kernel_response,
+            correlated_maps,
+            peak_activations,
         )
         return cls(
             *(partial(function, device=device) for function in functions),
             expected_run=partial(expected_run, device=device),
+            run_steps=partial(stills, device=device, every=0),
             prepare=partial(prepare, device=device),
             limitations=partial(limitations, device),
             memory_left=partial(available_memory, device),
@@ -178,13 +209,11 @@ class Engine:
         lent = partial(_lent_process, lend) if zero_gpu else lambda run, parts: lend(with_error_sentences(run))
         runs = {
             "run": lent(self.run, single_run),
+            "run_steps": lent(self.run_steps, single_run),
             "follow": lent(self.follow, single_run),
             "try_out": lent(self.try_out, lambda recipe: recipe.variants()),
         }
-        inspections = {
-            name: self._prepared(lend(error_sentences()(getattr(self, name))))
-            for name in ("inspect_layer", "strongest_channels", "gram_picture", "explore", "explain_name", "switch_off")
-        }
+        inspections = {name: self._prepared(lend(error_sentences()(getattr(self, name)))) for name in INSPECTIONS}
         mirror = _no_mirror if zero_gpu else self.mirror
         prepare = with_error_sentences(self.prepare)
         return replace(self, **runs, **inspections, prepare=prepare, mirror=mirror, in_process=not zero_gpu)
@@ -221,6 +250,16 @@ def in_cache(picture: Image.Image, kind: str = "png", name: str = "image") -> st
 def address(file: str) -> str:
     """Return the address of a file in Gradio's cache, relative to the page."""
     return f"gradio_api/file={quote(file)}"
+
+
+def data_url(picture: Image.Image | None) -> str:
+    """Return a picture as an address that holds it; "" for none. Tiny ones are lossless, so that a browser can compute with them."""
+    if picture is None:
+        return ""
+    kind = "png" if max(picture.size) <= LOSSLESS else "jpeg"
+    file = io.BytesIO()
+    picture.save(file, kind, quality=85)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def name_of(recipe: Recipe) -> str:
@@ -283,8 +322,7 @@ def admit(make: Callable[[], Recipe], sent: Mapping[str, Mapping[str, Any] | Non
         gr.Error: the disk is full.
         FeatvizError: too many runs, a value or a picture that is not accepted.
     """
-    if visitor := visitor_address():
-        RATE_LIMIT.take(visitor)
+    count_run()
     if shutil.disk_usage(_existing(Path(get_upload_folder()))).free < limits.DISK_MEGABYTES.value * 1e6:
         raise gr.Error(DISK_FULL, print_exception=False)
     recipe = make()
@@ -319,6 +357,16 @@ def values_by_name(recipe: type[Recipe], sent: Sequence[Any]) -> dict[str, Any]:
 def _existing(folder: Path) -> Path:
     """Return the folder, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def count_run() -> None:
+    """Count a run of the visitor.
+
+    Raises:
+        LimitError: the visitor has started too many.
+    """
+    if visitor := visitor_address():
+        RATE_LIMIT.take(visitor)
 
 
 def file_of(sent: Mapping[str, Any] | None) -> str | None:

@@ -31,7 +31,9 @@ their fields labels, meanings, groups, ranges, reasons of rules."""
 RANGE = re.compile(r"(?P<meaning>.+) (?:From (?P<low>\S+) to (?P<high>\S+)|At least (?P<least>\S+))\.")
 """The meaning of a field and its range, as `param` writes it."""
 
-IN_SCRIPT = re.compile("tagline|skip|premade|copied|copy_from|no_sharing|refused.*|explore_.*|atlas_.*|mirror.*|camera_.*")
+IN_SCRIPT = re.compile(
+    "tagline|skip|premade|copied|copy_from|no_sharing|refused.*|explore_.*|atlas_.*|lesson_.*|game_.*|mirror.*|camera_.*"
+)
 """The keys of the texts that scripts use."""
 
 label = gr.I18n(**TABLES)

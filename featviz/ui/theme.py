@@ -11,7 +11,7 @@ from featviz.recipes import presets
 from featviz.runtime.jobs import AT_ONCE
 from featviz.ui import gradio_internals, request_limits, shutdown, text
 
-FOLDER, PARTS = Path(__file__).parent, ("page", "atlas", "explorer", "mirror")
+FOLDER, PARTS = Path(__file__).parent, ("page", "atlas", "explorer", "mirror", "lesson", "game")
 """The folder and the names of the page's scripts and styles."""
 
 THEME = gr.themes.Base(

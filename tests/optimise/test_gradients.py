@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from featviz.optimise.gradients import SHAPERS, gaussian, laplacian, luminance, mean_absolute, soft_colours
+from featviz.optimise.gradients import SHAPERS, gaussian, gradient_image, laplacian, luminance, mean_absolute, soft_colours
 
 GRADIENT = torch.randn(1, 3, 21, 34, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -100,3 +100,9 @@ def test_every_shaper_leaves_a_mean_absolute_value_of_one_at_any_size(shape, siz
 @pytest.mark.parametrize("shape", SHAPERS.values())
 def test_a_gradient_of_zero_stays_zero(shape):
     assert torch.equal(shape(torch.zeros(1, 3, 9, 9), 0.5), torch.zeros(1, 3, 9, 9))
+
+
+def test_a_gradient_is_drawn_around_grey_with_three_root_mean_squares_for_white():
+    shown, scale = gradient_image(1e-6 * GRADIENT), GRADIENT.square().mean().sqrt()
+    assert shown.numpy() == pytest.approx((0.5 + GRADIENT / scale / 6).clamp(0, 1).numpy())
+    assert gradient_image(torch.zeros(1, 3, 2, 2)).unique().tolist() == [0.5]

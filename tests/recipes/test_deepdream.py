@@ -69,6 +69,21 @@ def test_the_first_step_changes_pixels_by_the_strength_on_average():
     assert (first.image - image).abs().mean().item() * 255 == pytest.approx(2.0, rel=1e-3)
 
 
+def test_the_gradient_is_shown_as_it_is_added_where_asked_for():
+    """Inside the mask, and in the size of the picture also at octaves above it."""
+    network, mask = load("efficientnet_lite0"), torch.zeros(1, 3, 64, 96)
+    mask[..., 48:] = 1
+    recipe = DeepDream(**QUICK | {"strength": 2.0, "octaves": 1, "show_gradient": True, "feather": 0})
+    image = 0.25 + 0.5 * fit(MOUNTAIN, 128, 32)
+    frame = next(recipe.run(network, image=image, mask=mask))
+    assert image + 2 / 255 * frame.gradient == pytest.approx(frame.image, abs=1e-6)
+    assert frame.gradient[..., :60].abs().max() == 0
+    assert frame.gradient[..., 68:].abs().mean() == pytest.approx(1, rel=0.3)
+    above = next(recipe.replace(octaves_above=1).run(network, image=image))
+    assert above.gradient.shape == above.image.shape == image.shape
+    assert next(recipe.replace(show_gradient=False).run(network, image=image)).gradient is None
+
+
 def test_every_frame_stays_in_range_and_counts_steps_stages_and_work():
     frames = list(DeepDream(**QUICK | {"strength": 10.0}).run(load("efficientnet_lite0"), image=MOUNTAIN))
     assert [frame.step for frame in frames] == [1, 2, 3, 4, 5, 6]

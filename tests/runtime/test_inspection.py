@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featviz.errors import FieldError
 from featviz.media.images import open_picture, to_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.optimise.scaling import fit
@@ -26,6 +27,13 @@ def test_an_inspection_has_the_maps_of_the_sheet():
     drawn = map(to_picture, expected.pictures(320))
     assert all(np.array_equal(cell.picture, picture) for cell, picture in zip(inspection.cells, drawn, strict=True))
     assert (inspection.shape, inspection.field) == (expected.shape, (19, 19))
+    chosen = inspect_layer(recipe, [expected.channels[2].item(), 7], image=CAT).cells
+    assert (chosen[0].channel, chosen[0].strength, chosen[1].channel) == (
+        *(value[2].item() for value in (expected.channels, expected.strengths)),
+        7,
+    )
+    with pytest.raises(FieldError, match="EfficientNet-Lite0 block2 has no channel 24"):
+        inspect_layer(recipe, [24], image=CAT)
 
 
 def test_maps_and_patches_have_at_most_the_size_at_which_they_are_shown():

@@ -44,6 +44,7 @@ BESIDE = {
     "start",
     "job",
     "stop",
+    "gradient",
     "film",
     *aliases.ENDPOINTS,
     *(f"{name}_sheet" for name, recipe in RECIPES.items() if recipe.sweep_fields),

@@ -186,6 +186,14 @@ def seen_by_camera() -> Image.Image:
         return picture.convert("RGB").crop((0, 0, 512, 384)).resize((320, 240))
 
 
+def swipe(page, start: tuple[float, float], distance: float) -> None:
+    """Move a finger up or down by a distance in pixels."""
+    (x, y), devtools = start, page.context.new_cdp_session(page)
+    for kind, share in (("touchStart", 0), *(("touchMove", step / 10) for step in range(1, 11)), ("touchEnd", None)):
+        points = [] if share is None else [{"x": x, "y": y + share * distance}]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
 def in_sight(locator) -> bool:
     """Whether the whole element is in the window."""
     box, size = locator.bounding_box(), locator.page.viewport_size
@@ -251,6 +259,12 @@ def test_every_control_has_a_name_and_every_word_enough_contrast(visit, theme):
     visit.complaints.clear()
     for name in TABS:
         visit.tab(name)
+        assert visit.page.evaluate(NAMELESS) == []
+        assert visit.page.evaluate(PALE) == []
+    visit.page.get_by_role("tab", name="Learn", exact=True).click()
+    for name, shown in (("Lesson", ".lesson figure"), ("Game", ".game .choice img")):
+        visit.page.get_by_role("tab", name=name, exact=True).click()
+        expect(visit.page.locator(shown).first).to_be_visible()
         assert visit.page.evaluate(NAMELESS) == []
         assert visit.page.evaluate(PALE) == []
 
@@ -657,6 +671,23 @@ def test_a_picture_is_explored_by_pointer_touch_and_keyboard(browser, server, qu
     page.keyboard.press("ArrowLeft")
     expect(caption).to_contain_text("row 2, column 13:")
     assert len(asked) == requests
+    explorer.locator(".see").first.click()
+    expect(explorer.locator(".accent figure").first.locator("img")).to_have_js_property("naturalWidth", 224)
+    expect(explorer.locator(".accent img")).to_have_count(6)  # What it sees, where, and four parts.
+    page.set_viewport_size(PHONE)
+    for painting in (False, True):
+        page.evaluate("window.scrollTo(0, 0)")
+        stage.scroll_into_view_if_needed()
+        box, before = stage.bounding_box(), page.evaluate("window.scrollY")
+        swipe(page, (box["x"] + 60, box["y"] + 120), -100)
+        if painting:
+            expect(explorer.get_by_role("button", name="Everything on again")).to_be_visible()
+            assert page.evaluate("window.scrollY") == before
+        else:
+            page.wait_for_function("before => window.scrollY > before + 40", arg=before)
+        explorer.get_by_role("button", name="Paint a part away").click()
+    explorer.get_by_role("button", name="Everything on again").click()
+    page.set_viewport_size(DESKTOP)
     name = explorer.locator(".name").first
     name.click()
     expect(explorer.locator(".sum")).to_contain_text("together")
@@ -695,6 +726,68 @@ def test_a_link_names_a_channel_of_the_atlas_and_a_search_finds_others(visit):
     expect(title).to_contain_text("head, channel")
     expect(page.locator("#channel p").last).to_contain_text("its largest weights are those of")
     expect(page).to_have_url(re.compile(r"layer=efficientnet_lite0/head&channel=\d+"))
+
+
+def test_the_lesson_goes_from_a_pixel_to_style_transfer_on_a_phone(browser, server, quick_examples):
+    """A link opens a step. Pointing asks the server nothing, and the control of every step changes its picture."""
+    visit = Visit(browser, server, viewport=PHONE)
+    page, asked = visit.page, []
+    page.on("request", lambda request: asked.append(request.url) if "component_server" in request.url else None)
+    page.goto(f"{server}?lesson=6")
+    lesson, steps = page.locator(".lesson:not(.game)"), page.locator(".lesson nav button")
+    title, figures, slider = lesson.locator("h3"), lesson.locator("figure > img"), lesson.locator("input[type=range]")
+    stage, result = lesson.locator(".stage").first, lesson.locator(".result")
+    expect(title).to_have_text("6 · Style as correlations")
+    expect(result).to_contain_text("Channels")
+    requests = len(asked)
+    stage.hover(position={"x": 3, "y": 3})
+    expect(result).to_contain_text(": 1.00.")
+    stage.press("ArrowRight")
+    expect(result).not_to_contain_text(": 1.00.")
+    assert len(asked) == requests
+    expect(page).to_have_url(re.compile("lesson=6$"))
+
+    visit.choose(quick_examples / "astronaut.jpg")
+    for step, title_text in enumerate(["pixel", "edges", "gradient", "dream", "Content", "Style", "wave"]):
+        steps.nth(step).click()
+        expect(title).to_contain_text(f"{step + 1} · ")
+        expect(title).to_contain_text(title_text)
+        expect(lesson).not_to_have_attribute("aria-busy", "true")
+        expect(page).to_have_url(re.compile(f"lesson={step + 1}$"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        if title_text != "Style":
+            moving = figures.nth(0 if title_text in ("pixel", "edges", "dream", "wave") else 1)
+            before = moving.get_attribute("src")
+            slider.press("ArrowRight" if title_text in ("dream", "wave") else "ArrowLeft" if step else "End")
+            expect(moving).not_to_have_attribute("src", before)
+            expect(lesson).not_to_have_attribute("aria-busy", "true")
+    expect(lesson.get_by_role("button", name="Next")).to_be_hidden()
+    visit.tab("deepdream")
+    expect(lesson).to_be_hidden()
+    expect(page).to_have_url(re.compile("recipe=deepdream"))
+    visit.context.close()
+    assert visit.complaints == []
+
+
+def test_a_game_of_ten_rounds_ends_with_the_score_against_chance(visit, quick_examples):
+    page, game = visit.page, visit.page.locator(".game")
+    visit.choose(quick_examples / "astronaut.jpg")
+    page.get_by_role("tab", name="Learn", exact=True).click()
+    page.get_by_role("tab", name="Game", exact=True).click()
+    score = 0
+    for number in range(1, 11):
+        expect(game.locator(".note")).to_contain_text(f"Round {number} of 10 · {score} right")
+        game.locator(".choice").first.click()
+        expect(game.locator(".choice span")).to_have_count(2)
+        left, right = (float(text.rstrip(" %")) for text in game.locator(".choice span").all_inner_texts())
+        correct = game.locator(".result").inner_text().startswith("Right")
+        assert left >= right if correct else left <= right
+        score += correct
+        if number < 10:
+            game.get_by_role("button", name="Next round").click()
+    expect(game.locator(".result")).to_contain_text(f"{score} of 10 right. Guessing gets 5 on average, and {score} or more in ")
+    game.get_by_role("button", name="Play again").click()
+    expect(game.locator(".note")).to_contain_text("Round 1 of 10 · 0 right")
 
 
 def test_from_a_channel_to_its_dream(visit, quick_examples):

@@ -47,7 +47,6 @@ from featviz.ui import forecast as forecasts
 from featviz.ui import running, text
 from featviz.ui.atlas import find_channels
 from featviz.ui.controls import api_function, caption, control, label, spoken
-from featviz.ui.explorer import TAB
 from featviz.ui.forecast import Forecast
 from featviz.ui.masks import COLOURS, OPACITY, mention_stretching, painted, roles_of
 from featviz.ui.measures import bars
@@ -593,7 +592,7 @@ def test_a_finish_is_a_size_and_a_factor(finish, size, steps):
 
 def test_the_tab_decides_the_text_of_start_and_whether_there_is_a_picture(page):
     tabs = json.loads(page.script.removeprefix("const FEATVIZ = ").removesuffix(";"))["tabs"]
-    assert tabs.keys() == {*TABS, TAB}
+    assert tabs.keys() == {*TABS, "explore", "lesson", "game"}
     assert tabs["deepdream_zoom"][:2] == ["deepdream_zoom", "Start the zoom"]
     assert [tabs[name][2]["visible"] for name in ("deepdream", "feature_visualization")] == [True, False]
 
@@ -1087,7 +1086,7 @@ def test_what_is_public_is_meant_to_be(demo):
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility == "public"}
     sheets = {f"{name}_sheet" for name in RECIPES if RECIPES[name].sweep_fields}
     videos = {f"{name}_video" for name in RECIPES if RECIPES[name].follows_video}
-    assert public == {*RECIPES, *sheets, *videos, "presets", "estimate", "recipe", "start", "job", "stop", "film"}
+    assert public == {*RECIPES, *sheets, *videos, "presets", "estimate", "recipe", "start", "job", "stop", "gradient", "film"}
 
 
 def test_the_events_of_the_page_cost_the_browser_little(demo):
