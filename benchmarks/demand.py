@@ -72,6 +72,7 @@ GRID: tuple[Case, ...] = (
     *(style(VGG, size=size) for size in (192, 384, 640)),
     style(VGG, size=384, style2=PHOTO, mask=PHOTO),
     style(VGG, (1600, 1200), size=256, style_scale=3),
+    style(VGG, size=2048, repaint="colours"),
     *(style(LITE, size=size) for size in (512, 1024, 2048)),
     style(LITE, (3000, 2000), size=384, steps=12),
     style(LITE, size=512, optimiser="adam", colours="matched", statistic="gram"),

@@ -1,7 +1,7 @@
 """Style transfer: the content of one picture in the style of another (Gatys et al., 2016)."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
@@ -16,7 +16,7 @@ from torch.nn import functional
 from featviz.errors import FieldError, InputError, nearest
 from featviz.networks.network import Network
 from featviz.networks.table import INPUT, NETWORKS, NetworkName
-from featviz.optimise import tiles
+from featviz.optimise import bilateral_grid, tiles
 from featviz.optimise.colours import match_colours
 from featviz.optimise.gradients import blur, luminance, soften
 from featviz.optimise.neighbours import TURNS, Neighbours, StyleCells, cells_of, matching_cost, neighbours_of
@@ -52,6 +52,9 @@ distances are relative to their target, so the numbers hold for every network, l
 IMAGES_HELD = 22
 """Copies of the image that a run holds at once, without the history of L-BFGS."""
 
+IMAGES_RECOLOURED = 6
+"""Copies of the image at its own size that a run holds where only colours change."""
+
 STRIDE_EXPONENT = 1.0
 """Default weights of style layers are 1 / stride^1: each layer of half the size weighs half of the one before."""
 
@@ -76,6 +79,18 @@ HELD = 150.0
 
 REACH = 16
 """The part of the longest side over which tones are taken from what is around, as the deviation of a Gaussian."""
+
+RECOLOURED = 256
+"""Longest side, in pixels, at which colours alone are fitted: they need no detail, and the result is computed at any size."""
+
+COARSEST_COLOURS = 4
+"""Largest stride of the default style layers where only colours change. Deeper layers ask for contrast that posterises faces."""
+
+ROUGHNESS = 3000.0
+"""Weight of the roughness of a bilateral grid against the distances of `STYLE`: with less, an even sky gets clouds of colour."""
+
+BEYOND = 10.0
+"""Weight of the mean square of what recoloured pixels are beyond [0, 1]. They are cut there, which would lose detail."""
 
 EVERYWHERE = slice(None), slice(None)
 """The area of a whole feature map."""
@@ -129,6 +144,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         Rule(("mask",), "regions say where each style is used", beside="regions"),
         Rule(("style2",), "all regions are those of one style", beside="style_regions"),
         Rule(("style_regions",), "there are no regions to match", without="regions"),
+        Rule(("start", "init", "scales", "smoothness"), "the picture keeps its edges", beside="repaint", refused=False),
     )
     opacity_roles: ClassVar[tuple[str, ...]] = ("content", "style", "style2", "regions", "style_regions")
     follows_video: ClassVar[bool] = True
@@ -152,6 +168,11 @@ A network sees two things in a picture that can be separated: **what is in it, a
         ge=-1,
         le=1,
         step=0.05,
+        group="Style",
+    )
+    repaint: Literal["pixels", "colours"] = param(
+        "pixels",
+        "What changes: pixels, or only colour and light, smoothly, so that a photograph stays one.",
         group="Style",
     )
     colours: Literal["style", "matched", "content"] = param(
@@ -286,7 +307,10 @@ A network sees two things in a picture that can be separated: **what is in it, a
             style_regions = style_regions if style_regions is None else style_regions * opacity.get("style_regions", 1)
             where, styles = matched(regions, style_regions, styles, size_of(content))
             where = blur(where, self.feather / 3) if self.feather else where
-        yield from self.paint(network, content, styles, where, start, opacity.get("content"), None)
+        if self.repaint == "colours":
+            yield from self.without_neighbours.recolour(network, content, styles, where, opacity.get("content"))
+        else:
+            yield from self.paint(network, content, styles, where, start, opacity.get("content"), None)
 
     def _inside(self, mask: Tensor | None, size: tuple[int, int], styles: int) -> Tensor | None:
         """Return where to paint with each style, (1, styles, H, W) in [0, 1], by a mask (1, 3, h, w); None for all everywhere."""
@@ -362,6 +386,65 @@ A network sees two things in a picture that can be separated: **what is in it, a
                     settings = changed_settings
                     optimiser.forget_loss()
 
+    def recolour(
+        self, network: Network, content: Tensor, styles: Sequence[Style], where: Tensor | None, opacity: Tensor | None
+    ) -> Generator[Frame, Recipe | None, Callable[[Tensor], Frame]]:
+        """`paint`, where a bilateral grid of colours changes and no pixel by itself. It is fitted at `recolour_size`.
+
+        Returns a function that gives another content of that size the same colours.
+        """
+        settings, size = self, self.recolour_size(network, size_of(content))
+        region = where if len(styles) == 1 else None  # The only part of the image that changes.
+        base = resize(content, size).clamp(0, 1)
+        scaled_where, scaled_opacity = (None if it is None else resize(it, size).clamp(0, 1) for it in (where, opacity))
+        cost, allowance = self.bytes(network), tiles.Allowance(tiled=network.tiled(self.layers(network)))
+        share = self.blend_share(1, 1)
+        target = allowance.fit(partial(self.target, network, base, styles, scaled_where, scaled_opacity, blend_share=share), cost)
+        optimiser = OPTIMISERS[self.optimiser](bilateral_grid.neutral(size).to(base))
+        for step in range(1, self.steps + 1):
+            with torch.enable_grad():
+                grid = optimiser.image.detach().requires_grad_()
+                recoloured = bilateral_grid.sliced(base, grid)
+                painted = recoloured.clamp(0, 1)
+                if len(styles) == 1 and scaled_where is not None:
+                    painted = torch.lerp(base, painted, scaled_where)
+                beyond = BEYOND * (recoloured - recoloured.detach().clamp(0, 1)).square().mean()
+                regular = beyond + ROUGHNESS * bilateral_grid.roughness(grid)
+            steered = settings.replace(smoothness=0.0)
+            measures, loss, gradient = allowance.fit(partial(target.compare, painted.detach(), steered), cost)
+            (gradient,) = torch.autograd.grad([painted, regular], grid, [gradient, torch.ones_like(regular)])
+            optimiser.step(gradient, loss + regular.detach(), step / self.steps)
+            frame = Frame(
+                step=step,
+                steps=self.steps,
+                stage=f"colours{allowance.remark}",
+                work=step / self.steps,
+                loss=loss,
+                image=partial(self.recoloured, content, optimiser.image, region),
+                measures=measures,
+            )
+            changed_settings = yield frame
+            if isinstance(changed_settings, StyleTransfer) and changed_settings != settings:
+                settings = changed_settings
+                optimiser.forget_loss()
+        grid = optimiser.image
+        return lambda other: frame.replace(step=1, steps=1, work=1.0, image=partial(self.recoloured, other, grid, region))
+
+    def recoloured(self, content: Tensor, grid: Tensor, where: Tensor | None) -> Tensor:
+        """Return a content with the maps of a grid, and where it is not to change, unchanged."""
+        result = bilateral_grid.sliced(content, grid).clamp(0, 1)
+        return self.coloured(result if where is None else torch.lerp(content, result, where), content)
+
+    @property
+    def without_neighbours(self) -> "StyleTransfer":
+        """The recipe without nearest neighbours, which copy strokes: colours alone would imitate them by clouds."""
+        return self.replace(statistic="wasserstein") if self.statistic in TURNS else self
+
+    def recolour_size(self, network: Network, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) at which colours are fitted: about `RECOLOURED`, and enough for the network."""
+        longest = max(RECOLOURED, math.ceil(network.spec.smallest * max(size) / min(size)))
+        return fitted_size(size, min(longest, max(size)))
+
     def follower(
         self,
         network: Network,
@@ -375,14 +458,24 @@ A network sees two things in a picture that can be separated: **what is in it, a
         """Return a function that paints the frames of a video, after Ruder et al. (2016).
 
         A frame starts from the result before, moved, where it was visible there, and is held to it; elsewhere from its content, in
-        the colours of the result before. Styles are computed once in a shot.
+        the colours of the result before. Styles are computed once in a shot, and so are colours if only these change.
         """
         styles, following = _checked(style, style2, opacity), self.following
         prepared: Prepared = {}
+        colour: Callable[[Tensor], Frame] | None = None
+
+        def recoloured_frames(picture: Tensor, where: Tensor | None, *, anew: bool) -> Frames:
+            nonlocal colour
+            if anew or colour is None:
+                colour = yield from self.without_neighbours.recolour(network, picture, styles, where, None)
+            else:
+                yield colour(picture)
 
         def frames(picture: Tensor, before: Before | None) -> Frames:
             picture = fit(picture, self.size, network.spec.smallest)
             where = self._inside(mask, size_of(picture), len(styles))
+            if self.repaint == "colours":
+                return recoloured_frames(picture, where, anew=before is None)
             if before is None:
                 prepared.clear()  # By some ways of colouring, they depend on the picture.
                 return self.paint(network, picture, styles, where, None, None, prepared)
@@ -397,6 +490,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
     def following(self) -> "StyleTransfer":
         if not self.steadiness:
             return self
+        if self.repaint == "colours":
+            return self.replace(steps=1)
         ratio, share, scales = self._pyramid(self.size)
         work = sum(self.steps * share**i * ratio ** (2 * (i + 1 - scales)) for i in range(scales))  # In steps of the full size.
         steps = max(1, round(FOLLOWING * work))
@@ -415,6 +510,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
         Scales up to the size of the start picture are left out, except the last.
         """
+        if self.repaint == "colours":
+            return [(self.recolour_size(network, size), self.steps)]
         ratio, share, scales = self._pyramid(max(size))
         sizes = pyramid(size, scales, ratio, 2 * network.spec.smallest)
         least = min(self.steps, LEAST_STEPS)
@@ -439,6 +536,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
         return resize(image, size_of(base)) + base - held
 
     def demand(self, network: Network, size: tuple[int, int], **others: tuple[int, int]) -> Demand:
+        if self.repaint == "colours" and self != self.without_neighbours:
+            return self.without_neighbours.demand(network, size, **others)
         target = fitted_size(size, self.size)
         schedule = self.schedule(network, target)
         (height, width), _ = schedule[-1]
@@ -452,10 +551,12 @@ A network sees two things in a picture that can be separated: **what is in it, a
         styles = [others[role] for role in ("style", "style2") if role in others]
         if "style_regions" in others:
             styles = styles * ASSUMED_REGIONS
-        sized = [self.style_size(style, max(target)) for style in styles]
+        sized = [self.style_size(style, max(height, width)) for style in styles]
         style_bytes = self.style_bytes(network)
         step = max(step, *(tiles.peak(scaled, style_bytes, side, margin, share=tiles.HEAP_SHARE_FORWARD) for scaled in sized))
         held = held_bytes(*others.values()) + IMAGE_BYTES * sum(map(math.prod, sized)) + self.content_bytes(network) * pixels
+        if self.repaint == "colours":
+            held += IMAGES_RECOLOURED * IMAGE_BYTES * math.prod(target)
         held += (IMAGES_HELD + 2 * history_length(image)) * image + network.cost(layers).fixed_bytes
         operations, columns = self._matching(network, schedule, styles)
         held += (
@@ -535,6 +636,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
         """
         chosen = {layer: weight for layer, weight in parse_weights(getattr(self, name)).items() if weight}
         chosen = chosen or (own_style_layers(network) if name == "style_layers" else own_content_layers(network))
+        if self.repaint == "colours" and name == "style_layers" and not self.style_layers:
+            chosen = {layer: weight for layer, weight in chosen.items() if weight >= COARSEST_COLOURS**-STRIDE_EXPONENT}
         return {layer: weight / sum(chosen.values()) for layer, weight in chosen.items()}
 
     def sized(self, style: Tensor, longest: int, smallest: int = 1) -> Tensor:
