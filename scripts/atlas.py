@@ -1,4 +1,4 @@
-"""Compute the optimised pictures of the atlas, part of `make atlas`: feature visualizations of every channel, a row at a time.
+"""Compute the optimised pictures of the atlas, part of `make atlas`: feature visualizations of the channels, a row at a time.
 
 `python -m scripts.atlas` makes what is missing; `python -m scripts.atlas vgg19/relu3_1` only the sheets of some layers. A sheet takes
 about half a second of one core for each channel. Rows that are done are kept in `out/atlas` until their sheet is written, so that
@@ -22,8 +22,11 @@ from featviz.runtime.atlas import COLUMNS, FOLDER
 ROWS = Path(__file__).parents[1] / "out" / "atlas"
 """Where rows are kept."""
 
-SIZES = {"stem": 48, "block0": 48, "block1": 48, "head": 64}
-"""Sides of thumbnails in pixels, where they differ from `SIZE`: of small receptive fields, and of the layer with the most channels."""
+LEFT_OUT = {"stem", "block0", "relu1_1", "relu1_2"}
+"""Layers that see less than ten pixels. An optimised picture of them is saturated colours; the natural patches show more."""
+
+SIZES = {"block1": 48, "head": 64}
+"""Sides of thumbnails in pixels, where they differ from `SIZE`: of a small receptive field, and of the layer with the most channels."""
 
 SIZE, VGG_SIZE, QUALITY = 80, 40, 65
 """So that all sheets together stay under 12 MB."""
@@ -32,10 +35,15 @@ RECIPES = [
     *(
         FeatureVisualization(layer=f"efficientnet_lite0/{layer}", size=SIZES.get(layer, SIZE), steps=40)
         for layer in NETWORKS["efficientnet_lite0"].layers
+        if layer not in LEFT_OUT
     ),
-    *(FeatureVisualization(layer=f"vgg19/{layer}", size=VGG_SIZE, steps=32) for layer in NETWORKS["vgg19"].layers),
+    *(
+        FeatureVisualization(layer=f"vgg19/{layer}", size=VGG_SIZE, steps=32)
+        for layer in NETWORKS["vgg19"].layers
+        if layer not in LEFT_OUT
+    ),
 ]
-"""One sheet for each layer. The smaller network goes first: it takes less time, and its thumbnails are larger."""
+"""One sheet for each other layer. The smaller network goes first: it takes less time, and its thumbnails are larger."""
 
 
 def row(recipe: FeatureVisualization, network: Network, channels: list[int]) -> tuple[Image.Image, list[float]]:
