@@ -292,6 +292,7 @@ def test_an_assistant_starts_a_run_and_asks_until_it_is_done(own, picture):
         ("job", ("x", 51), "There is no such run"),
         ("stop", ("x",), "There is no such run"),
         ("film", ("x",), "There is no such run"),
+        ("gradient", ("x",), "There is no such run"),
     ],
 )
 def test_what_cannot_be_started_or_found_is_answered_in_a_sentence(client, name, arguments, sentence):

@@ -431,6 +431,21 @@ def test_the_film_of_a_result_shows_its_steps_and_runs_nothing_again(page, photo
     assert page.film(begun[page.job]) == html
 
 
+def test_the_gradient_of_a_run_stands_below_its_preview_and_stays_with_the_result(page, photo, monkeypatch):
+    def with_gradient(recipe, **pictures):
+        for preview in fake(recipe, **pictures):
+            yield replace(preview, gradient=Image.new("RGB", (8, 6), (100 + preview.step, 0, 0)))
+
+    assert not run(page, image=photo)[1][-1][page.panel.gradient]["visible"]
+    run_by(page, monkeypatch, run=with_gradient)
+    begun, (*_, last) = run(page, image=photo, show_gradient=True)
+    assert last[page.panel.gradient]["visible"]
+    file = page.jobs.find(begun[page.job]).result.gradient_file()
+    assert last[page.panel.gradient]["value"] == file
+    with Image.open(file) as picture:
+        assert picture.getpixel((0, 0)) == (100 + STEPS, 0, 0)
+
+
 def test_a_result_without_steps_has_no_film(page, photo):
     begun, (*_, last) = run(page, "deepdream_zoom", image=photo)
     assert not last[page.panel.film]["visible"]
