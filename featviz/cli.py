@@ -225,7 +225,7 @@ def _run_recipe(kind: type[Recipe], arguments: Arguments) -> int:
     return _run_once(recipe, pictures, arguments)
 
 
-def _run_once(recipe: Recipe, pictures: dict[str, str], arguments: Arguments) -> int:
+def _run_once(recipe: Recipe, pictures: dict[str, Any], arguments: Arguments) -> int:
     """The command of a recipe on one picture, or on none."""
     for option in ("shard", "ray"):
         if option in arguments:

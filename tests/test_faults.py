@@ -27,12 +27,11 @@ from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime.devices import _schedulers, resolve
 from featviz.runtime.film import film
+from featviz.runtime.result_files import Film, recorded
 from featviz.runtime.stream import run, stream
 from featviz.ui import running
-from featviz.ui.running import DISK_FULL, INTERNAL_ERROR, Engine, with_error_sentences
-from featviz.ui.runs import recorded
+from featviz.ui.running import DISK_FULL, INTERNAL_ERROR, Engine, keep_file, with_error_sentences
 from featviz.ui.shutdown import RESTARTING, sweep
-from featviz.ui.video import Film
 from scripts.visitor import LONG, QUICK, Server, Visitor, inline, serving
 
 pytestmark = pytest.mark.trust
@@ -164,7 +163,7 @@ def test_an_abandoned_video_leaves_no_file_but_in_the_folder_that_is_swept(tmp_p
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     recipe = small(RECIPES["deepdream_zoom"])
-    previews = recorded(Engine().run, Film(recipe, {"image": PHOTO}))(recipe, image=PHOTO)
+    previews = recorded(Engine().run, Film(recipe, {"image": PHOTO}, keep_file))(recipe, image=PHOTO)
     next(previews)
     previews.close()
     left = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(tmp_path / "cache")]

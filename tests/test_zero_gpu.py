@@ -25,9 +25,10 @@ from featviz.media.images import open_picture, read_header
 from featviz.networks import cache, weights
 from featviz.runtime import estimate, lease
 from featviz.runtime.clip import open_clip
+from featviz.runtime.result_files import FollowedVideo
 from featviz.runtime.throughput import Corrections, Speed
 from featviz.ui import Engine
-from featviz.ui.video import FollowedVideo
+from featviz.ui.running import keep_file
 
 sys.path.insert(0, "tests")
 import clips
@@ -113,7 +114,7 @@ long.close()
 
 small = DREAM.replace(layer="efficientnet_lite0/block2", size=64)
 clip = open_clip(small, {"image": clips.clip(Path(tempfile.mkdtemp()) / "clip.mp4")})
-video = FollowedVideo(small, clip, engine.follow)
+video = FollowedVideo(small, clip, engine.follow, keep_file)
 results["video_frames"] = sum(preview.is_video_frame for preview in video.run(small))
 results["video"] = list(map(float, clips.times(video.finish(CAT)))), bool(clips.packets(video.finish(CAT)))
 

@@ -19,15 +19,15 @@ from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe, choices
 from featviz.recipes.table import RECIPES
 from featviz.runtime.jobs import Job, Update
+from featviz.runtime.result_files import film_of, name_of
 from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
 from featviz.ui.controls import api_function, label
 from featviz.ui.endpoints import addresses
 from featviz.ui.gradio_internals import Reader, endpoint, value
 from featviz.ui.masks import mention_stretching
-from featviz.ui.running import RUN_QUEUE, Engine, Request, admit, error_sentences, in_cache, name_of, validate_request
-from featviz.ui.runs import recorded
-from featviz.ui.video import Film, FollowedVideo, Steps, film_of
+from featviz.ui.running import RUN_QUEUE, Engine, Request, admit, error_sentences, in_cache, validate_request
+from featviz.ui.runs import recording
 
 SHEET = "Several small versions of one run, with labels, on one picture."
 
@@ -87,16 +87,12 @@ def start_job(engine: Engine, request: Request, *, sweep: bool = False, keep_ste
 
     `keep_steps`: whether the steps of a picture are kept for `film`. `options` go to `Jobs.start`, whose errors this raises.
     """
-    recipe, pictures, clip = request
+    recipe, pictures, _ = request
     work, write = engine.run, None
     if sweep:
         work = partial(_sheet, engine)
-    elif clip:
-        followed = FollowedVideo(recipe, clip, engine.follow)
-        work, write = followed.run, followed.finish
-    elif recipe.produces == "video" or (recipe.produces == "picture" and keep_steps):
-        film = Film(recipe, pictures) if recipe.produces == "video" else Steps(partial(in_cache, name=name_of(recipe)))
-        work, write = recorded(engine.run, film), film.finish
+    elif request.clip or recipe.produces == "video" or keep_steps:
+        work, write = recording(engine, request, partial(in_cache, name=name_of(recipe)))
 
     def run(recipe: Recipe, **given: Any) -> Generator[Preview | DownloadProgress, None, None]:
         yield from engine.prepare(recipe, **pictures)
@@ -124,7 +120,7 @@ def _call(
         with error_sentences():
             if recipe.follows_video and not sweep:
                 check_kind(request, produces)
-            job = start_job(engine, request, sweep=sweep, unattended=0)
+            job = await asyncio.to_thread(start_job, engine, request, sweep=sweep, unattended=0)
         reader = Reader()
         async with aclosing(job.watch_async()) as updates:
             async for update in updates:

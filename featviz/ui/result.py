@@ -14,6 +14,7 @@ from featviz.recipes.presets import Example
 from featviz.recipes.recipe import Recipe, live
 from featviz.runtime.estimate import duration
 from featviz.runtime.jobs import Job, Result, Update
+from featviz.runtime.result_files import before, film_of, has_film, small
 from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview
 from featviz.ui import text
@@ -22,8 +23,7 @@ from featviz.ui.cards import Card, Cards, drawn
 from featviz.ui.controls import caption, enumeration, label, lower_first
 from featviz.ui.measures import bars
 from featviz.ui.running import address, error_sentences, in_cache
-from featviz.ui.runs import Gallery, Runs, before, compares_results, small
-from featviz.ui.video import film_of, has_film
+from featviz.ui.runs import Gallery, Runs, compares_results
 
 ENTRIES = 12
 """Results in the history of a browser."""

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import gradio as gr
 from gradio.data_classes import FileData
-from gradio.processing_utils import save_base64_to_cache, save_pil_to_cache
+from gradio.processing_utils import save_base64_to_cache, save_file_to_cache, save_pil_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
@@ -37,6 +37,7 @@ from featviz.runtime.jobs import AT_ONCE, INTERNAL_ERROR, Jobs
 from featviz.runtime.lesson import CorrelatedMaps, KernelResponse, correlated_maps, kernel_response
 from featviz.runtime.memory import Parts, available_memory, open_reserved, single_run
 from featviz.runtime.mirror import Mirror
+from featviz.runtime.result_files import name_of
 from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, sizes_of, stream
 from featviz.ui import text
@@ -262,9 +263,9 @@ def data_url(picture: Image.Image | None) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def name_of(recipe: Recipe) -> str:
-    """Return the file name of a result of a recipe, without extension."""
-    return f"featviz_{recipe.name}"
+def keep_file(path: Path) -> str:
+    """Copy a file into Gradio's cache, and return its path there."""
+    return save_file_to_cache(path, get_upload_folder())
 
 
 def displayable(*sent: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:

@@ -17,19 +17,15 @@ from featviz.runtime import atlas
 from featviz.runtime.clip import Clip
 from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.jobs import Job
-from featviz.runtime.memory import open_reserved
+from featviz.runtime.result_files import Film, FollowedVideo, Steps, name_of, recorded, write_small, write_source
 from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
 from featviz.ui import text
 from featviz.ui.controls import spoken
-from featviz.ui.running import Engine, Request, in_cache, name_of
-from featviz.ui.video import Film, FollowedVideo, Steps
+from featviz.ui.running import Engine, Request, in_cache, keep_file
 
 THUMBNAIL = 192
 """Side in pixels at which a thumbnail of the atlas is shown."""
-
-BEFORE, SMALL, SMALL_SIDE = "before.jpg", "small.jpg", 112
-"""Files beside a result: the source at the size of the result, and a small copy with this longest side in pixels."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +109,8 @@ class Runs:
             return self._inspect, beside_source(recipe, None), {}
         here = self.engine.in_process
         options = {"interruptible": here, "steerable": here and bool(live(type(recipe)))}
-        if clip:
-            followed = FollowedVideo(recipe, clip, self.engine.follow)
-            return _without_gallery(followed.run), finished(followed), options
-        if recipe.produces == "video":
-            film = Film(recipe, pictures)
-            return _without_gallery(recorded(self.engine.run, film)), finished(film), options
-        steps = Steps(beside_source(recipe, source))
-        return _without_gallery(recorded(self.engine.run, steps)), steps.finish, options
+        run, write = recording(self.engine, Request(recipe, dict(pictures), clip), beside_source(recipe, source))
+        return _without_gallery(run), write, options
 
     def _sweep(self, show: Callable[[Gallery], None], recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
         tiles: dict[Recipe, Tile] = {}
@@ -188,54 +178,25 @@ def beside_source(recipe: Recipe, source: str | None) -> Callable[[Image.Image],
     def write(picture: Image.Image) -> str:
         file = in_cache(picture, name=name_of(recipe))
         if source and Path(source).is_file():
-            resized = (
-                open_reserved(source, longest=max(picture.size)).convert("RGB").resize(picture.size, Image.Resampling.LANCZOS)
-            )
-            resized.save(Path(file).with_name(BEFORE), quality=90)
+            write_source(source, picture, file)
         write_small(picture, file)
         return file
 
     return write
 
 
-def before(file: str) -> str | None:
-    """Return the file of the source at the size of a result; None if the result has no source."""
-    path = Path(file).with_name(BEFORE)
-    return str(path) if path.is_file() else None
-
-
-def write_small(picture: Image.Image, file: str) -> None:
-    """Write a small copy of a picture beside the file of a result."""
-    copy = picture.convert("RGB")
-    copy.thumbnail((SMALL_SIDE, SMALL_SIDE))
-    copy.save(Path(file).with_name(SMALL), quality=75)
-
-
-def small(file: str) -> bytes:
-    """Return the small copy of a result as JPEG."""
-    return Path(file).with_name(SMALL).read_bytes()
-
-
-def recorded(run: Callable[..., Iterator[Preview]], film: Film | Steps) -> Callable[..., Iterator[Preview]]:
-    """Return the run with its previews given to what keeps them."""
-
-    def wrapped(recipe: Recipe, **given: Any) -> Iterator[Preview]:
-        for preview in run(recipe, **given):
-            film.write(preview)
-            yield preview
-
-    return wrapped
-
-
-def finished(film: Film | FollowedVideo) -> Callable[[Image.Image], str]:
-    """Return a function that closes a video and returns its path, with a small copy of the last picture beside it."""
-
-    def write(picture: Image.Image) -> str:
-        file = film.finish(picture)
-        write_small(picture, file)
-        return file
-
-    return write
+def recording(
+    engine: Engine, request: Request, write: Callable[[Image.Image], str]
+) -> tuple[Callable[..., Iterator[Preview]], Callable[[Image.Image], str]]:
+    """Return the run of a request, and what writes its result and returns the path. `write` writes a picture."""
+    recipe, pictures, clip = request
+    if clip:
+        followed = FollowedVideo(recipe, clip, engine.follow, keep_file)
+        return followed.run, followed.finish
+    if recipe.produces == "numbers":
+        return engine.run, write
+    film = Film(recipe, pictures, keep_file) if recipe.produces == "video" else Steps(write)
+    return recorded(engine.run, film), film.finish
 
 
 def tile_caption(variant: Recipe, preview: Preview) -> str:
