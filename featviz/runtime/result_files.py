@@ -40,7 +40,7 @@ class Film:
 
     def __init__(self, recipe: Recipe, pictures: Mapping[str, Image.Image], keep: Keep):
         self._name, self._note = f"{name_of(recipe)}.mp4", metadata.note(recipe, pictures)
-        self._fps: float = recipe.fps  # type: ignore[attr-defined]  # It has the field, since it produces a video.
+        self._fps: int = recipe.fps  # type: ignore[attr-defined]  # It has the field, since it produces a video.
         self._opened: tuple[tempfile.TemporaryDirectory, Video] | None = None
         self._keep = keep
         self._finished: str | None = None
