@@ -294,6 +294,13 @@ def test_text_that_is_not_a_note_is_refused_with_one_sentence(text, sentence):
     assert str(raised.value).startswith(sentence)
 
 
+@pytest.mark.parametrize("content", [b"{", b"[" * 50_000, b"\xff\xff\xff"])
+def test_a_file_that_is_no_json_is_refused_with_one_sentence(content, tmp_path):
+    (tmp_path / "r.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"The recipe '.*r\.json' is not JSON\."):
+        metadata.read_json(tmp_path / "r.json", RECIPES)
+
+
 @pytest.mark.parametrize(
     ("query", "recipe", "remarks"),
     [
