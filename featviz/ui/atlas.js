@@ -1,11 +1,7 @@
 // The atlas: channels with what they look for, and a search for them. `choose` is called with the channel that was clicked.
 featviz.atlas = (element, props, server, watch, choose) => {
     const words = (key, values = {}) => featviz.say(`atlas_${key}`, values);
-    const make = (tag, options = {}, ...children) => {
-        const made = Object.assign(document.createElement(tag), options);
-        made.append(...children);
-        return made;
-    };
+    const {make} = featviz;
     const search = make("input", {type: "search", maxLength: 100, placeholder: words("search")});
     const note = make("p"), list = make("div", {className: "channels"});
     search.setAttribute("aria-label", words("search"));

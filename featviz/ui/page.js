@@ -145,7 +145,7 @@ const featviz = {
 
     // A square of a picture as an element. All lengths are in the unit that `width` and `height` of the picture have.
     crop({url, width, height}, left, top, side) {
-        const made = Object.assign(document.createElement("span"), {className: "thumb"});
+        const made = featviz.make("span", {className: "thumb"});
         const share = (at, length) => `${100 * at / Math.max(1e-9, length - side)}%`;
         Object.assign(made.style, {
             backgroundImage: `url("${url}")`, backgroundSize: `${100 * width / side}% ${100 * height / side}%`,
