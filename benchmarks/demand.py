@@ -113,6 +113,11 @@ def measured(name: str, fields: Mapping[str, Any], sizes: Sizes) -> tuple[float,
     return peak, estimate(recipe, headers, device="cpu").bytes
 
 
+def several(cases: tuple[Case, ...]) -> list[tuple[float, float]]:
+    """`measured`, one after the other in the same process."""
+    return [measured(*case) for case in cases]
+
+
 def rows() -> Iterator[Row]:
     ratios = []
     for name, fields, sizes in GRID:
