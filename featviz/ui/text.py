@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,6 @@ TABLES: dict[str, dict[str, str]] = {
 }
 """Language tag → {key: text}. All tables have the same keys."""
 
-for _table in TABLES.values():  # The browser inserts no values.
-    _table["privacy"] = _table["privacy"].format(hours=limits.HOURS_KEPT.value)
-
 FIELDS: dict[str, dict[str, str]] = {
     path.stem.replace("_", "-"): json.loads(path.read_text(encoding="utf-8"))
     for path in sorted(Path(__file__).with_name("languages").joinpath("fields").glob("*.json"))
@@ -36,8 +34,17 @@ IN_SCRIPT = re.compile(
 )
 """The keys of the texts that scripts use."""
 
-label = gr.I18n(**TABLES)
-"""`label(key)` is a text that does not change, which the browser translates."""
+
+@cache
+def labels() -> gr.I18n:
+    """Return the texts that do not change, by key; the browser translates them. It inserts no values, so that is done here."""
+    hours = limits.HOURS_KEPT.value  # Read when the page is built: importing reads no settings.
+    return gr.I18n(**{tag: table | {"privacy": table["privacy"].format(hours=hours)} for tag, table in TABLES.items()})
+
+
+def label(key: str) -> Any:
+    """Return a text that does not change, which the browser translates."""
+    return labels()(key)
 
 
 def say(key: str, **values: Any) -> str:

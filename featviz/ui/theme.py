@@ -64,7 +64,7 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
         theme=THEME,
         css_paths=[FOLDER / f"{name}.css" for name in PARTS],
         head=f"<script>{demo.instrument.script}{''.join((FOLDER / f'{name}.js').read_text(encoding='utf-8') for name in PARTS)}</script>",
-        i18n=text.label,
+        i18n=text.labels(),
         footer_links=["api"],
         mcp_server=True,
         max_threads=2 * AT_ONCE,  # Half of them are left for all other events.
