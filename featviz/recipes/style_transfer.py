@@ -72,7 +72,7 @@ LEAST_STEPS = 4
 """Least steps of a scale, if the field `steps` is not less: with fewer, fine detail is still that of the content."""
 
 FOLLOWING = 0.2
-"""Work in the steps of a frame of a video that starts from the one before, relative to a still's."""
+"""Work of a video frame that starts from the result before, relative to that of a still."""
 
 HELD = 150.0
 """Weight at steadiness 1 of the mean square error from the result before, moved, in units of 1. See `STYLE`."""
@@ -87,10 +87,10 @@ COARSEST_COLOURS = 4
 """Largest stride of the default style layers where only colours change. Deeper layers ask for contrast that posterises faces."""
 
 ROUGHNESS = 3000.0
-"""Weight of the roughness of a bilateral grid against the distances of `STYLE`: with less, an even sky gets clouds of colour."""
+"""Weight of the roughness of a bilateral grid against the distances of `STYLE`: with less, an even sky gets spots of colour."""
 
 BEYOND = 10.0
-"""Weight of the mean square of what recoloured pixels are beyond [0, 1]. They are cut there, which would lose detail."""
+"""Weight of the mean squared distance of recoloured pixels from [0, 1]. They are clipped to it, and that loses detail."""
 
 EVERYWHERE = slice(None), slice(None)
 """The area of a whole feature map."""
@@ -132,7 +132,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         "style2": "A second style, mixed with the first, or for what is outside the mask.",
         "mask": "Where to paint: white for here, black or transparent for not here, grey for in between.",
         "start": "A result to go on from; the scales that it has passed already are left out.",
-        "regions": "The content's regions, as areas of even colours: the brightest for the first style, the next for the second.",
+        "regions": "The content's regions, as areas of plain colours: the brightest gets the first style, the next one the second.",
         "style_regions": "The style's regions: each is used for the content's region of the same colour.",
     }
 
@@ -163,8 +163,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
     )
     blend_change: float = param(
         0.0,
-        "Growth of this share from the smallest scale to the largest: with 1, the first style gives coarse structure, and the second "
-        "gives fine structure.",
+        "Growth of the second style's share from the smallest scale to the largest: with 1, the first style gives coarse structure, "
+        "and the second fine structure.",
         ge=-1,
         le=1,
         step=0.05,
@@ -172,7 +172,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
     )
     repaint: Literal["pixels", "colours"] = param(
         "pixels",
-        "What changes: pixels, or only colour and light, smoothly, so that a photograph stays one.",
+        "What changes: pixels, or only colour and light, smoothly, so that a photograph still looks like one.",
         group="Style",
     )
     colours: Literal["style", "matched", "content"] = param(
@@ -360,7 +360,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
             target = allowance.fit(target_of, cost)
             tiles.release_free_memory()  # Small blocks of the passes over styles and content: 0.4 GB at 2048 pixels.
             optimiser = OPTIMISERS[self.optimiser](latest, optimiser)
-            del latest, guide, target_of  # The steps need no such images.
+            del latest, guide, target_of  # The steps do not need these images.
             average = Average(optimiser.averaged)
             for step_of_scale in range(1, count + 1):
                 roll = Roll.random(optimiser.jitter, generator)
@@ -389,7 +389,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
     def recolour(
         self, network: Network, content: Tensor, styles: Sequence[Style], where: Tensor | None, opacity: Tensor | None
     ) -> Generator[Frame, Recipe | None, Callable[[Tensor], Frame]]:
-        """`paint`, where a bilateral grid of colours changes and no pixel by itself. It is fitted at `recolour_size`.
+        """As `paint`, but what is optimised is a bilateral grid of colours instead of pixels, at `recolour_size`.
 
         Returns a function that gives another content of that size the same colours.
         """
@@ -431,13 +431,13 @@ A network sees two things in a picture that can be separated: **what is in it, a
         return lambda other: frame.replace(step=1, steps=1, work=1.0, image=partial(self.recoloured, other, grid, region))
 
     def recoloured(self, content: Tensor, grid: Tensor, where: Tensor | None) -> Tensor:
-        """Return a content with the maps of a grid, and where it is not to change, unchanged."""
+        """Return a content with the maps of a grid applied where `where` is 1, and unchanged where it is 0."""
         result = bilateral_grid.sliced(content, grid).clamp(0, 1)
         return self.coloured(result if where is None else torch.lerp(content, result, where), content)
 
     @property
     def without_neighbours(self) -> "StyleTransfer":
-        """The recipe without nearest neighbours, which copy strokes: colours alone would imitate them by clouds."""
+        """The recipe without nearest neighbours. They copy strokes, which colours alone would imitate by spots."""
         return self.replace(statistic="wasserstein") if self.statistic in TURNS else self
 
     def recolour_size(self, network: Network, size: tuple[int, int]) -> tuple[int, int]:
@@ -800,7 +800,7 @@ class Target:
     content_counts: Mapping[str, Tensor]
     """Layer → the weight of each position, (1, 1, h, w); empty if all weigh the same."""
     content_energies: Mapping[str, Tensor]
-    """Layer → the `energy` of the content's activations, (). Known before any step, which would hold their squares as well."""
+    """Layer → the `energy` of the content's activations, (). Computed before the steps, so that no step holds their squares."""
     regions: Sequence[Region]
     style_layers: Mapping[str, float]
     """Layer → weight."""
@@ -816,7 +816,7 @@ class Target:
         style_layers = [*self.style_layers] if settings.style_strength else []
         content_layers = [*self.content_layers] if settings.content_strength else []
         layers = (style_layers, content_layers)
-        with torch.enable_grad():  # Before the passes, beside which its intermediate images would not fit.
+        with torch.enable_grad():  # Before the passes: its intermediate images would not fit beside theirs.
             whole = image.detach().requires_grad_()
             variation = total_variation(INPUT)({INPUT: whole})
             (gradient,) = torch.autograd.grad(variation, whole)
@@ -905,10 +905,10 @@ class Held:
 
 
 def toned(picture: Tensor, result: Tensor, visible: Tensor) -> Tensor:
-    """Return a picture (1, 3, H, W) in the colours of a result, so that no place of it stands out in it.
+    """Return a picture (1, 3, H, W) in the colours of a result, so that no place stands out.
 
-    The result (1, 3, H, W) is known where `visible` (1, 1, H, W) is 1. The picture gets the colours that an affine map predicts from
-    its own, by least squares over what is known, and then the tones of what is around each place.
+    The result (1, 3, H, W) is known where `visible` (1, 1, H, W) is 1. An affine map from the picture's colours to the result's is
+    fitted by least squares where the result is known, and applied everywhere. Then the mean error around each place is corrected.
     """
     ones = torch.ones_like(picture[:, :1])
     known, colours = (exact(torch.cat(images, 1)[0].flatten(1)) for images in ([picture, ones], [result]))

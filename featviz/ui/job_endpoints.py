@@ -196,7 +196,7 @@ def _publish_jobs(engine: Engine) -> None:
             mask: Where the run has an effect: white for here, black for not here.
             style2: For 'style_transfer': a second style.
             start: For 'style_transfer': a result to go on from.
-            regions: For 'style_transfer': the content's regions, as areas of even colours.
+            regions: For 'style_transfer': the content's regions, as areas of plain colours.
             style_regions: For 'style_transfer': the style's regions, each for the content's region of the same colour.
 
         Returns:
