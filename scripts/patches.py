@@ -27,7 +27,7 @@ LONGEST = 320
 """Longest side at which the networks see the pictures, in pixels."""
 
 MAX_PATCH_SIDE = 112
-"""The most pixels of the side of a patch. Fields of deep layers are larger than the pictures, but what counts is in the middle."""
+"""The most pixels of the side of a patch. Receptive fields of deep layers are larger than the pictures, but their middle counts most."""
 
 CLASSES, CHANNELS = 5, 8
 """Classes of a channel that goes into the classifier, and channels of a class."""

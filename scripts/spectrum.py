@@ -1,7 +1,7 @@
-"""Measure the spectrum of photographs and paintings that feature visualization by phases holds: `python -m scripts.spectrum`.
+"""Measure the spectrum that feature visualization by phases keeps fixed, on natural pictures: `python -m scripts.spectrum`.
 
 Writes a table of a kilobyte: for each of the decorrelated colours the mean magnitude in rings of frequencies, over the pictures of
-the atlas. By rings, since a table in two dimensions would record the frames of these few pictures.
+the atlas. By rings, since a table in two dimensions would record details of these few pictures.
 """
 
 import json
@@ -15,7 +15,7 @@ from featviz.optimise.scaling import size_of
 from featviz.runtime.atlas import FOLDER
 
 DARKEST = 0.05
-"""Darker and brighter values are moved here: before the sigmoid they would be spikes, whose noise would be in all frequencies."""
+"""Values are clamped to this distance from 0 and 1: the inverse of the sigmoid would make spikes of them, noise at all frequencies."""
 
 RINGS = torch.logspace(-7, -0.5, 27, base=2)
 """Edges of the rings, in cycles per pixel: four in an octave, from waves of 128 pixels to the diagonal of the grid."""

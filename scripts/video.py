@@ -1,6 +1,6 @@
 """Write docs/video.jpg: frames of long videos, and what changes from frame to frame when each is made alone and when held steady.
 
-The videos are kept in the folder that is named. What is there already is not made again, and an unfinished video goes on where it was.
+`python -m scripts.video FOLDER` keeps the videos in a folder. Finished ones are not made again; an unfinished one is continued.
 """
 
 import math

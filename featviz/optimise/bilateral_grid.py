@@ -1,4 +1,4 @@
-"""A bilateral grid of affine maps of colours: what a picture's colours and light become, by place and by brightness.
+"""A bilateral grid of affine maps of colours: how the colours of a picture change, by place and by brightness.
 
 A cell of the grid has an affine map, 9 factors and 3 summands. The map of a pixel is interpolated between the cells around its
 place and its brightness, so that it changes at edges and nowhere else, and edges stay (Chen et al., Real-time Edge-Aware Image
@@ -33,7 +33,7 @@ def neutral(size: tuple[int, int]) -> Tensor:
 
 
 def sliced(image: Tensor, grid: Tensor) -> Tensor:
-    """Return an image (1, 3, H, W) in [0, 1] with the maps of a grid, which may leave [0, 1]."""
+    """Return an image (1, 3, H, W) in [0, 1] with the maps of a grid applied. The result may leave [0, 1]."""
     height, width = size_of(image)
     down, right = (torch.linspace(-1, 1, length, device=image.device, dtype=image.dtype) for length in (height, width))
     cells = GAIN * (grid.unflatten(1, (12, DEPTH)) - 0.5)
@@ -49,9 +49,9 @@ def sliced(image: Tensor, grid: Tensor) -> Tensor:
 
 
 def roughness(grid: Tensor) -> Tensor:
-    """Return the mean squared difference of maps between neighbours in place, and from a line along brightness, ().
+    """Return the mean squared difference between maps of neighbouring places, plus four times that from a line along brightness, ().
 
-    The latter has four times the weight: curves that bend at each brightness would turn black into a lighter colour than dark grey.
+    The second term keeps the curves nearly straight. Others would turn black into a lighter colour than dark grey.
     """
     cells = GAIN * grid.unflatten(1, (12, DEPTH))
     in_place = cells.diff(dim=-1).square().mean() + cells.diff(dim=-2).square().mean()

@@ -19,7 +19,7 @@ Shaper = Callable[[Tensor, float], Tensor]
 """Gradient (1, 3, H, W), progress through an octave in [0, 1] → shaped gradient."""
 
 RANGE = 3.0
-"""Root mean squares from grey to white in `gradient_image`. Larger values, one in some hundred, are cut off."""
+"""`gradient_image` shows a value of this many root mean squares as white. Larger ones are clipped."""
 
 
 def mean_absolute(gradient: Tensor, progress: float = 0.0) -> Tensor:
@@ -71,7 +71,7 @@ def soft_colours(gradient: Tensor, progress: float = 0.0) -> Tensor:
 
 
 def gradient_image(gradient: Tensor) -> Tensor:
-    """Return a gradient (1, 3, H, W) as an image in [0, 1]: grey where it is 0, brighter where a pixel shall become brighter.
+    """Return a gradient (1, 3, H, W) as an image in [0, 1]: grey where it is 0, brighter where a pixel is to become brighter.
 
     The contrast is relative: `RANGE` times the root mean square is black or white.
     """

@@ -143,15 +143,15 @@ class Phases:
     """Images (B, 3, H, W) in (0, 1), given by the phases of their Fourier coefficients; the magnitudes are fixed (MACO: Fel et al.,
     2023).
 
-    With the magnitudes of natural pictures, no frequency can grow beyond its share, so that no noise and no even pattern wins.
+    With the magnitudes of natural pictures, no frequency can grow beyond its share, so neither noise nor a regular pattern dominates.
     """
 
     def __init__(self, phases: Tensor, magnitudes: Tensor, size: tuple[int, int]):
         """`phases` (B, 3, H, W // 2 + 1) in radians and `magnitudes` (3, H, W // 2 + 1), before the sigmoid and with decorrelated
         colours as in `Spectrum`, for images of `size` (height, width).
 
-        The waves without a horizontal part stand there twice, one the mirror image of the other: half the difference of their two
-        phases counts. A wave that is its own mirror image, such as the mean, has the phase 0.
+        In the first column, and in the last one of an even width, each wave is stored twice, as mirror images: half the difference of
+        the two phases is used. A wave that is its own mirror image, such as the mean, has the phase 0.
         """
         self.size = size
         self.phases = phases.requires_grad_()
@@ -196,7 +196,7 @@ class Phases:
 
 NATURAL = Path(__file__).with_name("natural_spectrum.json")
 """The mean magnitudes of the pictures of the atlas by frequency, in cycles per pixel, for each of the decorrelated colours, measured by
-`scripts/spectrum.py`. They hardly depend on the size of a picture, since photographs look alike at every scale."""
+`scripts/spectrum.py`. They hardly depend on the size of a picture: photographs have nearly the same statistics at every scale."""
 
 
 def natural_magnitudes(size: tuple[int, int]) -> Tensor:

@@ -11,10 +11,10 @@ from featviz.optimise.scaling import size_of
 from featviz.optimise.style_statistics import BLACK
 
 LEVELS = 3
-"""Values of red, green and blue that are told apart: 0, 128 and 255. So 27 colours name regions, and a JPEG does not change them."""
+"""Values of red, green and blue that are told apart: 0, 128 and 255. The 27 colours are far enough apart to survive JPEG compression."""
 
 LEAST_SHARE = 0.005
-"""Least share of the pixels that a colour's areas have without their borders. Other colours are mixtures of two along a border."""
+"""Least share of the pixels that a colour must have, without borders. A rarer colour is taken for a mixture of two along a border."""
 
 MOST_REGIONS = 8
 """Most regions of a picture. An image with more colours is a photograph, or has soft borders everywhere."""
@@ -23,7 +23,7 @@ NAMES = {
     "#000000": "black", "#808080": "grey", "#ffffff": "white", "#ff0000": "red", "#00ff00": "green", "#0000ff": "blue",
     "#ffff00": "yellow", "#00ffff": "cyan", "#ff00ff": "magenta", "#ff8000": "orange", "#8000ff": "violet", "#0080ff": "azure",
 }  # fmt: skip
-"""Colours that have a common name. The others are called by their number."""
+"""Colours that have a common name. The others are called by their hexadecimal code."""
 
 Style = tuple[Tensor, Tensor | None]
 """An image of a style (1, 3, H, W), and its opacity (1, 1, H, W), None if it is opaque."""
@@ -32,8 +32,8 @@ Style = tuple[Tensor, Tensor | None]
 def colour_regions(image: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
     """Return {colour, such as "orange" or "#80ff80": its region (1, 1, height, width), 1 inside and 0 outside} for an image (1, 3, H, W).
 
-    `size`: (height, width) of the picture below, to which the image is stretched. The brightest colour comes first. Each pixel
-    belongs to one region: one of a rare colour to that of the nearest colour.
+    `size`: (height, width) of the picture that the image is painted over; the image is stretched to it. The brightest colour comes
+    first. Each pixel belongs to one region: a pixel of a rare colour to the region of the nearest colour.
 
     Raises:
         InputError: there are more than `MOST_REGIONS` colours.
@@ -41,7 +41,7 @@ def colour_regions(image: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
     pixels = functional.interpolate(image, size, mode="nearest")[0].flatten(1).T  # No mixtures of colours.
     levels = (pixels * (LEVELS - 1)).round()
     codes = (levels @ levels.new_tensor([LEVELS**2, LEVELS, 1])).view(1, 1, *size)
-    inside = functional.max_pool2d(codes, 3, 1, 1) == -functional.max_pool2d(-codes, 3, 1, 1)  # Alike in all directions.
+    inside = functional.max_pool2d(codes, 3, 1, 1) == -functional.max_pool2d(-codes, 3, 1, 1)  # All neighbours have the same colour.
     counts = torch.bincount(codes[inside].long(), minlength=LEVELS**3)
     palette = torch.cartesian_prod(*3 * (torch.linspace(0, 1, LEVELS, device=image.device),))
     palette = palette[counts >= max(1, LEAST_SHARE * len(pixels))]
@@ -62,7 +62,7 @@ def matched(
     style, the next one the second. With them, each has the part of the first style that has its colour; other parts are not used.
 
     Raises:
-        InputError: there are one or too many regions, or one has no style, or a black one.
+        InputError: there is only one region or too many, or a region has no style or a black one.
     """
     areas = colour_regions(regions, size)
     if len(areas) == 1:

@@ -29,7 +29,7 @@ PARAMETERIZATIONS: Mapping[str, tuple[type[Spectrum] | type[Phases], float | Non
 """Name → what is optimised, and Adam's learning rate, None for that of `maximise`."""
 
 OPAQUE, SMOOTH = 0.8, 0.02
-"""The share of the pixels that fade at all, and the standard deviation of the blur of what was summed, relative to the side."""
+"""The share of the pixels that fade at all; and the standard deviation of the blur of the summed gradients, relative to the side."""
 
 
 class FeatureVisualization(ObjectiveRecipe):

@@ -117,7 +117,7 @@ class Frame:
     def gradient(self) -> Tensor | None:
         """The gradient of the objective with respect to the image, of the shape of the image; None for a run without one.
 
-        That of DeepDream is as it is added to the image: shaped, and inside the mask.
+        For DeepDream it is what is added to the image: shaped, and inside the mask.
         """
         return _value(self._gradient)
 

@@ -127,7 +127,7 @@ class Match:
 
 
 def layers() -> list[Patches]:
-    """Return the patches of all layers of the atlas: those of the bundled networks, from pixels to names."""
+    """Return the patches of all layers of the atlas: those of the bundled networks, shallow to deep."""
     every = (patches(f"{network}/{layer}") for network in BUNDLED for layer in NETWORKS[network].layers)
     return [layer for layer in every if layer]
 
@@ -136,7 +136,7 @@ def search(text: str) -> list[Match]:
     """Return the channels that a text means, in order.
 
     A layer with or without its network, a number, or both: `block9`, `vgg19/relu3_1 12`, `93`. Any other text is looked for as whole
-    words in the names of classes. Then these are the channels that weigh most for each such class, so only some of the last layer.
+    words in the names of classes; the result is then the channels of the last layer that weigh most for each of these classes.
     """
     words = text.lower().replace("/", " ").split()
     number = int(words.pop()) if words and words[-1].isdecimal() else None

@@ -1,4 +1,4 @@
-"""The game: two pictures and a channel. Which of them excites it more?"""
+"""The game: two pictures and a channel. Which picture activates the channel more?"""
 
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -16,10 +16,10 @@ from featviz.runtime.inspection import network_and_image
 ROUNDS = 10
 
 CLEAR = 1.5
-"""The least ratio of the two activations of a round, where there is such a pair."""
+"""The least ratio of the two activations of a round. If no pair that is drawn reaches it, the round has the largest ratio."""
 
 TRIES = 200
-"""Channels and pairs of pictures that are drawn for a round until one is clear."""
+"""The most draws of a channel and a pair of pictures for a round."""
 
 Peaks = Mapping[str, Sequence[float]]
 """Address of a layer → the highest activation of each of its channels."""

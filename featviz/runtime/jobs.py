@@ -309,7 +309,7 @@ class Job:
 
 
 def waits(under_way: Sequence[float], queued: Sequence[float]) -> list[Waiting]:
-    """Return what each run in the queue waits for. The arguments are the seconds that runs have left, in the order of their starts.
+    """Return what each run in the queue waits for. The arguments are the seconds that each run has left, in the order of the starts.
 
     The run with the least work left is served first, and when it ends the next one of the queue begins.
     """
@@ -374,7 +374,7 @@ class Jobs:
             run: makes the run's previews; it may yield the progress of a download before them. Called in the job's thread, with
                 the context variables of the caller.
             owner: who can find the job by `of`, e.g. the id of a browser; "" for nobody.
-            expected: seconds of a device that the run is expected to take. Those who wait behind it are told.
+            expected: seconds of a device that the run is expected to take. It counts in the waiting times of later runs.
             unattended: seconds for which the run goes on with nobody attached; by default the server's limit. 0 ends it at its
                 next step once its last watcher has left.
             steerable: whether `run` takes `steer`, as `stream` does; then `Job.steer` has an effect.

@@ -33,11 +33,11 @@ class KernelResponse:
 
 @dataclass(frozen=True)
 class CorrelatedMaps:
-    """The strongest feature maps of a layer, and how much each two are active together."""
+    """The strongest feature maps of a layer, and how much the maps of each pair are active together."""
 
     channels: tuple[int, ...]
     cosines: list[list[float]]
-    """For each two channels Σ ab / √(Σ a² · Σ b²) over all places, in [0, 1]: their entry of the Gram matrix, normalised."""
+    """For each pair of channels Σ ab / √(Σ a² · Σ b²) over all places, in [0, 1]: their entry of the Gram matrix, normalised."""
     matrix: Image.Image
     """The cosines, a pixel for each."""
     maps: tuple[Image.Image, ...]
@@ -48,7 +48,7 @@ class CorrelatedMaps:
 
 @torch.no_grad()
 def kernel_response(recipe: ActivationMaps, kernel: int, *, device: Device = "auto", image: Picture) -> KernelResponse:
-    """Return what one kernel of the first convolution makes of a picture.
+    """Return the response of one kernel of the first convolution to a picture.
 
     Args:
         recipe: the size, and the layer, which is the first convolution with its ReLU.

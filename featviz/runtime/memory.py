@@ -49,7 +49,7 @@ class Ledger:
 
     @contextmanager
     def reserve(self, needed: int, refusal: Callable[[float, bool], Exception], recurring: bool = False) -> Iterator[None]:
-        """Reserve bytes for the duration of the context. `recurring`: keep them at its end, since they are soon needed again.
+        """Reserve bytes for the duration of the context. `recurring`: keep freed memory in the allocator's cache.
 
         Raises:
             The exception that `refusal(available, fits_later)` returns, if fewer bytes are available. `fits_later`: whether the

@@ -66,7 +66,7 @@ class Mirror:
         self._places = threading.BoundedSemaphore(2)
         self._busy = threading.Lock()
         self.seconds = 0.0
-        """Seconds that the latest frame took, from when the one before was done."""
+        """Seconds that the latest frame took, without its wait for the frame before."""
 
     def show(self, frame: Image.Image, recipe: DeepDream = DREAM) -> Image.Image | None:
         """Return the dream on a frame of the camera, with its recipe; None for a frame that is dropped, or after `end`.

@@ -58,7 +58,7 @@ def of_atlas(recipe: Recipe) -> Channel | None:
 
 @cache
 def channels_json(layer: str) -> dict[str, Any]:
-    """Return where the browser finds what the channels of a layer look for; {} where the atlas lacks the layer.
+    """Return where the browser finds the pictures of a layer's channels; {} for a layer that the atlas does not have.
 
     "sheet": the sheet of optimised pictures, measured in thumbnails, None without one. "pictures": the natural pictures, measured in
     pixels. "side": of a patch, in pixels. "patches": for each channel [picture, left, top] of the strongest, None without one.

@@ -71,9 +71,8 @@ def control(name: str, field: FieldInfo) -> gr.components.Component:
     step, precision = increment(field), 0 if field.annotation is int else None
     if low is None or high is None or (high - low) / step > MAX_SLIDER_STEPS:
         return gr.Number(minimum=low, maximum=high, step=step, precision=precision, **shared)
-    typed = (
-        [f"up-to-{high:g}"] if usual(field) else None
-    )  # For the script, since `Page.narrowed` gives the browser another maximum.
+    # The script reads the greatest value here, since `Page.narrowed` gives the browser's slider a smaller maximum.
+    typed = [f"up-to-{high:g}"] if usual(field) else None
     return gr.Slider(low, high, step=step, precision=precision, buttons=["reset"], elem_classes=typed, **shared)
 
 

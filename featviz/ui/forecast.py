@@ -48,7 +48,7 @@ class Forecast:
         self._latest: Future | None = None
 
     def soon(self, predict: Callable[[], T]) -> T | None:
-        """Return what a function predicts; None if that takes longer than `PATIENCE`. Then it goes on, and it is to be called again."""
+        """Return what a function predicts; None if that takes longer than `PATIENCE`. Then the caller is to ask again later."""
         if self._latest is None or not wait([self._latest], PATIENCE).not_done:
             self._latest = predicted = self._pool.submit(copy_context().run, predict)
             if wait([predicted], PATIENCE).done:

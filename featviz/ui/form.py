@@ -31,13 +31,13 @@ def picture_input(name: Any, meaning: str, **options: Any) -> gr.Image:
     )  # fmt: skip
 
 
-SCALE = (
+LAYERS_WITH_CARD = (
     "vgg19/relu2_1",
     "efficientnet_lite0/block2",
     "vgg19/relu3_1",
     *(f"efficientnet_lite0/block{block}" for block in (4, 6, 9, 11, 13)),
 )
-"""The layers that have a card, each with pictures of its channels from the atlas: from edges to whole animals."""
+"""Each card has pictures of four channels of the layer from the atlas: from edges to whole animals."""
 
 
 class Form:
@@ -77,7 +77,7 @@ class Form:
         with gr.Row(elem_classes="in-sight"):
             for name in plain[:IN_SIGHT]:
                 self._control(name)
-        self.layers = SCALE if plain[0] == "layer" else ()
+        self.layers = LAYERS_WITH_CARD if plain[0] == "layer" else ()
         self.layer_cards = self._layer_cards()
         self.sweep_button = gr.Button(recipe.sweep_action, size="sm", elem_classes="quiet", visible=bool(recipe.sweep_fields))
         self.atlas_button = gr.Button(

@@ -1,4 +1,4 @@
-"""The game: ten times two pictures and a channel's thumbnail. Which picture excites it more? Drawn by `game.js`."""
+"""The game: ten rounds of two pictures and a channel. Which picture activates the channel more? Drawn by `game.js`."""
 
 import random
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from featviz.ui.runs import thumbnail
 NETWORK = "efficientnet_lite0"
 
 PICTURES, PLAYED = tuple(map(str, sorted((atlas.FOLDER / "pictures").glob("*.webp")))), 8
-"""The pictures of the atlas, and how many of them play a game beside the visitor's own."""
+"""The pictures of the atlas, and how many of them a game uses beside the visitor's own."""
 
 MOST_SEED = 10**6
 
@@ -67,5 +67,5 @@ class Game:
         )  # fmt: skip
 
     def add_tab(self) -> None:
-        """Add what stands in the tab."""
+        """Add the text of the tab."""
         gr.Markdown(text.label("game_intro"), elem_classes="prose-block")

@@ -7,7 +7,7 @@
 | `McpServer` | Gradio waits for a tool in a thread that cannot be interrupted, so a run goes on after its client has left. |
 | `McpSessions` | Gradio serves MCP without sessions, so `notifications/cancelled` says nothing about whose call it means. |
 | `Reader` | Gradio runs a call to its end even if its client never asks for the answer. |
-| `Blocks` | Gradio sends the page the API's schemas of all components, which it does not read, and a long list once for each menu. A slider may end before what the API accepts. |
+| `Blocks` | Gradio sends the page the API's schemas of all components, which it does not read, and a long list once for each menu. A slider's maximum is also the greatest value that the API accepts. |
 | `Queue` | Gradio notices a lost connection, but lets the step under way and one more go on. It loses an event that is sent while a stream of messages ends: a click on Start shows nothing. |
 """
 
@@ -48,7 +48,7 @@ class Blocks(gr.Blocks):
     """
 
     narrowed: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
-    """Id of a component → properties that the page gets in place of its own, which the API says."""
+    """Id of a component → properties that the page gets instead of its own ones. The API keeps its own ones."""
 
     def get_config_file(self) -> Any:
         config = super().get_config_file()

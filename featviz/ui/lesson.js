@@ -24,7 +24,7 @@ featviz.lesson = (element, props, server, watch) => {
     note.setAttribute("role", "status");
     element.replaceChildren(root);
 
-    // The answers of the server for this picture. One question at a time; when it is answered, the one that is wanted by then.
+    // The answers of the server for this picture. One request at a time; after its answer, the one that is wanted by then is sent.
     let answers = new Map(), asking = false;
     const wanted = () => `${picture?.path} ${now.name} ${state[now.name].value}`;
     const refresh = async () => {

@@ -50,7 +50,7 @@ class Step:
     draw: Callable[..., tuple[Figures, dict[str, Any]]]
     """(engine, file of the picture, value of the control) → figures, and what the browser computes with."""
     values: tuple = ("",)
-    """The values of the control. With a single one, the control moves in what was drawn."""
+    """The values of the control. With a single value, the control moves through the frames that were drawn."""
     first: int = 0
     """Index of the value at first."""
 
@@ -63,7 +63,7 @@ def kernel(engine: Engine, picture: str, value: int) -> tuple[Figures, dict[str,
 
 
 def layers(engine: Engine, picture: str, value: str) -> tuple[Figures, dict[str, Any]]:
-    """The three strongest channels of a layer: their maps, what they look for, and the part of the picture that excites each most."""
+    """The three strongest channels of a layer: their maps, what they look for, and the part of the picture that activates each most."""
     cells = engine.inspect_layer(ActivationMaps(layer=value, count=3, size=SIZE), image=picture).cells
     shown = {
         "active": [cell.picture for cell in cells],
@@ -141,7 +141,7 @@ class Lesson:
         )  # fmt: skip
 
     def add_tab(self) -> None:
-        """Add what stands in the tab."""
+        """Add the text of the tab."""
         gr.Markdown(text.label("lesson_intro"), elem_classes="prose-block")
 
 

@@ -25,7 +25,7 @@ COLOURS = ("#8000ff", "#ff8000", "#00ff00", "#0080ff")
 class Painting:
     """A button that opens the picture and its style for painting and closes them again. Without paint they are used as a whole.
 
-    Paint of one colour is a mask. Several colours, or the same ones on the style, are regions.
+    Paint of one colour is a mask. Paint of several colours, or paint on the style too, gives regions.
     """
 
     def __init__(self, action: str) -> None:
@@ -53,7 +53,7 @@ class Painting:
         return {self.button: text.say("whole_picture"), **opened, self.source: sent["path"]}
 
     def style_opened(self, style: Mapping[str, Any] | None) -> dict:
-        """Open another style, without paint; none if it is None."""
+        """Open a style for painting, without paint; close its editor if it is None."""
         return {self.style_editor: _opened(style) if style else _CLOSED}
 
     def closed(self, action: str) -> dict:
@@ -63,8 +63,8 @@ class Painting:
     def files(self, sent: Mapping[Any, Any], style: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
         """Return the files that paint gives, role → file of the page; those that it does not give are left out.
 
-        `sent`: what the browser sends of the editors. `style`: the file of the style, which is transparent outside paint if there
-        is some on the style alone.
+        `sent`: what the browser sends of the editors. `style`: the file of the style. If only the style has paint, it is
+        returned with everything that is not painted transparent.
         """
         paint, style_paint = (_layers(sent.get(editor)) for editor in (self.editor, self.style_editor))
         found = roles_of(paint, style_paint if style else [])

@@ -1,7 +1,7 @@
-// The live mirror. The newest frame of the camera goes to the server, small; the next one so that it arrives as the server is done.
+// The live mirror. The newest frame of the camera goes to the server, small; the next one is sent so that it arrives when the
+// server has finished the one before.
 featviz.mirror = (element, server, keep, {layers, layer, strength, size}) => {
     const {words} = featviz;
-    const LONGEST = 10_000;
     element.innerHTML = `
         <button type="button" class="start">${words.mirror}</button>
         <div class="panel" role="group" aria-label="${words.mirror}" hidden>
@@ -66,7 +66,7 @@ featviz.mirror = (element, server, keep, {layers, layer, strength, size}) => {
     const run = async id => {
         performance.clearMeasures("mirror");
         let before;           // The request before the last one: at most two are under way.
-        let pause = LONGEST;  // Milliseconds that the server took for a frame.
+        let pause = 10_000;   // Milliseconds that the server took for the latest frame; at first a guess that is too long.
         const received = (answer, start) => {
             if (running !== id) return;
             if (answer.error) return stop(answer.error);

@@ -97,7 +97,7 @@ async def _answer(send: Callable, status: int, detail: str) -> None:
 
 
 async def refuse_arguments(request: Request, error: Exception) -> JSONResponse:
-    """Answer a call whose arguments do not fit an endpoint with one sentence. From Gradio 6.31 alone it is an error 500."""
+    """Answer a call whose arguments do not fit an endpoint with one sentence. Gradio 6.31 itself answers with an error 500."""
     path, _, name = request.url.path.rstrip("/").rpartition("/")
     if not path.endswith("/call/v2"):
         raise error

@@ -254,7 +254,7 @@ def address(file: str) -> str:
 
 
 def data_url(picture: Image.Image | None) -> str:
-    """Return a picture as an address that holds it; "" for none. Tiny ones are lossless, so that a browser can compute with them."""
+    """Return a picture as a data URL; "" for none. Small ones are lossless, so that a browser can compute with their pixels."""
     if picture is None:
         return ""
     kind = "png" if max(picture.size) <= LOSSLESS else "jpeg"
@@ -269,11 +269,12 @@ def keep_file(path: Path) -> str:
 
 
 def displayable(*sent: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """Yield what boxes show instead of what was uploaded, by its path: TIFF or HEIC, which browsers cannot show, as PNG; None, which
-    empties the box, for what is no picture. Every other picture stays as it is.
+    """Yield {path of an upload: what its box is to show instead}. Uploads that stay as they are have no entry.
+
+    TIFF or HEIC, which browsers cannot show, becomes PNG. What is no picture becomes None, which empties the box.
 
     Raises:
-        gr.Error: one is not a picture.
+        gr.Error: an upload is not a picture.
     """
     shown: dict[str, Any] = {}
     refusal = None

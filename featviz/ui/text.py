@@ -23,8 +23,8 @@ FIELDS: dict[str, dict[str, str]] = {
     path.stem.replace("_", "-"): json.loads(path.read_text(encoding="utf-8"))
     for path in sorted(Path(__file__).with_name("languages").joinpath("fields").glob("*.json"))
 }
-"""Language tag → {English: translation} of what recipes and examples say of themselves: titles, actions, explanations, and of
-their fields labels, meanings, groups, ranges, reasons of rules."""
+"""Language tag → {English: translation} of the texts of recipes and examples: titles, actions and explanations; and the labels,
+meanings, groups, ranges and reasons of rules of their fields."""
 
 RANGE = re.compile(r"(?P<meaning>.+) (?:From (?P<low>\S+) to (?P<high>\S+)|At least (?P<least>\S+))\.")
 """The meaning of a field and its range, as `param` writes it."""
@@ -37,7 +37,7 @@ IN_SCRIPT = re.compile(
 
 @cache
 def labels() -> gr.I18n:
-    """Return the texts that do not change, by key; the browser translates them. It inserts no values, so that is done here."""
+    """Return the texts that do not change, by key. The browser translates them, but inserts no values: those are inserted here."""
     hours = limits.HOURS_KEPT.value  # Read when the page is built: importing reads no settings.
     return gr.I18n(**{tag: table | {"privacy": table["privacy"].format(hours=hours)} for tag, table in TABLES.items()})
 
