@@ -26,8 +26,8 @@ from featviz.version import __version__
 Recipes = Mapping[str, type[Recipe]]
 """Name → recipe class, for all recipes that can be read: `featviz.RECIPES`."""
 
-NOT_OURS = re.compile(r"_.*|view|utm_.*|\w*clid|lesson")
-"""Parameters that name no recipe: those that Gradio and social networks append to links, and those that open a step of the lesson."""
+IGNORED_PARAMETERS = re.compile(r"_.*|view|utm_.*|\w*clid|lesson")
+"""Parameters of links that say nothing about a recipe: those of Gradio and of social networks, and the step of the lesson."""
 
 
 @dataclass(frozen=True)
@@ -232,14 +232,14 @@ def link(recipe: Recipe) -> str:
 
 
 def follow(query: Mapping[str, str], recipes: Recipes) -> Restored | None:
-    """Return the recipe in the query of a link; None if the query has no parameters, apart from those in `NOT_OURS`.
+    """Return the recipe in the query of a link; None if the query has no parameters, apart from those in `IGNORED_PARAMETERS`.
 
     A field that cannot be used keeps its default, with a remark.
 
     Raises:
         InputError: the query names no recipe, or an unknown one.
     """
-    parameters = {name: value for name, value in query.items() if not NOT_OURS.fullmatch(name)}
+    parameters = {name: value for name, value in query.items() if not IGNORED_PARAMETERS.fullmatch(name)}
     if not parameters:
         return None
     if "recipe" not in parameters:

@@ -55,7 +55,7 @@ class Patches:
     classes: tuple[tuple[int, ...], ...]
     """For each channel the classes for which its weights in the classifier are greatest, in descending order. Only of a layer that
     goes into a linear classifier through global pooling; otherwise empty, since a channel of another layer stands for no class."""
-    speakers: tuple[tuple[int, ...], ...]
+    class_channels: tuple[tuple[int, ...], ...]
     """For each class the channels whose weights for it are greatest, in descending order; empty as `classes` is."""
 
 
@@ -149,8 +149,8 @@ def search(text: str) -> list[Match]:
     return [
         Match(layer.layer, channel, name)
         for layer in layers()
-        if words and layer.speakers
-        for name, channels in zip(class_names(split(layer.layer)[0]), layer.speakers, strict=True)
+        if words and layer.class_channels
+        for name, channels in zip(class_names(split(layer.layer)[0]), layer.class_channels, strict=True)
         if sought.search(name.lower())
         for channel in channels
     ]

@@ -149,7 +149,7 @@ class Job:
         self._settings = recipe
         """Its live fields are those that the run uses, if it can be steered."""
         steering: dict[str, Callable] = {"steer": lambda: self._settings} if steerable else {}
-        interruption: dict[str, Callable] = {"stopped": self._must_end, "on_wait": self.wait} if interruptible else {}
+        interruption: dict[str, Callable] = {"stopped": self._must_end, "on_wait": self.publish_waiting} if interruptible else {}
         self._run: Run | None = partial(run, **steering, **interruption)
         self._unattended, self._write, self._explain = unattended, write, explain
         self._update = Update("waiting")
@@ -275,7 +275,7 @@ class Job:
             if not self._update.final:
                 self._publish(update)
 
-    def wait(self, waiting: Waiting) -> None:
+    def publish_waiting(self, waiting: Waiting) -> None:
         """Tell the watchers what the run waits for."""
         with self._lock:
             before = self._update.waiting
@@ -308,7 +308,7 @@ class Job:
                 self._deadline = time.monotonic() + self._unattended
 
 
-def waits(under_way: Sequence[float], queued: Sequence[float]) -> list[Waiting]:
+def queue_waits(under_way: Sequence[float], queued: Sequence[float]) -> list[Waiting]:
     """Return what each run in the queue waits for. The arguments are the seconds that each run has left, in the order of the starts.
 
     The run with the least work left is served first, and when it ends the next one of the queue begins.
@@ -447,9 +447,9 @@ class Jobs:
                 except RuntimeError as error:  # The system's limit of threads is reached.
                     job.end("failed", self._explain(error))
             queued = [job for job, _ in self._waiting]
-            found = waits([job.seconds_left for job in self._under_way], [job.seconds_left for job in queued])
+            found = queue_waits([job.seconds_left for job in self._under_way], [job.seconds_left for job in queued])
             for job, waiting in zip(queued, found, strict=True):
-                job.wait(waiting)
+                job.publish_waiting(waiting)
 
     def _work(self, job: Job) -> None:
         try:

@@ -124,8 +124,8 @@ def test_a_channel_and_a_class_belong_together_where_the_logit_changes_most_with
         assert tuple((raised - none).topk(5).indices.tolist()) == patches.classes[channel]
     for index in (0, 281, 999):
         (weights,) = torch.autograd.grad(none[index], values, retain_graph=True)
-        assert tuple(weights[0].flatten().topk(8).indices.tolist()) == patches.speakers[index]
-    assert [layer.layer for layer in atlas.layers() if layer.classes or layer.speakers] == ["efficientnet_lite0/head"]
+        assert tuple(weights[0].flatten().topk(8).indices.tolist()) == patches.class_channels[index]
+    assert [layer.layer for layer in atlas.layers() if layer.classes or layer.class_channels] == ["efficientnet_lite0/head"]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_search_finds_layers_and_numbers_and_nothing_else_by_chance(text, coun
 def test_a_search_for_a_class_finds_the_channels_that_weigh_most_for_it():
     tabby = class_names("efficientnet_lite0").index("tabby")
     found = [(match.layer, match.channel, match.class_name) for match in atlas.search(" Tabby ")]
-    speakers = atlas.patches("efficientnet_lite0/head").speakers[tabby]
+    speakers = atlas.patches("efficientnet_lite0/head").class_channels[tabby]
     assert found == [("efficientnet_lite0/head", channel, "tabby") for channel in speakers]
     names = {match.class_name for match in atlas.search("cat")}
     assert {"Egyptian cat", "tiger cat"} <= names
