@@ -1,3 +1,3 @@
 """The version of featviz, which every result records."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

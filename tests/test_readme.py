@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from snippets import ROOT, run, snippets
 
-from featviz import cli
+from featviz import __version__, cli
 from featviz.networks.cache import load_untrained
 from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.recipes import presets
@@ -140,6 +140,14 @@ def test_every_document_is_reached_from_the_readme():
 
 def test_the_readme_has_less_than_150_lines():
     assert len(TEXT.splitlines()) < 150
+
+
+def test_the_changelog_and_the_citation_name_this_version():
+    """On the day when both were written. Later changes stand under `[Unreleased]`."""
+    released = re.findall(r"^## \[([\d.]+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    cited = re.findall(r"^(?:version|date-released): (\S+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert released[0] == tuple(cited)
+    assert released[0][0] == __version__
 
 
 def test_python_runs_as_typed(tmp_path):

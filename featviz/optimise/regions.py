@@ -41,7 +41,9 @@ def colour_regions(image: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
     pixels = functional.interpolate(image, size, mode="nearest")[0].flatten(1).T  # No mixtures of colours.
     levels = (pixels * (LEVELS - 1)).round()
     codes = (levels @ levels.new_tensor([LEVELS**2, LEVELS, 1])).view(1, 1, *size)
-    inside = functional.max_pool2d(codes, 3, 1, 1) == -functional.max_pool2d(-codes, 3, 1, 1)  # All neighbours have the same colour.
+    inside = functional.max_pool2d(codes, 3, 1, 1) == -functional.max_pool2d(
+        -codes, 3, 1, 1
+    )  # All neighbours have the same colour.
     counts = torch.bincount(codes[inside].long(), minlength=LEVELS**3)
     palette = torch.cartesian_prod(*3 * (torch.linspace(0, 1, LEVELS, device=image.device),))
     palette = palette[counts >= max(1, LEAST_SHARE * len(pixels))]

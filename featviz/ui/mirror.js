@@ -38,7 +38,7 @@ featviz.mirror = (element, server, keep, {layers, layer, strength, size}) => {
         const scale = size / Math.max(video.videoWidth, video.videoHeight);
         canvas.width = Math.round(scale * video.videoWidth);
         canvas.height = Math.round(scale * video.videoHeight);
-        const context = canvas.getContext("2d");
+        const context = canvas.getContext("2d", {willReadFrequently: true});
         context.scale(-1, 1);
         context.drawImage(video, -canvas.width, 0, canvas.width, canvas.height);
         return canvas.toDataURL("image/jpeg", 0.85);
@@ -53,7 +53,7 @@ featviz.mirror = (element, server, keep, {layers, layer, strength, size}) => {
     const open = async () => {
         const camera = navigator.mediaDevices;  // Browsers have none without https.
         if (!camera) throw new DOMException("", "NotFoundError");
-        video.srcObject = await camera.getUserMedia({video: {facingMode: "user", width: {ideal: 640}, height: {ideal: 480}}});
+        video.srcObject = await camera.getUserMedia({video: {facingMode: "user", width: {ideal: 320}, height: {ideal: 240}, frameRate: {ideal: 15}}});
         video.srcObject.getTracks().forEach(track => { track.onended = () => stop(words.camera_missing); });
         await video.play();
         const note = (now, {captureTime}) => {
