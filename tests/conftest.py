@@ -102,6 +102,11 @@ def unfinished() -> list[hub._Download]:
     return [thread for thread in threading.enumerate() if isinstance(thread, hub._Download)]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the browser's file first. It takes longest, and one worker runs a whole file: at the end the other would have nothing."""
+    items.sort(key=lambda item: item.path.name != "test_browser.py")
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """What the tests of `make trust` have counted, in one table."""
     totals = {}
