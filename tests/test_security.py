@@ -22,12 +22,15 @@ import hostile
 import httpx
 import pytest
 from gradio.processing_utils import async_ssrf_protected_download
+from gradio_client.utils import construct_args
 from PIL import Image
+from starlette.requests import Request
 
 from featviz import limits
 from featviz.errors import InputError, LimitError
 from featviz.media.video import Video
 from featviz.recipes.table import RECIPES
+from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.ui import request_limits, theme
 from featviz.ui.running import error_sentences, validate_request
 from scripts.visitor import QUICK, Visitor
@@ -283,6 +286,27 @@ def test_who_leaves_midway_is_no_crash_and_what_breaks_is_one(message):
 
     with nullcontext() if message == "http.disconnect" else pytest.raises(OSError, match="cut off"):
         asyncio.run(request_limits.QuietDisconnects(app)({"type": "http"}, receive, send))
+
+
+def test_only_errors_about_arguments_are_shown_to_a_caller(caplog):
+    def answer(error: Exception, path: str = "/gradio_api/call/v2/dream?") -> tuple[int, str]:
+        response = asyncio.run(request_limits.refuse_arguments(Request({"type": "http", "path": path}), error))
+        return response.status_code, json.loads(response.body)["detail"]
+
+    for given, sentence in [
+        ({}, "No value provided for required argument: image"),
+        ({"swirl": 1}, "Parameter `swirl` is not a valid key-word argument."),
+    ]:
+        with pytest.raises(TypeError) as caught:
+            construct_args([{"parameter_name": "image"}], (), given)
+        assert answer(caught.value) == (422, sentence)
+    assert answer(KeyError("/dream?")) == (422, "There is no endpoint 'dream?'.")
+    assert not caplog.records
+    for error in (TypeError("unhashable: /srv/secret"), KeyError("secret")):
+        assert answer(error) == (500, INTERNAL_ERROR)
+        assert caplog.records[-1].exc_info[1] is error
+        with pytest.raises(type(error)):
+            answer(error, "/gradio_api/config")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

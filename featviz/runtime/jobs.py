@@ -182,7 +182,8 @@ class Job:
     @property
     def seconds_left(self) -> float:
         """The seconds of a device that the run is expected to take from now on; 0 after its end."""
-        return 0.0 if self._update.final else self._update.latest.seconds_left if self._update.latest else self._expected
+        now = self._update  # Another thread may replace it in between.
+        return 0.0 if now.final else now.latest.seconds_left if now.latest else self._expected
 
     @property
     def result(self) -> Result | None:

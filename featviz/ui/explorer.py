@@ -28,7 +28,7 @@ from featviz.ui.atlas import channels_json
 from featviz.ui.cards import Card, Cards, thumbnail
 from featviz.ui.controls import needs_download
 from featviz.ui.request_limits import PASS_LIMIT, visitor_address
-from featviz.ui.running import Engine, count_run, data_url, error_sentences, file_of, in_cache
+from featviz.ui.running import Engine, data_url, error_sentences, file_of, in_cache, unqueued_run
 
 SIZE = 224
 """Longest side at which the network looks at the picture, in pixels."""
@@ -94,9 +94,9 @@ class Explorer:
             """Return what a channel sees in a picture, and where it responds most. `sent`: {"picture", "layer", "channel"}."""
             layer, channel, picture = sent.get("layer"), sent.get("channel"), picture_of(sent)
             recipe = FeatureAccentuation(layer=layer, channel=channel, size=SIZE)
-            (cell,) = engine.inspect_layer(ActivationMaps(layer=layer, size=SIZE), [recipe.channel], image=picture).cells
-            count_run()
-            *_, last = engine.run(recipe, image=picture)
+            with unqueued_run():
+                (cell,) = engine.inspect_layer(ActivationMaps(layer=layer, size=SIZE), [recipe.channel], image=picture).cells
+                *_, last = engine.run(recipe, image=picture)
             return {
                 "picture": data_url(last.picture),
                 "map": data_url(cell.picture),

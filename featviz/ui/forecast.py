@@ -2,11 +2,13 @@
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
+from hashlib import sha256
 from typing import Any, TypeVar
 
 from featviz.errors import FeatvizError, ImageError
@@ -35,6 +37,9 @@ PAINTED = "painted"
 PATIENCE = 1.0
 """Seconds for which the page waits for an estimate. The first one takes longer: it loads a network and measures the machine."""
 
+MOST = 64
+"""The most predictions that are under way, or finished and not yet asked for again."""
+
 SHORT_SIDE = 128
 """Pixels of the shorter side below which a layer has too few positions for a good result."""
 
@@ -45,15 +50,34 @@ class Forecast:
     def __init__(self, estimate: Estimator, memory_left: Callable[[], float]):
         self.estimate, self.memory_left = estimate, memory_left
         self._pool = ThreadPoolExecutor(thread_name_prefix="forecast")
-        self._latest: Future | None = None
+        self._predictions: dict[bytes, Future] = {}
+        """Those that nobody has got the result of, by what they depend on, the earliest first."""
+        self._lock = threading.Lock()
 
-    def soon(self, predict: Callable[[], T]) -> T | None:
-        """Return what a function predicts; None if that takes longer than `PATIENCE`. Then the caller is to ask again later."""
-        if self._latest is None or not wait([self._latest], PATIENCE).not_done:
-            self._latest = predicted = self._pool.submit(copy_context().run, predict)
-            if wait([predicted], PATIENCE).done:
-                return predicted.result()
-        return None
+    def soon(self, predict: Callable[[], T], *given: Any) -> T | None:
+        """Return what a function predicts; None if that takes longer than `PATIENCE`. Then the caller is to ask again later.
+
+        `given`: what the prediction depends on. A slow one goes on, and the next call that gives the same gets its result.
+        """
+        key = sha256(repr((text.language(), given)).encode()).digest()
+        with self._lock:
+            predicted = self._predictions.get(key) or self._begin(key, predict)
+        if predicted is None or wait([predicted], PATIENCE).not_done:
+            return None
+        with self._lock:
+            if self._predictions.get(key) is predicted:
+                del self._predictions[key]
+        return predicted.result()
+
+    def _begin(self, key: bytes, predict: Callable[[], T]) -> Future | None:
+        """Begin a prediction; None if `MOST` are under way. Drops the earliest finished one to make room."""
+        if len(self._predictions) >= MOST:
+            finished = next((other for other, future in self._predictions.items() if future.done()), None)
+            if finished is None:
+                return None
+            del self._predictions[finished]
+        self._predictions[key] = begun = self._pool.submit(copy_context().run, predict)
+        return begun
 
     def sentence(self, kind: type[Recipe], sent: Mapping[str, Any], values: Sequence[Any]) -> tuple[str, int | None]:
         """Return the text of the line, and the size to offer or None.

@@ -23,7 +23,7 @@ from featviz.runtime.memory import open_reserved
 from featviz.runtime.stream import Preview
 from featviz.ui import text
 from featviz.ui.explorer import answered, picture_of
-from featviz.ui.running import Engine, count_run, data_url
+from featviz.ui.running import Engine, data_url, unqueued_run
 from featviz.ui.runs import thumbnail
 
 EXAMPLE, STYLE = (str(presets.FOLDER / name) for name in ("cat.jpg", "great_wave.jpg"))
@@ -75,7 +75,7 @@ def layers(engine: Engine, picture: str, value: str) -> tuple[Figures, dict[str,
 
 def gradient(engine: Engine, picture: str, value: str) -> tuple[Figures, dict[str, Any]]:
     """The picture, and its gradient when that of a layer is set equal to its activations."""
-    (step,) = engine.run_steps(DREAM.replace(layer=value, steps=1, size=SIZE), image=picture)
+    (step,) = run(engine, DREAM.replace(layer=value, steps=1, size=SIZE), image=picture)
     return {"picture": [small(picture)], "gradient": [step.gradient]}, {}
 
 
@@ -147,8 +147,8 @@ class Lesson:
 
 def run(engine: Engine, recipe: Recipe, **pictures: str) -> list[Preview]:
     """Run a recipe and return all steps. It counts as a run of the visitor."""
-    count_run()
-    return list(engine.run_steps(recipe, **pictures))
+    with unqueued_run():
+        return list(engine.run_steps(recipe, **pictures))
 
 
 def small(picture: str) -> Image.Image:

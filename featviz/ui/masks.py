@@ -7,7 +7,6 @@ from typing import Any
 import gradio as gr
 from PIL import Image, ImageColor
 
-from featviz.media.images import open_picture
 from featviz.runtime.memory import open_reserved
 from featviz.ui import text
 from featviz.ui.running import error_sentences, file_of, in_cache
@@ -54,11 +53,11 @@ class Painting:
 
     def style_opened(self, style: Mapping[str, Any] | None) -> dict:
         """Open a style for painting, without paint; close its editor if it is None."""
-        return {self.style_editor: _opened(style) if style else _CLOSED}
+        return {self.style_editor: _opened(style) if style else _closed()}
 
     def closed(self, action: str) -> dict:
         """Close the painting and remove the paint."""
-        return {self.button: action, self.editor: _CLOSED, self.style_editor: _CLOSED, self.source: None}
+        return {self.button: action, self.editor: _closed(), self.style_editor: _closed(), self.source: None}
 
     def files(self, sent: Mapping[Any, Any], style: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
         """Return the files that paint gives, role → file of the page; those that it does not give are left out.
@@ -69,13 +68,15 @@ class Painting:
         paint, style_paint = (_layers(sent.get(editor)) for editor in (self.editor, self.style_editor))
         found = roles_of(paint, style_paint if style else [])
         if "style" in found:
-            opened = open_picture(file_of(style), "style")
+            opened = open_reserved(file_of(style), "style")
             opened.putalpha(found["style"].resize(opened.size))
             found["style"] = opened
         return {role: {"path": in_cache(picture)} for role, picture in found.items()}
 
 
-_CLOSED = gr.update(value=None, visible=False)
+def _closed() -> dict:
+    """Close an editor and remove its paint. A new dict each time: Gradio 6.31 takes the value out of the dict that it gets."""
+    return gr.update(value=None, visible=False)
 
 
 def _editor(elem_id: str, **options: Any) -> gr.ImageEditor:
@@ -96,7 +97,7 @@ def _opened(sent: Mapping[str, Any] | None) -> dict:
 
 def _layers(value: Mapping[str, Any] | None) -> list[Image.Image]:
     """Return the layers of paint that the browser sends of an editor."""
-    return [open_picture(file_of(layer)) for layer in (value or {}).get("layers") or []]
+    return [open_reserved(file_of(layer)) for layer in (value or {}).get("layers") or []]
 
 
 def roles_of(paint: Sequence[Image.Image], style_paint: Sequence[Image.Image]) -> dict[str, Image.Image]:
@@ -107,8 +108,10 @@ def roles_of(paint: Sequence[Image.Image], style_paint: Sequence[Image.Image]) -
     """
     mask, style_mask = painted(paint), painted(style_paint)
     ours, theirs = (regions(layers) if layers else None for layers in (paint, style_paint))
-    if ours and len(colours_of(ours)) > 1 and (style_mask or len(colours_of(ours) - {BLACK}) > 1):
-        return {"regions": ours} | ({"style_regions": theirs} if style_mask else {})
+    # A style that is painted all over in several colours has regions, although it has no mask.
+    paired = bool(theirs) and (style_mask is not None or len(colours_of(theirs)) > 1)
+    if ours and len(colours_of(ours)) > 1 and (paired or len(colours_of(ours) - {BLACK}) > 1):
+        return {"regions": ours} | ({"style_regions": theirs} if paired else {})
     if mask:
         return {"mask": mask}
     return {"style": style_mask} if style_mask else {}

@@ -122,7 +122,7 @@ class MirrorBox:
 
     def __init__(self, make: Callable[[], Mirror]):
         self.mirrors = mirrors = Mirrors(make)
-        threads = anyio.CapacityLimiter(MOST)
+        threads = anyio.CapacityLimiter(2 * MOST)  # While a frame of a mirror is computed, one other may wait.
 
         async def mirror_begin(name: Any) -> dict[str, str]:
             """Begin a mirror before the browser asks for the camera; return {}, or the sentence that says why it cannot begin."""

@@ -408,8 +408,9 @@ class Page:
         pictures = {role: values[role] for role in roles if role != MASK} | {PAINTED: sent[self.painting.source]}
         forecast = self.forecast
         predicted = forecast.soon(
-            lambda: (*forecast.sentence(form.recipe, pictures, fields), forecast.finishes(recipe, pictures))
-        )
+            lambda: (*forecast.sentence(form.recipe, pictures, fields), forecast.finishes(recipe, pictures)),
+            form.recipe.name, fields, pictures,
+        )  # fmt: skip
         message, fitting, finishes = predicted or (text.say("measuring"), None, [])
         link = f' data-link="{escape(metadata.link(recipe))}"' if recipe else ""
         again = "" if predicted else " data-again"

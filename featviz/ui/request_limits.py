@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse
 
 from featviz import limits
 from featviz.errors import LimitError, short
+from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.ui import gradio_internals
 from featviz.ui.http_cache import HttpCache
 
@@ -33,6 +34,9 @@ FILES_IN_A_REQUEST = 4
 SECONDS_TO_FETCH = 20
 
 MINUTE = 60.0
+
+ABOUT_ARGUMENTS = ("Parameter `", "No value provided for required argument: ")
+"""How the errors begin that `gradio_client.utils.construct_args` raises for arguments that do not fit, in Gradio 6.31."""
 
 logger = logging.getLogger(__name__)
 
@@ -98,12 +102,15 @@ async def _answer(send: Callable, status: int, detail: str) -> None:
 
 async def refuse_arguments(request: Request, error: Exception) -> JSONResponse:
     """Answer a call whose arguments do not fit an endpoint with one sentence. Gradio 6.31 itself answers with an error 500."""
-    path, _, name = request.url.path.rstrip("/").rpartition("/")
+    path, _, name = request.scope["path"].rstrip("/").rpartition("/")
     if not path.endswith("/call/v2"):
         raise error
-    unknown = f"There is no endpoint '{short(name)}'."
-    detail = unknown if isinstance(error, KeyError) else str(error).partition(" Please click")[0]
-    return JSONResponse({"detail": detail}, 422)
+    if isinstance(error, KeyError) and error.args == (f"/{name}",):  # Gradio looks the name up in its table of endpoints.
+        return JSONResponse({"detail": f"There is no endpoint '{short(name)}'."}, 422)
+    if isinstance(error, TypeError) and str(error).startswith(ABOUT_ARGUMENTS):
+        return JSONResponse({"detail": str(error).partition(" Please click")[0]}, 422)
+    logger.error("A call failed.", exc_info=error)
+    return JSONResponse({"detail": INTERNAL_ERROR}, 500)
 
 
 class QuietDisconnects:

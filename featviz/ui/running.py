@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -77,6 +78,11 @@ LOSSLESS = 96
 
 SHOWN_BY_BROWSERS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP")
 """Formats by Pillow's names. MPO is a JPEG file with several pictures."""
+
+UNQUEUED = 4
+"""The most runs at a time of all visitors together that do not go through the queue."""
+
+_unqueued = threading.BoundedSemaphore(UNQUEUED)
 
 DISK_FULL = "The server's disk is full. Please try again later."
 
@@ -369,6 +375,24 @@ def count_run() -> None:
     """
     if visitor := visitor_address():
         RATE_LIMIT.take(visitor)
+
+
+@contextmanager
+def unqueued_run() -> Iterator[None]:
+    """Count a run of the visitor, and hold one of the places for runs that do not go through the queue.
+
+    Raises:
+        LimitError: the visitor has started too many, or all places are taken.
+    """
+    count_run()
+    if not _unqueued.acquire(blocking=False):
+        raise LimitError(
+            f"{UNQUEUED} runs of Explore and Learn are under way, the most that the server takes; try again in a moment."
+        )
+    try:
+        yield
+    finally:
+        _unqueued.release()
 
 
 def file_of(sent: Mapping[str, Any] | None) -> str | None:

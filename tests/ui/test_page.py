@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import accumulate
 from operator import or_
@@ -28,7 +29,7 @@ from standins import outputs
 
 from featviz import recipe_of, save, ui
 from featviz import run as compute
-from featviz.errors import FeatvizError, WeightsError
+from featviz.errors import FeatvizError, LimitError, WeightsError
 from featviz.media.images import open_picture
 from featviz.networks.hub import DownloadProgress
 from featviz.networks.table import BUNDLED, NETWORKS
@@ -44,7 +45,7 @@ from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview
 from featviz.ui import forecast as forecasts
-from featviz.ui import running, text
+from featviz.ui import lesson, running, text
 from featviz.ui.atlas import find_channels
 from featviz.ui.controls import api_function, caption, control, label, spoken
 from featviz.ui.forecast import Forecast
@@ -646,6 +647,23 @@ def test_what_a_disabled_control_holds_is_left_out_of_a_run_with_a_word(page, ph
     assert "Left out: Outside. It has no effect without mask" in printed
 
 
+# Runs beside the queue
+
+
+def test_runs_beside_the_queue_are_few_at_a_time_and_count_as_runs_of_the_visitor(monkeypatch):
+    counted = []
+    monkeypatch.setattr(running, "count_run", lambda: counted.append(1))
+    with ExitStack() as others:
+        for _ in range(running.UNQUEUED):
+            others.enter_context(running.unqueued_run())
+        for draw in (lesson.gradient, lesson.dream):
+            with pytest.raises(LimitError, match=f"{running.UNQUEUED} runs of Explore and Learn are under way"):
+                draw(ENGINE, CAT["path"], "vgg19/relu3_1")
+    one = replace(ENGINE, run_steps=lambda recipe, **pictures: iter([list(fake(recipe))[-1]]))
+    lesson.gradient(one, CAT["path"], "vgg19/relu3_1")
+    assert len(counted) == running.UNQUEUED + 3
+
+
 # The estimate
 
 
@@ -684,6 +702,34 @@ def test_settings_take_effect_before_the_machine_is_measured(page, photo, monkey
     line = page.refresh(values)[page.line]
     assert "About 11 min" in line
     assert "data-again" not in line
+
+
+def test_a_slow_prediction_holds_up_no_other_and_is_handed_over_later(monkeypatch):
+    monkeypatch.setattr(forecasts, "PATIENCE", 0.01)
+    forecast, go, begun = Forecast(fake_estimate, lambda: 1e12), threading.Event(), []
+    for size in (80, 80, 96):
+        assert forecast.soon(lambda size=size: begun.append(size) or (go.wait(20) and size), size) is None
+    monkeypatch.setattr(forecasts, "PATIENCE", 20)
+    assert forecast.soon(lambda: "quick", "another visitor") == "quick"
+    go.set()
+    assert [forecast.soon(lambda: "again", size) for size in (80, 96, 80)] == [80, 96, "again"]
+    assert sorted(begun) == [80, 96]
+
+
+def test_predictions_are_bounded_and_finished_ones_make_room(monkeypatch):
+    monkeypatch.setattr(forecasts, "PATIENCE", 0.01)
+    monkeypatch.setattr(forecasts, "MOST", 2)
+    forecast, go, begun = Forecast(fake_estimate, lambda: 1e12), threading.Event(), []
+    for size in range(3):
+        assert forecast.soon(lambda size=size: begun.append(size) or (go.wait(20) and "slow"), size) is None
+    go.set()
+    monkeypatch.setattr(forecasts, "PATIENCE", 20)
+    for _ in range(2000):
+        if answer := forecast.soon(lambda: "quick", 2):
+            break
+        time.sleep(0.01)  # Until one of the first two has ended.
+    assert answer == "quick"
+    assert sorted(begun) == [0, 1]
 
 
 def test_the_size_that_fits_is_set_by_a_click(page):
@@ -739,6 +785,12 @@ LEFT, RIGHT = (0, 0, 32, 48), (32, 0, 64, 48)
         ([layer(LEFT)], [], {"mask": (255, 0)}),
         ([layer(LEFT), layer(RIGHT, paint=COLOURS[1])], [], {"regions": COLOURS[:2]}),
         ([layer(LEFT)], [layer(RIGHT)], {"regions": (COLOURS[0], "black"), "style_regions": ("black", COLOURS[0])}),
+        (
+            [layer(LEFT), layer(RIGHT, paint=COLOURS[1])],
+            [layer(LEFT, paint=COLOURS[1]), layer(RIGHT)],
+            {"regions": COLOURS[:2], "style_regions": COLOURS[1::-1]},
+        ),
+        ([layer(LEFT), layer(RIGHT, paint=COLOURS[1])], [layer(LEFT, RIGHT)], {"regions": COLOURS[:2]}),
         ([], [layer(LEFT)], {"style": (255, 0)}),
         ([layer(LEFT, RIGHT)], [layer(LEFT)], {"style": (255, 0)}),
         ([layer()], [layer()], {}),
@@ -751,6 +803,13 @@ def test_paint_of_one_colour_is_a_mask_and_several_or_paint_on_the_style_are_reg
         expected = [ImageColor.getrgb(value) if isinstance(value, str) else value for value in values]
         assert [found[role].getpixel(place) for place in ((5, 5), (50, 5))] == expected
     assert found.keys() == roles.keys()
+
+
+def test_closing_the_painting_empties_both_editors_each_time(page):
+    for _ in range(2):
+        closed = page.painting.closed("Paint")
+        for editor in (page.painting.editor, page.painting.style_editor):
+            assert gr.blocks.postprocess_update_dict(editor, closed[editor])["value"] is None
 
 
 def test_what_is_painted_on_both_pictures_reaches_the_run(page, photo, tmp_path, monkeypatch):
