@@ -47,6 +47,7 @@ SMALL: tuple[Case, ...] = (
     ("evidence", {"size": 512}, {"image": PHOTO}),
     ("ablation", {"layer": f"{LITE}/stem", "size": 512, "most": 2}, {"image": PHOTO}),
     ("feature_accentuation", {"layer": f"{LITE}/block9", "size": 512, "steps": 2}, {"image": PHOTO}),
+    ("caricature", {"layer": f"{LITE}/block9", "size": 512, "steps": 2}, {"image": PHOTO}),
     ("reconstruct_content", {"layer": f"{VGG}/relu4_1", "size": 160, "steps": 1}, {"image": PHOTO}),
     ("reconstruct_style", {"network": LITE, "size": 192, "steps": 1}, {"style": PHOTO}),
     ("feature_visualization", {"layer": f"{LITE}/block9", "pictures": 2, "size": 224, "steps": 2}, {}),

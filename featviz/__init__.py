@@ -13,6 +13,7 @@ from featviz.optimise.objectives import Objective
 from featviz.optimise.parameterization import Phases, Pixels, Spectrum
 from featviz.recipes.ablation import Ablation
 from featviz.recipes.activation_maps import ActivationMaps
+from featviz.recipes.caricature import Caricature
 from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
@@ -34,6 +35,7 @@ __all__ = [
     "RECIPES",
     "Ablation",
     "ActivationMaps",
+    "Caricature",
     "Classification",
     "DeepDream",
     "DeepDreamZoom",

@@ -13,6 +13,7 @@ from featviz.media.images import to_tensor
 from featviz.networks.cache import load
 from featviz.recipes import presets
 from featviz.recipes.activation_maps import ActivationMaps
+from featviz.recipes.caricature import Caricature
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.evidence import Evidence
@@ -43,6 +44,7 @@ SNAPSHOTS: dict[str, tuple[Recipe, dict[str, str]]] = {
     "activation_maps": (ActivationMaps(**SIZE, count=2), {"image": "cat"}),
     "feature_visualization": (FeatureVisualization(size=64, steps=8), {}),
     "feature_accentuation": (FeatureAccentuation(size=64, steps=4), {"image": "cat"}),
+    "caricature": (Caricature(size=64, steps=8), {"image": "cat"}),
     "evidence": (Evidence(count=2), {"image": "cat"}),
     "reconstruct_content": (ReconstructContent(**SIZE, steps=2), {"image": "cat"}),
     "reconstruct_style": (ReconstructStyle(**SIZE, steps=2), {"style": "great_wave"}),

@@ -29,6 +29,7 @@ QUICK = {
     "deepdream_zoom": {"size": 96, "seconds": 1.0},
     "style_transfer": {"size": 128, "steps": 10},
     "activation_maps": {"layer": "efficientnet_lite0/block4", "size": 96, "count": 4},
+    "caricature": {"size": 96, "steps": 4},
     "classification": {},
     "feature_accentuation": {"size": 96, "steps": 4},
     "layer_time_lapse": {"size": 96, "steps": 1, "octaves": 1},

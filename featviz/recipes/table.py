@@ -4,6 +4,7 @@ from featviz.media.images import Picture
 from featviz.recipes import metadata
 from featviz.recipes.ablation import Ablation
 from featviz.recipes.activation_maps import ActivationMaps
+from featviz.recipes.caricature import Caricature
 from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
@@ -26,6 +27,7 @@ EVERY = (
     LayerTimeLapse,
     FeatureVisualization,
     FeatureAccentuation,
+    Caricature,
     ReconstructContent,
     ReconstructStyle,
 )

@@ -8,6 +8,7 @@ from featviz.optimise import objectives
 from featviz.optimise.transfers import constant
 from featviz.recipes.ablation import Ablation
 from featviz.recipes.activation_maps import ActivationMaps
+from featviz.recipes.caricature import Caricature
 from featviz.recipes.classification import Classification
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.deepdream_zoom import DeepDreamZoom
@@ -44,6 +45,7 @@ STEPS = {
     "feature": (FeatureVisualization(size=64, steps=2), []),
     "features": (FeatureVisualization(size=64, steps=2, pictures=2, answers="neuron"), []),
     "accentuation": (FeatureAccentuation(size=64, steps=2), ["image"]),
+    "caricature": (Caricature(size=64, steps=2), ["image"]),
     "content": (ReconstructContent(size=64, steps=2), ["image"]),
     "texture": (ReconstructStyle(size=64, steps=2), ["style"]),
 }
