@@ -217,7 +217,7 @@ def tables(board: Sequence[Line]) -> str:
     parts = ["\n".join([HEAD, *map(str, board)])]
     if common < max(len(line.results) for line in board):
         rest = (str(Line(line.results[:common])) for line in board)
-        parts.append(f"On the first {common} of these pairs:\n\n" + "\n".join([HEAD, *rest]))
+        parts.append(f"On {common} of these pairs:\n\n" + "\n".join([HEAD, *rest]))
     return "\n\n".join(parts)
 
 
@@ -289,7 +289,12 @@ def draw(board: Sequence[Line]) -> Image.Image:
         y = TOP + HEIGHT + 66 + 24 * number
         seconds = statistics.mean(result.seconds for result in line.results)
         pen.ellipse([LEFT, y + 2, LEFT + 14, y + 16], fill=colour)
-        pen.text((LEFT + 24, y), f"{line.results[0].program}, {line.results[0].size} px, {seconds:.2g} s", "black", font)
+        pen.text(
+            (LEFT + 24, y),
+            f"{line.results[0].program}, {line.results[0].size} px, {seconds:.{0 if seconds >= 10 else 1}f} s",
+            "black",
+            font,
+        )
     return sheet
 
 

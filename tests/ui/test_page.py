@@ -1148,7 +1148,7 @@ def test_the_gram_matrix_is_large_enough_to_see_its_cells(page, photo):
 
 def test_the_page_has_few_events_and_a_small_configuration(demo):
     assert len(demo.fns) < 120
-    assert len(json.dumps(demo.get_config_file(), default=str)) < 300_000
+    assert len(json.dumps(demo.get_config_file(), default=str)) < 310_000
 
 
 def test_no_state_of_a_session_can_change_by_itself(demo):
