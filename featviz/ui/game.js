@@ -16,13 +16,17 @@ featviz.game = (element, props, server, watch) => {
 
     const begin = async () => {
         const mine = ++asked;
-        root.dataset.state = "loading";
+        [opened, root.dataset.state] = [true, "loading"];
         progress.textContent = featviz.words.lesson_computing;
         const sent = {picture: picture && {path: picture.path}, seed: ++seed};
         const got = await server.game_rounds(sent).catch(() => ({error: featviz.words.explore_failed}));
         if (mine !== asked) return; // The picture was changed meanwhile.
-        progress.textContent = got.error ?? "";
-        if (got.error) return;
+        if (got.error) {
+            [opened, root.dataset.state] = [false, "failed"];
+            progress.textContent = got.error;
+            next.textContent = words("again");
+            return;
+        }
         [game, number, score] = [got, 0, 0];
         ask();
     };
@@ -67,13 +71,13 @@ featviz.game = (element, props, server, watch) => {
 
     choices.forEach((button, i) => button.addEventListener("click", () => guess(i)));
     next.addEventListener("click", () => {
-        if (number === game.rounds.length) begin();
-        else ask();
+        if (root.dataset.state === "answered") ask();
+        else begin();
         question.focus({preventScroll: true});
     });
     const start = () => {
         if (!element.offsetParent || (opened && props.value?.path === picture?.path)) return; // Another tab is open, or nothing has changed.
-        [opened, picture, seed] = [true, props.value ?? null, -1];
+        [picture, seed] = [props.value ?? null, -1];
         begin();
     };
     watch("value", start);
