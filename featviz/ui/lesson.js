@@ -33,6 +33,7 @@ featviz.lesson = (element, props, server, watch) => {
             root.removeAttribute("aria-busy");
             return draw(known);
         }
+        clearInterval(playing); // Its frames are those of another value.
         root.setAttribute("aria-busy", "true");
         if (asking) return;
         asking = true;
@@ -48,6 +49,7 @@ featviz.lesson = (element, props, server, watch) => {
     };
 
     const open = step => {
+        clearInterval(playing);
         now = step;
         const position = steps.indexOf(step);
         numbers.forEach((button, i) => button.setAttribute("aria-current", i === position ? "step" : "false"));
@@ -121,8 +123,8 @@ featviz.lesson = (element, props, server, watch) => {
 
     const drawings = {
         // The rows of the figures are channels.
-        layers: answer => figures.replaceChildren(...answer.figures.filter(({frames}) => frames[0]).map(({name, frames}) =>
-            figure(name, ...frames.map(image)))),
+        layers: answer => figures.replaceChildren(...answer.figures.filter(({frames}) => frames.some(Boolean)).map(({name, frames}) =>
+            figure(name, ...frames.map(source => source ? image(source) : make("span"))))),
 
         // The sum is computed here from the pixels and the weights; the map is the network's.
         async kernel({figures: [seen, kernel, map], weights, bias}, mine) {
