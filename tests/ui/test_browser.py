@@ -724,7 +724,7 @@ def test_a_link_names_a_channel_of_the_atlas_and_a_search_finds_others(visit):
     found.focus()
     page.keyboard.press("Enter")
     expect(title).to_contain_text("head, channel")
-    expect(page.locator("#channel p").last).to_contain_text("its largest weights are those of")
+    expect(page.locator("#channel p").last).to_contain_text("this channel counts most for")
     expect(page).to_have_url(re.compile(r"layer=efficientnet_lite0/head&channel=\d+"))
 
 
