@@ -144,9 +144,11 @@ How do you find out what a detector looks for? **Make the picture that activates
         frames = maximise(goal, noise, network, steps=self.steps, robustness=self.robustness, step_size=rate, generator=generator)
         acted: Tensor | float = 0.0
         for frame in frames:
-            assert frame.gradient is not None  # `maximise` gives it.
-            acted = acted + frame.gradient.abs().mean(1, keepdim=True)
-            images = partial(faded, frame.image, acted) if self.transparency else partial(getattr, frame, "image")
+            images: Callable[[], Tensor] = partial(getattr, frame, "image")
+            if self.transparency:
+                assert frame.gradient is not None  # `maximise` gives it.
+                acted = acted + frame.gradient.abs().mean(1, keepdim=True)
+                images = partial(faded, frame.image, acted)
             yield frame.replace(stage=stage, image=partial(side_by_side, images))
 
     def field_objective(self, channels: Sequence[int]) -> Objective:

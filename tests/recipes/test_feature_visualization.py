@@ -1,5 +1,7 @@
 """Feature visualisation on the bundled networks, judged by what the network answers to the picture."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,9 @@ from featviz.networks.table import LOGITS, class_index
 from featviz.optimise.gradients import blur
 from featviz.optimise.parameterization import COLOURS, Spectrum, natural_magnitudes
 from featviz.optimise.scaling import fit
-from featviz.recipes import presets
+from featviz.recipes import feature_visualization, presets
 from featviz.recipes.feature_visualization import FeatureVisualization, faded
+from featviz.recipes.recipe import Frame
 
 CAT = fit(to_tensor(open_picture(presets.FOLDER / "cat.jpg")), 96, 32)
 QUICK = {"layer": "efficientnet_lite0/block4", "channel": 7, "size": 64, "steps": 24}
@@ -77,6 +80,25 @@ def test_what_had_no_gradient_fades_to_white():
     picture, whole = (last(**neuron, transparency=transparency).image for transparency in (True, False))
     assert picture[..., :8, :8].mean() > 0.99
     assert (picture - whole)[..., 28:36, 28:36].abs().mean() < 0.1
+
+
+def test_the_gradients_are_read_for_transparency_alone(monkeypatch):
+    """A frame that is not shown costs nothing."""
+    read = []
+
+    def gradient(step):
+        read.append(step)
+        return torch.ones(1, 3, 64, 64)
+
+    def frames(*_, **__):
+        for step in (1, 2):
+            yield Frame(step, 2, "", step / 2, torch.zeros(()), torch.zeros(1, 3, 64, 64), gradient=partial(gradient, step))
+
+    monkeypatch.setattr(feature_visualization, "maximise", frames)
+    last()
+    assert read == []
+    last(transparency=True)
+    assert read == [1, 2]
 
 
 def test_a_channel_that_is_inactive_at_the_start_becomes_active():
