@@ -3,8 +3,8 @@
 `python -m scripts.video FOLDER` keeps the videos in a folder. Finished ones are not made again; an unfinished one is continued.
 """
 
+import argparse
 import math
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -88,7 +88,9 @@ def steady(recipe: Recipe, name: str, steadiness: float) -> tuple[Image.Image, I
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description="Write docs/video.jpg from videos that are kept in a folder.")
+    parser.add_argument("folder", type=Path, help="where the videos are")
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     cells = [*shown(source(folder), (1, 10, 30))]
     for title, (_, _, seconds) in LONG.items():

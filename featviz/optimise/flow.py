@@ -60,9 +60,9 @@ def motion(before: Tensor, after: Tensor, preset: Literal["fast", "medium"] = "m
     """Return the motion from one frame of a video to the next, both (1, 3, H, W) in [0, 1].
 
     By the dense inverse search of Kroeger et al. (2016), from OpenCV, with one of its presets: "fast" takes half the time of "medium"
-    and has twice its error. A pixel is visible if the flow back and forth ends where it
-    began, inside of the frame before, and if its brightness there is about the same. Differs from Ruder et al. (2016): borders of
-    motion are not left out, since this flow blurs them more than theirs, and the brightness is compared instead.
+    and has twice its error (benchmarks/RESULTS.md). A pixel is visible if the flow back and forth ends where it began, inside of the
+    frame before, and if its brightness there is about the same. Differs from Ruder et al. (2016): borders of motion are not left out,
+    since this flow blurs them more than theirs, and the brightness is compared instead.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
