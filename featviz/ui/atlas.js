@@ -17,12 +17,12 @@ featviz.atlas = (element, props, server, watch, choose) => {
     const find = async text => {
         if (!text || text === asked) return;
         search.value = asked = text;
-        const answer = await server.find_channels(text).catch(() => null);
+        const answer = await server.find_channels({text}).catch(() => ({error: words("failed")}));
         if (text !== asked) return; // Another text was searched meanwhile.
-        if (!answer) asked = "";
-        found = answer?.found ?? [];
-        note.textContent = answer ? sentence(text, answer) : words("failed");
-        const several = Object.keys(answer?.layers ?? {}).length > 1;
+        if (answer.error) asked = "";
+        found = answer.found ?? [];
+        note.textContent = answer.error ?? sentence(text, answer);
+        const several = Object.keys(answer.layers ?? {}).length > 1;
         list.replaceChildren(...found.map(([layer, channel, name], i) => {
             const title = several ? `${layer.split("/")[1]} ${channel}` : `${channel}`;
             const button = make("button", {type: "button", value: i},

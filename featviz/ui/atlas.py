@@ -14,6 +14,7 @@ from featviz.recipes.recipe import Recipe
 from featviz.runtime import atlas
 from featviz.ui.running import address
 from featviz.ui.runs import Channel
+from featviz.ui.server_functions import answered
 
 LONGEST = 100
 """The most characters of a search."""
@@ -25,14 +26,17 @@ class AtlasBox:
     def __init__(self) -> None:
         script = 'featviz.atlas(element, props, server, watch, value => trigger("select", {index: 0, value}))'
         self.html = gr.HTML(
-            "", html_template="", js_on_load=script, server_functions=[find_channels], visible=False, apply_default_css=False,
-            elem_id="atlas",
+            "", html_template="", js_on_load=script, server_functions=[answered(find_channels)], visible=False,
+            apply_default_css=False, elem_id="atlas",
         )  # fmt: skip
 
 
-def find_channels(text: Any) -> dict:
-    """Return the channels that a text means: {"layers": {layer: what its thumbnails are}, "found": [[layer, channel, class]]}."""
-    found = atlas.search(str(text)[:LONGEST])
+def find_channels(sent: Any) -> dict:
+    """Return the channels that a text means. `sent`: {"text"}.
+
+    The answer is {"layers": {layer: what its thumbnails are}, "found": [[layer, channel, class]]}.
+    """
+    found = atlas.search(str(sent.get("text", ""))[:LONGEST])
     return {
         "layers": {layer: channels_json(layer) for layer in dict.fromkeys(match.layer for match in found)},
         "found": [[match.layer, match.channel, match.class_name] for match in found],

@@ -5,18 +5,14 @@ One component. `explorer.js` draws it from data that the functions below send, s
 
 import math
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
-from html import unescape
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder, is_in_or_equal
 from PIL import Image
 
-from featviz.errors import InputError
 from featviz.networks.table import NETWORKS, split
-from featviz.recipes import presets
 from featviz.recipes.ablation import Ablation
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.evidence import Evidence
@@ -27,8 +23,8 @@ from featviz.ui import text
 from featviz.ui.atlas import channels_json
 from featviz.ui.cards import Card, Cards, thumbnail
 from featviz.ui.controls import needs_download
-from featviz.ui.request_limits import PASS_LIMIT, visitor_address
-from featviz.ui.running import Engine, data_url, error_sentences, file_of, in_cache, unqueued_run
+from featviz.ui.running import Engine, data_url, file_of, in_cache, unqueued_run
+from featviz.ui.server_functions import answered, picture_of
 
 SIZE = 224
 """Longest side at which the network looks at the picture, in pixels."""
@@ -120,34 +116,6 @@ class Explorer:
     def take(self, event: gr.SelectData) -> str:
         """Return the example picture that was clicked."""
         return self.pictures[event.index]
-
-
-def answered(function: Callable[[Any], dict]) -> Callable[[Any], dict]:
-    """Return the function with every error as {"error": a sentence}. It counts as a pass of its visitor."""
-
-    def answer(sent: Any) -> dict:
-        try:
-            with error_sentences():
-                if visitor := visitor_address():
-                    PASS_LIMIT.take(visitor)
-                if not isinstance(sent, dict):
-                    raise InputError("The request is not an object.")
-                return function(sent)
-        except gr.Error as error:
-            return {"error": unescape(error.message)}
-
-    answer.__name__ = function.__name__
-    return answer
-
-
-def picture_of(sent: Mapping[str, Any]) -> str:
-    """Return the file of the picture in a request. Raises InputError for a file that is no upload, no result and no example."""
-    picture = sent.get("picture")
-    path = picture.get("path") if isinstance(picture, dict) else None
-    # The examples are served where they are.
-    if not isinstance(path, str) or not any(is_in_or_equal(path, folder) for folder in (get_upload_folder(), presets.FOLDER)):
-        raise InputError("Only files that were uploaded here can be used; upload it first.")
-    return path
 
 
 def places_json(places: Places) -> dict[str, Any]:

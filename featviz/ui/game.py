@@ -13,10 +13,10 @@ from featviz.runtime import atlas
 from featviz.runtime.exploration import Exploration
 from featviz.runtime.game import rounds
 from featviz.ui import text
-from featviz.ui.explorer import answered, picture_of
 from featviz.ui.lesson import SIZE, small
 from featviz.ui.running import Engine, data_url
 from featviz.ui.runs import thumbnail
+from featviz.ui.server_functions import answered, picture_of
 
 NETWORK = "efficientnet_lite0"
 

@@ -26,7 +26,7 @@ from featviz.ui.controls import api_function, label
 from featviz.ui.endpoints import addresses
 from featviz.ui.gradio_internals import Reader, endpoint, value
 from featviz.ui.masks import mention_stretching
-from featviz.ui.running import RUN_QUEUE, Engine, Request, admit, error_sentences, in_cache, validate_request
+from featviz.ui.running import RUN_QUEUE, Engine, Request, admit, count_pass, error_sentences, in_cache, validate_request
 from featviz.ui.runs import recording
 
 SHEET = "Several small versions of one run, with labels, on one picture."
@@ -264,6 +264,7 @@ def _publish_jobs(engine: Engine) -> None:
             The picture, a PNG.
         """
         with error_sentences():
+            count_pass()
             now = engine.jobs.find(id).now
             if now.latest and now.latest.gradient:
                 return in_cache(now.latest.gradient)

@@ -22,9 +22,9 @@ from featviz.recipes.style_transfer import StyleTransfer
 from featviz.runtime.memory import open_reserved
 from featviz.runtime.stream import Preview
 from featviz.ui import text
-from featviz.ui.explorer import answered, picture_of
 from featviz.ui.running import Engine, data_url, unqueued_run
 from featviz.ui.runs import thumbnail
+from featviz.ui.server_functions import answered, picture_of
 
 EXAMPLE, STYLE = (str(presets.FOLDER / name) for name in ("cat.jpg", "great_wave.jpg"))
 """The picture of a visitor who has chosen none, and the style of the last step."""
@@ -123,11 +123,11 @@ class Lesson:
 
         def lesson_step(sent: Any) -> dict:
             """Return what a step shows. `sent`: {"step", "value": index, "picture"}."""
-            step = drawers.get(sent.get("step"))
+            name, index = sent.get("step"), sent.get("value")
+            step = drawers.get(name) if isinstance(name, str) else None
             if step is None:
                 raise InputError(f"There is no such step; expected one of {', '.join(drawers)}.")
-            index = sent.get("value")
-            if index not in range(len(step.values)):
+            if not (isinstance(index, int) and index in range(len(step.values))):
                 raise InputError(f"The control of this step has the values 0 to {len(step.values) - 1}.")
             picture = picture_of(sent) if sent.get("picture") else EXAMPLE
             shown, computed = step.draw(engine, picture, step.values[index])

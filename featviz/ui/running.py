@@ -43,7 +43,7 @@ from featviz.runtime.sheet import try_out
 from featviz.runtime.stream import Preview, open_pictures, prepare, remarks_on, sizes_of, stream
 from featviz.ui import text
 from featviz.ui.controls import full_reason, label
-from featviz.ui.request_limits import RATE_LIMIT, visitor_address
+from featviz.ui.request_limits import PASS_LIMIT, RATE_LIMIT, visitor_address
 
 Runner = Callable[..., Iterator[Preview]]
 """`featviz.stream`, or a stand-in for it."""
@@ -393,6 +393,16 @@ def unqueued_run() -> Iterator[None]:
         yield
     finally:
         _unqueued.release()
+
+
+def count_pass() -> None:
+    """Count a single pass of a network, or other work as short, of the visitor.
+
+    Raises:
+        LimitError: the visitor has asked for too many.
+    """
+    if visitor := visitor_address():
+        PASS_LIMIT.take(visitor)
 
 
 def file_of(sent: Mapping[str, Any] | None) -> str | None:

@@ -1112,11 +1112,11 @@ def test_a_channel_is_chosen_in_the_atlas_within_the_range_of_the_layer(page):
     parts, html, box = page.forms["feature_visualization"].parts, page.panel.atlas.html, page.channel
     shown = page.show_atlas(sent(page, "feature_visualization", layer=LAYER))
     assert (shown[html]["value"], shown[html]["visible"], shown[page.panel.picture]["visible"]) == (LAYER, True, False)
-    answer = find_channels(LAYER)
+    answer = find_channels({"text": LAYER})
     assert answer["found"] == [[LAYER, channel, ""] for channel in range(40)]
     assert answer["layers"][LAYER]["sheet"]["height"] == 3
     assert len(answer["layers"][LAYER]["patches"]) == 40
-    assert find_channels({"no": "text"})["found"] == find_channels("x" * 10_000)["found"] == []
+    assert find_channels({"no": "text"})["found"] == find_channels({"text": "x" * 10_000})["found"] == []
     picked = page.choose_channel(click(value={"layer": LAYER, "channel": 9}))
     assert (picked[parts["layer"]], picked[parts["channel"]], picked[parts["class_name"]]) == (
         LAYER,
@@ -1129,7 +1129,7 @@ def test_a_channel_is_chosen_in_the_atlas_within_the_range_of_the_layer(page):
         False,
     )
     head = page.choose_channel(click(value={"layer": "efficientnet_lite0/head", "channel": 3}))
-    assert "its largest weights are those of: " in head[box.title]
+    assert "this channel counts most for: " in head[box.title]
     for value in ({"layer": LAYER, "channel": 40}, {"layer": "no/layer", "channel": 1}, "text", None):
         with pytest.raises(gr.Error, match=r"no channel 40|layer"):
             page.choose_channel(click(value=value))
