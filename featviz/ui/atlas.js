@@ -17,7 +17,7 @@ featviz.atlas = (element, props, server, watch, choose) => {
     const find = async text => {
         if (!text || text === asked) return;
         search.value = asked = text;
-        const answer = await server.find_channels({text}).catch(() => ({error: words("failed")}));
+        const answer = await featviz.answer(server.find_channels({text}), words("failed"));
         if (text !== asked) return; // Another text was searched meanwhile.
         if (answer.error) asked = "";
         found = answer.found ?? [];

@@ -37,12 +37,7 @@ featviz.explore = (element, props, server, watch) => {
     const ask = async (name, request) => {
         const number = ++asked;
         element.firstChild.setAttribute("aria-busy", "true");
-        let answer;
-        try {
-            answer = await server[name](request);
-        } catch {
-            answer = {error: words("failed")};
-        }
+        const answer = await featviz.answer(server[name](request));
         if (number !== asked) return null; // A newer question was asked.
         element.firstChild.removeAttribute("aria-busy");
         note.textContent = answer.error ?? "";

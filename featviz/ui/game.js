@@ -19,7 +19,7 @@ featviz.game = (element, props, server, watch) => {
         [opened, root.dataset.state] = [true, "loading"];
         progress.textContent = featviz.words.lesson_computing;
         const sent = {picture: picture && {path: picture.path}, seed: ++seed};
-        const got = await server.game_rounds(sent).catch(() => ({error: featviz.words.explore_failed}));
+        const got = await featviz.answer(server.game_rounds(sent));
         if (mine !== asked) return; // The picture was changed meanwhile.
         if (got.error) {
             [opened, root.dataset.state] = [false, "failed"];

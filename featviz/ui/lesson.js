@@ -39,7 +39,7 @@ featviz.lesson = (element, props, server, watch) => {
         asking = true;
         note.textContent = words("computing");
         const request = {step: now.name, value: state[now.name].value, picture: picture && {path: picture.path}};
-        const answer = await server.lesson_step(request).catch(() => ({error: featviz.words.explore_failed}));
+        const answer = await featviz.answer(server.lesson_step(request));
         asking = false;
         if (!answer.error) answers.set(key, answer);
         if (key !== wanted()) return refresh();

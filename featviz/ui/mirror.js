@@ -79,20 +79,18 @@ featviz.mirror = (element, server, keep, {layers, layer, strength, size}) => {
             if (!panel.checkVisibility()) return stop("");  // Another tab of the page is open.
             const [start, frame] = [taken || performance.now(), capture()];
             const sent = {id, frame, layer: choice.value, strength: Number(slider.value)};
-            const answer = server.mirror_frame(sent).catch(lost).then(answer => received(answer, start));
+            const answer = featviz.answer(server.mirror_frame(sent), words.mirror_lost).then(answer => received(answer, start));
             await Promise.race([answer, new Promise(passed => setTimeout(passed, pause))]);
             await before;
             before = answer;
         }
     };
 
-    const lost = () => ({error: words.mirror_lost});
-
     start.addEventListener("click", async () => {
         start.hidden = true;
         status.textContent = words.mirror_starting;
         const id = running = crypto.getRandomValues(new Uint32Array(4)).join("-");  // Nobody else can guess it.
-        const {error} = await server.mirror_begin(id).catch(lost);
+        const {error} = await featviz.answer(server.mirror_begin(id), words.mirror_lost);
         if (error) return stop(error);
         try {
             await open();

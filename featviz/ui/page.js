@@ -17,6 +17,12 @@ const featviz = {
     },
     language: navigator.languages.map(tag => Object.keys(FEATVIZ.words).find(key => key.split("-")[0] === tag.split("-")[0]))
         .find(Boolean) ?? "en",
+
+    // What a function of the server answers. Of a lost connection Gradio 6.31 only warns, and answers undefined.
+    async answer(asked, lost = featviz.words.explore_failed) {
+        return await asked.catch(() => undefined) ?? {error: lost};
+    },
+
     say(key, values) {
         return Object.entries(values).reduce((text, [name, of]) => text.replace(`{${name}}`, of), featviz.words[key]);
     },
