@@ -524,6 +524,7 @@ def test_what_is_not_painted_stays_as_it_is(visit, quick_examples, tmp_path):
 def test_settings_are_marked_refused_disabled_and_in_the_address(visit, quick_examples):
     preset = next(one for one in presets.read_presets(quick_examples) if one.recipe.steps != RECIPES["deepdream"]().steps)
     visit.more()
+    expect(visit.page.get_by_label("range slider for Size").locator("visible=true")).to_have_attribute("max", "1536")
     visit.card(preset.title).click()
     expect(visit.field("Steps")).to_have_value(str(preset.recipe.steps))
     expect(visit.card(preset.title)).to_have_attribute("aria-pressed", "true")
@@ -535,11 +536,10 @@ def test_settings_are_marked_refused_disabled_and_in_the_address(visit, quick_ex
     expect(visit.page.get_by_role("option", selected=True).locator("visible=true")).to_be_in_viewport()
     assert visit.page.get_by_role("option").count() > 50
     visit.page.keyboard.press("Escape")
-    slider = visit.page.get_by_label("range slider for Size").locator("visible=true")
     visit.field("Size").fill("2000")
     visit.field("Size").press("Tab")
     expect(visit.page).to_have_url(re.compile("size=2000"))  # Beyond the slider.
-    assert (slider.get_attribute("max"), visit.field("Size").input_value()) == ("1536", "2000")
+    expect(visit.field("Size")).to_have_value("2000")
     for name, typed, kept, word in (
         ("Size", "5000", "2000", "5000 is not accepted; expected a number from 64 to 4096. The value stays 2000."),
         ("Size", "", "2000", "– is not accepted; expected a number from 64 to 4096. The value stays 2000."),
@@ -911,7 +911,7 @@ def test_a_second_visit_takes_less_than_100_kb(browser, server):
         page.wait_for_timeout(3000)  # A page that is open keeps a connection, so its network is never idle.
         visits.append(sum(received))
     context.close()
-    assert visits[0] < 1_200_000
+    assert visits[0] < 1_300_000
     assert visits[1] < 100_000
 
 
