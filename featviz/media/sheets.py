@@ -6,7 +6,7 @@ from itertools import accumulate
 from PIL import Image, ImageDraw, ImageFont
 
 MAGNIFIED = 3
-"""How many times larger the detail beside a picture is."""
+"""Magnification of the detail that is drawn beside a picture."""
 
 LABEL, GAP = 26, 6
 """Contact sheet, in pixels: height of a label above a picture, and space between two pictures."""

@@ -133,7 +133,7 @@ def layers() -> list[Patches]:
 
 
 def search(text: str) -> list[Match]:
-    """Return the channels that a text means, in order.
+    """Return the channels that match a search text, in order.
 
     A layer with or without its network, a number, or both: `block9`, `vgg19/relu3_1 12`, `93`. Any other text is looked for as whole
     words in the names of classes; the result is then the channels of the last layer that weigh most for each of these classes.

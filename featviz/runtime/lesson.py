@@ -79,7 +79,7 @@ def kernel_response(recipe: ActivationMaps, kernel: int, *, device: Device = "au
 
 @torch.no_grad()
 def correlated_maps(recipe: ActivationMaps, *, device: Device = "auto", image: Picture) -> CorrelatedMaps:
-    """Return the correlations of the `recipe.count` strongest channels of a layer. Raises as `inspect_layer` does."""
+    """Return the correlations between the strongest channels of a layer, `recipe.count` of them. Raises what `inspect_layer` raises."""
     with network_and_image(recipe, device, image) as (network, tensor):
         response = recipe.inspect_layer(network, tensor)
         maps = torch.stack(list(response.maps))

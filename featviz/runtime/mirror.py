@@ -98,7 +98,7 @@ class Mirror:
         release_free_memory()
 
     def _timed(self, frame: Image.Image, recipe: DeepDream) -> Image.Image:
-        """Return `_dream`, within the limit of the mirror's time, and note its seconds."""
+        """Return the dream on a frame and record how many seconds it took. Raises LimitError when the mirror's time is over."""
         now = time.monotonic()
         self._began = now if self._began is None else self._began
         if now - self._began > self._seconds:

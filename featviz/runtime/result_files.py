@@ -21,7 +21,7 @@ from featviz.runtime.stream import Preview
 Run = Callable[..., Iterator[Preview]]
 
 Keep = Callable[[Path], str]
-"""Copies a file of a temporary folder to where results are kept, and returns its path there."""
+"""A function that copies a temporary file to the folder of results, and returns the path of the copy."""
 
 STEPS, CAME_ABOUT = "steps.zip", "came_about.mp4"
 """Files beside a result: the kept pictures of its steps, and the film of them."""

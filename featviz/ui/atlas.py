@@ -32,7 +32,7 @@ class AtlasBox:
 
 
 def find_channels(sent: Any) -> dict:
-    """Return the channels that a text means. `sent`: {"text"}.
+    """Return the channels that match a search text. `sent`: {"text": the search text}.
 
     The answer is {"layers": {layer: what its thumbnails are}, "found": [[layer, channel, class]]}.
     """

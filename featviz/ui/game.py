@@ -1,4 +1,4 @@
-"""The game: ten rounds of two pictures and a channel. Which picture activates the channel more? Drawn by `game.js`."""
+"""The game: in each of ten rounds, the visitor guesses which of two pictures activates a channel more. `game.js` draws it."""
 
 import random
 from collections.abc import Mapping

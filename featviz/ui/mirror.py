@@ -125,7 +125,7 @@ class MirrorBox:
         threads = anyio.CapacityLimiter(2 * MOST)  # While a frame of a mirror is computed, one other may wait.
 
         async def mirror_begin(name: Any) -> dict[str, str]:
-            """Begin a mirror before the browser asks for the camera; return {}, or the sentence that says why it cannot begin."""
+            """Begin a mirror, before the browser asks for the camera. Return {}, or {"error": why the mirror cannot begin}."""
             try:
                 mirrors.find(name)
                 return {}
@@ -133,7 +133,7 @@ class MirrorBox:
                 return {"error": explain(error)}
 
         async def mirror_frame(sent: Any, request: gr.Request) -> dict[str, str | float]:
-            """Return the dream on a frame and the seconds it took, or the sentence with which the mirror ends."""
+            """Return the dream on a frame and the seconds it took, or {"error": why the mirror ends}."""
             try:
                 name, recipe, frame = read_frame(sent)
                 visit = mirrors.find(name)

@@ -251,13 +251,13 @@ def progress_line(preview: Preview) -> str:
 
 
 def waiting_sentence(waiting: Waiting) -> str:
-    """Say what a run waits for, and how long it takes until its result."""
+    """Return a sentence that says what a run waits for, and when its result is expected."""
     key = "waiting_many" if waiting.ahead > 1 else "waiting_one" if waiting.ahead else "waiting_step"
     return text.say(key, count=waiting.ahead, duration=duration(waiting.until_done))
 
 
 def outcome(result: Result) -> str:
-    """A sentence on how a run ended."""
+    """Return a sentence that says how a run ended."""
     key = "stopped" if not result.done else "done_one" if result.steps == 1 else "done"
     width, height = result.size
     return text.say(key, step=result.step, steps=result.steps, width=width, height=height)
