@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.cases import PICTURES
 from benchmarks.measure import Row, ratios, timed
@@ -43,8 +43,13 @@ WATCH = """result => {
 }"""
 
 
-def clicked(page: Page, address: str, kind: type[Recipe], title: str) -> dict:
-    """A visit with one click on an example: the times of the click, of every preview, of the end, in milliseconds."""
+def clicked(browser: Browser, address: str, kind: type[Recipe], title: str) -> dict:
+    """A new visitor's click on an example: the times of the click, of every preview, of the end, in milliseconds.
+
+    A visitor who comes again would see the result of the run before.
+    """
+    page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    page.set_default_timeout(LONG)
     page.goto(address)
     page.get_by_role("tab", name=kind.tab_group, exact=True).first.click()
     button = page.locator(".examples .card", has_text=title).locator("visible=true").first
@@ -52,7 +57,9 @@ def clicked(page: Page, address: str, kind: type[Recipe], title: str) -> dict:
     page.locator("#result").evaluate(WATCH)
     button.click()
     page.wait_for_function("window.shown.done", timeout=LONG)
-    return page.evaluate("window.shown")
+    shown = page.evaluate("window.shown")
+    page.context.close()
+    return shown
 
 
 def cold_visit(browser: Browser, address: str) -> float:
@@ -72,8 +79,6 @@ def rows() -> Iterator[Row]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         visits = [cold_visit(browser, server.address) for _ in range(RUNS)]
         yield Row("a cold visit, a quarter of the processor: first example clickable", "s", visits, "aim: 2.5")
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.set_default_timeout(LONG)
         for kind in PICTURES:
             example = next(one for one in presets.read_examples() if type(one.recipe) is kind)
             opened = {role: to_tensor(open_picture(path)) for role, path in example.pictures.items()}
@@ -84,12 +89,12 @@ def rows() -> Iterator[Row]:
             }
             for way in ways.values():
                 way()
-            clicked(page, server.address, kind, example.title)
+            clicked(browser, server.address, kind, example.title)
             first, rate, whole, seconds = [], [], [], {name: [] for name in ways}
             for _ in range(RUNS):
                 for name, way in ways.items():
                     seconds[name].append(timed(way))
-                shown = clicked(page, server.address, kind, example.title)
+                shown = clicked(browser, server.address, kind, example.title)
                 at = [time - shown["clicked"] for time in (*shown["previews"], shown["done"])]
                 first.append(at[0] / 1000)
                 whole.append(at[-1] / 1000)
