@@ -43,7 +43,7 @@ QUICK = {
 SERVE = f"""
 import sys, pathlib
 from featviz import ui
-from featviz.ui import request_limits
+from featviz.ui.serving import request_limits
 
 resolve = request_limits.public_address
 

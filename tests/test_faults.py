@@ -27,11 +27,14 @@ from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime.devices import _schedulers, resolve
 from featviz.runtime.film import film
+from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.runtime.result_files import Film, recorded
 from featviz.runtime.stream import run, stream
-from featviz.ui import running
-from featviz.ui.running import DISK_FULL, INTERNAL_ERROR, Engine, keep_file, with_error_sentences
-from featviz.ui.shutdown import RESTARTING, sweep
+from featviz.ui.serving.admission import validate_request
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.errors import DISK_FULL, with_error_sentences
+from featviz.ui.serving.files import keep_file
+from featviz.ui.serving.shutdown import RESTARTING, sweep
 from scripts.visitor import LONG, QUICK, Server, Visitor, inline, serving
 
 pytestmark = pytest.mark.trust
@@ -137,7 +140,7 @@ def full(*_: object, **__: object) -> None:
 def test_no_run_starts_on_a_disk_that_is_nearly_full(monkeypatch, tmp_path):
     monkeypatch.setenv(limits.DISK_MEGABYTES.variable, str(10**9))
     with pytest.raises(gr.Error) as caught:
-        running.validate_request(RECIPES["deepdream"], [None] * (1 + len(DREAM.model_dump()) + len(DREAM.optional_images)))
+        validate_request(RECIPES["deepdream"], [None] * (1 + len(DREAM.model_dump()) + len(DREAM.optional_images)))
     assert caught.value.message == DISK_FULL
 
 
@@ -260,7 +263,7 @@ def test_sigterm_tells_visitors_with_a_run_and_ends_within_ten_seconds(own):
 
 LEFT = """
 from types import SimpleNamespace
-from featviz.ui import shutdown
+from featviz.ui.serving import shutdown
 
 shutdown.SECONDS_TO_EXIT, shutdown.SECONDS_FOR_STEPS = 0.2, 60
 jobs = SimpleNamespace(shut_down=print, working=1)  # A run in the middle of a long step.

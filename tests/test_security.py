@@ -27,12 +27,14 @@ from PIL import Image
 from starlette.requests import Request
 
 from featviz import limits
-from featviz.errors import InputError, LimitError
+from featviz.errors import InputError
 from featviz.media.video import Video
 from featviz.recipes.table import RECIPES
 from featviz.runtime.jobs import INTERNAL_ERROR
-from featviz.ui import request_limits, theme
-from featviz.ui.running import error_sentences, validate_request
+from featviz.ui import theme
+from featviz.ui.serving import request_limits
+from featviz.ui.serving.admission import validate_request
+from featviz.ui.serving.errors import error_sentences
 from scripts.visitor import QUICK, Visitor
 
 pytestmark = pytest.mark.trust
@@ -360,56 +362,6 @@ def test_the_limits_reach_the_server(monkeypatch):
     theme.launch(demo)
     assert (seen["max_size"], seen["max_file_size"], seen["state_session_capacity"]) == (3, 5_000_000, limits.SESSIONS.default)
     assert (request_limits.BodyLimit, (), {}) in seen["app_kwargs"]["middleware"]
-
-
-def test_a_visitor_s_runs_are_counted_for_a_minute(monkeypatch):
-    now, rate = 1000.0, request_limits.RateLimit()
-    monkeypatch.setattr(request_limits.time, "monotonic", lambda: now)
-    monkeypatch.setenv(limits.RUNS_PER_MINUTE.variable, "3")
-    for _ in range(3):
-        rate.take("a")
-    now += 20.5
-    with pytest.raises(LimitError, match="Each visitor can start 3 runs a minute; the next one can start in 40 s"):
-        rate.take("a")
-    rate.take("b")
-    now += 40
-    rate.take("a")
-    now += 1000
-    rate.take("c")
-    assert set(rate._starts) == {"c"}  # Whoever is gone is forgotten.
-
-
-class CountedVisitor(str):
-    """A visitor who counts how often one is looked up in a table."""
-
-    looked_up = 0
-
-    def __hash__(self) -> int:
-        CountedVisitor.looked_up += 1
-        return super().__hash__()
-
-    __eq__ = str.__eq__
-
-
-def test_counting_a_visitor_s_runs_costs_the_same_however_many_visitors_there_are(monkeypatch):
-    now, rate = 1000.0, request_limits.RateLimit()
-    monkeypatch.setattr(request_limits.time, "monotonic", lambda: now)
-
-    def cost(visitors: list[str]) -> int:
-        nonlocal now
-        CountedVisitor.looked_up = 0
-        for visitor in visitors:
-            now += 0.01
-            rate.take(visitor)
-        return CountedVisitor.looked_up
-
-    few, many = ([CountedVisitor(f"{name} {i}") for i in range(count)] for name, count in (("early", 10), ("late", 2000)))
-    assert cost(few) <= 5 * len(few)
-    assert cost(many) <= 5 * len(many)
-    now += 100
-    assert cost(few) <= 5 * (len(few) + len(many))  # All the others are forgotten, once.
-    assert cost(few) <= 5 * len(few)
-    assert set(rate._starts) == set(few)
 
 
 # Pictures fetched from an address

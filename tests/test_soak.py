@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import hostile
 import pytest
 
-from featviz.ui.running import INTERNAL_ERROR
+from featviz.runtime.jobs import INTERNAL_ERROR
 from scripts import soak
 from scripts.visitor import QUICK, Answer, Visitor, serving
 

@@ -28,7 +28,7 @@ from featviz.runtime.clip import open_clip
 from featviz.runtime.result_files import FollowedVideo
 from featviz.runtime.throughput import Corrections, Speed
 from featviz.ui import Engine
-from featviz.ui.running import keep_file
+from featviz.ui.serving.files import keep_file
 
 sys.path.insert(0, "tests")
 import clips

@@ -6,12 +6,12 @@ from featviz import extras
 
 if TYPE_CHECKING:
     from featviz.ui.page import build
-    from featviz.ui.running import Engine
+    from featviz.ui.serving.engine import Engine
     from featviz.ui.theme import launch
 
 __all__ = ["Engine", "build", "launch"]
 
-MODULES = {"build": "page", "Engine": "running", "launch": "theme"}
+MODULES = {"build": "page", "Engine": "serving.engine", "launch": "theme"}
 """Public name → the module it is imported from when it is first used."""
 
 

@@ -7,7 +7,7 @@ import gradio as gr
 from PIL import Image
 
 from featviz.runtime.result_files import before
-from featviz.ui.running import address
+from featviz.ui.serving.files import address
 
 SIDE, FRAMES, MILLISECONDS, HOLD = 480, 12, 60, 900
 """Longest side in pixels; frames from one picture to the other; how long one is shown, and how long the first and the last."""

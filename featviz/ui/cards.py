@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image, ImageOps
 
-from featviz.ui.running import address, in_cache
+from featviz.ui.serving.files import address, in_cache
 
 SELECT = """element.addEventListener("click", ({target}) => {
     const card = target.closest("[data-index]");

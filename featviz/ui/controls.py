@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from featviz.networks.table import NETWORKS
 from featviz.recipes.recipe import Recipe, Rule, bounds, choices, increment, longest, usual
 from featviz.ui import text
+from featviz.ui.serving.admission import values_by_name
 
 MAX_SLIDER_STEPS = 10_000
 """A slider with more steps cannot be set by hand, so such a field is a number box."""
@@ -96,6 +97,16 @@ def enabled_unless(rule: Rule | None, **texts: str) -> dict:
         reason = text.say("no_effect", reason=full_reason(rule))
         texts = {name: f"{described.rstrip('.')}. {reason}" for name, described in texts.items()}
     return gr.update(interactive=rule is None, **texts)
+
+
+def without_disabled(recipe: type[Recipe], sent: Sequence[Any]) -> list[Any]:
+    """Reset the values of disabled controls and pictures to their defaults, and tell the visitor about each."""
+    values = values_by_name(recipe, sent)
+    refused = recipe.refused(values, [role for role in recipe.optional_images if values[role] is not None])
+    for name, rule in refused.items():
+        gr.Info(text.say("left_out", name=text.translated(label(name)), reason=full_reason(rule)))
+        values[name] = recipe.model_fields[name].default if name in recipe.model_fields else None
+    return list(values.values())
 
 
 def full_reason(rule: Rule) -> str:

@@ -22,7 +22,7 @@ from featviz.runtime.lease import longest_run
 from featviz.ui import text
 from featviz.ui.controls import recipe_of
 from featviz.ui.masks import LONGEST
-from featviz.ui.running import file_of
+from featviz.ui.serving.files import file_of
 
 logger = logging.getLogger(__name__)
 

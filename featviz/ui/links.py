@@ -12,7 +12,7 @@ from featviz.recipes.metadata import Restored
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import TABS
 from featviz.ui import text
-from featviz.ui.running import file_of
+from featviz.ui.serving.files import file_of
 
 
 def read_link(request: gr.Request) -> Restored | None:

@@ -17,8 +17,10 @@ from featviz.runtime import atlas
 from featviz.runtime.jobs import deleted_error
 from featviz.ui import text
 from featviz.ui.controls import spoken
-from featviz.ui.running import Engine, error_sentences, in_cache
 from featviz.ui.runs import Channel, enlarged, thumbnail
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.errors import error_sentences
+from featviz.ui.serving.files import in_cache
 
 
 class ChannelBox:

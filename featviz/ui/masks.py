@@ -9,7 +9,8 @@ from PIL import Image, ImageColor
 
 from featviz.runtime.memory import open_reserved
 from featviz.ui import text
-from featviz.ui.running import error_sentences, file_of, in_cache
+from featviz.ui.serving.errors import error_sentences
+from featviz.ui.serving.files import file_of, in_cache
 
 LONGEST = 800
 """Longest side of the painted picture in pixels: enough for painting by hand, and quick to send."""

@@ -26,34 +26,31 @@ from featviz.recipes.recipe import Recipe, bounds, live, usual
 from featviz.recipes.table import RECIPES, TABS
 from featviz.runtime.jobs import Job
 from featviz.ui import animation, text
-from featviz.ui.atlas import chosen, of_atlas
-from featviz.ui.controls import caption
-from featviz.ui.endpoints import publish
-from featviz.ui.explorer import TAB, TAB_GROUP, Explorer
+from featviz.ui.api.endpoints import publish
+from featviz.ui.api.job_endpoints import publish_runs
+from featviz.ui.controls import caption, without_disabled
 from featviz.ui.forecast import PAINTED, Forecast
 from featviz.ui.form import Form, picture_input
-from featviz.ui.game import Game
-from featviz.ui.job_endpoints import publish_runs
-from featviz.ui.lesson import Lesson
+from featviz.ui.instruments.atlas import chosen, of_atlas
+from featviz.ui.instruments.explorer import TAB, TAB_GROUP, Explorer
+from featviz.ui.instruments.game import Game
+from featviz.ui.instruments.lesson import Lesson
+from featviz.ui.instruments.mirror import MirrorBox
 from featviz.ui.links import read_file, read_link
 from featviz.ui.look_inside import ChannelBox, gram_picture
 from featviz.ui.masks import Painting, mention_stretching
-from featviz.ui.mirror import MirrorBox
-from featviz.ui.request_limits import Blocks
 from featviz.ui.result import ENTRIES, Panel, entry, film, history, status_line
-from featviz.ui.running import (
-    PAGE_EVENT,
-    Engine,
-    Runner,
-    address,
-    displayable,
-    error_sentences,
-    file_of,
-    validate_request,
-    without_disabled,
-)
 from featviz.ui.runs import Gallery, Runs, Tile
-from featviz.ui.shutdown import SWEPT_EVERY
+from featviz.ui.serving.admission import validate_request
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.errors import Runner, error_sentences
+from featviz.ui.serving.files import address, displayable, file_of
+from featviz.ui.serving.request_limits import Blocks
+from featviz.ui.serving.shutdown import SWEPT_EVERY
+
+PAGE_EVENT = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
+"""Options of events that only the page uses. Progress is shown in the status line, so that nothing covers the preview.
+`show_progress_on` is empty because Gradio otherwise updates every output of every event, which took most of the browser's time."""
 
 EVENT = {"preprocess": False, "concurrency_limit": None, **PAGE_EVENT}
 """Options of an event that has a word for the visitor. Gradio shows words of queued events only."""

@@ -18,12 +18,13 @@ from featviz.runtime.result_files import before, film_of, has_film, small
 from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview
 from featviz.ui import text
-from featviz.ui.atlas import AtlasBox
 from featviz.ui.cards import Card, Cards, drawn
 from featviz.ui.controls import caption, enumeration, label, lower_first
+from featviz.ui.instruments.atlas import AtlasBox
 from featviz.ui.measures import bars
-from featviz.ui.running import address, error_sentences, in_cache
 from featviz.ui.runs import Gallery, Runs, compares_results
+from featviz.ui.serving.errors import error_sentences
+from featviz.ui.serving.files import address, in_cache
 
 ENTRIES = 12
 """Results in the history of a browser."""

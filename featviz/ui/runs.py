@@ -22,7 +22,9 @@ from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
 from featviz.ui import text
 from featviz.ui.controls import spoken
-from featviz.ui.running import Engine, Request, in_cache, keep_file
+from featviz.ui.serving.admission import Request
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.files import in_cache, keep_file
 
 THUMBNAIL = 192
 """Side in pixels at which a thumbnail of the atlas is shown."""

@@ -9,10 +9,12 @@ import gradio as gr
 from featviz import limits
 from featviz.recipes import presets
 from featviz.runtime.jobs import AT_ONCE
-from featviz.ui import gradio_internals, request_limits, shutdown, text
+from featviz.ui import text
+from featviz.ui.serving import gradio_internals, request_limits, shutdown
 
-FOLDER, PARTS = Path(__file__).parent, ("page", "atlas", "explorer", "mirror", "lesson", "game")
-"""The folder and the names of the page's scripts and styles."""
+FOLDER = Path(__file__).parent
+PARTS = ("page", *(f"instruments/{name}" for name in ("atlas", "explorer", "mirror", "lesson", "game")))
+"""The scripts and the styles of the page, without their suffixes."""
 
 THEME = gr.themes.Base(
     primary_hue="violet",

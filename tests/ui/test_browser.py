@@ -26,7 +26,7 @@ from featviz.recipes import metadata, presets
 from featviz.recipes.recipe import bounds
 from featviz.recipes.table import RECIPES, TABS
 from featviz.ui.page import inner_title
-from featviz.ui.running import displayable
+from featviz.ui.serving.files import displayable
 
 try:
     from playwright.sync_api import Browser, Page, expect, sync_playwright

@@ -45,15 +45,19 @@ from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.runtime.scheduler import Waiting
 from featviz.runtime.stream import Preview
 from featviz.ui import forecast as forecasts
-from featviz.ui import lesson, running, text
-from featviz.ui.atlas import find_channels
+from featviz.ui import text
 from featviz.ui.controls import api_function, caption, control, label, spoken
 from featviz.ui.forecast import Forecast
+from featviz.ui.instruments import lesson
+from featviz.ui.instruments.atlas import find_channels
 from featviz.ui.masks import COLOURS, OPACITY, mention_stretching, painted, roles_of
 from featviz.ui.measures import bars
 from featviz.ui.page import Page
-from featviz.ui.running import Engine, displayable, validate_request
 from featviz.ui.runs import Gallery
+from featviz.ui.serving import admission
+from featviz.ui.serving.admission import validate_request
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.files import displayable
 
 FIELDS = [(recipe, name) for recipe in TABS.values() for name in recipe.model_fields]
 STEPS = 3
@@ -652,16 +656,16 @@ def test_what_a_disabled_control_holds_is_left_out_of_a_run_with_a_word(page, ph
 
 def test_runs_beside_the_queue_are_few_at_a_time_and_count_as_runs_of_the_visitor(monkeypatch):
     counted = []
-    monkeypatch.setattr(running, "count_run", lambda: counted.append(1))
+    monkeypatch.setattr(admission, "count_run", lambda: counted.append(1))
     with ExitStack() as others:
-        for _ in range(running.UNQUEUED):
-            others.enter_context(running.unqueued_run())
+        for _ in range(admission.UNQUEUED):
+            others.enter_context(admission.unqueued_run())
         for draw in (lesson.gradient, lesson.dream):
-            with pytest.raises(LimitError, match=f"{running.UNQUEUED} runs of Explore and Learn are under way"):
+            with pytest.raises(LimitError, match=f"{admission.UNQUEUED} runs of Explore and Learn are under way"):
                 draw(ENGINE, CAT["path"], "vgg19/relu3_1")
     one = replace(ENGINE, run_steps=lambda recipe, **pictures: iter([list(fake(recipe))[-1]]))
     lesson.gradient(one, CAT["path"], "vgg19/relu3_1")
-    assert len(counted) == running.UNQUEUED + 3
+    assert len(counted) == admission.UNQUEUED + 3
 
 
 # The estimate
@@ -1200,7 +1204,7 @@ def test_a_disk_that_is_full_at_the_end_of_a_run_is_said(page, photo, monkeypatc
         def full(*_, **__):
             raise OSError(errno.ENOSPC, "No space")
 
-        patch.setattr(running, "save_pil_to_cache", full)
+        patch.setattr(admission, "save_pil_to_cache", full)
         _, (*_, last) = run(page, image=photo)
     assert last[page.start] == gr.update(visible=True)
     assert "disk is full" in last[page.panel.status]

@@ -20,11 +20,13 @@ from featviz.recipes.feature_accentuation import FeatureAccentuation
 from featviz.recipes.presets import Example
 from featviz.runtime.exploration import PER_PLACE, Exploration, Places
 from featviz.ui import text
-from featviz.ui.atlas import channels_json
 from featviz.ui.cards import Card, Cards, thumbnail
 from featviz.ui.controls import needs_download
-from featviz.ui.running import Engine, data_url, file_of, in_cache, unqueued_run
-from featviz.ui.server_functions import answered, picture_of
+from featviz.ui.instruments.atlas import channels_json
+from featviz.ui.instruments.server_functions import answered, picture_of
+from featviz.ui.serving.admission import unqueued_run
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.files import data_url, file_of, in_cache
 
 SIZE = 224
 """Longest side at which the network looks at the picture, in pixels."""

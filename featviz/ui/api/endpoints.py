@@ -12,7 +12,8 @@ from featviz.recipes import metadata
 from featviz.recipes.presets import FINISHES, STANDARD, Preset
 from featviz.recipes.table import RECIPES
 from featviz.ui.forecast import Estimator
-from featviz.ui.running import error_sentences, file_of
+from featviz.ui.serving.errors import error_sentences
+from featviz.ui.serving.files import file_of
 
 
 def publish(presets: list[Preset], estimator: Estimator) -> None:

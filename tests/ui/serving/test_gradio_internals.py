@@ -8,7 +8,7 @@ import pytest
 from gradio.data_classes import PredictBodyInternal
 from gradio.server_messages import ProcessCompletedMessage
 
-from featviz.ui import gradio_internals
+from featviz.ui.serving import gradio_internals
 
 
 @pytest.mark.parametrize("left", [0, 1])

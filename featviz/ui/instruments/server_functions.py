@@ -9,7 +9,8 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 
 from featviz.errors import InputError
 from featviz.recipes import presets
-from featviz.ui.running import count_pass, error_sentences
+from featviz.ui.serving.admission import count_pass
+from featviz.ui.serving.errors import error_sentences
 
 
 def answered(function: Callable[[Any], dict]) -> Callable[[Any], dict]:

@@ -18,16 +18,22 @@ from featviz.networks.hub import DownloadProgress
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe, choices
 from featviz.recipes.table import RECIPES
-from featviz.runtime.jobs import Job, Update
+from featviz.runtime.jobs import AT_ONCE, Job, Update
 from featviz.runtime.result_files import film_of, name_of
 from featviz.runtime.sheet import on_one_sheet
 from featviz.runtime.stream import Preview
+from featviz.ui.api.endpoints import addresses
 from featviz.ui.controls import api_function, label
-from featviz.ui.endpoints import addresses
-from featviz.ui.gradio_internals import Reader, endpoint, value
 from featviz.ui.masks import mention_stretching
-from featviz.ui.running import RUN_QUEUE, Engine, Request, admit, count_pass, error_sentences, in_cache, validate_request
 from featviz.ui.runs import recording
+from featviz.ui.serving.admission import Request, admit, count_pass, validate_request
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.errors import error_sentences
+from featviz.ui.serving.files import in_cache
+from featviz.ui.serving.gradio_internals import Reader, endpoint, value
+
+RUN_QUEUE = {"concurrency_id": "runs", "concurrency_limit": AT_ONCE}
+"""Gradio's queue for runs. Those that have begun share the device; the scheduler decides which goes first."""
 
 SHEET = "Several small versions of one run, with labels, on one picture."
 

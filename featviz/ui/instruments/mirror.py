@@ -21,9 +21,10 @@ from featviz.recipes.recipe import bounds, choices, increment
 from featviz.runtime.jobs import Job
 from featviz.runtime.memory import open_reserved
 from featviz.runtime.mirror import DREAM, NETWORK, Mirror
-from featviz.ui.request_limits import RATE_LIMIT, visitor_address
-from featviz.ui.running import explain, in_cache
 from featviz.ui.runs import Runs
+from featviz.ui.serving.admission import count_run
+from featviz.ui.serving.errors import explain
+from featviz.ui.serving.files import in_cache
 
 MOST = 16
 """The most mirrors of a server. With more, each would show less than a frame a second on two cores."""
@@ -72,8 +73,7 @@ class Mirrors:
             for other in [other for other, visit in self._visits.items() if now - visit.used > IDLE_SECONDS]:
                 self._visits.pop(other).mirror.end()
             if name not in self._visits:
-                if visitor := visitor_address():
-                    RATE_LIMIT.take(visitor)
+                count_run()
                 if len(self._visits) >= MOST:
                     raise LimitError(f"{MOST} mirrors are running, the most that the server takes; please try again later.")
                 self._visits[name] = _Visit(self._make())

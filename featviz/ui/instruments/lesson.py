@@ -22,9 +22,11 @@ from featviz.recipes.style_transfer import StyleTransfer
 from featviz.runtime.memory import open_reserved
 from featviz.runtime.stream import Preview
 from featviz.ui import text
-from featviz.ui.running import Engine, data_url, unqueued_run
+from featviz.ui.instruments.server_functions import answered, picture_of
 from featviz.ui.runs import thumbnail
-from featviz.ui.server_functions import answered, picture_of
+from featviz.ui.serving.admission import unqueued_run
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.files import data_url
 
 EXAMPLE, STYLE = (str(presets.FOLDER / name) for name in ("cat.jpg", "great_wave.jpg"))
 """The picture of a visitor who has chosen none, and the style of the last step."""

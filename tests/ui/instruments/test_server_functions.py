@@ -5,21 +5,22 @@ import pytest
 
 from featviz import limits
 from featviz.errors import InputError
-from featviz.ui import running
-from featviz.ui.atlas import AtlasBox
-from featviz.ui.job_endpoints import publish_runs
-from featviz.ui.lesson import Lesson
-from featviz.ui.request_limits import Blocks, RateLimit
-from featviz.ui.running import Engine
-from featviz.ui.server_functions import answered
+from featviz.runtime.rate_limit import RateLimit
+from featviz.ui.api.job_endpoints import publish_runs
+from featviz.ui.instruments.atlas import AtlasBox
+from featviz.ui.instruments.lesson import Lesson
+from featviz.ui.instruments.server_functions import answered
+from featviz.ui.serving import admission
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.request_limits import Blocks
 
 
 @pytest.fixture
 def two_passes(monkeypatch):
     """A visitor who may ask for two passes a minute."""
     monkeypatch.setenv(limits.RUNS_PER_MINUTE.variable, "1")
-    monkeypatch.setattr(running, "PASS_LIMIT", RateLimit(times=2))
-    monkeypatch.setattr(running, "visitor_address", lambda: "somebody")
+    monkeypatch.setattr(admission, "PASS_LIMIT", RateLimit(times=2))
+    monkeypatch.setattr(admission, "visitor_address", lambda: "somebody")
 
 
 def test_an_error_is_the_answer_as_a_sentence(caplog):

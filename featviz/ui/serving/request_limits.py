@@ -4,12 +4,8 @@ import asyncio
 import ipaddress
 import json
 import logging
-import math
 import re
 import socket
-import threading
-import time
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any
@@ -17,23 +13,21 @@ from typing import Any
 import gradio as gr
 import httpx
 from gradio import processing_utils
-from gradio.context import LocalContext
 from gradio.exceptions import InvalidPathError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from featviz import limits
-from featviz.errors import LimitError, short
+from featviz.errors import short
 from featviz.runtime.jobs import INTERNAL_ERROR
-from featviz.ui import gradio_internals
-from featviz.ui.http_cache import HttpCache
+from featviz.ui.serving import gradio_internals
+from featviz.ui.serving.http_cache import HttpCache
 
 FILES_IN_A_REQUEST = 4
 """Files of the greatest size that a request may hold. Base64 makes them a third larger."""
 
 SECONDS_TO_FETCH = 20
 
-MINUTE = 60.0
 
 ABOUT_ARGUMENTS = ("Parameter `", "No value provided for required argument: ")
 """How the errors begin that `gradio_client.utils.construct_args` raises for arguments that do not fit, in Gradio 6.31."""
@@ -218,51 +212,6 @@ async def public_address(host: str) -> str:
 
 def _refused(what: str, host: str) -> gr.Error:
     return gr.Error(f"{what} ({escape(host[:80], quote=False)}); upload it instead.", print_exception=False)
-
-
-class RateLimit:
-    """Limit the runs that each visitor starts within a minute. Constant time for each start, for any number of visitors."""
-
-    def __init__(self, times: int = 1) -> None:
-        """`times`: how often as many as `FEATVIZ_RUNS_PER_MINUTE` are accepted."""
-        self._times = times
-        self._starts: OrderedDict[str, deque[float]] = OrderedDict()
-        """Times of the latest starts by visitor; visitors in the order of their latest start, oldest first."""
-        self._lock = threading.Lock()
-
-    def take(self, visitor: str) -> None:
-        """Record the start of a run.
-
-        Raises:
-            LimitError: the visitor has started as many runs as the limit.
-        """
-        now, limit = time.monotonic(), self._times * limits.RUNS_PER_MINUTE.value
-        with self._lock:
-            while self._starts and next(iter(self._starts.values()))[-1] <= now - MINUTE:
-                self._starts.popitem(last=False)  # Each start is removed once: constant time on average.
-            starts = self._starts.setdefault(visitor, deque(maxlen=limit))
-            if len(starts) == limit and starts[0] > now - MINUTE:
-                wait = math.ceil(starts[0] + MINUTE - now)
-                raise LimitError(f"Each visitor can start {limit} runs a minute; the next one can start in {wait} s.")
-            starts.append(now)
-            self._starts.move_to_end(visitor)
-
-
-RATE_LIMIT = RateLimit()
-
-PASS_LIMIT = RateLimit(times=10)
-"""For single passes of a network, which take a tenth of a second."""
-
-
-def visitor_address() -> str | None:
-    """Return the address of the visitor, with the addresses that proxies add. None outside a request.
-
-    The header can be forged, so one visitor can count as many; the queue and the device scheduler limit them all the same.
-    """
-    request = LocalContext.request.get(None)
-    if request is None or getattr(request, "client", None) is None:
-        return None
-    return f"{request.headers.get('x-forwarded-for', '')} {request.client.host}"
 
 
 def server_options() -> dict[str, Any]:

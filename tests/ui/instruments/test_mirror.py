@@ -17,12 +17,12 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.table import RECIPES
 from featviz.runtime.mirror import DREAM, Mirror
 from featviz.runtime.result_files import BEFORE
-from featviz.ui import mirror as page
-from featviz.ui.gradio_internals import McpSessions
-from featviz.ui.mirror import IDLE_SECONDS, MOST, MirrorBox, Mirrors, read_frame
-from featviz.ui.request_limits import BodyLimit, NoFileProxy, QuietDisconnects
-from featviz.ui.running import Engine
+from featviz.ui.instruments import mirror as page
+from featviz.ui.instruments.mirror import IDLE_SECONDS, MOST, MirrorBox, Mirrors, read_frame
 from featviz.ui.runs import Runs
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.gradio_internals import McpSessions
+from featviz.ui.serving.request_limits import BodyLimit, NoFileProxy, QuietDisconnects
 
 
 class Darkened:

@@ -13,10 +13,11 @@ from featviz.runtime import atlas
 from featviz.runtime.exploration import Exploration
 from featviz.runtime.game import rounds
 from featviz.ui import text
-from featviz.ui.lesson import SIZE, small
-from featviz.ui.running import Engine, data_url
+from featviz.ui.instruments.lesson import SIZE, small
+from featviz.ui.instruments.server_functions import answered, picture_of
 from featviz.ui.runs import thumbnail
-from featviz.ui.server_functions import answered, picture_of
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.files import data_url
 
 NETWORK = "efficientnet_lite0"
 

@@ -5,7 +5,7 @@ import gzip
 
 import pytest
 
-from featviz.ui.http_cache import HttpCache
+from featviz.ui.serving.http_cache import HttpCache
 
 PAGE = b"<p>featviz</p>" * 1000
 

@@ -12,9 +12,9 @@ from featviz.errors import FieldError
 from featviz.recipes.feature_visualization import FeatureVisualization
 from featviz.recipes.recipe import Recipe
 from featviz.runtime import atlas
-from featviz.ui.running import address
+from featviz.ui.instruments.server_functions import answered
 from featviz.ui.runs import Channel
-from featviz.ui.server_functions import answered
+from featviz.ui.serving.files import address
 
 LONGEST = 100
 """The most characters of a search."""

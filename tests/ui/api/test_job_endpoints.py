@@ -40,9 +40,9 @@ from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime.stream import Preview
-from featviz.ui.job_endpoints import publish_runs
-from featviz.ui.request_limits import Blocks
-from featviz.ui.running import Engine
+from featviz.ui.api.job_endpoints import publish_runs
+from featviz.ui.serving.engine import Engine
+from featviz.ui.serving.request_limits import Blocks
 
 PATIENCE = 20.0
 

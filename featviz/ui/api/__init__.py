@@ -1,0 +1,1 @@
+"""The endpoints, which are MCP tools too."""
