@@ -54,7 +54,7 @@ from featviz.ui.masks import COLOURS, OPACITY, mention_stretching, painted, role
 from featviz.ui.measures import bars
 from featviz.ui.page import Page
 from featviz.ui.runs import Gallery
-from featviz.ui.serving import admission
+from featviz.ui.serving import admission, files
 from featviz.ui.serving.admission import validate_request
 from featviz.ui.serving.engine import Engine
 from featviz.ui.serving.files import displayable
@@ -1204,7 +1204,7 @@ def test_a_disk_that_is_full_at_the_end_of_a_run_is_said(page, photo, monkeypatc
         def full(*_, **__):
             raise OSError(errno.ENOSPC, "No space")
 
-        patch.setattr(admission, "save_pil_to_cache", full)
+        patch.setattr(files, "save_pil_to_cache", full)
         _, (*_, last) = run(page, image=photo)
     assert last[page.start] == gr.update(visible=True)
     assert "disk is full" in last[page.panel.status]
