@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from featviz.optimise.gradients import blur
 from featviz.optimise.precision import TINY, exact
+from featviz.optimise.scaling import size_of
 from featviz.optimise.transfers import constant
 
 COLOUR_AXES = (
@@ -19,6 +21,12 @@ MOST_GAIN = 2.0
 
 ROUNDS = 3
 """Iterations in which `hold_colours` finds the gain of saturation. The tests accept errors of 1 to 3 %."""
+
+REACH = 16
+"""The part of the longest side over which tones are taken from what is around, as the deviation of a Gaussian."""
+
+RIDGE = 1e-6
+"""Added to mean squares of colours, so that also those of a grey picture determine an affine map."""
 
 ColourStatistics = tuple[Tensor, Tensor, Tensor]
 """The means and the standard deviations along `COLOUR_AXES`, each (1, 3, 1, 1), and the saturation, (1, 1, 1, 1)."""
@@ -101,3 +109,20 @@ def match_colours(image: Tensor, like: Tensor, opacity: Tensor | None = None, op
     change = inverse @ power(root @ new @ root, 0.5) @ inverse
     pixels = change @ (exact(image[0].flatten(1)) - old_mean[:, None]) + new_mean[:, None]
     return pixels.to(image).clamp(0, 1).view_as(image)
+
+
+def toned(picture: Tensor, result: Tensor, visible: Tensor) -> Tensor:
+    """Return a picture (1, 3, H, W) in the colours of a result, so that no place stands out.
+
+    The result (1, 3, H, W) is known where `visible` (1, 1, H, W) is 1. An affine map from the picture's colours to the result's is
+    fitted by least squares where the result is known, and applied everywhere. Then the mean error around each place is corrected.
+    """
+    ones = torch.ones_like(picture[:, :1])
+    known, colours = (exact(torch.cat(images, 1)[0].flatten(1)) for images in ([picture, ones], [result]))
+    weighed = known * visible.flatten().to(known)
+    ridge = RIDGE * known.shape[1] * torch.eye(4).to(known)
+    affine = torch.linalg.solve(weighed @ known.T + ridge, weighed @ colours.T)
+    predicted = (affine.T @ known).to(picture).view_as(picture)
+    sigma = max(size_of(picture)) / REACH
+    change = blur(visible * (result - predicted), sigma) / blur(visible, sigma).clamp_min(1e-3)
+    return (predicted + change).clamp(0, 1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from featviz.optimise.colours import colour_statistics, hold_colours, match_colours
+from featviz.optimise.colours import colour_statistics, hold_colours, match_colours, toned
 
 
 def images() -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,3 +71,14 @@ def test_a_grey_or_flat_picture_takes_colours_without_nan(value):
     grey = torch.rand(1, 1, 8, 8).expand(1, 3, 8, 8)
     assert match_colours(grey, other).isfinite().all()
     assert torch.allclose(match_colours(other, other), other, atol=1e-3)
+
+
+def test_a_toned_picture_has_the_colours_of_the_result_and_the_tones_of_what_is_around():
+    picture = torch.rand((1, 3, 48, 64), generator=torch.Generator().manual_seed(0))
+    visible = torch.ones(1, 1, 48, 64)
+    visible[..., 16:24, 20:28] = 0
+    brown = 0.2 + 0.4 * picture.mean(1, keepdim=True) * torch.tensor([1.0, 0.6, 0.2]).view(1, 3, 1, 1)
+    brown = brown + 0.2 * torch.linspace(0, 1, 64)  # Brighter to the right.
+    start = toned(picture, brown * visible, visible)
+    error, before = ((image - brown)[..., 16:24, 20:28].abs().mean() for image in (start, picture))
+    assert error < 0.05 < 0.2 < before
