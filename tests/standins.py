@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import torch
@@ -62,6 +63,12 @@ def outputs(call: AsyncGenerator) -> list:
         return [output async for output in call]
 
     return asyncio.run(collect())
+
+
+def together(*work: Callable[[], object], patience: float = 60) -> list:
+    """Call functions at the same time, each in a thread of its own; return their results."""
+    with ThreadPoolExecutor(len(work)) as threads:
+        return [call.result(timeout=patience) for call in [threads.submit(function) for function in work]]
 
 
 PICTURE = Image.new("RGB", (20, 16), (200, 100, 50))

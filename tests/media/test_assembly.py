@@ -68,12 +68,6 @@ def test_sound_that_mp4_does_not_take_becomes_aac_with_a_warning(codec, containe
     assert spectrum.argmax() * 8000 / 3000 == pytest.approx(440, abs=4)
 
 
-def test_without_sound_there_is_none(tmp_path):
-    assemble(tmp_path / "out.mp4", [part(tmp_path / "a.mp4", range(2))], clip(tmp_path / "silent.mp4", sound=""), "")
-    with av.open(tmp_path / "out.mp4") as file:
-        assert [stream.type for stream in file.streams] == ["video"]
-
-
 def test_sound_of_a_video_that_starts_late_stays_in_time(tmp_path):
     """Its first frame and its sound are at 5 seconds."""
     clip(tmp_path / "sound.mp4")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featviz.errors import FeatvizError, InputError
+from featviz.errors import FeatvizError
 from featviz.media.images import open_picture
 from featviz.media.saving import NOTE, PICTURE_FORMATS, RecipeLeftOut, read_note, save
 
@@ -38,11 +38,6 @@ def test_a_link_to_a_file_is_written_through(tmp_path):
     save(Image.new("RGB", (32, 32), "red"), tmp_path / "link.png")
     assert (tmp_path / "link.png").is_symlink()
     assert open_picture(tmp_path / "folder" / "made.png").getpixel((0, 0)) == (255, 0, 0)
-
-
-def test_only_a_picture_is_saved(tmp_path):
-    with pytest.raises(InputError, match=r"The picture to save is ndarray; expected a PIL image, as run returns it\."):
-        save(RGB, tmp_path / "made.png")
 
 
 @pytest.mark.parametrize("extension", PICTURE_FORMATS)

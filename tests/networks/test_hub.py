@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from conftest import unfinished
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.utils import WeakFileLock
 from loopback_hub import COMMIT, LoopbackHub, as_file
+from standins import together
 
 from featviz.errors import WeightsError
 from featviz.networks import hub
@@ -61,14 +62,7 @@ def test_a_download_yields_its_progress(loopback):
 
 def test_concurrent_callers_share_one_download(loopback):
     loopback.trouble = "slow"
-    results = []
-    threads = [threading.Thread(target=lambda: results.append(return_value(fetch(FILE)))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 3
-    assert len(set(results)) == 1
+    assert len(set(together(*[lambda: return_value(fetch(FILE))] * 3))) == 1
     assert loopback.downloads == 1
 
 
@@ -203,61 +197,46 @@ def test_two_processes_share_a_cache_and_one_download(loopback, tmp_path):
     assert loopback.tokens == {"Bearer hf_secret"}
 
 
-def test_the_progress_of_another_process_is_seen(tmp_path):
-    part, download = tmp_path / "etag.1234.incomplete", hub._Download(FILE)
-    part.write_bytes(bytes(40))
-    download.total, download._partial_files = 100, lambda: iter([part])
-    assert download.progress().share == 0.4
-    part.write_bytes(bytes(70))
-    assert download.progress().share == 0.7
-    part.unlink()
-    assert download.progress().share == 0.7
-
-
-@pytest.fixture
-def hanging(monkeypatch) -> Iterator[list[str]]:
-    """The first download never returns, and holds what the real one would: huggingface_hub's lock. What was asked for."""
-    asked, over = [], threading.Event()
+def first_download(monkeypatch: pytest.MonkeyPatch, behave: Callable[[], None]) -> list[str]:
+    """Let the first download behave in some way before it begins. Returns the list of what is asked for."""
+    asked = []
 
     def download(repo_id: str, filename: str, **options: object) -> str:
         asked.append(filename)
         if len(asked) == 1:
-            lock = Path(constants.HF_HUB_CACHE, ".locks", "models--org--model", f"{FILE.sha256}.lock")
-            lock.parent.mkdir(parents=True)
-            with WeakFileLock(lock):
-                over.wait(30)
+            behave()
         return hf_hub_download(repo_id, filename, **options)
 
     monkeypatch.setattr(hub, "hf_hub_download", download)
     monkeypatch.setattr(hub, "STALL_SECONDS", 0.5)
-    yield asked
+    return asked
+
+
+def test_a_download_that_never_returns_is_restarted_for_all_callers(loopback, monkeypatch):
+    """It holds what the real one would: huggingface_hub's lock."""
+    over = threading.Event()
+
+    def hang() -> None:
+        lock = Path(constants.HF_HUB_CACHE, ".locks", "models--org--model", f"{FILE.sha256}.lock")
+        lock.parent.mkdir(parents=True)
+        with WeakFileLock(lock):
+            over.wait(30)
+
+    asked = first_download(monkeypatch, hang)
+    assert together(*[lambda: return_value(fetch(FILE)).read_bytes()] * 3) == [CONTENT] * 3
+    assert len(asked) == 2
     over.set()
-
-
-def test_a_download_that_never_returns_is_restarted_for_all_callers(loopback, hanging):
-    results = []
-    threads = [threading.Thread(target=lambda: results.append(return_value(fetch(FILE)).read_bytes())) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == [CONTENT] * 3
-    assert len(hanging) == 2
 
 
 def test_a_caller_goes_on_with_the_restarted_download_whatever_becomes_of_the_first(loopback, monkeypatch):
     """As when a Xet download is aborted: the first one ends with an error before this caller looks at it again."""
-    asked, aborted = [], threading.Event()
+    aborted = threading.Event()
 
-    def download(repo_id: str, filename: str, **options: object) -> str:
-        asked.append(filename)
-        if len(asked) == 1:
-            aborted.wait(30)
-            raise OSError("aborted")
-        return hf_hub_download(repo_id, filename, **options)
+    def abort() -> None:
+        aborted.wait(30)
+        raise OSError("aborted")
 
-    monkeypatch.setattr(hub, "hf_hub_download", download)
-    monkeypatch.setattr(hub, "STALL_SECONDS", 0.5)
+    first_download(monkeypatch, abort)
     waiting = fetch(FILE)
     next(waiting)
     (first,) = unfinished()
@@ -291,8 +270,3 @@ def test_a_hanging_xet_download_is_restarted_without_xet(loopback, monkeypatch):
     for download in unfinished():  # Its thread has ended, though the server never answered.
         download.join(5)
     assert not unfinished()
-
-
-def test_a_stalled_download_fails_within_half_a_minute():
-    assert hub.METADATA_SECONDS < hub.STALL_SECONDS
-    assert 2 * (hub.STALL_SECONDS + hub.POLL_SECONDS) < 30

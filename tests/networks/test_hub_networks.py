@@ -1,6 +1,7 @@
 """The networks of the Hub: files as their repositories keep them, with random weights, compared with torchvision's own models."""
 
 import functools
+import io
 import math
 import re
 import threading
@@ -129,22 +130,26 @@ def test_a_file_without_a_classifier_gives_layers_but_no_classes(put):
         next(recipe.run(network, image=IMAGE))
 
 
-def test_a_missing_tensor_is_named(put):
-    put("googlenet", as_file("googlenet", torchvision_model("googlenet"), without="inception4c.branch2.1.conv"))
-    with pytest.raises(WeightsError, match=r"has no tensor 'inception4c\.branch2\.1\.conv\.weight', which the network needs"):
-        load("googlenet")
+def pickled() -> bytes:
+    file = io.BytesIO()
+    torch.save({"conv1.conv.weight": torch.ones(3)}, file)
+    return file.getvalue()
 
 
-def test_a_tensor_of_another_shape_is_named_with_both(put):
-    put("googlenet", as_file("googlenet", torchvision_model("googlenet"), conv2__conv__weight=torch.ones(64, 32, 1, 1)))
-    with pytest.raises(WeightsError, match=r"'conv2\.conv\.weight' in .* is 64×32×1×1; the network needs 64×64×1×1"):
-        load("googlenet")
-
-
-def test_a_pickle_is_not_read(put, tmp_path):
-    torch.save({"conv1.conv.weight": torch.ones(3)}, tmp_path / "model.pth")
-    put("googlenet", (tmp_path / "model.pth").read_bytes())
-    with pytest.raises(WeightsError, match=r"of lucid-dl/googlenet cannot be read as safetensors"):
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda model: as_file("googlenet", model, without="inception4c.branch2.1.conv"),
+         r"has no tensor 'inception4c\.branch2\.1\.conv\.weight', which the network needs"),
+        (lambda model: as_file("googlenet", model, conv2__conv__weight=torch.ones(64, 32, 1, 1)),
+         r"'conv2\.conv\.weight' in .* is 64×32×1×1; the network needs 64×64×1×1"),
+        (lambda model: pickled(), r"of lucid-dl/googlenet cannot be read as safetensors"),
+    ],
+    ids=["without a tensor", "another shape", "a pickle"],
+)  # fmt: skip
+def test_a_file_that_does_not_fit_is_refused_with_what_is_wrong(make, sentence, put):
+    put("googlenet", make(torchvision_model("googlenet")))
+    with pytest.raises(WeightsError, match=sentence):
         load("googlenet")
 
 

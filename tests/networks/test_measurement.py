@@ -82,16 +82,6 @@ def test_sides_that_a_u_net_does_not_accept_are_padded_and_the_padding_is_cut_of
     assert [size_of(found[layer]) for layer in ("down1", "bottom", "mix1", INPUT)] == [(45, 50), (12, 13), (45, 50), (45, 50)]
 
 
-def test_a_mask_reaches_the_layers_of_a_network_of_one_size():
-    add_network("mine", seeded(FAMILY["vit"]))
-    image, mask = torch.rand(1, 3, 90, 120), torch.zeros(1, 3, 90, 120)
-    mask[..., :60] = 1
-    recipe = StyleTransfer(network="mine", size=120, scales=1, steps=1, feather=0)
-    (frame,) = recipe.run(load("mine"), content=image, style=torch.rand(1, 3, 64, 64), mask=mask)
-    assert torch.equal(frame.image[..., 60:], image[..., 60:])
-    assert not torch.equal(frame.image[..., :60], image[..., :60])
-
-
 def test_windows_of_attention_that_do_not_fit_the_tiles_are_not_tiled():
     swin = models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [7, 7])
     row = add_network("mine", seeded(lambda: swin), layers=["features.0", "features.1", "features.3"])

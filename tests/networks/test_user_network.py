@@ -7,16 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 import torch
 from loopback_hub import as_file, torchvision_model
 from snippets import ROOT, run, snippets
-from standins import small
+from standins import small, together
 from torch import Tensor, nn
 from torch.nn import functional
 from user_modules import CLASSES, FAMILY, Toy, UNet, add_tiny, seeded
@@ -158,17 +157,11 @@ def test_passes_in_several_threads_do_not_disturb_each_other():
     row = add_tiny()
     network, image = load("tiny"), torch.rand(1, 3, 32, 32)
     alone = {layer: network.activations(image, [layer])[layer] for layer in row.layers}
-    wrong = []
 
-    def ask(layer: str) -> None:
-        wrong.extend(layer for _ in range(10) if not torch.equal(network.activations(image, [layer])[layer], alone[layer]))
+    def ask(layer: str) -> bool:
+        return all(torch.equal(network.activations(image, [layer])[layer], alone[layer]) for _ in range(10))
 
-    threads = [threading.Thread(target=ask, args=(layer,)) for layer in list(row.layers)[::4]]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    assert all(together(*(partial(ask, layer) for layer in list(row.layers)[::4])))
 
 
 def test_the_users_module_is_not_changed_and_its_later_training_has_no_effect():
@@ -222,74 +215,6 @@ def test_surfaces_made_afterwards_have_the_new_network():
     assert choices(field) == before
     with pytest.raises(FieldError, match="There is no layer 'tiny/down1'; "):
         featviz.DeepDream(layer="tiny/down1")
-
-
-class Named(nn.Module):
-    """Modules called as featviz calls the image and the classifier's output, and an output that is no tensor."""
-
-    def __init__(self):
-        super().__init__()
-        self.input, self.logits = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 5, 1, stride=2)
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return {"logits": self.logits(self.input(image))}
-
-
-def test_modules_called_like_the_image_and_the_classifiers_output_are_layers_of_their_own():
-    assert add_network("mine", Named()).layers == {"input_": "input", "logits_": "logits"}
-    activations = load("mine").activations(torch.rand(1, 3, 32, 48), ["input", "input_", "logits_"])
-    assert {name: tuple(values.shape) for name, values in activations.items()} == {
-        "input": (1, 3, 32, 48),
-        "input_": (1, 8, 32, 48),
-        "logits_": (1, 5, 16, 24),
-    }
-
-
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ({"name": "vgg19"}, "There is a network 'vgg19' already; choose another name"),
-        ({"name": 3}, "A network cannot be called '3'; expected letters, digits"),
-        ({"name": "a/b"}, "A network cannot be called 'a/b'; expected letters, digits"),
-        ({"mean": (0.5, 0.5)}, r"mean is \(0.5, 0.5\); expected three numbers, of red, green and blue"),
-        ({"std": (0.5, 0, 0.5)}, r"std is \(0.5, 0, 0.5\); expected three positive numbers"),
-        ({"mean": "abc"}, "mean is abc; expected three numbers"),
-        ({"layers": ["down3"]}, "UNet has no module 'down3'; did you mean 'down"),
-        ({"layers": []}, "layers is empty"),
-        ({"classes": ["a", "b"]}, r"2 classes are named; the module's output for an image is \(1, 6, 192, 256\)"),
-        (
-            {"network": seeded(Toy), "classes": ["cat", "dog", "cat"]},
-            r"mine names several classes 'cat' \(numbers 0, 2\); expected",
-        ),
-        ({"layers": {"logits": "down1"}}, "mine has a layer called 'logits', which stands for the output of a classifier"),
-        ({"layers": {"input": "down1"}}, "mine has a layer called 'input', which stands for the image"),
-        ({"network": Named(), "classes": ["a", "b"]}, "2 classes are named; the module's output for an image is no tensor"),
-        ({"network": nn.Linear(3, 4)}, r"does not run on an image \(1, 3, 224, 224\), nor on other sizes: mat1 and mat2"),
-        ({"network": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())}, "Sequential has no layer whose output is a map"),
-        ({"network": 3}, "add_network takes a module, or the name of an architecture"),
-        ({"network": "resnet51", "weights": "x.safetensors"}, "There is no architecture 'resnet51'; did you mean 'resnet50'"),
-        ({"network": "resnet50", "weights": "no.safetensors"}, "The weights 'no.safetensors' cannot be read: No such file"),
-    ],
-)
-def test_a_network_that_cannot_be_added_is_refused_with_one_sentence(given, sentence):
-    given = {"name": "mine", "network": UNet(), **given}
-    with pytest.raises((InputError, WeightsError), match=sentence):
-        add_network(given.pop("name"), given.pop("network"), **given)
-    assert "mine" not in NETWORKS
-
-
-def test_a_layer_without_a_map_is_refused_with_what_it_has():
-    with pytest.raises(
-        FieldError, match=r"The output of 'head' is no map \(B, C, h, w\), but \(1, 3\); accepted: 'first', 'norm'"
-    ):
-        add_network("mine", seeded(Toy), layers=["head"], classes=CLASSES)
-
-
-def test_networks_of_featviz_and_unknown_ones_cannot_be_removed():
-    with pytest.raises(FieldError, match="The network 'vgg19' belongs to featviz"):
-        remove_network("vgg19")
-    with pytest.raises(FieldError, match="There is no network 'tinny'; "):
-        remove_network("tinny")
 
 
 # Where a picture comes from
@@ -361,9 +286,6 @@ def test_the_command_line_takes_weights_and_reruns_with_them(weights, tmp_path, 
     remove_network("mine")
     assert cli.main(["style-transfer", "cat.jpg", "cat.jpg", "out.png", typed, "--steps=1", "--scales=1", *small]) == 0
     assert featviz.recipe_of("out.png").network == "mine"
-    for bad in ("mine", "mine=googlenet", "=googlenet:x"):
-        assert cli.main(["deepdream", "cat.jpg", "out.png", f"--network={bad}"]) == 2
-    assert "--network is 'mine'; expected NAME=ARCHITECTURE:FILE" in capsys.readouterr().err
 
 
 # Packages
@@ -459,6 +381,10 @@ class Applied(nn.Module):
 def test_layers_have_a_gradient_and_a_name_that_fields_can_hold():
     row = add_network("mine", seeded(Odd))
     assert row.layers == {"input_": "input", "logits_": "logits", "named.a__b_c": "named.a, b:c"}
+    image = torch.rand(1, 3, 32, 48)
+    activations = load("mine").activations(image, ["input", "input_", "logits_"])
+    assert torch.equal(activations["input"], image)  # And not the module of that name.
+    assert activations["input_"].shape == activations["logits_"].shape == (1, 4, 32, 48)
     fields = {"style_layers": "logits_: 2, named.a__b_c", "content_layers": "input_"}
     *_, frame = featviz.stream(small(featviz.StyleTransfer, network="mine", **fields), content=PHOTO, style=PHOTO)
     assert math.isfinite(frame.loss)
@@ -466,9 +392,6 @@ def test_layers_have_a_gradient_and_a_name_that_fields_can_hold():
         FieldError, match=r"The output of 'whole' is no map .*, but \(1, 4, 192, 256\) without a gradient; accepted:"
     ):
         describe_network(seeded(Odd), layers=["whole"])
-    for name in ("a,b", "", 3):
-        with pytest.raises(FieldError, match=f"A layer cannot be called '{name}'; call it '"):
-            describe_network(seeded(Odd), layers={name: "logits"})
 
 
 def test_a_module_without_gradients_is_refused_in_a_sentence():

@@ -51,18 +51,3 @@ def test_each_pixel_has_the_map_between_the_cells_around_its_place_and_its_brigh
 def test_the_gradients_are_those_of_finite_differences():
     picture, cells = image(4, 6), grid((4, 6))[..., :3, :4].requires_grad_()
     assert torch.autograd.gradcheck(lambda cells: sliced(picture, cells).square().mean() + roughness(cells), cells)
-
-
-def test_a_larger_picture_gets_the_same_colours():
-    small, cells = image(30, 40), grid((30, 40), 0.02)
-    large = small.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    apart = sliced(large, cells)[..., 1::4, 1::4] - sliced(small, cells)
-    assert apart.abs().mean() < 0.01
-
-
-def test_edges_stay_and_none_is_new():
-    picture = torch.zeros(1, 3, 64, 64, dtype=torch.float64)
-    picture[..., 32:] = 1.0
-    steps = sliced(picture, grid((64, 64), 0.02)).diff(dim=-1).abs().mean((0, 1, 2))
-    assert steps.argmax() == 31
-    assert steps[31] > 5 * steps[torch.arange(63) != 31].max()

@@ -35,13 +35,6 @@ def test_background_that_is_uncovered_was_not_visible_before():
     assert visible[hidden].mean() < 0.3 < 0.9 < visible[~hidden].mean()
 
 
-def test_a_frame_moved_is_the_next_one_where_it_is_visible():
-    clip = CLIPS["zoom"](2, 1.0)
-    found = moved(clip)
-    error = ((found(clip.frames[0]) - clip.frames[1]).abs() * found.visible).sum() / found.visible.sum() / 3
-    assert error < 0.5 * (clip.frames[0] - clip.frames[1]).abs().mean()
-
-
 def test_a_cut_is_found_and_only_there():
     clip = CLIPS["cut"](6, 1.0)
     assert [moved(clip, number).is_cut for number in range(1, 6)] == [it is None for it in clip.motions[1:]]

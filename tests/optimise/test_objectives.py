@@ -4,7 +4,6 @@ import numpy
 import pytest
 import torch
 
-from featviz.errors import FieldError, InputError
 from featviz.networks.network import LiveBytes
 from featviz.optimise.objectives import (
     caricature,
@@ -83,8 +82,6 @@ def test_a_caricature_is_the_dot_product_with_the_picture_times_a_power_of_their
         lengths = [sum(value**2 for value in values.flatten().tolist()) ** 0.5 for values in (image, target)]
         expected += product / 15 * max(0.1, product / lengths[0] / lengths[1]) ** 3
     assert caricature("a", target, 3)({"a": batch}).item() == pytest.approx(expected)
-    with pytest.raises(InputError, match="has activations of 4 × 3 × 5, the image of 4 × 5 × 6; expected the same size"):
-        caricature("a", target)(ACTIVATIONS)
 
 
 def test_each_image_of_a_batch_may_have_its_own_channel():
@@ -131,15 +128,15 @@ def test_a_guide_by_channels_weighs_each_channel_by_its_share_of_the_guide():
         assert torch.allclose(gradient[0, index], share * activations[0, index])
 
 
-def test_gram_equals_the_slow_sum():
+def test_gram_and_the_distances_equal_their_slow_sums():
     assert torch.allclose(gram(ACTIVATIONS["a"]), slow_gram(ACTIVATIONS["a"]))
 
+    def expected(found, targets):
+        return sum(((found[k] - targets[k]) ** 2).sum() / (targets[k] ** 2).sum() for k in "ab").item() / 2
 
-def test_gram_forgets_arrangement_and_size():
-    activations = ACTIVATIONS["a"]
-    shuffled = activations.flatten(2)[..., torch.randperm(30)].view_as(activations)
-    assert torch.allclose(gram(shuffled), gram(activations))
-    assert torch.allclose(gram(activations.repeat(1, 1, 2, 3)), gram(activations))
+    grams, found = ({k: slow_gram(maps) for k, maps in of.items()} for of in (TARGETS, ACTIVATIONS))
+    assert content_distance(TARGETS)(ACTIVATIONS).item() == pytest.approx(expected(ACTIVATIONS, TARGETS))
+    assert style_distance(grams)(ACTIVATIONS).item() == pytest.approx(expected(found, grams))
 
 
 def test_relative_distance_is_one_from_zero_and_does_not_depend_on_scale():
@@ -148,18 +145,6 @@ def test_relative_distance_is_one_from_zero_and_does_not_depend_on_scale():
     assert relative_distance(target, target).item() == 0
     near = target + 0.1
     assert relative_distance(near * 1000, target * 1000).item() == pytest.approx(relative_distance(near, target).item())
-
-
-def test_content_distance_is_the_mean_over_its_layers():
-    expected = sum(((ACTIVATIONS[k] - TARGETS[k]) ** 2).sum() / (TARGETS[k] ** 2).sum() for k in "ab") / 2
-    assert content_distance(TARGETS)(ACTIVATIONS).item() == pytest.approx(expected.item())
-
-
-def test_style_distance_is_the_mean_over_its_layers():
-    grams = {layer: slow_gram(target) for layer, target in TARGETS.items()}
-    found = {layer: slow_gram(value) for layer, value in ACTIVATIONS.items()}
-    expected = sum(((found[k] - grams[k]) ** 2).sum() / (grams[k] ** 2).sum() for k in "ab") / 2
-    assert style_distance(grams)(ACTIVATIONS).item() == pytest.approx(expected.item())
 
 
 def test_total_variation_equals_the_slow_sum_and_is_alike_in_all_directions():
@@ -245,23 +230,3 @@ def test_the_text_before_the_first_slash_is_the_network_and_activations_have_key
     assert (
         contrast({"layer3.1": ACTIVATIONS["a"], "layer4.0": ACTIVATIONS["b"]}) == ACTIVATIONS["a"].var() + ACTIVATIONS["b"].var()
     )
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "sentence"),
-    [
-        (lambda: channel("mine/a", 1) + channel("vgg19/a", 1), InputError, "layers of 'mine' and 'vgg19'; expected one network"),
-        (lambda: channel("a", 1) / 0, FieldError, "An objective cannot be divided by 0"),
-        (lambda: channel("a", -1), FieldError, "There is no channel -1; expected whole numbers from 0"),
-        (lambda: energy("a", [0.5]), FieldError, "There is no channel 0.5"),
-        (lambda: direction("a", [[1.0]]), InputError, r"this one has the shape \(1, 1\)"),
-        (lambda: direction("a", [1.0, 2.0])(ACTIVATIONS), InputError, "has 2 numbers; expected 4, one for each channel"),
-        (lambda: channel("a", [1, 2])(ACTIVATIONS), InputError, "has 2 channels for 1 images"),
-        (lambda: diversity("a")(ACTIVATIONS), InputError, "expected at least 2 images, not 1"),
-        (lambda: energy("a") * energy("b"), TypeError, "unsupported operand"),
-        (lambda: energy("a") + 1, TypeError, "unsupported operand"),
-    ],
-)
-def test_mistakes_are_refused_with_one_sentence(make, error, sentence):
-    with pytest.raises(error, match=sentence):
-        make()

@@ -42,13 +42,8 @@ def test_a_shift_moves_the_borders_of_tiles_through_a_whole_tile_and_makes_none_
     assert max(after - before for before, after in pairwise(sorted(borders))) <= 96
 
 
-def test_an_image_that_fits_is_one_tile():
-    for size in ((100, 128), (256, 64), (64, 256)):
-        (tile,) = grid(size, 128)
-        assert tile.share == 1
-
-
 def test_tiles_are_as_large_as_their_side_allows_so_that_there_are_few():
+    assert [tile.share for size in ((100, 128), (256, 64), (64, 256)) for tile in grid(size, 128)] == [1] * 3
     assert len(list(grid((4096, 3072), 500))) == 10 * 8  # 500 less twice the margin of 32, rounded down to 32.
 
 
@@ -79,6 +74,8 @@ def test_where_memory_runs_out_tiles_get_smaller_and_stay_so(error):
     assert allowance.fit(step, 1) == 250
     assert len(tried) == 6
     assert allowance.remark == ", in smaller tiles, since memory is short"
+    with pytest.raises(RuntimeError, match="must match"):  # Other errors are raised at once.
+        allowance.fit(lambda side: torch.zeros(side) + torch.zeros(3, 2), 1)
 
 
 def test_a_run_that_begins_with_smaller_tiles_says_so_unless_it_has_none():
@@ -101,18 +98,6 @@ def test_the_derivative_of_a_tiles_core_keeps_the_memory_format_of_its_maps():
     expected[..., rows, columns] = 1
     assert torch.equal(gradient, expected)
     assert gradient.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_other_errors_of_a_step_are_raised_at_once():
-    tried = []
-
-    def step(side):
-        tried.append(side)
-        raise RuntimeError("The size of tensor a must match the size of tensor b")
-
-    with pytest.raises(RuntimeError, match="must match"):
-        Allowance().fit(step, 1)
-    assert len(tried) == 1
 
 
 # A real limit of the system: on a CPU no class of its own says that memory has run out.

@@ -17,23 +17,18 @@ def likeness(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def test_from_noise_the_activations_grow_in_the_direction_of_the_picture_s():
+    """The more likeness, the more they keep the proportions and the less their strength grows."""
     network = load(NETWORK)
-    first, *_, last = Caricature(layer=f"{NETWORK}/block4", size=96, steps=24).run(network, image=CAT)
-    noise, result, picture = (
-        network.activations(image, ["block4"])["block4"] for image in (first.image, last.image, fit(CAT, 96, 32))
-    )
-    assert likeness(result, picture) > 0.6 > 2 * likeness(noise, picture)
-    assert (result * picture).mean() > 3 * (noise * picture).mean()
 
+    def seen(image: torch.Tensor) -> tuple[float, float]:
+        maps, picture = (network.activations(one, ["block4"])["block4"] for one in (image, fit(CAT, 96, 32)))
+        return likeness(maps, picture), (maps * picture).mean().item()
 
-def test_more_likeness_keeps_the_proportions_and_less_the_strength():
-    network = load(NETWORK)
-    picture = network.activations(fit(CAT, 96, 32), ["block4"])["block4"]
     found = {}
-    for weight in (0.0, 6.0):
-        recipe = Caricature(layer=f"{NETWORK}/block4", size=96, steps=24, likeness=weight)
-        *_, frame = recipe.run(network, image=CAT)
-        maps = network.activations(frame.image, ["block4"])["block4"]
-        found[weight] = likeness(maps, picture), (maps * picture).mean().item()
+    for weight in (0.0, 1.0, 6.0):
+        first, *_, last = Caricature(layer=f"{NETWORK}/block4", size=96, steps=24, likeness=weight).run(network, image=CAT)
+        noise, found[weight] = seen(first.image), seen(last.image)
+    assert found[1.0][0] > 0.6 > 2 * noise[0]
+    assert found[1.0][1] > 3 * noise[1]
     assert found[6.0][0] > found[0.0][0]
     assert found[6.0][1] < found[0.0][1]

@@ -1,13 +1,12 @@
 """DeepDream on the bundled networks: what the taught loop promises."""
 
 import copy
-import re
 
 import pytest
 import torch
 
 from benchmarks.cases import exact
-from featviz.errors import FieldError, ImageError, InputError
+from featviz.errors import FieldError, InputError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.networks.network import Network
@@ -97,17 +96,6 @@ def test_every_frame_stays_in_range_and_counts_steps_stages_and_work():
     assert not any(frame.image.requires_grad for frame in frames)
 
 
-def test_octaves_keep_the_sharp_detail_of_the_picture():
-    """Without re-injection the fine texture would have been lost in the small octave."""
-
-    def detail(image):
-        return (image - torch.nn.functional.avg_pool2d(image, 5, 1, 2, count_include_pad=False)).flatten()
-
-    original = fit(MOUNTAIN, 128, 32)
-    dream = last(DeepDream(**QUICK | {"strength": 0.1})).image
-    assert torch.corrcoef(torch.stack([detail(original), detail(dream)]))[0, 1] > 0.95
-
-
 def sky(size, seed):
     """Return a cloudy sky (1, 3, H, W) of (height, width). It is cut from a larger sky, so opposite borders differ."""
     generator = torch.Generator().manual_seed(seed)
@@ -129,48 +117,21 @@ def border_lines(image, width=8):
     return sum(band.shape[1] * band.mean(1).square().mean().item() for band in bands) / len(bands) / fine.square().mean().item()
 
 
-@pytest.mark.parametrize("layer", ["vgg19/relu2_2", "vgg19/relu3_3"])
-def test_a_dream_of_a_sky_has_no_lines_along_the_borders(layer):
+def test_a_dream_of_a_sky_has_no_lines_along_the_borders():
     """Rolled borders gave two to ten times the lines of the picture itself."""
     dreamt, own = 0.0, 0.0
-    for seed in (0, 2, 3):
+    for seed in (0, 2):
         picture = sky((96, 128), seed)
-        recipe = DeepDream(layer=layer, size=128, octaves=2, octave_scale=1.5, steps=4, strength=2.5, seed=seed)
+        recipe = DeepDream(layer="vgg19/relu2_2", size=128, octaves=2, octave_scale=1.5, steps=4, strength=2.5, seed=seed)
         dreamt, own = dreamt + border_lines(last(recipe, picture).image - picture), own + border_lines(picture)
     assert dreamt < 0.5 * own
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_another_picture():
-    one, two, other = (last(DeepDream(**QUICK, seed=seed)).image for seed in (7, 7, 8))
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
-
-
-def test_octaves_too_small_for_the_network_are_left_out():
-    frames = list(DeepDream(**QUICK | {"octaves": 10, "size": 80, "steps": 1}).run(load("efficientnet_lite0"), image=MOUNTAIN))
-    assert frames[-1].stage == "octave 2 of 2"  # 80×53, 53×36, and 36×24 would be too small.
-
-
-def test_a_flat_black_picture_gives_a_picture_and_no_nan():
-    frame = last(DeepDream(**QUICK), torch.zeros(1, 3, 64, 64))
+def test_octaves_too_small_for_the_network_are_left_out_and_a_black_picture_gives_no_nan():
+    frame = last(DeepDream(**QUICK | {"octaves": 10, "size": 80, "steps": 1}), torch.zeros(1, 3, 53, 80))
+    assert frame.stage == "octave 2 of 2"  # 80×53, 53×36, and 36×24 would be too small.
     assert frame.image.isfinite().all()
     assert frame.image.max() > 0
-
-
-def test_a_narrow_picture_is_refused_before_the_first_step():
-    with pytest.raises(ImageError, match="128×6 pixels; the network needs at least 32"):
-        next(DeepDream(**QUICK).run(load("efficientnet_lite0"), image=torch.rand(1, 3, 20, 400)))
-
-
-def test_an_unknown_layer_is_refused_with_the_nearest_name():
-    with pytest.raises(FieldError, match="There is no layer 'vgg19/relu44'; did you mean 'vgg19/relu4_4'"):
-        DeepDream(layer="vgg19/relu44")
-
-
-def test_each_network_has_layers_to_dream_on():
-    assert {DeepDream(layer=f"{name}/{layer}").network_name for name, spec in NETWORKS.items() for layer in spec.layers} == set(
-        NETWORKS
-    )
 
 
 # What to amplify
@@ -259,31 +220,12 @@ def test_a_guide_s_features_are_computed_once_a_run(kind, monkeypatch):
     assert sides.count(80) == 1
 
 
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({"more_layers": "block99"}, "EfficientNet-Lite0 has no layer 'block99'; did you mean 'block9'"),
-        ({"more_layers": "block3: lots"}, "The weight of 'block3' is 'lots'; expected a number"),
-        ({"more_layers": "block3: nan"}, "The weight of 'block3' is 'nan'; expected a number"),
-        ({"more_layers": "block9: 0"}, "All layers weigh 0"),
-        ({"channels": "3, four"}, "There is no channel 'four'; expected whole numbers"),
-        ({"channels": "-1"}, "There is no channel '-1'"),
-        ({"class_name": "humingbird"}, "There is no class 'humingbird'; did you mean 'hummingbird'"),
-        (
-            {"class_name": "hummingbird", "layer": "vgg19/relu4_4"},
-            "VGG-19 knows no class 'hummingbird'; choose a layer of EfficientNet-Lite0",
-        ),
-        ({"outside": "vgg19/relu4_4"}, "outside is 'vgg19/relu4_4'; expected a layer of the same network, EfficientNet-Lite0"),
-    ],
-)
-def test_a_class_or_channel_that_does_not_exist_is_refused_with_one_sentence(fields, sentence):
-    with pytest.raises(FieldError, match=re.escape(sentence)):
-        DeepDream(**{"layer": "efficientnet_lite0/block9"} | fields)
-
-
-def test_a_channel_that_does_not_exist_is_refused_before_the_first_step():
+def test_a_channel_that_does_not_exist_and_an_empty_mask_are_refused_before_the_first_step():
+    network = load("efficientnet_lite0")
     with pytest.raises(FieldError, match="EfficientNet-Lite0 block9 has no channel 112; it has 0 to 111"):
-        last(DeepDream(**QUICK, channels="112"))
+        next(DeepDream(**QUICK, channels="112").run(network, image=MOUNTAIN))
+    with pytest.raises(InputError, match="The mask is empty: paint white where it shall apply"):
+        next(DeepDream(**QUICK).run(network, image=MOUNTAIN, mask=torch.zeros(1, 3, 50, 50)))
 
 
 # Where
@@ -329,27 +271,31 @@ def test_a_second_layer_is_amplified_outside_the_mask():
     assert shallow[2] > 1.1 * shallow[3]
 
 
-def test_an_empty_mask_is_refused_before_the_first_step():
-    with pytest.raises(InputError, match="The mask is empty: paint white where it shall apply"):
-        next(DeepDream(**QUICK).run(load("efficientnet_lite0"), image=MOUNTAIN, mask=torch.zeros(1, 3, 50, 50)))
-
-
 # Octaves, gradients and tiles
 
 
 def test_octaves_above_the_result_are_larger_and_the_result_has_its_own_size():
-    frames = list(
-        DeepDream(**QUICK | {"octaves": 3, "steps": 1}, octaves_above=1).run(load("efficientnet_lite0"), image=MOUNTAIN)
+    assert last(DeepDream(**QUICK | {"steps": 1, "octaves": 1}, full_size=True), MOUNTAIN[..., :90, :150]).image.shape[2:] == (
+        90,
+        150,
     )
+    recipe = DeepDream(**QUICK | {"octaves": 3, "steps": 1}, octaves_above=1)
+    frames = list(recipe.run(load("efficientnet_lite0"), image=MOUNTAIN))
     assert [tuple(frame.image.shape[-2:]) for frame in frames] == [(54, 80), (85, 128), (85, 128)]
     assert frames[-1].work == 1
     below = last(DeepDream(**QUICK | {"octaves": 2, "steps": 1})).image
     assert (frames[-1].image - below).abs().mean() > 1 / 255
 
 
-def test_without_detail_the_pictures_fine_texture_is_lost():
+def test_octaves_keep_the_sharp_detail_of_the_picture_if_asked():
+    """Without re-injection the fine texture is lost in the small octave."""
+
+    def fine(image):
+        return (image - torch.nn.functional.avg_pool2d(image, 5, 1, 2, count_include_pad=False)).flatten()
+
     with_detail, without = (last(DeepDream(**QUICK | {"strength": 0.1}, detail=detail)).image for detail in (True, False))
     original = fit(MOUNTAIN, 128, 32)
+    assert torch.corrcoef(torch.stack([fine(original), fine(with_detail)]))[0, 1] > 0.95
     assert (without - original).abs().mean() > 3 * (with_detail - original).abs().mean()
 
 
@@ -379,11 +325,6 @@ def test_keeping_colours_changes_brightness_only():
     change = last(recipe, image).image - image
     assert change.abs().mean() > 0.5 / 255
     assert (change - change.mean(1, keepdim=True)).abs().max() < 1e-6
-
-
-def test_full_size_keeps_the_pictures_own_size():
-    frame = last(DeepDream(**QUICK | {"steps": 1, "octaves": 1}, full_size=True), MOUNTAIN[..., :90, :150])
-    assert frame.image.shape == (1, 3, 90, 150)
 
 
 def test_tiled_and_whole_gradients_agree_away_from_the_borders_of_tiles():

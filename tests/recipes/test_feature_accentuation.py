@@ -4,7 +4,6 @@ import pytest
 import torch
 from standins import tiny
 
-from featviz.errors import FieldError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.optimise.gradients import blur
@@ -76,8 +75,3 @@ def test_the_map_is_the_sum_of_absolute_gradients():
     assert acted.shape[:2] == (1, 1)
     *_, frame = FeatureAccentuation(map=True, **fields).run(network, image=CAT)
     assert torch.allclose(frame.image, heat(blur(acted, 1.0)[:, 0], fit(CAT, 64, 32)), atol=1e-5)
-
-
-def test_a_channel_that_the_layer_lacks_is_refused():
-    with pytest.raises(FieldError, match="block2 has no channel 24; it has 0 to 23"):
-        next(FeatureAccentuation(layer=f"{LITE}/block2", channel=24, size=64).run(load(LITE), image=CAT))

@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from benchmarks.clips import CLIPS, Clip
-from featviz.errors import FieldError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.recipes import presets, style_target, style_transfer
 from featviz.recipes.deepdream import DeepDream
-from featviz.recipes.deepdream_zoom import DeepDreamZoom
 from featviz.recipes.following import Shown, follow
 from featviz.recipes.recipe import Frame, Recipe
 from featviz.recipes.style_transfer import StyleTransfer
+from featviz.recipes.table import RECIPES
 
 WAVE = to_tensor(open_picture(presets.FOLDER / "great_wave.jpg").resize((128, 96)))
 DREAM = DeepDream(layer="efficientnet_lite0/block5", size=96, octaves=2, steps=6)
@@ -168,11 +167,8 @@ def test_live_fields_hold_for_the_frames_that_follow(clips):
 
 
 def test_only_recipes_that_follow_a_video_have_the_field():
-    assert "steadiness" in DeepDream.model_fields
-    assert "steadiness" not in DeepDreamZoom.model_fields
-    assert not DeepDreamZoom.follows_video
-    with pytest.raises(FieldError, match="has no parameter 'steadiness'"):
-        DeepDreamZoom(steadiness=0.5)
+    assert {name for name, kind in RECIPES.items() if "steadiness" in kind.model_fields} == {"deepdream", "style_transfer"}
+    assert {name for name, kind in RECIPES.items() if kind.follows_video} == {"deepdream", "style_transfer"}
 
 
 def test_the_share_that_is_carried_and_the_steps_that_make_up_for_it():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import featviz
-from featviz import DeepDream, DreamZoom, FeatureVisualization, StyleTransfer
+from featviz import DeepDream, DreamZoom, FeatureVisualization
 from featviz.errors import InputError
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
@@ -55,13 +55,6 @@ def test_a_dream_of_an_objective_maximises_it():
     assert mean(other, 30) > max(mean(image, 30), mean(one, 30)) + 0.1
 
 
-def test_a_dream_of_a_logit_maximises_it():
-    network, picture = load("efficientnet_lite0"), fit(CAT, 96, 32)
-    dream = last(DeepDream(objective=channel("efficientnet_lite0/logits", 285), **QUICK), image=CAT).image
-    with torch.no_grad():
-        assert network.logits(dream)[0, 285] > network.logits(picture)[0, 285] + 1
-
-
 def test_a_dream_of_the_energy_is_the_dream_of_its_layer():
     fields = QUICK | {"octaves": 2}
     dreams = (
@@ -104,29 +97,6 @@ def test_a_dream_of_an_objective_by_tiles_is_the_dream_of_the_whole_image(monkey
     whole = last(recipe, image=CAT).image
     monkeypatch.setattr(tiles, "allowed", lambda: 1e6)
     assert (last(recipe, image=CAT).image - whole).abs().max() < 1e-3
-
-
-@pytest.mark.parametrize(
-    ("make", "sentence"),
-    [
-        (lambda: DeepDream(objective="channel"), "objective is channel; expected an Objective, as in featviz.objectives"),
-        (lambda: DeepDream(objective=channel("relu4_1", 1)), "names no network; expected addresses such as 'vgg19/relu4_1'"),
-        (lambda: DeepDream(objective=channel("vgg91/relu4_1", 1)), "There is no network 'vgg91'; did you mean 'vgg19'"),
-        (lambda: DeepDream(objective=channel("vgg19/relu4_9", 1)), "VGG-19 has no layer 'relu4_9'; did you mean 'relu4_"),
-        (
-            lambda: DeepDream(objective=GOAL, layer="vgg19/relu1_1"),
-            "layer has no effect beside objective: it is amplified instead",
-        ),
-        (lambda: DeepDream(objective=GOAL).replace(channels="3"), "channels has no effect beside objective"),
-        (lambda: DeepDream(objective=GOAL).check_unused(["guide"]), "guide has no effect beside objective"),
-        (lambda: FeatureVisualization(objective=GOAL, channel=3), "channel has no effect beside objective"),
-        (lambda: DeepDream(objective=channel("vgg19/relu1_1", 64)).check_network(load("vgg19")), "no channel 64; it has 0 to 63"),
-        (lambda: StyleTransfer(objective=GOAL), "has no parameter 'objective'"),
-    ],
-)
-def test_mistakes_are_refused_with_one_sentence(make, sentence):
-    with pytest.raises(InputError, match=sentence):
-        make()
 
 
 def test_a_file_records_the_objective_and_says_that_it_cannot_be_run_from_it_alone(tmp_path):

@@ -195,7 +195,7 @@ def test_a_cluster_that_is_not_there_is_a_sentence(pictures, monkeypatch):
         list(run_batch(RECIPE, "in", "out", device="cpu", pool=ray_pool("far")))
 
 
-def test_ray_is_asked_for_by_an_option_and_needs_many_pictures(tmp_path, monkeypatch, capsys):
+def test_ray_is_asked_for_by_an_option(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(cli, "ray_pool", lambda address, *, gpu: asked.append((address, gpu)) or "pool")
     monkeypatch.setattr(batch, "run_batch", lambda *places, pool, **others: asked.append(pool) or (_ for _ in ()))
@@ -203,12 +203,3 @@ def test_ray_is_asked_for_by_an_option_and_needs_many_pictures(tmp_path, monkeyp
     assert cli.main([*command, "--ray"]) == cli.SUCCESS
     assert cli.main([*command, "--ray", "ray://head:10001", "--device=auto"]) == cli.SUCCESS
     assert asked == [("local", False), "pool", ("ray://head:10001", True), "pool"]
-    assert cli.main([*command, "--ray", "--network=mine=resnet50:my.safetensors"]) == cli.BAD_INPUT
-    assert "--ray knows no network of --network" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("option", ["--ray", "--shard=1/2"])
-def test_a_single_picture_is_not_shared_out(option, tmp_path, capsys):
-    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-    assert cli.main(["deepdream", str(tmp_path / "a.png"), str(tmp_path / "out.png"), option]) == cli.BAD_INPUT
-    assert "shares out a folder or a video; there is one picture" in capsys.readouterr().err

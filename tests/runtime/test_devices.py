@@ -87,19 +87,15 @@ def test_an_absent_device_is_refused_with_one_sentence(device, sentence, machine
     assert capsys.readouterr().err.startswith(sentence)
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_an_unusable_card_is_refused_by_its_name(device, machine):
-    machine(cards=1, broken=("cuda:0",))
-    with pytest.raises(InputError) as caught:
-        find_devices(device)
-    reason = NO_KERNEL.partition("\n")[0]
-    assert str(caught.value) == f"The CUDA card here cannot be used ({reason}); 'cpu' and 'auto' work."
-
-
-def test_an_unusable_card_leaves_auto_on_the_cpu_with_a_sentence(machine, capsys):
+def test_an_unusable_card_is_refused_by_its_name_and_leaves_auto_on_the_cpu_with_a_sentence(machine, capsys):
     tried = machine(cards=1, broken=("cuda:0",))
+    reason, _, _ = NO_KERNEL.partition("\n")
+    for device in ("cuda", "cuda:0"):
+        with pytest.raises(InputError) as caught:
+            find_devices(device)
+        assert str(caught.value) == f"The CUDA card here cannot be used ({reason}); 'cpu' and 'auto' work."
     assert named("auto") == ["cpu"]
-    sentence = f"The CUDA card cuda:0 cannot be used ({NO_KERNEL.partition(chr(10))[0]}), so runs take cpu."
+    sentence = f"The CUDA card cuda:0 cannot be used ({reason}), so runs take cpu."
     assert (unusable_gpu("auto"), unusable_gpu("cpu")) == (sentence, "")
     assert limitations("auto")[:2] == [sentence, "There is no GPU, so a run takes from seconds to minutes."]
     assert main(["deepdream", "no_such.jpg", "out.png"]) == 2

@@ -144,7 +144,10 @@ def test_a_film_of_a_picture_has_all_its_steps_and_the_recipe_however_previews_a
 
 
 @pytest.mark.usefixtures("_counting")
-def test_a_run_that_fails_or_is_stopped_leaves_a_film_of_full_length_up_to_there(tmp_path):
+def test_a_run_that_fails_or_is_stopped_leaves_a_film_of_full_length_up_to_there_unless_it_has_no_step(tmp_path):
+    with pytest.raises(DivergedError):
+        list(film(Count(breaks=1), tmp_path / "a.mp4", image=PICTURE))
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(DivergedError):
         list(film(Count(steps=4, breaks=3), tmp_path / "failed.mp4", image=PICTURE))
     previews = film(Count(steps=4), tmp_path / "stopped.mp4", every=0, image=PICTURE)
@@ -156,10 +159,3 @@ def test_a_run_that_fails_or_is_stopped_leaves_a_film_of_full_length_up_to_there
         assert values == pytest.approx([150, 100], abs=3)
         assert sum(counts) == FPS * SECONDS
     assert Count.log[-1] == "closed"
-
-
-@pytest.mark.usefixtures("_counting")
-def test_a_run_without_a_step_leaves_no_film(tmp_path):
-    with pytest.raises(DivergedError):
-        list(film(Count(breaks=1), tmp_path / "a.mp4", image=PICTURE))
-    assert list(tmp_path.iterdir()) == []

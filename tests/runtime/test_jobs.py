@@ -241,13 +241,20 @@ def test_stop_returns_in_the_middle_of_a_step_keeps_the_picture_and_ends_the_run
 
 @pytest.mark.parametrize(("unattended", "steps"), [(0, 1), (30, 4)])
 def test_a_run_goes_on_unattended_for_so_long_and_keeps_its_picture(jobs, clock, unattended, steps):
-    """Each step takes ten seconds."""
-    run = Steps()
+    """Each step takes ten seconds. Before anybody attached, the usual time counts."""
+    run, other = Steps(), Steps()
+    unseen = jobs.start(RECIPE, {}, run=other, unattended=0)
+    other.take()
+    until(lambda: other.asked == 2)
+    assert unseen.state == "running"
     job = jobs.start(RECIPE, {}, run=run, unattended=unattended)
     with closing(job.watch()) as first, closing(job.watch()) as second:
         next(first), next(second)
         first.close()
         clock.now += 1000  # The second still watches.
+        other.take()
+        assert other.closed.wait(PATIENCE)
+        assert unseen.state == "stopped"
     for step in range(1, steps):
         run.take()
         until(lambda step=step: run.asked == step + 1)
@@ -256,18 +263,6 @@ def test_a_run_goes_on_unattended_for_so_long_and_keeps_its_picture(jobs, clock,
     assert run.closed.wait(PATIENCE)
     assert (job.state, job.error, job.result.step) == ("stopped", UNATTENDED, steps)
     assert grey(job.result.file()) == steps
-
-
-def test_before_anybody_attached_the_usual_time_counts(jobs, clock):
-    run = Steps()
-    job = jobs.start(RECIPE, {}, run=run, unattended=0)
-    run.take()
-    until(lambda: run.asked == 2)
-    assert job.state == "running"
-    clock.now += limits.SECONDS_UNATTENDED.value
-    run.take()
-    assert run.closed.wait(PATIENCE)
-    assert job.state == "stopped"
 
 
 def test_an_iterator_that_is_dropped_in_the_garbage_detaches(jobs):
@@ -296,12 +291,9 @@ def test_an_error_is_a_sentence_and_keeps_the_picture(jobs, caplog, error, sente
     assert [record.exc_info[1] for record in caplog.records if record.levelno == logging.ERROR] == [error] * logged
 
 
-def test_a_run_without_a_step_has_no_result(jobs):
+def test_a_download_is_shown_until_the_first_step_and_a_run_without_one_has_no_result(jobs):
     assert ended(jobs.start(RECIPE, {}, run=Steps(0))) == Update("done")
     assert ended(jobs.start(RECIPE, {}, run=Steps(0, FeatvizError("No.")))) == Update("failed", error="No.")
-
-
-def test_a_download_is_shown_until_the_first_step(jobs):
     progress = DownloadProgress("org/model", 1, 2, None)
     go = threading.Event()
 

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from functools import partial
 from itertools import count, pairwise
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from standins import small
+from standins import small, together
 
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
@@ -31,11 +32,15 @@ def _pause_between_all_operations(monkeypatch):
     monkeypatch.setattr(preemption, "PAUSE_SECONDS", 0.0)
 
 
+def result(recipe: Recipe) -> bytes:
+    return run(recipe, device="cpu", **dict.fromkeys(recipe.images, PHOTO)).tobytes()
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_runs_that_take_turns_between_operations_give_the_same_pictures(name, monkeypatch):
     """A run of the recipe and a dream, each in its thread: after every operation, the one that has had the device less goes on."""
     recipes = (small(RECIPES[name]), DREAM)
-    expected = [run(recipe, device="cpu", **dict.fromkeys(recipe.images, PHOTO)).tobytes() for recipe in recipes]
+    expected = list(map(result, recipes))
     pauses: list[int] = []
 
     def pause(slot) -> None:
@@ -45,17 +50,7 @@ def test_runs_that_take_turns_between_operations_give_the_same_pictures(name, mo
 
     monkeypatch.setattr("featviz.runtime.scheduler.Slot.pause", pause)
     monkeypatch.setattr("featviz.runtime.scheduler.Slot.rank", property(lambda slot: (slot.served, slot.arrival)))
-    results = [b"", b""]
-
-    def work(number: int, recipe: Recipe) -> None:
-        results[number] = run(recipe, device="cpu", **dict.fromkeys(recipe.images, PHOTO)).tobytes()
-
-    threads = [threading.Thread(target=work, args=item) for item in enumerate(recipes)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    assert results == expected
+    assert together(*(partial(result, recipe) for recipe in recipes)) == expected
     assert sum(one != other for one, other in pairwise(pauses)) > 20
 
 

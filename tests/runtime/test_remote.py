@@ -57,21 +57,6 @@ def test_a_file_address_is_a_path(pictures):
     ]
 
 
-@pytest.mark.parametrize(
-    ("source", "out", "sentence"),
-    [
-        ("memory://pictures/none", "out", "There is no folder 'memory:///pictures/none'; of addresses, only folders"),
-        ("memory://pictures/in/a.png", "out", "There is no folder"),
-        ("memory://pictures/in", "memory://pictures/in", "is where the pictures are"),
-        ("memory://pictures/in", "memory://pictures/a.png", "is the name of a file"),
-        ("nowhere://pictures", "out", "'nowhere://pictures' cannot be used: Protocol not known: nowhere"),
-    ],
-)
-def test_an_address_that_cannot_be_used_is_one_sentence(source, out, sentence, pictures, capsys):
-    assert cli.main(["deepdream", source, out, *TYPED]) == cli.BAD_INPUT
-    assert sentence in capsys.readouterr().err
-
-
 def test_a_file_that_cannot_be_read_or_written_is_an_outcome(pictures, monkeypatch):
     def refuse(system, path, *_, **__):
         raise OSError(f"no permission for {path}")

@@ -5,10 +5,12 @@ import math
 import threading
 import time
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from standins import together
 
 from benchmarks.fair_queue import FairQueue
 from benchmarks.simulation import MIX, PAUSE_SECONDS, Simulation, Visit
@@ -243,11 +245,7 @@ def test_sixteen_threads_never_hold_the_device_together_and_all_are_admitted():
                 seen[name] += 1
                 slot.progress(step / 20)
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
+    together(*(partial(work, name) for name in range(16)))
     assert seen == dict.fromkeys(range(16), 20)
     assert scheduler._serving is None
 

@@ -1,7 +1,6 @@
 """Device, lock, pacing and stopping, with a recipe that only counts."""
 
 import sys
-import threading
 from typing import ClassVar, Literal
 
 import av
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
-from standins import PICTURE, Count
+from standins import PICTURE, Count, together
 
 from featviz.errors import DivergedError, ImageError, InputError
 from featviz.media.video import Video
@@ -75,35 +74,8 @@ def test_a_run_without_pictures_is_steered_from_its_next_step_on_and_only_in_its
     assert [preview.measures["grey"] for preview in previews] == pytest.approx([0, 0.2, 0.4])
 
 
-def test_run_returns_the_last_picture():
-    assert np.array_equal(np.asarray(run(Count(), image=PICTURE)), np.zeros((16, 20, 3)))
-
-
-def test_closing_stops_within_one_step_and_frees_the_device():
-    previews = stream(Count(steps=1000), every=0, image=PICTURE)
-    next(previews)
-    previews.close()
-    assert Count.log == [1, "closed"]
-    assert run(Count(steps=1), image=PICTURE)
-
-
-def test_a_paused_run_does_not_hold_the_device():
-    waiting = stream(Count(), every=0, image=PICTURE)
-    next(waiting)
-    assert run(Count(), image=PICTURE)
-    waiting.close()
-
-
 def test_steps_of_simultaneous_runs_never_overlap_and_all_finish():
-    results = []
-    threads = [
-        threading.Thread(target=lambda: results.append(run(Count(steps=20, seconds=0.002), image=PICTURE))) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 4
+    together(*[lambda: run(Count(steps=20, seconds=0.002), image=PICTURE)] * 4)
     assert Count.log.count(20) == 4
 
 
@@ -113,18 +85,6 @@ def test_a_run_holds_the_device_from_one_preview_to_the_next_unless_another_goes
     monkeypatch.setattr(Slot, "__enter__", lambda slot: entered.append(slot) or enter(slot))
     assert [preview.step for preview in stream(Count(steps=50), every=1e9, image=PICTURE)] == [1, 50]
     assert len(entered) == 2  # To the first preview, and to the last.
-
-
-def test_a_failing_step_frees_the_device(monkeypatch):
-    def fail(self, network, *, image):
-        raise RuntimeError("broken")
-        yield
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Count, "run", fail)
-        with pytest.raises(RuntimeError, match="broken"):
-            run(Count(), image=PICTURE)
-    assert run(Count(), image=PICTURE)
 
 
 def test_unusable_pictures_are_refused_before_any_work():
@@ -159,12 +119,9 @@ def test_a_device_with_too_little_memory_is_a_sentence_and_stays_free(monkeypatc
     assert run(Count(), image=PICTURE)
 
 
-def test_transparency_is_kept():
-    picture = Image.new("RGBA", (20, 16), (200, 100, 50, 128))
-    assert run(Count(), image=picture).getpixel((5, 5)) == (0, 0, 0, 128)
-
-
-def test_a_soft_edge_has_the_colour_of_the_picture_without_white():
+def test_transparency_is_kept_and_a_soft_edge_has_the_colour_of_the_picture_without_white():
+    half = Image.new("RGBA", (20, 16), (200, 100, 50, 128))
+    assert run(Count(), image=half).getpixel((5, 5)) == (0, 0, 0, 128)
     alpha = Image.new("L", (64, 64))
     alpha.paste(255, (16, 16, 48, 48))
     picture = Image.new("RGBA", (64, 64), (4, 9, 53))
@@ -209,13 +166,8 @@ def reds(path) -> list[int]:
 
 def test_finished_pictures_of_a_video_are_yielded_however_fast_they_come():
     previews = list(stream(Flicker(steps=8), every=1e9, image=PICTURE))
-    assert [(preview.step, preview.is_video_frame) for preview in previews] == [
-        (1, False),
-        (2, True),
-        (4, True),
-        (6, True),
-        (8, True),
-    ]
+    shown = [(preview.step, preview.is_video_frame) for preview in previews]
+    assert shown == [(1, False), (2, True), (4, True), (6, True), (8, True)]
 
 
 @pytest.mark.parametrize("every", [0, 1e9])
@@ -239,6 +191,10 @@ def test_the_film_of_a_failed_run_has_the_pictures_before_it(tmp_path):
     with pytest.raises(DivergedError):
         list(film(Flicker(steps=8, breaks=5), tmp_path / "a.mp4", every=0, image=PICTURE))
     assert len(reds(tmp_path / "a.mp4")) == 2
+    for _ in record(stream(Flicker(steps=4), image=PICTURE), Video(tmp_path / "a.webp", 10)):  # As any run's previews.
+        pass
+    with Image.open(tmp_path / "a.webp") as made:
+        assert made.n_frames == 2
 
 
 def test_the_device_is_free_while_a_film_encodes(tmp_path, monkeypatch):
@@ -254,13 +210,6 @@ def test_the_device_is_free_while_a_film_encodes(tmp_path, monkeypatch):
     assert len(others) == len(reds(tmp_path / "a.mp4")) == 2
 
 
-def test_any_run_s_previews_can_be_recorded(tmp_path):
-    for _ in record(stream(Flicker(steps=4), image=PICTURE), Video(tmp_path / "a.webp", 10)):
-        pass
-    with Image.open(tmp_path / "a.webp") as made:
-        assert made.n_frames == 2
-
-
 def test_an_impossible_film_is_refused_before_any_work(tmp_path):
     with pytest.raises(InputError, match="Classification makes numbers in one step, which no film shows; use run or stream"):
         next(film(Classification(), tmp_path / "a.mp4", image=PICTURE))
@@ -271,8 +220,7 @@ def test_an_impossible_film_is_refused_before_any_work(tmp_path):
 
 
 def test_a_video_does_not_get_the_transparency_of_its_picture():
-    """The picture is laid on white."""
-    picture = Image.new("RGBA", (20, 16), (200, 100, 50, 0))
+    picture = Image.new("RGBA", (20, 16), (200, 100, 50, 0))  # Laid on white.
     picture.paste((200, 100, 50, 255), (0, 0, 10, 16))
     made = next(stream(Flicker(steps=10_000), image=picture)).picture
     assert [made.getpixel((x, 8)) for x in (5, 15)] == [(200, 100, 50), (255, 255, 255)]
