@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test trust soak bench cuda lint format readme wheel rehearsal atlas clean
+.PHONY: help run test trust soak bench cuda lint format readme lock wheel rehearsal atlas clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ format: $(STAMP) ## Bring the code into the format that lint expects.
 
 readme: $(STAMP) ## Write the tables of docs/ and the reference of the Python API anew from the source.
 	$(BIN)/python -m scripts.readme
+
+lock: ## Write requirements.txt anew from pyproject.toml; it keeps the versions that fit, ARGS="--upgrade" takes the newest.
+	$(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	.lock/bin/uv pip compile --quiet --universal --python-version 3.10 --extra dev --annotation-style line \
+		--custom-compile-command "make lock" --output-file requirements.txt pyproject.toml $(ARGS)
 
 wheel: $(STAMP) ## Build the sdist and the wheel in dist/.
 	$(BIN)/python -m build --no-isolation

