@@ -247,7 +247,7 @@ def _measure(name: str, device: torch.device) -> None:
     for side in MEASURED_SIDES:
         recipe = DeepDream(layer=f"{name}/{list(NETWORKS[name].layers)[-1]}", octaves=1, steps=3, size=side)
         needs = recipe.demand(network, (side, side))
-        with slot(device):
+        with slot(device, background=True):
             seconds = _least_step(recipe.run(network, image=torch.rand(1, 3, side, side, device=device)), device)
         passes.append((needs.flops / recipe.steps, needs.fixed_work / recipe.steps, seconds))
     _speeds[device.type, name] = Speed.fit(*passes)
@@ -270,7 +270,7 @@ def _eigen_speed(device: torch.device) -> float:
     if device.type not in _eigen_speeds:
         # C = 512, as in the deep layers of VGG-19, which take most of the time.
         sums = torch.rand(513, 2000, device=device).requires_grad_()
-        with slot(device):
+        with slot(device, background=True):
             distance = wasserstein_distance((sums @ sums.T).detach())
             times = [clock(device)]
             for _ in range(4):  # The first pass prepares the kernels.

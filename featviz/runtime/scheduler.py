@@ -70,6 +70,7 @@ class Scheduler:
         *,
         new: bool = True,
         recurring: bool = False,
+        background: bool = False,
         stopped: Callable[[], bool] | None = None,
         on_wait: Callable[[Waiting], object] | None = None,
     ) -> Slot:
@@ -79,11 +80,12 @@ class Scheduler:
             work: seconds of the device that it is expected to take.
             new: whether it goes before all others until it has a preview.
             recurring: whether the slot is entered again and again, for work that is short and must not wait long.
+            background: whether the work is that of the server and no run, so that runs do not report that they wait for it.
             stopped: whether the run is to end. Called often, in the run's thread.
             on_wait: called in the run's thread while it waits, four times a second.
         """
         with self._lock:
-            slot = Slot(self, next(self._arrivals), work, new, recurring, stopped, on_wait)
+            slot = Slot(self, next(self._arrivals), work, new, recurring, background, stopped, on_wait)
             self._slots.add(slot)
         return slot
 
@@ -122,12 +124,14 @@ class Scheduler:
             self._charge()
             return slot.served
 
-    def waiting_for(self, slot: Slot) -> Waiting:
-        """Return what a slot waits for."""
+    def waiting_for(self, slot: Slot) -> Waiting | None:
+        """Return what a slot waits for; None if it waits for no run, but for work in the background."""
         with self._lock:
             self._charge()
-            others = [other for other in self._slots if other.remaining > 0 or other is self._serving]
+            others = [other for other in self._slots if other.remaining > 0 or (other is self._serving and not other.background)]
             ahead = [other for other in others if other.rank < slot.rank]
+            if not ahead and self._serving is not None and self._serving.background:
+                return None
             return Waiting(len(ahead), sum(other.remaining for other in ahead), slot.remaining)
 
     def _serve_next(self) -> None:
@@ -169,6 +173,7 @@ class Slot:
         work: float,
         new: bool = True,
         recurring: bool = False,
+        background: bool = False,
         stopped: Callable[[], bool] | None = None,
         on_wait: Callable[[Waiting], object] | None = None,
     ):
@@ -179,6 +184,8 @@ class Slot:
         """Whether the run has no preview yet."""
         self.recurring, self.debt = recurring, 0.0
         """Whether it is entered again and again; then the seconds that others are to have before it goes first again."""
+        self.background = background
+        """Whether its work is that of the server and no run."""
         self._work = work
         self._scheduler, self._stopped, self._on_wait = scheduler, stopped, on_wait
 
@@ -218,8 +225,8 @@ class Slot:
         self._scheduler.join(self, admitted.release)
         try:
             while not admitted.acquire(timeout=POLL_SECONDS):
-                if self._on_wait:
-                    self._on_wait(self._scheduler.waiting_for(self))
+                if self._on_wait and (waiting := self._scheduler.waiting_for(self)):
+                    self._on_wait(waiting)
                 self._check_stopped()
         except BaseException:  # StoppedError, or Ctrl-C.
             self._scheduler.leave(self)

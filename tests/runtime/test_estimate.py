@@ -68,6 +68,21 @@ def test_a_run_without_an_estimate_ends_without_a_measurement(fresh, monkeypatch
     assert run(DeepDream(layer="efficientnet_lite0/block2", size=64, octaves=1, steps=2), image=PICTURE, device="cpu")
 
 
+def test_the_measurement_of_the_machine_is_no_run_that_others_wait_for(monkeypatch):
+    cpu, seen = torch.device("cpu"), []
+
+    def measured(*_):
+        seen.append(devices.scheduler(cpu).waiting_for(slot(cpu, 4.0)))
+        return 1.0
+
+    monkeypatch.setattr("featviz.runtime.estimate._speeds", {})
+    monkeypatch.setattr("featviz.runtime.estimate._eigen_speeds", {})
+    monkeypatch.setattr("featviz.runtime.estimate._least_step", measured)
+    monkeypatch.setattr("featviz.runtime.estimate.wasserstein_distance", lambda sums: measured() and torch.Tensor.sum)
+    estimate(StyleTransfer(size=64), {"content": Header((64, 64))}, device="cpu")
+    assert seen == [None, None, None]  # Two passes of the network, and eigenvalues.
+
+
 def test_runs_are_ordered_by_their_estimate_and_by_their_operations_where_no_speed_was_measured(fresh, monkeypatch):
     cpu, style, dream = torch.device("cpu"), StyleTransfer(size=128), DeepDream(layer="vgg19/relu3_3", size=128)
     needs = {style: demand(style, cpu, {"content": (96, 96)}), dream: demand(dream, cpu, {"image": (96, 96)})}

@@ -291,6 +291,20 @@ def test_a_run_that_is_interrupted_after_it_was_admitted_hands_the_device_on():
         assert scheduler._serving is not None
 
 
+def test_a_run_that_waits_for_work_in_the_background_reports_no_run_before_it(monkeypatch):
+    monkeypatch.setattr(scheduler_module, "POLL_SECONDS", 0.01)
+    scheduler, reports, stopped = Scheduler(Clock()), [], iter([False, False, False])
+    measurement, first = scheduler.slot(background=True), scheduler.slot(3, new=False)
+    second = scheduler.slot(5, new=False, on_wait=reports.append, stopped=lambda: next(stopped, True))
+    with measurement:
+        assert scheduler.waiting_for(first) is None
+        assert scheduler.waiting_for(second) == Waiting(ahead=1, seconds=3, own=5)
+        first.progress(1.0)
+        with pytest.raises(StoppedError), second:
+            pass
+    assert reports == []
+
+
 def test_a_waiting_run_hears_that_it_was_stopped_and_says_what_it_waits_for(monkeypatch):
     monkeypatch.setattr(scheduler_module, "POLL_SECONDS", 0.01)
     clock, stopped, reports = Clock(), threading.Event(), []
