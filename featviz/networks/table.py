@@ -351,6 +351,9 @@ NETWORKS = Table(SHIPPED)
 BUNDLED: tuple[str, ...] = tuple(name for name, spec in SHIPPED.items() if not spec.weights.needs_download)
 """The names of the networks that need no download."""
 
+FASTEST = "efficientnet_lite0"
+"""The fastest of them: the one for answers that a visitor waits for."""
+
 
 def addresses() -> tuple[str, ...]:
     """Return the address `network/layer` of every layer, in the order of the table and of depth."""

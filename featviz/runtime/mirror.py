@@ -15,6 +15,7 @@ from featviz.errors import InputError, LimitError
 from featviz.media.images import to_picture, to_tensor
 from featviz.media.saving import NOTE
 from featviz.networks.cache import load
+from featviz.networks.table import FASTEST
 from featviz.optimise.flow import motion
 from featviz.optimise.scaling import fit, size_of
 from featviz.optimise.tiles import enough_memory, granted, release_free_memory
@@ -24,10 +25,7 @@ from featviz.runtime.devices import Device, resolve, slot
 from featviz.runtime.memory import reserve
 from featviz.runtime.scheduler import Slot, StoppedError
 
-NETWORK = "efficientnet_lite0"
-"""The network of the mirror: the fastest of those that are installed."""
-
-DREAM = DeepDream(layer=f"{NETWORK}/block9", strength=7.0, size=256, octaves=1, steps=1, jitter=16)
+DREAM = DeepDream(layer=f"{FASTEST}/block9", strength=7.0, size=256, octaves=1, steps=1, jitter=16)
 """The dream of one frame. Layer and strength may be others; Size and steps are chosen for eight frames a
 second on two cores, the goal."""
 
@@ -73,15 +71,15 @@ class Mirror:
 
         Args:
             frame: RGB, of any size.
-            recipe: the dream, of a layer of `NETWORK`. It may differ from frame to frame.
+            recipe: the dream, of a layer of `FASTEST`. It may differ from frame to frame.
 
         Raises:
             InputError: the layer is of another network.
             LimitError: the mirror has used up its time, or there is too little memory.
             MissingExtraError: OpenCV is not installed.
         """
-        if recipe.network_name != NETWORK:
-            raise InputError(f"The layer is {recipe.layer}, but the mirror computes layers of {NETWORK} only.")
+        if recipe.network_name != FASTEST:
+            raise InputError(f"The layer is {recipe.layer}, but the mirror computes layers of {FASTEST} only.")
         if not self._places.acquire(blocking=False):
             return None
         try:
@@ -114,7 +112,7 @@ class Mirror:
         turn = self._slot = self._slot or slot(device, new=False, recurring=True, stopped=lambda: self._ended)
         memory = reserve(recipe, device, {"image": picture.size}, recurring=True)
         with memory as budget, turn, enough_memory(), granted(budget):
-            network = load(NETWORK, device)
+            network = load(FASTEST, device)
             image = fit(to_tensor(picture, device), recipe.size, network.spec.smallest).clamp(0, 1)
             start = (image + self._carried(image)).clamp(0, 1)
             # Each frame has its own seed. With one seed, all frames are shifted alike, and a fixed pattern appears.

@@ -117,7 +117,7 @@ class Page:
         """The latest answer of `displayable`."""
         self.explorer, self.lesson, self.game = Explorer(engine), Lesson(engine), Game(engine)
         self.instead = {TAB: self.explorer.html, "lesson": self.lesson.html, "game": self.game.html}
-        """The id of a tab without a recipe → what stands in place of the result there."""
+        """The id of a tab without a recipe → what stands in place of the result there; "hidden" elsewhere, so that it is kept."""
         with gr.Row(elem_id="masthead"):
             self.masthead = gr.HTML(masthead())
         with gr.Row(equal_height=False, elem_id="instrument"):
@@ -341,19 +341,20 @@ class Page:
     @property
     def script(self) -> str:
         """JavaScript that defines what `page.js` knows of this page."""
-        same, shown, hidden = {"__type__": "update"}, gr.update(visible=True), gr.update(visible=False)
+        same, shown, absent = {"__type__": "update"}, gr.update(visible=True), gr.update(visible=False)
+        hidden = gr.update(visible="hidden")
         tabs = {
             name: [
                 name,
                 recipe.action,
-                *(shown if there else hidden for there in (bool(recipe.images), recipe.follows_video)),
+                *(shown if there else absent for there in (bool(recipe.images), recipe.follows_video)),
                 recipe.mask_action,
                 *[hidden] * len(self.instead),
             ]
             for name, recipe in TABS.items()
         }
         for tab in self.instead:
-            tabs[tab] = [same, same, shown, hidden, same, *(shown if other == tab else hidden for other in self.instead)]
+            tabs[tab] = [same, same, shown, absent, same, *(shown if other == tab else hidden for other in self.instead)]
         lists = list(dict.fromkeys(tuple(menu.choices) for menu in self.menus))
         known = {
             "tabs": tabs,
@@ -365,7 +366,7 @@ class Page:
                 for tag in text.TABLES
             },
             "words": text.words(),
-            "texts": {tag: self.translations(tag) for tag in text.FIELDS},
+            "texts": {tag: self.translations(tag) for tag in text.TRANSLATIONS},
         }
         return f"const FEATVIZ = {json.dumps(known)};"
 

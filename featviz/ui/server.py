@@ -6,6 +6,7 @@ import argparse
 import atexit
 import contextlib
 import ctypes
+import logging
 import os
 import tempfile
 import threading
@@ -50,6 +51,8 @@ def serve(demo: gr.Blocks, args: argparse.Namespace, *, zero_gpu: bool = False) 
 
     On ZeroGPU each run is a fork of this process, so the networks are loaded first and no thread may run.
     """
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("featviz").setLevel(logging.INFO)
     with contextlib.suppress(OSError, AttributeError):  # Not glibc.
         ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX: glibc keeps a heap per thread, each as large as its largest run.
     loading = threading.Thread(target=warm_up, args=(args.device,), daemon=True)

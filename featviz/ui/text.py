@@ -19,7 +19,7 @@ TABLES: dict[str, dict[str, str]] = {
 }
 """Language tag → {key: text}. All tables have the same keys."""
 
-FIELDS: dict[str, dict[str, str]] = {
+TRANSLATIONS: dict[str, dict[str, str]] = {
     path.stem.replace("_", "-"): json.loads(path.read_text(encoding="utf-8"))
     for path in sorted(Path(__file__).with_name("languages").joinpath("fields").glob("*.json"))
 }
@@ -66,7 +66,7 @@ def language() -> str:
 
 def translated(english: str, tag: str = "") -> str:
     """Translate a text of a recipe, by default into the language of the request. What has no translation stays English."""
-    table = FIELDS.get(tag or language(), {})
+    table = TRANSLATIONS.get(tag or language(), {})
     if found := RANGE.fullmatch(english):
         meaning, low, high, least = found.groups()
         bounds = "From {low} to {high}." if high else "At least {low}."

@@ -769,14 +769,20 @@ def test_the_lesson_goes_from_a_pixel_to_style_transfer_on_a_phone(browser, serv
     assert visit.complaints == []
 
 
-def test_a_game_of_ten_rounds_ends_with_the_score_against_chance(visit, quick_examples):
-    page, game = visit.page, visit.page.locator(".game")
-    visit.choose(quick_examples / "astronaut.jpg")
+def test_a_game_of_ten_rounds_ends_with_the_score_against_chance_and_others(visit):
+    """It stays as it is while another tab is open."""
+    page, game, kinds = visit.page, visit.page.locator(".game"), []
     page.get_by_role("tab", name="Learn", exact=True).click()
     page.get_by_role("tab", name="Game", exact=True).click()
     score = 0
     for number in range(1, 11):
         expect(game.locator(".note")).to_contain_text(f"Round {number} of 10 · {score} right")
+        kinds.append(game.locator("figcaption").inner_text().startswith("Made for this channel"))
+        if number == 2:
+            page.get_by_role("tab", name="Lesson", exact=True).click()
+            expect(game).to_be_hidden()
+            page.get_by_role("tab", name="Game", exact=True).click()
+            expect(game.locator(".note")).to_contain_text(f"Round {number} of 10 · {score} right")
         game.locator(".choice").first.click()
         expect(game.locator(".choice span")).to_have_count(2)
         left, right = (float(text.rstrip(" %")) for text in game.locator(".choice span").all_inner_texts())
@@ -786,6 +792,9 @@ def test_a_game_of_ten_rounds_ends_with_the_score_against_chance(visit, quick_ex
         if number < 10:
             game.get_by_role("button", name="Next round").click()
     expect(game.locator(".result")).to_contain_text(f"{score} of 10 right. Guessing gets 5 on average, and {score} or more in ")
+    assert kinds in ([True, False] * 5, [False, True] * 5)
+    counted = re.compile(r"All visitors .* right when they saw a part of a photograph \(5 answers\)")
+    expect(game.locator(".result")).to_have_text(counted)
     game.get_by_role("button", name="Play again").click()
     expect(game.locator(".note")).to_contain_text("Round 1 of 10 · 0 right")
 
@@ -841,7 +850,7 @@ def test_what_is_not_a_picture_gets_one_sentence_and_a_picture_chosen_meanwhile_
     visit.quick(quick_examples)
     for route in held:
         route.continue_()
-    expect(toast).to_contain_text("The picture is not a picture; PNG, JPEG")
+    expect(toast).to_contain_text("The file is not a picture; PNG, JPEG")
     visit.start.click()
     visit.says("Done in")
     expect(box.locator("img")).to_have_attribute("src", re.compile("cat.jpg"))
@@ -849,7 +858,7 @@ def test_what_is_not_a_picture_gets_one_sentence_and_a_picture_chosen_meanwhile_
     visit.close_toasts()
     box.get_by_label("Remove Image").click()
     box.locator("input[type=file]").set_input_files(second)
-    expect(toast).to_contain_text("The picture is not a picture")
+    expect(toast).to_contain_text("The file is not a picture")
     expect(box.locator("img")).to_have_count(0)
     visit.complaints.clear()  # The browser could not show it.
 

@@ -654,7 +654,7 @@ def test_what_a_disabled_control_holds_is_left_out_of_a_run_with_a_word(page, ph
 # Runs beside the queue
 
 
-def test_runs_beside_the_queue_are_few_at_a_time_and_count_as_runs_of_the_visitor(monkeypatch):
+def test_runs_beside_the_queue_are_few_at_a_time_and_count_as_runs_unless_they_have_one_step(monkeypatch):
     counted = []
     monkeypatch.setattr(admission, "count_run", lambda: counted.append(1))
     with ExitStack() as others:
@@ -665,7 +665,7 @@ def test_runs_beside_the_queue_are_few_at_a_time_and_count_as_runs_of_the_visito
                 draw(ENGINE, CAT["path"], "vgg19/relu3_1")
     one = replace(ENGINE, run_steps=lambda recipe, **pictures: iter([list(fake(recipe))[-1]]))
     lesson.gradient(one, CAT["path"], "vgg19/relu3_1")
-    assert len(counted) == admission.UNQUEUED + 3
+    assert len(counted) == admission.UNQUEUED + 1  # `dream` counts.
 
 
 # The estimate
@@ -1236,8 +1236,8 @@ def test_every_language_has_all_that_recipes_and_tabs_say_of_themselves(page):
         said |= {label(role) for role in (*recipe.images, *recipe.optional_images)}
         said |= {rule.reason for rule in recipe.rules}
     assert {"Look Inside", "Compare the layers", "Eyes", "Castle of eyes and faces", DeepDream.explanation, "Layer"} <= said
-    assert set(text.FIELDS) == set(text.TABLES) - {"en"}
-    for table in text.FIELDS.values():
+    assert set(text.TRANSLATIONS) == set(text.TABLES) - {"en"}
+    for table in text.TRANSLATIONS.values():
         assert said - set(table) == set()
         assert [english for english, words in table.items() if _values(english) != _values(words) or not words.strip()] == []
     assert text.translated(DeepDream.model_fields["strength"].description, "de").endswith(" je Schritt, von 255. Von 0.1 bis 10.")

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from featviz.networks.table import NETWORKS, split
+from featviz.networks.table import FASTEST, NETWORKS, split
 from featviz.recipes.ablation import Ablation
 from featviz.recipes.activation_maps import ActivationMaps
 from featviz.recipes.evidence import Evidence
@@ -31,10 +31,7 @@ from featviz.ui.serving.files import data_url, file_of, in_cache
 SIZE = 224
 """Longest side at which the network looks at the picture, in pixels."""
 
-FIRST = "efficientnet_lite0"
-"""The network that is open first."""
-
-STARTS = {"efficientnet_lite0": "block6", "vgg19": "relu3_1"}
+STARTS = {FASTEST: "block6", "vgg19": "relu3_1"}
 """Network → the layer that is open first, where it is not the one that style transfer takes the content from."""
 
 TAB, TAB_GROUP = "explore", "Look Inside"
@@ -49,7 +46,7 @@ class Explorer:
 
     def __init__(self, engine: Engine):
         starts = [f"{name}/{STARTS.get(name, spec.content_layer)}" for name, spec in NETWORKS.items()]
-        ordered = sorted(starts, key=lambda layer: (needs_download(layer), split(layer)[0] != FIRST))
+        ordered = sorted(starts, key=lambda layer: (needs_download(layer), split(layer)[0] != FASTEST))
         networks = [(f"{NETWORKS[split(layer)[0]].title}{' (download)' * needs_download(layer)}", layer) for layer in ordered]
 
         def look(sent: Any) -> dict:
@@ -102,7 +99,7 @@ class Explorer:
             }
 
         self.html = gr.HTML(
-            html_template="", js_on_load="featviz.explore(element, props, server, watch)", apply_default_css=False, visible=False,
+            html_template="", js_on_load="featviz.explore(element, props, server, watch)", apply_default_css=False, visible="hidden",
             elem_id="explorer", elem_classes="instead", render=False, networks=networks, server_functions=[answered(f) for f in (look, explain, without, accentuate)],
         )  # fmt: skip
 

@@ -16,11 +16,12 @@ import gradio as gr
 from PIL import Image
 
 from featviz.errors import InputError, LimitError
+from featviz.networks.table import FASTEST
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import bounds, choices, increment
 from featviz.runtime.jobs import Job
 from featviz.runtime.memory import open_reserved
-from featviz.runtime.mirror import DREAM, NETWORK, Mirror
+from featviz.runtime.mirror import DREAM, Mirror
 from featviz.ui.runs import Runs
 from featviz.ui.serving.admission import count_run
 from featviz.ui.serving.errors import explain
@@ -162,7 +163,7 @@ async def _while_connected(work: Any, request: gr.Request, end: Callable[[], Non
 def settings() -> dict[str, Any]:
     """Return what the browser needs to know: the layers, and the strengths that are accepted."""
     fields = DeepDream.model_fields
-    layers = [choice for choice in choices(fields["layer"]) if choice.startswith(f"{NETWORK}/")]
+    layers = [choice for choice in choices(fields["layer"]) if choice.startswith(f"{FASTEST}/")]
     low, high = bounds(fields["strength"])
     strength = {"min": low, "max": high, "step": increment(fields["strength"]), "value": DREAM.strength}
     return {"layers": layers, "layer": DREAM.layer, "strength": strength, "size": DREAM.size}

@@ -24,7 +24,7 @@ from featviz.ui.serving.files import file_of
 
 RATE_LIMIT = RateLimit()
 
-PASS_LIMIT = RateLimit(times=10)
+PASS_LIMIT = RateLimit("Each visitor can ask {limit} questions a minute; the next one can be asked in {wait} s.", times=10)
 """For single passes of a network, which take a tenth of a second."""
 
 UNQUEUED = 4
@@ -112,12 +112,19 @@ def count_run() -> None:
 
 @contextmanager
 def unqueued_run() -> Iterator[None]:
-    """Count a run of the visitor, and hold one of the places for runs that do not go through the queue.
+    """Count a run of the visitor, and hold one of the places of `unqueued`. Raises LimitError also if the visitor has started too many."""
+    count_run()
+    with unqueued():
+        yield
+
+
+@contextmanager
+def unqueued() -> Iterator[None]:
+    """Hold one of the places for work that does not go through the queue.
 
     Raises:
-        LimitError: the visitor has started too many, or all places are taken.
+        LimitError: all places are taken.
     """
-    count_run()
     if not _unqueued.acquire(blocking=False):
         raise LimitError(
             f"{UNQUEUED} runs of Explore and Learn are under way, the most that the server takes; try again in a moment."

@@ -69,7 +69,7 @@ class Engine:
     switch_off: Callable[..., tuple[dict[str, float], tuple[int, ...]]] = switch_off
     kernel_response: Callable[..., KernelResponse] = kernel_response
     correlated_maps: Callable[..., CorrelatedMaps] = correlated_maps
-    peak_activations: Callable[..., dict[str, list[float]]] = peak_activations
+    peak_activations: Callable[..., list[dict[str, list[float]]]] = peak_activations
     in_process: bool = True
     """Whether runs live in this process. Only then can their settings be changed while they work."""
     expected_run: Callable[..., float] = expected_run

@@ -84,7 +84,7 @@ def displayable(*sent: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
     for upload in filter(None, sent):
         file = file_of(upload)
         try:
-            with open_header(file) as picture:
+            with open_header(file, "file") as picture:
                 known = picture.format in SHOWN_BY_BROWSERS
             if not known:
                 made = in_cache(open_reserved(file))
