@@ -689,8 +689,9 @@ def test_a_picture_is_explored_by_pointer_touch_and_keyboard(browser, server, qu
     explorer.get_by_role("button", name="Everything on again").click()
     page.set_viewport_size(DESKTOP)
     name = explorer.locator(".name").first
-    name.click()
+    name.press("Enter")
     expect(explorer.locator(".sum")).to_contain_text("together")
+    expect(name).to_be_focused()
     channel = explorer.locator(".why .channel").first
     before = name.get_attribute("style")
     channel.click()
@@ -701,8 +702,10 @@ def test_a_picture_is_explored_by_pointer_touch_and_keyboard(browser, server, qu
     explorer.get_by_role("button", name="Paint a part away").click()
     page.keyboard.press("Enter")
     expect(name).not_to_have_attribute("style", before)
-    explorer.get_by_role("button", name="block12", exact=False).click()
+    layer = explorer.get_by_role("button", name="block12", exact=False)
+    layer.press("Enter")
     expect(caption).to_contain_text("block12, row")
+    expect(layer).to_be_focused()
     visit.tab("classification")
     expect(explorer).to_be_hidden()
     visit.context.close()
@@ -776,13 +779,13 @@ def test_a_game_of_ten_rounds_ends_with_the_score_against_chance_and_others(visi
     page.get_by_role("tab", name="Game", exact=True).click()
     score = 0
     for number in range(1, 11):
-        expect(game.locator(".note")).to_contain_text(f"Round {number} of 10 · {score} right")
-        kinds.append(game.locator("figcaption").inner_text().startswith("Made for this channel"))
+        expect(game.locator(".note").first).to_contain_text(f"Round {number} of 10 · {score} right")
+        kinds.append(game.locator(".kind").inner_text().startswith("Made for this channel"))
         if number == 2:
             page.get_by_role("tab", name="Lesson", exact=True).click()
             expect(game).to_be_hidden()
             page.get_by_role("tab", name="Game", exact=True).click()
-            expect(game.locator(".note")).to_contain_text(f"Round {number} of 10 · {score} right")
+            expect(game.locator(".note").first).to_contain_text(f"Round {number} of 10 · {score} right")
         game.locator(".choice").first.click()
         expect(game.locator(".choice span")).to_have_count(2)
         left, right = (float(text.rstrip(" %")) for text in game.locator(".choice span").all_inner_texts())
@@ -796,7 +799,7 @@ def test_a_game_of_ten_rounds_ends_with_the_score_against_chance_and_others(visi
     counted = re.compile(r"All visitors .* right when they saw a part of a photograph \(5 answers\)")
     expect(game.locator(".result")).to_have_text(counted)
     game.get_by_role("button", name="Play again").click()
-    expect(game.locator(".note")).to_contain_text("Round 1 of 10 · 0 right")
+    expect(game.locator(".note").first).to_contain_text("Round 1 of 10 · 0 right")
 
 
 def test_from_a_channel_to_its_dream(visit, quick_examples):

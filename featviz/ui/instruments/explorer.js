@@ -31,7 +31,7 @@ featviz.explore = (element, props, server, watch) => {
     brush.hidden = whole.hidden = fewest.hidden = true;
     element.replaceChildren(make("div", {className: "explorer"},
         make("div", {className: "look"}, stage, make("div", {className: "here"}, caption, channels)),
-        accent, strip, make("div", {className: "tools"}, network, brush, whole, fewest), note,
+        accent, network, strip, make("div", {className: "tools"}, brush, whole, fewest), note,
         make("div", {className: "answers"}, names, reasons)));
 
     const ask = async (name, request) => {
@@ -64,9 +64,16 @@ featviz.explore = (element, props, server, watch) => {
             at = [0, 1].map(i => Math.min(at[i], places.shape[i + 1] - 1));
         }
         network.value = [...network.options].find(({value}) => value.startsWith(`${layer.split("/")[0]}/`)).value;
-        drawStrip();
-        drawAnswers();
-        point();
+        redraw(drawStrip, drawAnswers, point);
+    };
+
+    // Draw anew. The focus stays on the control that was used, or goes to the picture if that control is gone.
+    const redraw = (...drawers) => {
+        const used = document.activeElement, part = [strip, names, channels, reasons].find(part => part.contains(used));
+        drawers.forEach(draw => draw());
+        if (!part) return;
+        const key = ({dataset}) => JSON.stringify(dataset);
+        ([...part.querySelectorAll("button, select")].find(control => key(control) === key(used)) ?? stage).focus({preventScroll: true});
     };
 
     // Maps.
@@ -236,7 +243,7 @@ featviz.explore = (element, props, server, watch) => {
         }
         const greatest = Math.max(...why.channels.map(({value}) => Math.abs(value)));
         const list = sign => make("ol", {className: "channels"}, ...why.channels.filter(({value}) => sign * value > 0).map(({channel, value, map}) =>
-            make("li", {}, channelButton(data.last, channel, value / greatest, value.toFixed(2), map))));
+            make("li", {}, channelButton(data.last, channel, value / greatest, value.toFixed(2).replace("-", "−"), map))));
         const rather = make("select", {value: why.rather}, make("option", {value: "", textContent: "–"}),
             ...data.names.filter(([name]) => name !== why.of).map(([name]) => make("option", {value: name, textContent: name, selected: name === why.rather})));
         rather.setAttribute("aria-label", words("rather"));
@@ -253,22 +260,14 @@ featviz.explore = (element, props, server, watch) => {
         const answer = await ask("explain", {picture: data.picture, network: places.layer.split("/")[0], name, rather});
         if (!answer) return;
         why = {...answer, of: rather ? answer.name.split(" rather than ")[0] : answer.name, rather};
-        drawAnswers();
+        redraw(drawAnswers);
     };
 
-    // Off. The focus stays on the button that was used, although it is drawn anew.
-    const redraw = () => {
-        const used = document.activeElement, list = [channels, reasons].find(list => list.contains(used));
-        drawAnswers();
-        point();
-        if (!list) return;
-        const same = ({dataset}) => dataset.layer === used.dataset.layer && dataset.channel === used.dataset.channel;
-        [...list.querySelectorAll("button")].find(same)?.focus({preventScroll: true});
-    };
+    // Off.
     const without = async (search = false) => {
         if (!off.size && !painted && !search) {
             after = null;
-            redraw();
+            redraw(drawAnswers, point);
             return;
         }
         const request = {picture: data.picture, layer: offLayer ?? places.layer, channels: [...off].join(", "), names: data.names.map(([name]) => name)};
@@ -276,7 +275,7 @@ featviz.explore = (element, props, server, watch) => {
         if (!answer) return;
         after = answer.names;
         if (search) off = new Set(answer.channels);
-        redraw();
+        redraw(drawAnswers, point);
     };
     const toggle = (layer, channel) => {
         if (layer !== offLayer) [off, offLayer] = [new Set(), layer];
@@ -287,7 +286,7 @@ featviz.explore = (element, props, server, watch) => {
     element.addEventListener("click", ({target}) => {
         const {layer, channel, name, see} = target.closest("button")?.dataset ?? {};
         if (see !== undefined) accentuate(Number(see));
-        else if (name !== undefined) why?.of === name ? (why = null, drawAnswers()) : explain(name);
+        else if (name !== undefined) why?.of === name ? (why = null, redraw(drawAnswers)) : explain(name);
         else if (channel !== undefined) toggle(layer, Number(channel));
         else if (layer !== undefined) open(layer);
     });
@@ -305,7 +304,8 @@ featviz.explore = (element, props, server, watch) => {
     whole.addEventListener("click", () => {
         [off, painted, after] = [new Set(), false, null];
         paint.getContext("2d").clearRect(0, 0, paint.width, paint.height);
-        redraw();
+        redraw(drawAnswers, point);
+        stage.focus({preventScroll: true}); // The button is hidden now.
     });
     fewest.addEventListener("click", () => {
         [off, offLayer] = [new Set(), places.layer];

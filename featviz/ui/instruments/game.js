@@ -7,10 +7,10 @@ featviz.game = (element, props, server, watch) => {
 
     let opened = false, picture = null, seed = -1, game = null, number = 0, score = 0, chosen = [], asked = 0;
 
-    const progress = make("p", {className: "note"}), question = make("h3", {tabIndex: -1}), thumbnail = make("img", {alt: ""}), kind = make("figcaption");
+    const progress = make("p", {className: "note"}), question = make("h3", {tabIndex: -1}), thumbnail = make("img", {alt: ""}), kind = make("p", {className: "note kind"});
     const choices = [0, 1].map(i => make("button", {type: "button", className: "choice"}));
     const answer = make("p", {className: "result"}), next = make("button", {type: "button", className: "next"});
-    const root = make("div", {className: "lesson game"}, progress, question, make("figure", {className: "wanted"}, kind, thumbnail),
+    const root = make("div", {className: "lesson game"}, progress, question, make("div", {className: "wanted"}, kind, thumbnail),
         make("div", {className: "choices"}, ...choices), answer, next);
     answer.setAttribute("role", "status");
     element.replaceChildren(root);
