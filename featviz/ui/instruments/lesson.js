@@ -83,10 +83,15 @@ featviz.lesson = (element, props, server, watch) => {
         chosen.textContent = values ? now.values[mine.value] : mine.frame;
         drawings[now.name] ? drawings[now.name](answer, mine) : drawFrames(answer, mine.frame);
         if (!answer.plays) return;
-        if (matchMedia("(prefers-reduced-motion: reduce)").matches) return drawFrames(answer, most);
+        answer.plays = values; // A control of frames moves along, once.
+        const show = frame => {
+            drawFrames(answer, frame);
+            if (!values) [mine.frame, slider.value, chosen.textContent] = [frame, frame, frame];
+        };
+        if (matchMedia("(prefers-reduced-motion: reduce)").matches) return show(most);
         let frame = 0;
         playing = setInterval(() => {
-            drawFrames(answer, frame++);
+            show(frame++);
             if (frame > most) clearInterval(playing);
         }, 150);
     };

@@ -90,7 +90,7 @@ def gradient(engine: Engine, picture: str, value: str) -> tuple[Figures, dict[st
 def dream(engine: Engine, picture: str, _: str) -> tuple[Figures, dict[str, Any]]:
     """The picture after each step of DeepDream, and the gradient that is added next."""
     steps = run(engine, DREAM, image=picture)
-    return {"dream": [small(picture), *(step.picture for step in steps)], "gradient": [step.gradient for step in steps]}, {}
+    return {"dream": [small(picture), *(step.picture for step in steps)], "gradient": [step.gradient for step in steps]}, {"plays": True}
 
 
 def content(engine: Engine, picture: str, value: str) -> tuple[Figures, dict[str, Any]]:
@@ -109,7 +109,7 @@ def style(engine: Engine, picture: str, _: str) -> tuple[Figures, dict[str, Any]
 def combined(engine: Engine, picture: str, _: str) -> tuple[Figures, dict[str, Any]]:
     """The picture with the correlations of the wave, step by step."""
     steps = run(engine, COMBINED, content=picture, style=STYLE)
-    return {"combined": [small(picture), *(step.picture for step in steps)], "style": [small(STYLE)]}, {}
+    return {"combined": [small(picture), *(step.picture for step in steps)], "style": [small(STYLE)]}, {"plays": True}
 
 
 STEPS = (
