@@ -175,13 +175,19 @@ const featviz = {
         return [];
     },
 
-    showResult(values) {
-        const narrow = window.innerWidth < 700;
-        setTimeout(() => {
-            if (narrow) document.getElementById("result").scrollIntoView({behavior: "smooth", block: "start"});
-        }, 150);
-        featviz.replace("start", "stop", () => true);
+    // On a phone the result is below the controls, out of sight.
+    scrollTo(element) {
+        if (window.innerWidth < 700) element.scrollIntoView({behavior: "smooth", block: "start"});
+    },
+
+    toResult(values) {
+        setTimeout(() => featviz.scrollTo(document.getElementById("result")), 150);
         return values;
+    },
+
+    showResult(values) {
+        featviz.replace("start", "stop", () => true);
+        return featviz.toResult(values);
     },
 
     // Stop goes, and with it the focus, unless the visitor has moved it.

@@ -59,8 +59,8 @@ IMMEDIATE = {"preprocess": False, "queue": False, **PAGE_EVENT}
 """Options of an event without words."""
 
 
-SHOW = "(...values) => featviz.showResult(values)"
-"""On a phone the result is below the controls, out of sight."""
+SHOW, TO_RESULT = ("(...values) => featviz.showResult(values)", "(...values) => featviz.toResult(values)")
+"""Scroll to the result where it is below the controls: of a run, and of what has no Stop."""
 
 
 def build(
@@ -286,10 +286,10 @@ class Page:
         self.channel.visualize.click(
             self.see_channel, self.everything | {self.channel.chosen}, _unique(begun, self.tab), js=SHOW, **EVENT
         )
-        panel.gram.click(self.show_gram, self.everything, [*panel.views], **EVENT)
+        panel.gram.click(self.show_gram, self.everything, [*panel.views], js=TO_RESULT, **EVENT)
         gr.on(
             [form.atlas_button.click for form in forms], self.show_atlas, self.everything,
-            [*panel.views, panel.status, self.anew], **EVENT,
+            [*panel.views, panel.status, self.anew], js=TO_RESULT, **EVENT,
         )  # fmt: skip
         panel.atlas.html.select(self.choose_channel, None, [*self.channel.outputs, *self.inputs], **EVENT).success(
             None, None, None, js="() => featviz.showChannel()", **PAGE_EVENT

@@ -65,6 +65,7 @@ featviz.explore = (element, props, server, watch) => {
         }
         network.value = [...network.options].find(({value}) => value.startsWith(`${layer.split("/")[0]}/`)).value;
         redraw(drawStrip, drawAnswers, point);
+        return true;
     };
 
     // Draw anew. The focus stays on the control that was used, or goes to the picture if that control is gone.
@@ -311,12 +312,12 @@ featviz.explore = (element, props, server, watch) => {
         [off, offLayer] = [new Set(), places.layer];
         without(true);
     });
-    const start = () => {
+    const start = async () => {
         const path = props.value?.path;
-        if (!element.offsetParent || (path && path === data?.file)) return; // Another tab is open, or nothing has changed.
+        if (!element.offsetParent || (path && path === data?.file)) return false; // Another tab is open, or nothing has changed.
         note.textContent = path ? "" : words("no_picture");
-        if (path) open(places?.layer ?? network.value);
+        return path ? open(places?.layer ?? network.value) : false;
     };
-    watch("value", start);
+    watch("value", async () => { if (await start()) featviz.scrollTo(stage); });
     new IntersectionObserver(start).observe(element);
 };

@@ -90,7 +90,9 @@ def gradient(engine: Engine, picture: str, value: str) -> tuple[Figures, dict[st
 def dream(engine: Engine, picture: str, _: str) -> tuple[Figures, dict[str, Any]]:
     """The picture after each step of DeepDream, and the gradient that is added next."""
     steps = run(engine, DREAM, image=picture)
-    return {"dream": [small(picture), *(step.picture for step in steps)], "gradient": [step.gradient for step in steps]}, {"plays": True}
+    return {"dream": [small(picture), *(step.picture for step in steps)], "gradient": [step.gradient for step in steps]}, {
+        "plays": True
+    }
 
 
 def content(engine: Engine, picture: str, value: str) -> tuple[Figures, dict[str, Any]]:
