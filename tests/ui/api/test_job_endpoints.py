@@ -106,7 +106,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with (folder / "log.txt").open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(port), str(folder / "steps")],
-            cwd=Path(__file__).parents[2], env=os.environ | quiet | {"GRADIO_TEMP_DIR": str(folder / "gradio")},
+            cwd=Path(__file__).parents[3], env=os.environ | quiet | {"GRADIO_TEMP_DIR": str(folder / "gradio")},
             stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     server = Server(f"http://127.0.0.1:{port}/", folder / "steps")
