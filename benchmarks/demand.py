@@ -25,9 +25,9 @@ def dream(layer: str, image: tuple[int, int] = PHOTO, *, guide: Any = None, mask
     return "deepdream", {"layer": layer, "octaves": 2, "steps": 1} | fields, {"image": image} | optional
 
 
-def style(network: str, style: tuple[int, int] = PHOTO, *, style2: Any = None, mask: Any = None, **fields: Any) -> Case:
-    optional = {role: size for role, size in (("style2", style2), ("mask", mask)) if size}
-    pictures = {"content": PHOTO, "style": style}
+def style(network: str, style: tuple[int, int] = PHOTO, *, styles: int = 1, mask: Any = None, **fields: Any) -> Case:
+    pictures = {"content": PHOTO, "style": style} | {f"style{number}": PHOTO for number in range(2, styles + 1)}
+    optional = {"mask": mask} if mask else {}
     return "style_transfer", {"network": network, "scales": 1, "steps": 2} | fields, pictures | optional
 
 
@@ -41,7 +41,7 @@ SMALL: tuple[Case, ...] = (
     dream(f"{VGG}/relu1_1", size=256, guide=(1024, 1024), guide_by="channels"),
     ("deepdream_zoom", {"layer": f"{LITE}/block9", "size": 256, "octaves": 2, "steps": 1, "seconds": 0.1}, {"image": PHOTO}),
     ("layer_time_lapse", {"network": LITE, "size": 192, "octaves": 1, "steps": 1}, {"image": PHOTO}),
-    style(LITE, size=320, style2=PHOTO, mask=PHOTO),
+    style(LITE, size=320, styles=2, mask=PHOTO),
     ("activation_maps", {"layer": f"{VGG}/relu1_1", "size": 384, "count": 64}, {"image": PHOTO}),
     ("classification", {"size": 512}, {"image": PHOTO}),
     ("evidence", {"size": 512}, {"image": PHOTO}),
@@ -71,7 +71,8 @@ GRID: tuple[Case, ...] = (
     dream(f"{LITE}/block9", size=384, class_name="hummingbird"),
     dream(f"{LITE}/block2", size=512, guide=(1024, 1024), more_layers="block9"),
     *(style(VGG, size=size) for size in (192, 384, 640)),
-    style(VGG, size=384, style2=PHOTO, mask=PHOTO),
+    style(VGG, size=384, styles=2, mask=PHOTO),
+    *(style(VGG, size=size, styles=4) for size in (384, 1024)),
     style(VGG, (1600, 1200), size=256, style_scale=3),
     style(VGG, size=2048, repaint="colours"),
     *(style(LITE, size=size) for size in (512, 1024, 2048)),

@@ -50,6 +50,9 @@ SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 PLACEHOLDERS: dict[type | None, str] = {int: "N", float: "X", bool: "BOOL"}
 """A field's type → the placeholder for its value in the help; TEXT for any other."""
 
+FURTHER = "further_"
+"""Before a role in the name of an argument: the pictures of its list after the first."""
+
 USER_NETWORK = "NAME=ARCHITECTURE:FILE"
 """The form of a user's network after `--network`."""
 
@@ -148,9 +151,7 @@ def _add_rerun(commands: Any) -> None:
     command = _add_command(commands, "rerun", meaning, _rerun)
     command.add_argument("made", help="A file that featviz made.")
     command.add_argument("pictures", nargs="*", help="The pictures that its recipe needs, in order.")
-    _add_optional_images(
-        command, {role: meaning for recipe in RECIPES.values() for role, meaning in recipe.optional_images.items()}
-    )
+    _add_optional_images(command, *RECIPES.values())
     command.add_argument("--network", action="append", metavar=USER_NETWORK, help=_escape(USER_NETWORK_HELP))
     command.add_argument("out", help="The file to write.")
 
@@ -176,16 +177,20 @@ def _add_command(commands: Any, name: str, meaning: str, function: Callable[[Arg
 def _add_pictures(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
     for role, meaning in recipe.images.items():
         command.add_argument(role, help=_escape(meaning))
-    _add_optional_images(command, recipe.optional_images)
+    _add_optional_images(command, recipe)
     if recipe.produces != "numbers":
         video = f", of a video {EXTENSION}" if recipe.follows_video else ""
         meaning = f"The file to write: {', '.join(_extensions(recipe.produces))}{video}."
         command.add_argument("out", nargs="?" if recipe.follows_video else None, help=meaning)
 
 
-def _add_optional_images(command: argparse.ArgumentParser, optional: Mapping[str, str]) -> None:
+def _add_optional_images(command: argparse.ArgumentParser, *recipes: type[Recipe]) -> None:
+    optional = {role: meaning for recipe in recipes for role, meaning in recipe.optional_images.items()}
     for role, meaning in optional.items():
         command.add_argument(_option(role), dest=role, metavar="FILE", help=_escape(meaning))
+    for role, names in {role: names for recipe in recipes for role, names in recipe.lists.items()}.items():
+        meaning = f"One more {role}, after the first. May be given more than once: up to {len(names)} in all."
+        command.add_argument(_option(role), dest=FURTHER + role, action="append", metavar="FILE", help=_escape(meaning))
 
 
 def _add_fields(command: argparse.ArgumentParser, recipe: type[Recipe]) -> None:
@@ -331,6 +336,8 @@ def _rerun(arguments: Arguments) -> int:
     pictures = dict(zip(kind.images, typed, strict=True)) | {
         role: arguments[role] for each in RECIPES.values() for role in each.optional_images if role in arguments
     }
+    pictures = recipe.by_role(_with_lists(pictures, arguments))
+    recipe.check_roles(pictures)
     is_clip = takes_video(recipe, pictures)
     out = _output(arguments["out"], {"picture": made} | pictures, (EXTENSION,) if is_clip else _extensions(kind.produces))
     missing = [
@@ -413,11 +420,18 @@ def _typed_pictures(kind: type[Recipe], arguments: Arguments) -> dict[str, Any]:
     Raises:
         InputError: a name is empty, e.g. a variable of a script without a value. As a path it would be the current folder.
     """
-    pictures = {role: arguments[role] for role in (*kind.images, *kind.optional_images) if role in arguments}
+    typed = {role: arguments[role] for role in (*kind.images, *kind.optional_images) if role in arguments}
+    pictures = kind.by_role(_with_lists(typed, arguments))
     for role, name in pictures.items():
         if not name:
             raise InputError(f"The name of the {role} is empty; expected a file or a folder.")
     return pictures
+
+
+def _with_lists(pictures: Mapping[str, Any], arguments: Arguments) -> dict[str, Any]:
+    """Return pictures by role, a list where more of a role were typed."""
+    further = {name.removeprefix(FURTHER): files for name, files in arguments.items() if name.startswith(FURTHER)}
+    return {**pictures, **{role: [pictures.get(role), *files] for role, files in further.items()}}
 
 
 def _print_remarks(remarks: Collection[str]) -> None:

@@ -37,7 +37,7 @@ last picture. `stream` yields previews; closing it stops the run. `film` does th
 produces, or how its picture came about. It is playable wherever the run is stopped. `save` writes the recipe into the file, and `recipe_of` reads it.
 
 A *picture* is a path, a PIL image, a NumPy array, a torch tensor, bytes or an open file. Functions take the pictures of a recipe by
-name, as in `run(StyleTransfer(), content="cat.jpg", style="wave.jpg")`.
+name, as in `run(StyleTransfer(), content="cat.jpg", style="wave.jpg")`. Several styles are a list: `style=["wave.jpg", "terrace.jpg"]`.
 
 All deliberate errors are `FeatvizError`s with one sentence for people.
 

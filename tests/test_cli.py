@@ -312,6 +312,21 @@ def test_an_estimate_is_one_line_and_nothing_is_made(recipe, capsys, no_work):
     assert not output(recipe) or not Path(output(recipe)).exists()
 
 
+def test_styles_are_a_list_or_one_a_role(no_work, monkeypatch, tmp_path, capsys):
+    seen = []
+    monkeypatch.setattr(cli, "estimate", lambda recipe, pictures, device: seen.append(pictures) or "About nothing.")
+    sizes = {"content": (80, 60), "style": (90, 70), "style2": (70, 50), "style3": (50, 70), "regions": (60, 60)}
+    for role, size in sizes.items():
+        Image.linear_gradient("L").resize(size).save(tmp_path / f"{role}.png")
+    files = [f"{tmp_path}/{role}.png" for role in sizes]
+    more = (["--style", files[2], "--style", files[3]], ["--style2", files[2], "--style3", files[3]])
+    for styles in more:
+        assert cli.main(["style-transfer", *files[:2], "out.png", *styles, "--regions", files[4], "--estimate"]) == 0
+    assert [{role: header.size for role, header in pictures.items()} for pictures in seen] == [sizes, sizes]
+    assert cli.main(["style-transfer", *files[:2], "out.png", *more[0], *more[1], "--estimate"]) == cli.BAD_INPUT
+    assert capsys.readouterr().err == "style2 is also in the list of style; give it once.\n"
+
+
 def test_a_film_is_written_beside_the_picture_from_every_step(monkeypatch, capsys):
     def stream(recipe, *, every, **_):
         assert every == 0

@@ -18,7 +18,7 @@ def test_every_public_name_is_explained_once():
 
 
 def test_signatures_sections_and_defaults_are_there():
-    assert "def run(recipe: Recipe, *, device: Device = 'auto', **pictures: Picture) -> Image.Image" in PAGE
+    assert "def run(recipe: Recipe, *, device: Device = 'auto', **pictures: Pictures) -> Image.Image" in PAGE
     assert "\nRaises:\n\n- `InputError`: a picture is missing" in PAGE
     assert "- `done: bool`: Whether this is the last preview of its run.\n" in PAGE
 

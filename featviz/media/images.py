@@ -8,7 +8,7 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -59,6 +59,9 @@ Picture = Image.Image | str | os.PathLike | bytes | BinaryIO | np.ndarray | Tens
 - a tensor (H, W), (C, H, W) or (1, C, H, W) with C of 1, 3 or 4
 
 Arrays and tensors hold uint8, bool, or floats in [0, 1]."""
+
+Pictures = Picture | Sequence[Picture]
+"""A picture, or the list of pictures that some roles take."""
 
 Reserve = Callable[[int], AbstractContextManager[None]]
 """Takes the peak bytes of decoding a picture, and returns a context that is held while that lasts."""

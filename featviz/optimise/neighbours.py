@@ -115,10 +115,15 @@ class Neighbours:
             squares = squares * pool(weights, self.factors[layer])[..., :height, :width]
         return squares.sum().clamp_min(TINY)
 
-    def mixed(self, other: Neighbours, share: float) -> Neighbours:
-        """Return neighbours in a mixture of two styles in which `other` has a share in [0, 1]."""
-        pairs = {layer: torch.lerp(target, other.targets[layer], share) for layer, target in self.targets.items()}
-        return Neighbours(pairs, self.factors)
+    @staticmethod
+    def mixed(neighbours: Sequence[Neighbours], shares: Sequence[float]) -> Neighbours:
+        """Return neighbours in a mixture of styles, of which each has a share in [0, 1]. Shares add up to 1."""
+        first, *others = neighbours
+        targets = {layer: shares[0] * target for layer, target in first.targets.items()}
+        for other, share in zip(others, shares[1:], strict=True):
+            for layer, target in other.targets.items():
+                targets[layer] += share * target
+        return Neighbours(targets, first.factors)
 
 
 @dataclass(frozen=True)

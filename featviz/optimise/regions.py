@@ -61,28 +61,45 @@ def matched(
     """Return the regions (1, N, height, width) of a content of (height, width), each 1 inside and 0 outside, and the style of each.
 
     `regions` and `style_regions`, (1, 3, H, W), have their colours. Without `style_regions`, the brightest region has the first
-    style, the next one the second. With them, each has the part of the first style that has its colour; other parts are not used.
+    style, the next one the second, and so on. With them, each has the part of the first style that has its colour, and the others,
+    the brightest first, have the styles after the first.
+
+    Black is what is not painted. If one of the two images has black and the other has none, that one area without a counterpart goes
+    with all that the other regions leave.
 
     Raises:
-        InputError: there is only one region or too many, or a region has no style or a black one.
+        InputError: there is only one region or too many, or a region has no style or a black one, or a style has no region.
     """
     areas = colour_regions(regions, size)
     if len(areas) == 1:
         raise InputError(f"The image of regions is all {next(iter(areas))}; expected an area of another colour too.")
     where = torch.cat([*areas.values()], 1)
     if style_regions is None:
-        if len(areas) > len(styles):
+        if len(areas) != len(styles):
             raise InputError(
                 f"There are {len(areas)} regions, {', '.join(areas)}, and {len(styles)} style{'s' * (len(styles) > 1)}; expected a "
-                f"style for each, or style_regions."
+                f"style for each{', or style_regions' * (len(areas) > len(styles))}."
             )
-        return where, [*styles[: len(areas)]]
-    style, opacity = styles[0]
+        return where, [*styles]
+    (style, opacity), *others = styles
     parts = colour_regions(style_regions, size_of(style))
-    if missing := [colour for colour in areas if colour not in parts]:
+    missing = [colour for colour in areas if colour not in parts]
+    if len(missing) == 1 and not others and ("black" in areas) != ("black" in parts):
+        rest = 1 - torch.cat([parts[colour] for colour in areas if colour in parts], 1).sum(1, keepdim=True)
+        parts, missing = parts | {missing[0]: rest}, missing * (not rest.any())
+    if missing and not others:
         raise InputError(f"The style has no {', '.join(missing)} region; its regions are {', '.join(parts)}.")
-    chosen = [parts[colour] if opacity is None else parts[colour] * opacity for colour in areas]
-    for colour, part in zip(areas, chosen, strict=True):
+    if len(missing) != len(others):
+        raise InputError(
+            f"The styles after the first are {len(others)}, for regions of the content that the first has not: "
+            f"{', '.join(missing) or 'none'}; expected a style for each."
+        )
+    chosen = dict(zip(missing, others, strict=True))
+    for colour in areas:
+        if colour in chosen:
+            continue
+        part = parts[colour] if opacity is None else parts[colour] * opacity
         if (style * part).max() < BLACK:
             raise InputError(f"The style is black or transparent in its {colour} region; expected something visible there.")
-    return where, [(style, part) for part in chosen]
+        chosen[colour] = style, part
+    return where, [chosen[colour] for colour in areas]

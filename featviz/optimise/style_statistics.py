@@ -11,7 +11,7 @@ Distances are relative to the target: about 1 for activations of zero, whatever 
 from Gatys et al. (2016), whose weights have to be tuned for each network and size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -91,9 +91,9 @@ def _blocks(rows: Tensor) -> Iterator[slice]:
     return (slice(start, start + length) for start in range(0, len(rows), length))
 
 
-def blend(first: Tensor, second: Tensor, share: float) -> Tensor:
-    """Return the moments of a mixture in which `second` has a share in [0, 1]."""
-    return torch.lerp(first / first[0, 0], second / second[0, 0], share)
+def blend(moments_of_styles: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """Return the moments of a mixture of styles, of which each has a share in [0, 1]. Shares add up to 1."""
+    return torch.stack([share * sums / sums[0, 0] for share, sums in zip(shares, moments_of_styles, strict=True)]).sum(0)
 
 
 def mean(sums: Tensor) -> Tensor:

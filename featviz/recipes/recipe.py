@@ -242,6 +242,8 @@ class Recipe(BaseModel):
     """The required pictures: role → meaning, in order. Empty for a recipe that starts from noise."""
     optional_images: ClassVar[dict[str, str]] = {}
     """The optional pictures: role → meaning, in order."""
+    lists: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Role that also takes a list of pictures → the roles of these pictures, in order."""
     sweep_fields: ClassVar[tuple[str, ...]] = ()
     """The fields in which `variants` differ; empty if there are no variants."""
     sweep_action: ClassVar[str] = ""
@@ -361,6 +363,26 @@ class Recipe(BaseModel):
         for role in roles:
             if role not in accepted:
                 raise InputError(f"{self.title} takes no picture '{short(role)}'; it takes {', '.join(accepted) or 'none'}.")
+
+    @classmethod
+    def by_role(cls, pictures: Mapping[str, Any]) -> dict[str, Any]:
+        """Return pictures by role, where a role may have a list of pictures: each of these gets a role of its own, as in `lists`.
+
+        Raises:
+            InputError: a list is empty or too long, or a picture of it is given by its own role as well.
+        """
+        spread = dict(pictures)
+        for role, names in cls.lists.items():
+            listed = spread.get(role)
+            if not isinstance(listed, (list, tuple)):
+                continue
+            if not 1 <= len(listed) <= len(names):
+                raise InputError(f"{role} is a list of {len(listed)} pictures; {cls.title} takes 1 to {len(names)}.")
+            for name in names[1 : len(listed)]:
+                if spread.get(name) is not None:
+                    raise InputError(f"{name} is also in the list of {role}; give it once.")
+            spread |= dict(zip(names, listed, strict=False))
+        return spread
 
     @property
     def network_name(self) -> str:

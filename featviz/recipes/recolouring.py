@@ -50,8 +50,8 @@ def recolour(
     base = resize(content, size).clamp(0, 1)
     scaled_where, scaled_opacity = (None if it is None else resize(it, size).clamp(0, 1) for it in (where, opacity))
     cost, allowance = comparison.step_bytes, tiles.Allowance(tiled=network.tiled(comparison.layers))
-    share = recipe.blend_share(1, 1)
-    target_of = partial(comparison.target, base, styles, scaled_where, scaled_opacity, blend_share=share)
+    shares = recipe.shares(len(styles), 0.5)
+    target_of = partial(comparison.target, base, styles, scaled_where, scaled_opacity, shares=shares)
     target = allowance.fit(target_of, cost)
     optimiser = OPTIMISERS[recipe.optimiser](bilateral_grid.neutral(size).to(base))
 

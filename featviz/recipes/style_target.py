@@ -111,14 +111,14 @@ class Comparison:
         *,
         guide: Tensor | None = None,
         prepared: Prepared | None = None,
-        blend_share: float = 0.5,
+        shares: Sequence[float] = (1.0,),
     ) -> Target:
         """Return the activations of the content and the statistics of the styles, everywhere or by region.
 
         `guide` is the picture of the size of `content` whose nearest neighbours in the style are sought; None for the content.
         `where`, (1, styles, H, W) as in `paint`, and `opacity` of the content, (1, 1, H, W), are of the size of `content`. `prepared`
-        has the styles for the latest size of the content, and gets those for this one. `blend_share` is that of the
-        second style in a mixture. By tiles of at most `side` pixels.
+        has the styles for the latest size of the content, and gets those for this one. `shares` are those of the styles in their
+        mixture, if `where` is None. By tiles of at most `side` pixels.
         """
         network, style_layers = self.network, self.style_layers
         prepared = {} if prepared is None else prepared
@@ -126,13 +126,12 @@ class Comparison:
             content, guide = luminance(content), guide if guide is None else luminance(guide)
         if size_of(content) not in prepared:
             prepared.clear()  # A smaller size does not come again.
-            mixture = blend_share if where is None else None
-            prepared[size_of(content)] = self.prepare(content, styles, opacity, side, blend_share=mixture)
+            prepared[size_of(content)] = self.prepare(content, styles, opacity, side, shares=shares if where is None else None)
         all_cells, all_distances = prepared[size_of(content)]
         image = content if guide is None else guide
         neighbours = [neighbours_of(network, image, cells, side, visible=opacity) for cells in all_cells]
-        if where is None and len(neighbours) == 2:
-            neighbours = [neighbours[0].mixed(neighbours[1], blend_share)]
+        if where is None and len(neighbours) > 1:
+            neighbours = [Neighbours.mixed(neighbours, shares)]
         regions: list[Region] = []
         parts: Sequence[Tensor | None] = [opacity]
         if where is not None:
@@ -160,9 +159,9 @@ class Comparison:
         opacity: Tensor | None,
         side: int,
         *,
-        blend_share: float | None,
+        shares: Sequence[float] | None,
     ) -> PreparedStyles:
-        """Return the styles for a content. With a `blend_share`, two styles become one distance. Arguments are those of `target`."""
+        """Return the styles for a content. With `shares`, all styles become one distance. Arguments are those of `target`."""
         network, style_layers, longest = self.network, self.style_layers, max(size_of(content))
         pairs = [
             (self.sized(style, longest), weights if weights is None else self.sized(weights, longest))
@@ -173,9 +172,8 @@ class Comparison:
         if self.colours != "style":
             pairs = [(match_colours(style, content, weights, opacity), weights) for style, weights in pairs]
         statistics = [moments_of(network, style, style_layers, side, weights) for style, weights in pairs]
-        if blend_share is not None and len(statistics) == 2:
-            first, second = statistics
-            statistics = [{layer: blend(first[layer], second[layer], blend_share) for layer in style_layers}]
+        if shares is not None and len(statistics) > 1:
+            statistics = [{layer: blend([sums[layer] for sums in statistics], shares) for layer in style_layers}]
         distances = [{layer: STATISTICS[self.statistic](sums[layer]) for layer in style_layers} for sums in statistics]
         turns = TURNS.get(self.statistic, 0)
         cells = [

@@ -1,8 +1,9 @@
 """Style transfer: the content of one picture in the style of another (Gatys et al., 2016)."""
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
@@ -10,7 +11,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from featviz.errors import FieldError, InputError, nearest
+from featviz.errors import FieldError, InputError, nearest, short
 from featviz.networks.network import Network
 from featviz.networks.table import INPUT, NETWORKS, NetworkName
 from featviz.optimise import tiles
@@ -40,6 +41,12 @@ from featviz.recipes.recipe import (
 )
 from featviz.recipes.recolouring import COARSEST_COLOURS, fitting_size, recolour
 from featviz.recipes.style_target import STRIDE_EXPONENT, Comparison, Held, Prepared, own_content_layers, own_style_layers
+
+STYLES = ("style", "style2", "style3", "style4")
+"""The roles of styles, in order."""
+
+SHARES = ("style_blend", "style_weights", "blend_change")
+"""The fields that say how much of each style is in the mixture."""
 
 IMAGES_HELD = 22
 """Copies of the image that a run holds at once, without the history of L-BFGS."""
@@ -97,24 +104,29 @@ A network sees two things in a picture that can be separated: **what is in it, a
         "style": "The picture whose textures and colours are taken.",
     }
     optional_images: ClassVar[dict[str, str]] = {
-        "style2": "A second style, mixed with the first, or for what is outside the mask.",
+        "style2": "A second style, mixed with the first, or for what is outside the mask, or for a region of its own.",
+        **dict.fromkeys(STYLES[2:], "A further style, mixed with those before, or for a region of its own."),
         "mask": "Where to paint: white for here, black or transparent for not here, grey for in between.",
         "start": "A result to go on from; the scales that it has passed already are left out.",
         "regions": "The content's regions, as areas of plain colours: the brightest gets the first style, the next one the second.",
-        "style_regions": "The style's regions: each is used for the content's region of the same colour.",
+        "style_regions": "The first style's regions: each is used for the content's region of the same colour.",
     }
+    lists: ClassVar[dict[str, tuple[str, ...]]] = {"style": STYLES}
 
     sweep_fields: ClassVar[tuple[str, ...]] = ("style_strength", "style_scale")
     rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(("style_blend", "blend_change"), "there is one style", without="style2", refused=False),
-        Rule(("style_blend", "blend_change"), "each style has its own region", beside="mask", refused=False),
-        Rule(("style_blend", "blend_change"), "each style has its own region", beside="regions", refused=False),
+        *(Rule((role,), "styles are given in order", without=before) for before, role in pairwise(STYLES[1:])),
+        Rule(SHARES, "there is one style", without="style2", refused=False),
+        Rule(SHARES, "each style has its own region", beside="mask", refused=False),
+        Rule(SHARES, "each style has its own region", beside="regions", refused=False),
+        Rule(("style_blend",), "the weights say the share of each style", beside="style_weights", refused=False),
+        Rule(("style_blend",), "it is the share of the second of two styles", beside="style3", refused=False),
         Rule(("mask",), "regions say where each style is used", beside="regions"),
-        Rule(("style2",), "all regions are those of one style", beside="style_regions"),
+        Rule(("mask",), "it divides two styles; regions divide more", beside="style3"),
         Rule(("style_regions",), "there are no regions to match", without="regions"),
         Rule(("start", "init", "scales", "smoothness"), "the picture keeps its edges", beside="repaint", refused=False),
     )
-    opacity_roles: ClassVar[tuple[str, ...]] = ("content", "style", "style2", "regions", "style_regions")
+    opacity_roles: ClassVar[tuple[str, ...]] = ("content", *STYLES, "regions", "style_regions")
     follows_video: ClassVar[bool] = True
     roles_of_stills: ClassVar[tuple[str, ...]] = ("start", "regions", "style_regions")
 
@@ -127,12 +139,18 @@ A network sees two things in a picture that can be separated: **what is in it, a
         1.0, "Size of the style against the content: larger gives larger strokes.", ge=0.25, le=4, step=0.05, group="Style"
     )
     style_blend: float = param(
-        0.5, "Share of the second style in the mixture, where there is one and no mask.", ge=0, le=1, step=0.05, group="Style"
+        0.5, "Share of the second style in the mixture, where there are two and no mask.", ge=0, le=1, step=0.05, group="Style"
+    )
+    style_weights: str = param(
+        "",
+        "Weights of the styles in the mixture, in order, e.g. '2, 1, 1'; empty for the share of the second, or for equal ones of more.",
+        longest=100,
+        group="Style",
     )
     blend_change: float = param(
         0.0,
-        "Growth of the second style's share from the smallest scale to the largest: with 1, the first style gives coarse structure, "
-        "and the second fine structure.",
+        "Growth of the last style's share from the smallest scale to the largest: with 1, the first style gives coarse structure, "
+        "and the last fine structure.",
         ge=-1,
         le=1,
         step=0.05,
@@ -207,6 +225,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
 
     @model_validator(mode="after")
     def _check_together(self) -> "StyleTransfer":
+        self._weights_of_styles()
         spec = NETWORKS[self.network]
         for name in ("style_layers", "content_layers"):
             weights = parse_weights(getattr(self, name))
@@ -245,20 +264,20 @@ A network sees two things in a picture that can be separated: **what is in it, a
         *,
         content: Tensor,
         style: Tensor,
-        style2: Tensor | None = None,
         mask: Tensor | None = None,
         start: Tensor | None = None,
         regions: Tensor | None = None,
         style_regions: Tensor | None = None,
         opacity: Mapping[str, Tensor] = MappingProxyType({}),
+        **further_styles: Tensor,
     ) -> Frames:
         """Yield a frame after each step of each scale. All images are (1, 3, H, W) in [0, 1].
 
-        `opacity` has (1, 1, H, W) in [0, 1] for those of `content`, `style` and `style2` that are transparent somewhere. It
-        weighs the positions in all statistics.
+        `opacity` has (1, 1, H, W) in [0, 1] for the content and for styles that are transparent somewhere. It weighs the positions
+        in all statistics.
 
-        A second style is mixed with the first. With a mask it applies outside the mask; without a second style, the content
-        outside the mask stays unchanged. `regions` and `style_regions` are as in `featviz.optimise.regions.matched`. Differs from
+        `further_styles` have the roles of `STYLES`; all styles are mixed. With a mask the second one applies outside the mask; without
+        a second style, the content outside the mask stays unchanged. `regions` and `style_regions` are as in `featviz.optimise.regions.matched`. Differs from
         Gatys et al. (2016): coarse to fine, and distances are relative to their target.
 
         Raises:
@@ -266,7 +285,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 do not match.
         """
         content = fit(content, self.size, network.spec.smallest)
-        styles = _checked(style, style2, opacity)
+        styles = _checked({"style": style, **further_styles}, opacity)
         if regions is None:
             where = self._inside(mask, size_of(content), len(styles))
         else:
@@ -320,10 +339,12 @@ A network sees two things in a picture that can be separated: **what is in it, a
             region = scaled_where if len(styles) == 1 else None  # The only part of the image that changes.
             latest = self.with_detail(result, content, base) if self.init == "content" else resize(result, size)
             latest = latest.clamp(0, 1)
+            # A frame of a video that follows another one has the mixture of the largest scale.
+            progress = (scales - len(schedule) + scale - 1) / (scales - 1) if scales > 1 else 0.5 if held is None else 1.0
             guide = None if scale == 1 and held is None else torch.lerp(base, latest, GUIDED)
             target_of = partial(
                 comparison.target, base, styles, scaled_where, scaled_opacity,
-                guide=guide, prepared=prepared, blend_share=self.blend_share(scales - len(schedule) + scale, scales),
+                guide=guide, prepared=prepared, shares=self.shares(len(styles), progress),
             )  # fmt: skip
             target = allowance.fit(target_of, cost)
             tiles.release_free_memory()  # Small blocks of the passes over styles and content: 0.4 GB at 2048 pixels.
@@ -373,16 +394,16 @@ A network sees two things in a picture that can be separated: **what is in it, a
         *,
         content: Tensor,
         style: Tensor,
-        style2: Tensor | None = None,
         mask: Tensor | None = None,
         opacity: Mapping[str, Tensor] = MappingProxyType({}),
+        **further_styles: Tensor,
     ) -> Follower:
         """Return a function that paints the frames of a video, after Ruder et al. (2016).
 
         A frame starts from the result before, moved, where it was visible there, and is held to it; elsewhere from its content, in
         the colours of the result before. Styles are computed once in a shot, and so are colours if only these change.
         """
-        styles, following = _checked(style, style2, opacity), self.following
+        styles, following = _checked({"style": style, **further_styles}, opacity), self.following
         prepared: Prepared = {}
         colour: Callable[[Tensor], Frame] | None = None
 
@@ -417,15 +438,43 @@ A network sees two things in a picture that can be separated: **what is in it, a
         ratio, share, scales = self._pyramid(self.size)
         work = sum(self.steps * share**i * ratio ** (2 * (i + 1 - scales)) for i in range(scales))  # In steps of the full size.
         steps = max(1, round(FOLLOWING * work))
-        return self.replace(scales=1, steps=steps, style_blend=self.blend_share(scales, scales), blend_change=0.0)
+        return self.replace(scales=1, steps=steps, blend_change=self.blend_change if scales > 1 else 0.0)
 
-    def blend_share(self, scale: int, scales: int) -> float:
-        """Return the share of the second style in the mixture at a scale, counted from 1, the smallest."""
-        progress = (scale - 1) / (scales - 1) if scales > 1 else 0.5
-        return min(1.0, max(0.0, self.style_blend + self.blend_change * (progress - 0.5)))
+    def shares(self, styles: int, progress: float) -> list[float]:
+        """Return the share of each style in the mixture of so many, in [0, 1]; they add up to 1.
+
+        `progress`: 0 at the smallest scale, 1 at the largest.
+        """
+        if styles == 1:
+            return [1.0]
+        equal = [1 - self.style_blend, self.style_blend] if styles == 2 else [1.0] * styles
+        weights = self._weights_of_styles() or equal
+        change = self.blend_change * (progress - 0.5)
+        tilted = [
+            max(0.0, weight / sum(weights) + change * (2 * place / (styles - 1) - 1)) for place, weight in enumerate(weights)
+        ]
+        return [share / sum(tilted) for share in tilted]
+
+    def _weights_of_styles(self) -> list[float]:
+        """The numbers of `style_weights`; empty if it is empty. Raises FieldError if they are no weights."""
+        try:
+            weights = [float(number) for number in self.style_weights.split(",")] if self.style_weights.strip() else []
+        except ValueError:
+            weights = [math.nan]
+        if weights and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
+            raise FieldError(
+                f"style_weights is '{short(self.style_weights)}'; expected numbers of at least 0, not all 0, as in '2, 1, 1'."
+            )
+        return weights
+
+    def check_unused(self, pictures: Collection[str] | None) -> None:
+        super().check_unused(pictures)
+        styles, weights = len({*STYLES} & {*(pictures or ())}), len(self._weights_of_styles())
+        if weights and styles > 1 and weights != styles:
+            raise FieldError(f"style_weights has {weights} weights, and there are {styles} styles; expected one for each.")
 
     def scaled_side(self, role: str) -> int | None:
-        return None if role == "start" else math.ceil(self.size * (self.style_scale if role in ("style", "style2") else 1))
+        return None if role == "start" else math.ceil(self.size * (self.style_scale if role in STYLES else 1))
 
     def schedule(self, network: Network, size: tuple[int, int], start: Tensor | None = None) -> list[tuple[tuple[int, int], int]]:
         """Return the (height, width) and the steps of each scale, for a result of (height, width).
@@ -469,9 +518,9 @@ A network sees two things in a picture that can be separated: **what is in it, a
         margin = tiles.reach(network, comparison.layers)
         step = tiles.peak((height, width), comparison.step_bytes, side, margin)
         # The styles are held at their own size, and scaled for the strokes.
-        styles = [others[role] for role in ("style", "style2") if role in others]
+        styles = [others[role] for role in STYLES if role in others]
         if "style_regions" in others:
-            styles = styles * ASSUMED_REGIONS
+            styles = [others["style"]] * ASSUMED_REGIONS + styles[1:]
         sized = [comparison.style_size(style, max(height, width)) for style in styles]
         style_bytes = comparison.style_bytes
         step = max(step, *(tiles.peak(scaled, style_bytes, side, margin, share=tiles.HEAP_SHARE_FORWARD) for scaled in sized))
@@ -519,11 +568,12 @@ A network sees two things in a picture that can be separated: **what is in it, a
         return (content + luminance(image) - luminance(content)).clamp(0, 1)
 
 
-def _checked(style: Tensor, style2: Tensor | None, opacity: Mapping[str, Tensor]) -> list[Style]:
-    """Return the styles of a run. Raises InputError if one is black everywhere."""
-    styles = [(image, opacity.get(role)) for role, image in (("style", style), ("style2", style2)) if image is not None]
-    if any(image.max() < BLACK for image, _ in styles):
-        raise InputError("The style is black everywhere; choose a brighter picture.")
+def _checked(styles_by_role: Mapping[str, Tensor], opacity: Mapping[str, Tensor]) -> list[Style]:
+    """Return the styles of a run in order, with their opacity. Raises InputError if one is black everywhere."""
+    styles = [(styles_by_role[role], opacity.get(role)) for role in STYLES if role in styles_by_role]
+    for role, image in styles_by_role.items():
+        if image.max() < BLACK:
+            raise InputError(f"The {role} is black everywhere; choose a brighter picture.")
     return styles
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from featviz.errors import FeatvizError, ImageError, InputError
 from featviz.media import images, saving, video
-from featviz.media.images import EXTENSIONS, Picture
+from featviz.media.images import EXTENSIONS, Picture, Pictures
 from featviz.media.video import count_frames, frames, is_video
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe
@@ -107,7 +107,7 @@ def run_batch(
     shard: Shard = Shard(),
     device: Device = "auto",
     pool: Pool = ONE_AFTER_ANOTHER,
-    **pictures: Picture,
+    **pictures: Pictures,
 ) -> Generator[Outcome, None, None]:
     """Run a recipe on every picture of `source`, with `pictures` for its other roles, and yield the outcome of each.
 
@@ -127,7 +127,7 @@ def run_batch(
     if recipe.produces != "picture" or not recipe.images:
         raise InputError(f"{recipe.title} cannot be run on many pictures; it has to take a picture and to make one.")
     _check_places(here, there)
-    role = next(iter(recipe.images))
+    role, pictures = next(iter(recipe.images)), recipe.by_role(pictures)
     check(recipe, {role, *pictures})
     settled: list[Outcome] = []
     """Outcomes that need no computation: the result exists, or a picture cannot be read."""

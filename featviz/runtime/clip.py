@@ -19,7 +19,7 @@ from featviz import limits
 from featviz.errors import FeatvizError, FieldError, InputError, LimitError
 from featviz.media import images
 from featviz.media.assembly import assemble, has_pictures, last_picture
-from featviz.media.images import Header, Picture, to_tensor
+from featviz.media.images import Header, Picture, Pictures, to_tensor
 from featviz.media.video import GROWING, TimedFrame, Video, VideoHeader, is_video, read_note, read_video_header, timed_frames
 from featviz.networks.cache import load
 from featviz.optimise.scaling import fitted_size, size_of
@@ -64,7 +64,7 @@ class Clip:
         return {**self.opened, self.role: self.path}
 
 
-def open_clip(recipe: Recipe, pictures: Mapping[str, Picture | None]) -> Clip:
+def open_clip(recipe: Recipe, pictures: Mapping[str, Pictures | None]) -> Clip:
     """Open the pictures of a run of which the first is the path of a video.
 
     Raises:
@@ -115,7 +115,7 @@ def _header_of_frames(path: Path, changed: int) -> tuple[Header, int]:
         return Header(next(frames).picture.size), max(1, read_video_header(path).frames)
 
 
-def estimate_clip(recipe: Recipe, pictures: Mapping[str, Picture | None], *, device: Device = "auto") -> Estimate:
+def estimate_clip(recipe: Recipe, pictures: Mapping[str, Pictures | None], *, device: Device = "auto") -> Estimate:
     """Predict the run of a recipe on a video. Raises what `open_clip` and `estimate` raise."""
     headers, count = read_headers(recipe, open_clip(recipe, pictures).pictures)
     return estimate(recipe, headers, device=device, count=count)
@@ -131,7 +131,7 @@ def film_clip(
     steer: Callable[[], Recipe] | None = None,
     stopped: Callable[[], bool] | None = None,
     on_wait: Callable[[Waiting], object] | None = None,
-    **pictures: Picture | None,
+    **pictures: Pictures | None,
 ) -> Previews:
     """Run a recipe on a video, write an MP4 with its sound to `path`, and yield previews as `stream` does.
 
@@ -185,7 +185,7 @@ def film_clip(
         raise InputError(f"{source.damage} The result ends there, after {end:.1f} s.") from source.damage
 
 
-def complete_clip(recipe: Recipe, path: Path, **pictures: Picture | None) -> None:
+def complete_clip(recipe: Recipe, path: Path, **pictures: Pictures | None) -> None:
     """Complete the video of a `film_clip` whose process was killed with the frames made so far. Arguments are those of the run."""
     _Output(path, recipe, open_clip(recipe, pictures))
 

@@ -142,7 +142,7 @@ def estimate(recipe: Recipe, pictures: Mapping[str, Header] = {}, *, device: Dev
         FieldError: the network has no such channel.
         InputError: the recipe takes no such picture; or there is no such device, or it cannot be used.
     """
-    name, torch_device = recipe.network_name, resolve(device)
+    name, torch_device, pictures = recipe.network_name, resolve(device), recipe.by_role(pictures)
     recipe.check_roles(pictures)
     recipe.check_network(load_untrained(name, torch_device))
     longest = {role: recipe.scaled_side(role) for role in pictures}

@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 
 from featviz.errors import InputError
-from featviz.media.images import Picture
+from featviz.media.images import Pictures
 from featviz.media.video import Video
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Recipe
@@ -18,7 +18,7 @@ from featviz.runtime.stream import Previews, stream
 
 
 def film(
-    recipe: Recipe, path: str | os.PathLike, *, device: Device = "auto", every: float = 0.25, **pictures: Picture
+    recipe: Recipe, path: str | os.PathLike, *, device: Device = "auto", every: float = 0.25, **pictures: Pictures
 ) -> Previews:
     """Run a recipe, write a video to `path`, and yield previews as `stream` does.
 
@@ -43,6 +43,7 @@ def film(
         FeatvizError: the file cannot be written.
         Also what `stream` raises; the file is completed in that case as well.
     """
+    pictures = recipe.by_role(pictures)
     if takes_video(recipe, pictures):
         yield from film_clip(recipe, path, device=device, every=every, **pictures)  # type: ignore[arg-type]
         return

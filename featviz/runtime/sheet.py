@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from PIL import Image
 
-from featviz.media.images import Picture
+from featviz.media.images import Pictures
 from featviz.media.saving import NOTE
 from featviz.media.sheets import contact_sheet
 from featviz.recipes import metadata
@@ -27,7 +27,7 @@ def try_out(
     every: float = math.inf,
     stopped: Callable[[], bool] | None = None,
     on_wait: Callable[[Waiting], object] | None = None,
-    **pictures: Picture,
+    **pictures: Pictures,
 ) -> Generator[tuple[Recipe, Preview], None, None]:
     """Run the small variants of a recipe, such as a dream at every layer, and yield each with its last preview.
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from featviz.errors import DivergedError, LimitError
-from featviz.media.images import Picture, on_white, opacity_of, remarks, to_pixels, to_tensor, with_alpha
+from featviz.media.images import Picture, Pictures, on_white, opacity_of, remarks, to_pixels, to_tensor, with_alpha
 from featviz.media.saving import NOTE
 from featviz.networks.cache import load, load_untrained, load_with_progress
 from featviz.networks.table import BUNDLED
@@ -98,7 +98,7 @@ def stream(
     steer: Callable[[], Recipe] | None = None,
     stopped: Callable[[], bool] | None = None,
     on_wait: Callable[[Waiting], object] | None = None,
-    **pictures: Picture,
+    **pictures: Pictures,
 ) -> Previews:
     """Run a recipe and yield previews: the first step, then one at most every `every` seconds, and always the last.
 
@@ -132,7 +132,7 @@ def stream(
         yield from preview_frames(recipe, opened, torch_device, budget, options)
 
 
-def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Image.Image:
+def run(recipe: Recipe, *, device: Device = "auto", **pictures: Pictures) -> Image.Image:
     """Run a recipe to its end and return the last picture, an RGB or RGBA image.
 
     Takes and raises what `stream` does. The recipe is attached to the picture, and `featviz.save` writes it into the file.
@@ -143,7 +143,7 @@ def run(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Imag
     return preview.picture
 
 
-def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> Iterator[DownloadProgress]:
+def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Pictures) -> Iterator[DownloadProgress]:
     """Download the weights that a recipe needs and yield the progress; yields nothing where no download is needed.
 
     `stream` does the same without reporting progress. Closing the generator stops waiting, but not the download.
@@ -162,7 +162,7 @@ def prepare(recipe: Recipe, *, device: Device = "auto", **pictures: Picture) -> 
         yield from load_with_progress(recipe.network_name, storage_device(device))
 
 
-def open_pictures(recipe: Recipe, pictures: Mapping[str, Picture | None]) -> dict[str, Image.Image]:
+def open_pictures(recipe: Recipe, pictures: Mapping[str, Pictures | None]) -> dict[str, Image.Image]:
     """Check a recipe against its pictures and open them, each scaled down to the size that the recipe needs.
 
     Every surface calls this first.
@@ -173,6 +173,7 @@ def open_pictures(recipe: Recipe, pictures: Mapping[str, Picture | None]) -> dic
         ImageError: as for `open_picture`.
         LimitError: too little memory is free to decode a picture.
     """
+    pictures = recipe.by_role(pictures)
     recipe.check_roles(pictures)
     roles = [*recipe.images, *(role for role in recipe.optional_images if pictures.get(role) is not None)]
     check(recipe, roles)

@@ -19,7 +19,7 @@ from featviz.ui.masks import Painting
 IN_SIGHT = 2
 """Controls that are visible at once. All others are folded away."""
 
-BESIDE = {"guide": "What", "style2": "Style", "regions": "Style", "style_regions": "Style"}
+BESIDE = {"guide": "What", **dict.fromkeys(("style2", "style3", "style4", "regions", "style_regions"), "Style")}
 """Optional picture → the group of controls that it stands in. A mask is painted, and a start is a result."""
 
 
@@ -102,7 +102,9 @@ class Form:
         self.parts[name] = control(name, self.recipe.model_fields[name])
 
     def _picture(self, role: str, meaning: str, **options: Any) -> None:
-        self.parts[role] = picture_input(label(role), meaning, elem_id=f"{self.recipe.name}_{role}", **options)
+        visible = role not in self.recipe.unused({}, ())  # One more of a list is shown once those before it are there.
+        options |= {"elem_id": f"{self.recipe.name}_{role}", "visible": visible or role not in self.further}
+        self.parts[role] = picture_input(label(role), meaning, **options)
 
     def _cards(self, kind: str, items: Sequence[Any], pictures: Iterable[Any], size: tuple[int, int]) -> Cards:
         hint = gr.Markdown(text.label(kind), elem_classes="hint", visible=bool(items))
@@ -180,6 +182,11 @@ class Form:
         return changes
 
     @property
+    def further(self) -> list[str]:
+        """The roles of the pictures of a list after its first."""
+        return [role for roles in self.recipe.lists.values() for role in roles[1:]]
+
+    @property
     def disableable(self) -> list[str]:
         """The names of the controls and boxes that a rule can disable."""
         return [name for rule in self.recipe.rules for name in rule.unused if name in self.parts]
@@ -192,6 +199,8 @@ class Form:
             field = self.recipe.model_fields.get(name)
             texts = {"info": field.description} if field else {"label": label(name)}
             changes[self.parts[name]] = enabled_unless(unused.get(name), **texts)
+            if name in self.further:
+                changes[self.parts[name]] |= {"visible": name not in unused or values[name] is not None}
         if "channel" in self.parts:  # No more than the layer has.
             network, layer = split(values["layer"])
             changes[self.parts["channel"]] |= {"maximum": load_untrained(network).channels(layer) - 1}

@@ -18,8 +18,8 @@ LONGEST = 800
 OPACITY = 0.6
 """Opacity of the paint, so that the picture stays visible."""
 
-COLOURS = ("#8000ff", "#ff8000", "#00ff00", "#0080ff")
-"""The paints, as `featviz.optimise.regions` names regions."""
+COLOURS = ("#ff00ff", "#0080ff", "#ff8000", "#00ff00")
+"""The paints, as `featviz.optimise.regions` names regions, in its order: the first one is for the first style."""
 
 
 class Painting:

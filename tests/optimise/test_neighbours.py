@@ -114,9 +114,10 @@ def test_gradients_equal_finite_differences_also_where_positions_are_weighed():
     assert neighbours.squares("a", everywhere, values, weights).item() == pytest.approx(expected.item())
 
 
-def test_a_mixture_lies_between_both_styles():
-    one, other = (Neighbours({"a": torch.full((1, 1, 2, 2), value)}, {"a": 1}) for value in (1.0, 3.0))
-    assert one.mixed(other, 0.25).targets["a"].unique().tolist() == [1.5]
+def test_a_mixture_lies_between_its_styles_and_leaves_them_as_they_are():
+    styles = [Neighbours({"a": torch.full((1, 1, 2, 2), value)}, {"a": 1}) for value in (1.0, 3.0, 8.0)]
+    assert Neighbours.mixed(styles, [0.5, 0.25, 0.25]).targets["a"].unique().tolist() == [3.25]
+    assert [style.targets["a"].unique().item() for style in styles] == [1, 3, 8]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from PIL import Image, ImageColor
 
 from featviz.errors import InputError
 from featviz.media.images import to_tensor
-from featviz.optimise.regions import MOST_REGIONS, colour_regions
+from featviz.optimise.regions import MOST_REGIONS, colour_regions, matched
 
 
 def painted(width=40, height=30):
@@ -60,3 +60,43 @@ def test_a_photograph_is_refused_with_the_number_of_its_colours():
     for image, count in ((noise, 0), (many, 27)):
         with pytest.raises(InputError, match=f"has {count} areas of even colour; expected 2 to {MOST_REGIONS} colours"):
             colour_regions(image, (40, 108))
+
+
+def columns(*names):
+    """An image (1, 3, 12, 24) with an area of each colour, from left to right."""
+    picture = Image.new("RGB", (24, 12))
+    for number, name in enumerate(names):
+        picture.paste(name, (number * 24 // len(names), 0, 24, 12))
+    return to_tensor(picture)
+
+
+def opaque_columns(styles):
+    """For each style, the columns of it that are used."""
+    return [None if part is None else part[0, 0, 0].nonzero().flatten().tolist() for _, part in styles]
+
+
+LEFT, RIGHT, ALL = [*range(12)], [*range(12, 24)], [*range(24)]
+
+
+@pytest.mark.parametrize(
+    ("painted", "painted_style", "parts"),
+    [
+        (("lime", "black"), ("lime", "red"), [LEFT, RIGHT]),
+        (("lime", "black"), ("red", "red", "red", "lime"), [[*range(18, 24)], [*range(18)]]),
+        (("lime", "red"), ("lime", "black"), [LEFT, RIGHT]),
+        (("lime", "black"), ("lime", "red", "black", "black"), [[*range(6)], RIGHT]),
+    ],
+)
+def test_what_is_not_painted_in_one_picture_goes_with_what_the_other_regions_leave(painted, painted_style, parts):
+    """Where both have something that is not painted, these go together, and a colour of the style alone is not used."""
+    _, styles = matched(columns(*painted), columns(*painted_style), [(torch.ones(1, 3, 12, 24), None)], (12, 24))
+    assert opaque_columns(styles) == parts
+
+
+def test_regions_that_the_first_style_lacks_have_the_styles_after_it():
+    first, second, third = (torch.full((1, 3, 12, 24), value) for value in (0.2, 0.5, 0.8))
+    painted = columns("red", "black", "white")
+    where, styles = matched(painted, columns("black", "black"), [(first, None), (second, None), (third, None)], (12, 24))
+    assert [image[0, 0, 0, 0].item() for image, _ in styles] == pytest.approx([0.5, 0.8, 0.2])  # White, red, black.
+    assert opaque_columns(styles) == [None, None, ALL]
+    assert where[0, :, 0, ::8].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]

@@ -80,11 +80,12 @@ def test_moments_of_bfloat16_by_blocks_are_sums_in_float32_with_the_derivative_i
     assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_style_blended_with_itself_is_itself_and_two_styles_meet_in_between():
-    one, other = moments(HERE), moments(THERE)
-    assert torch.allclose(second_moment(blend(one, one, 0.3)), second_moment(one))
-    assert torch.allclose(second_moment(blend(one, other, 0.25)), 0.75 * second_moment(one) + 0.25 * second_moment(other))
-    assert torch.allclose(mean(blend(one, other, 1.0)), mean(other))
+def test_a_style_blended_with_itself_is_itself_and_styles_meet_in_between():
+    one, other, third = moments(HERE), moments(THERE), moments(HERE.exp())
+    assert torch.allclose(second_moment(blend([one, one], [0.7, 0.3])), second_moment(one))
+    expected = 0.5 * second_moment(one) + 0.25 * second_moment(other) + 0.25 * second_moment(third)
+    assert torch.allclose(second_moment(blend([one, other, third], [0.5, 0.25, 0.25])), expected)
+    assert torch.allclose(mean(blend([one, other], [0.0, 1.0])), mean(other))
 
 
 def test_distances_equal_their_formulas_written_out():

@@ -258,12 +258,39 @@ def test_a_blend_is_nearer_to_the_style_with_the_larger_share():
     assert distances(much, "vgg19", TERRACE)[0] < distances(little, "vgg19", TERRACE)[0]
 
 
-def test_the_share_of_the_second_style_changes_from_scale_to_scale_and_stays_within_0_and_1():
+def test_shares_of_styles_change_from_scale_to_scale_and_stay_within_0_and_1():
     recipe = StyleTransfer(blend_change=1)
-    assert [recipe.blend_share(scale, 3) for scale in (1, 2, 3)] == [0, 0.5, 1]
-    assert [recipe.replace(style_blend=0.8).blend_share(scale, 3) for scale in (1, 3)] == [pytest.approx(0.3), 1]
-    assert [StyleTransfer(style_blend=0.2).blend_share(scale, 3) for scale in (1, 3)] == [0.2, 0.2]
-    assert recipe.blend_share(1, 1) == 0.5
+    assert [recipe.shares(2, progress) for progress in (0, 0.5, 1)] == [[1, 0], [0.5, 0.5], [0, 1]]
+    assert [recipe.replace(style_blend=0.8).shares(2, progress)[1] for progress in (0, 1)] == pytest.approx([0.3, 1])
+    assert [StyleTransfer(style_blend=0.2).shares(2, progress)[1] for progress in (0, 1)] == pytest.approx([0.2, 0.2])
+    assert recipe.shares(1, 0) == [1]
+    assert StyleTransfer().shares(4, 0) == [0.25] * 4
+    assert StyleTransfer(style_weights="2, 1, 1").shares(3, 1) == [0.5, 0.25, 0.25]
+    assert recipe.replace(style_weights="1, 0, 1").shares(3, 1) == [0, 0, 1]
+    assert recipe.shares(3, 0) == pytest.approx([5 / 7, 2 / 7, 0])
+
+
+@pytest.mark.parametrize("statistic", ["neighbours", "covariance"])
+def test_a_style_of_weight_0_changes_nothing_and_one_of_weight_1_changes_the_mixture(statistic):
+    def loss(styles, **fields):
+        recipe = StyleTransfer(**SHORT, statistic=statistic, **fields)
+        return next(recipe.run(load(recipe.network), content=CAT, style=WAVE, **styles)).loss.item()
+
+    pair, three = loss({"style2": TERRACE}, style_blend=0.25), {"style2": CAT, "style3": TERRACE}
+    assert loss(three, style_weights="3, 0, 1") == pytest.approx(pair, rel=1e-4)
+    assert loss(three, style_weights="3, 1, 1") != pytest.approx(pair, rel=1e-2)
+
+
+def test_three_regions_have_three_styles_the_brightest_the_first():
+    recipe = StyleTransfer(**SHORT | {"steps": 1}, feather=0, statistic="gram", style_layers=INPUT)
+    network, content, dark = load(recipe.network), fit(CAT, 96, 32), 0.2 * WAVE
+    options = {"regions": areas(RED, WHITE, BLACK), "style2": dark, "style3": TERRACE}
+    frame = next(recipe.run(network, content=CAT, style=WAVE, **options))
+    expected = sum(
+        relative(*(second_moment(moments(image)) for image in (part, recipe.comparison(network).sized(style, 96)))) / 3
+        for part, style in zip(content.split(32, 3), (dark, WAVE, TERRACE), strict=True)
+    )
+    assert frame.measures[INPUT].item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("statistic", ["neighbours", "covariance"])
@@ -380,7 +407,11 @@ def test_regions_without_those_of_the_style_are_a_mask_for_the_styles():
     [
         ({"regions": areas(RED)}, "The image of regions is all red; expected an area of another colour too."),
         ({"regions": areas(RED, GREEN, BLUE), "style2": TERRACE}, "There are 3 regions, .* and 2 styles; expected a style for each"),
-        ({"regions": areas(RED, BLUE)}, "There are 2 regions, blue, red, and 1 style; expected"),
+        ({"regions": areas(RED, BLUE)}, "There are 2 regions, blue, red, and 1 style; expected a style for each, or style_regions."),
+        ({"regions": areas(RED, BLUE), "style2": CAT, "style3": WAVE}, "There are 2 regions, .* and 3 styles; expected a style for each."),
+        ({"regions": areas(RED, BLUE), "style_regions": areas(RED, WHITE), "style2": WAVE, "style3": WAVE},
+         "The styles after the first are 2, for regions of the content that the first has not: blue; expected"),
+        ({"style2": WAVE, "style3": 0 * WAVE}, "The style3 is black everywhere; choose a brighter picture."),
         ({"regions": areas(RED, BLUE), "style_regions": areas(RED, GREEN)}, "The style has no blue region; its regions are green, red."),
         ({"regions": areas(WHITE, BLACK), "style": half(), "style_regions": areas(WHITE, BLACK)},
          "The style is black or transparent in its black region; expected"),
@@ -391,13 +422,23 @@ def test_regions_that_do_not_match_are_refused_with_one_sentence(options, senten
         last(StyleTransfer(**SHORT), **options)
 
 
+def test_a_list_of_styles_is_one_style_a_role():
+    assert StyleTransfer.by_role({"style": ["a", "b", "c"], "style2": None}) == {"style": "a", "style2": "b", "style3": "c"}
+    assert StyleTransfer.by_role({"style": ("a",), "style2": "b"}) == {"style": "a", "style2": "b"}
+    recipe = StyleTransfer(style_weights="1, 2", style_blend=0.1)
+    recipe.check_unused(["content", "style"])  # What only tunes a mixture is no error without one.
+
+
 @pytest.mark.parametrize("statistic", ["neighbours", "covariance"])
 def test_a_tiny_region_and_an_even_one_and_a_narrow_style_give_numbers(statistic):
     regions, style = areas(RED, BLUE), torch.full((1, 3, 40, 60), 0.6)
     regions[..., 2:] = torch.tensor(BLUE).view(1, 3, 1, 1)  # Two columns of 60: less than a cell at this size.
     style[..., :20] = resize(WAVE, (40, 20)).clamp(0, 1)
     options = {"regions": regions, "style": style, "style_regions": areas(RED, BLUE)}
-    frames = list(StyleTransfer(**SHORT, statistic=statistic).run(load(SHORT["network"]), content=CAT, **options))
+    recipe = StyleTransfer(**SHORT, statistic=statistic)
+    few = {"style2": torch.full((1, 3, 7, 900), 0.4), "style3": resize(WAVE, (16, 400)).clamp(0, 1)}  # Even, and narrow.
+    assert last(recipe.replace(steps=1), **few).image.isfinite().all()
+    frames = list(recipe.run(load(SHORT["network"]), content=CAT, **options))
     assert all(frame.image.isfinite().all() and frame.loss.isfinite() for frame in frames)
     assert frames[-1].loss < frames[0].loss
 
@@ -407,7 +448,7 @@ def test_the_transparent_part_of_an_image_of_regions_is_black():
     regions.paste((255, 255, 255, 0), (30, 0, 60, 40))
     recipe = StyleTransfer(**SHORT)
     transparent, black = (
-        run(recipe, content=to_picture(CAT), style=to_picture(WAVE), style2=to_picture(TERRACE), regions=painted)
+        run(recipe, content=to_picture(CAT), style=[to_picture(WAVE), to_picture(TERRACE)], regions=painted)
         for painted in (regions, to_picture(areas(WHITE, BLACK)))
     )
     assert np.array_equal(np.asarray(transparent), np.asarray(black))

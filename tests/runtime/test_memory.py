@@ -340,7 +340,7 @@ def test_trying_out_reserves_the_largest_variant_throughout(free, counted):
 
 # Pictures
 
-PICTURES = {"content": (900, 700), "style": (3000, 2000), "style2": (1500, 2500), "mask": (700, 700)}
+PICTURES = {"content": (900, 700), "style": (3000, 2000), "style2": (1500, 2500), "style3": (2000, 900), "regions": (700, 700)}
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ PICTURES = {"content": (900, 700), "style": (3000, 2000), "style2": (1500, 2500)
         (StyleTransfer(network="efficientnet_lite0", size=256), [*PICTURES]),
         (DeepDream(layer=SHALLOW, size=128), ["image", "guide"]),
     ],
-    ids=["style", "two styles", "guide"],
+    ids=["style", "three styles", "guide"],
 )
 def test_a_run_is_granted_the_memory_of_its_estimate_and_no_less(free, tmp_path, monkeypatch, recipe, roles):
     """The estimate reads headers, the run opens the pictures: both have to count all of them, at the same sizes."""

@@ -30,9 +30,10 @@ from standins import outputs
 from featviz import recipe_of, save, ui
 from featviz import run as compute
 from featviz.errors import FeatvizError, LimitError, WeightsError
-from featviz.media.images import open_picture
+from featviz.media.images import open_picture, to_tensor
 from featviz.networks.hub import DownloadProgress
 from featviz.networks.table import BUNDLED, NETWORKS
+from featviz.optimise.regions import NAMES, colour_regions
 from featviz.recipes import metadata, presets
 from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Recipe, bounds, choices, group, param
@@ -807,6 +808,20 @@ def test_paint_of_one_colour_is_a_mask_and_several_or_paint_on_the_style_are_reg
         expected = [ImageColor.getrgb(value) if isinstance(value, str) else value for value in values]
         assert [found[role].getpixel(place) for place in ((5, 5), (50, 5))] == expected
     assert found.keys() == roles.keys()
+
+
+def test_the_nth_paint_is_for_the_nth_style_and_what_is_not_painted_for_the_one_after():
+    quarters = [layer((16 * number, 0, 16 * number + 16, 24), paint=paint) for number, paint in enumerate(COLOURS)]
+    names = colour_regions(to_tensor(roles_of(quarters, [])["regions"]), (48, 64))
+    assert list(names) == [*(NAMES[paint] for paint in COLOURS), "black"]
+
+
+def test_the_box_of_one_more_style_appears_once_those_before_it_have_a_picture(page, photo):
+    parts = page.forms["style_transfer"].parts
+    for given, visible in (({}, (False, False)), ({"style2": photo}, (True, False)), ({"style3": photo}, (True, True))):
+        changes = page.refresh(sent(page, "style_transfer", content=photo, style=photo, **given))
+        assert tuple(changes[parts[role]]["visible"] for role in ("style3", "style4")) == visible
+    assert (parts["style2"].visible, parts["style3"].visible) == (True, False)
 
 
 def test_closing_the_painting_empties_both_editors_each_time(page):

@@ -185,6 +185,8 @@ def _publish_jobs(engine: Engine) -> None:
         guide: str | None = None,
         mask: str | None = None,
         style2: str | None = None,
+        style3: str | None = None,
+        style4: str | None = None,
         start: str | None = None,
         regions: str | None = None,
         style_regions: str | None = None,
@@ -201,14 +203,17 @@ def _publish_jobs(engine: Engine) -> None:
             guide: For 'deepdream': a picture whose features it shall grow.
             mask: Where the run has an effect: white for here, black for not here.
             style2: For 'style_transfer': a second style.
+            style3: For 'style_transfer': a third style.
+            style4: For 'style_transfer': a fourth style.
             start: For 'style_transfer': a result to go on from.
             regions: For 'style_transfer': the content's regions, as areas of plain colours.
-            style_regions: For 'style_transfer': the style's regions, each for the content's region of the same colour.
+            style_regions: For 'style_transfer': the first style's regions, each for the content's region of the same colour.
 
         Returns:
             The id of the run, and its state as `job` returns it.
         """
-        sent = dict(zip(roles, (image, content, style, guide, mask, style2, start, regions, style_regions), strict=True))
+        given = (image, content, style, guide, mask, style2, style3, style4, start, regions, style_regions)
+        sent = dict(zip(roles, given, strict=True))
         with error_sentences():
             request = admit(lambda: _recipe_of(recipe, fields), sent)
             return _state(job := start_job(engine, request, keep_steps=True), job.now)
