@@ -25,7 +25,7 @@ def test_the_pyramid_ends_at_the_size_and_shrinks_by_the_ratio():
 def test_the_average_weighs_the_past_exponentially():
     values = torch.rand(6, dtype=torch.float64)
     average = Average(0.8)
-    assert average.update(values[0]) == values[0]
+    assert average.update(values[0]).item() == pytest.approx(values[0].item())
     for value in values[1:]:
         result = average.update(value)
     weights = torch.tensor([0.8**age for age in range(5, -1, -1)], dtype=torch.float64)

@@ -339,11 +339,10 @@ def test_tiled_and_whole_gradients_agree_away_from_the_borders_of_tiles():
     assert tiled_value.item() == pytest.approx(value.item(), rel=0.1)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_tiles_leave_no_seams(seed, monkeypatch):
+def test_tiles_leave_no_seams(monkeypatch):
     """Neighbours across a former border of a tile differ as much as they do in a run without tiles, within 3 %."""
     image = fit(MOUNTAIN[..., :400, :400], 288, 32)
-    recipe = DeepDream(layer="efficientnet_lite0/block4", size=288, octaves=1, steps=8, seed=seed)
+    recipe = DeepDream(layer="efficientnet_lite0/block4", size=288, octaves=1, steps=8)
     starts, random = [], Surround.random
 
     def surround(least, jitter, generator):

@@ -22,7 +22,7 @@ from featviz.recipes.metadata import Restored
 from featviz.recipes.recipe import Recipe, bounds, choices, param
 from featviz.recipes.table import RECIPES
 
-quick = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+quick = settings(max_examples=15, deadline=None, database=None, derandomize=True)
 
 TEXTS = st.sampled_from(["", "3, 7", *class_names()[:3], *(f"{split(address)[1]}: 0.5" for address in addresses())]) | st.text()
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from featviz.errors import FieldError
 from featviz.networks.cache import load
-from featviz.recipes.recipe import Frame, Recipe, Rule, bounds, choices, group, increment, longest, param
+from featviz.recipes.recipe import Frame, Recipe, Rule, bounds, choices, group, held_bytes, increment, longest, param
 from featviz.recipes.reconstruction import ROUND, ReconstructStyle
 
 
@@ -182,6 +182,10 @@ def test_unused_fields_are_found_among_invalid_values():
 
 
 # Frames
+
+
+def test_pictures_are_held_decoded_and_as_floats():
+    assert held_bytes((10, 20), (1, 1)) == (3 + 3 * 4) * (200 + 1)
 
 
 def test_what_a_frame_shows_is_computed_when_it_is_first_read_and_once():
