@@ -300,7 +300,7 @@ def test_a_finish_applies_to_the_preset_and_options_override_it(streamed):
     assert cli.main(["deepdream", "image.png", "out.png", "--preset", "eyes", "--finish", "fine"]) == 0
     assert cli.main(["deepdream", "image.png", "out.png", "--finish", "draft", "--size", "128"]) == 0
     fine = eyes.replace(**presets.FINISHES["Fine"].of(eyes))
-    draft = RECIPES["deepdream"]().replace(size=128, steps=3)  # 0.7 of 4.
+    draft = RECIPES["deepdream"]().replace(size=128, steps=2)  # Half of 4.
     assert seen == [fine, draft]
     assert (fine.size, fine.steps) == (1024, round(eyes.steps * 1.5))
 

@@ -82,6 +82,10 @@ def _saturation(values: Tensor, weights: Tensor) -> Tensor:
     return (values[:, 1:].square().sum(1, keepdim=True).sqrt() * weights).sum((-2, -1), keepdim=True)
 
 
+LEAST_VARIANCE = 1e-6
+"""Of colours: (1/4 of 1/255)². Less is rounding error."""
+
+
 def match_colours(image: Tensor, like: Tensor, opacity: Tensor | None = None, opacity_of_like: Tensor | None = None) -> Tensor:
     """Return an image (1, 3, H, W) in [0, 1] mapped to the colour mean and covariance of `like` (1, 3, H, W) in [0, 1].
 
@@ -100,13 +104,13 @@ def match_colours(image: Tensor, like: Tensor, opacity: Tensor | None = None, op
         centred = pixels - mean[:, None]
         return mean, (centred * weights) @ centred.T
 
-    def power(matrix: Tensor, exponent: float) -> Tensor:
+    def power(matrix: Tensor, exponent: float, least: float = LEAST_VARIANCE) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
-        return vectors * values.clamp_min(1e-6) ** exponent @ vectors.T  # About (1/4 of 1/255)². Less is rounding error.
+        return vectors * values.clamp_min(least) ** exponent @ vectors.T
 
     (old_mean, old), (new_mean, new) = colours(image, opacity), colours(like, opacity_of_like)
     root, inverse = power(old, 0.5), power(old, -0.5)
-    change = inverse @ power(root @ new @ root, 0.5) @ inverse
+    change = inverse @ power(root @ new @ root, 0.5, LEAST_VARIANCE**2) @ inverse
     pixels = change @ (exact(image[0].flatten(1)) - old_mean[:, None]) + new_mean[:, None]
     return pixels.to(image).clamp(0, 1).view_as(image)
 

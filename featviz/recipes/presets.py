@@ -58,7 +58,7 @@ class Finish:
         return {"size": self.size or own["size"], "steps": int(min(max(round(own["steps"] * self.steps), low), high))}
 
 
-FINISHES = {finish.title: finish for finish in (Finish("Draft", 256, 0.7), Finish("Standard"), Finish("Fine", 1024, 1.5))}
+FINISHES = {finish.title: finish for finish in (Finish("Draft", 256, 0.5), Finish("Standard"), Finish("Fine", 1024, 1.5))}
 STANDARD = "Standard"
 
 

@@ -15,7 +15,7 @@ from featviz.errors import FieldError, InputError, nearest, short
 from featviz.networks.network import Network
 from featviz.networks.table import INPUT, NETWORKS, NetworkName
 from featviz.optimise import tiles
-from featviz.optimise.colours import toned
+from featviz.optimise.colours import match_colours, toned
 from featviz.optimise.gradients import blur, luminance, soften
 from featviz.optimise.neighbours import TURNS, matching_cost
 from featviz.optimise.optimisers import OPTIMISERS, Optimiser, history_length
@@ -47,6 +47,10 @@ STYLES = ("style", "style2", "style3", "style4")
 
 SHARES = ("style_blend", "style_weights", "blend_change")
 """The fields that say how much of each style is in the mixture."""
+
+START = 0.8
+"""Share of the style's colours in the picture that a run starts from. An even style alone would leave nothing of the content, and
+L-BFGS would not converge."""
 
 IMAGES_HELD = 22
 """Copies of the image that a run holds at once, without the history of L-BFGS."""
@@ -189,8 +193,10 @@ A network sees two things in a picture that can be separated: **what is in it, a
         "What of the content is kept: the activations, or which of its places are alike, whatever their colours.",
         group="Content",
     )
-    init: Literal["content", "noise"] = param(
-        "content", "What the picture starts from, unless a start picture is given.", group="Content"
+    init: Literal["recoloured", "content", "noise"] = param(
+        "recoloured",
+        "What the picture starts from, unless a start picture is given: the content in the style's colours, the content, or noise.",
+        group="Content",
     )
     feather: int = param(
         8, "Softness of the mask's edge, in pixels of the result.", ge=0, le=MAX_FEATHER, usual=64, group="Where"
@@ -326,7 +332,13 @@ A network sees two things in a picture that can be separated: **what is in it, a
         generator = torch.Generator().manual_seed(self.seed)
         schedule, scales = self.schedule(network, size_of(content), start), len(self.schedule(network, size_of(content)))
         steps, work = (sum(counts) for counts in zip(*((count, count * h * w) for (h, w), count in schedule), strict=True))
-        result = start if start is not None else content if self.init == "content" else grey_noise(content, generator)
+        result = content if start is None else start
+        if start is None and self.init == "noise":
+            result = grey_noise(content, generator)
+        elif start is None and self.init == "recoloured" and self.colours == "style":
+            small = resize(content, schedule[0][0]).clamp(0, 1)
+            shares = self.shares(len(styles), 0.0 if scales > 1 else 0.5)
+            result = torch.lerp(small, recoloured(small, styles, where, opacity, shares), START)
         cost, allowance = comparison.step_bytes, tiles.Allowance(tiled=network.tiled(comparison.layers))
         optimiser: Optimiser | None = None
         step = pixels_done = 0
@@ -337,7 +349,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 None if weights is None else resize(weights, size).clamp(0, 1) for weights in (where, opacity)
             )
             region = scaled_where if len(styles) == 1 else None  # The only part of the image that changes.
-            latest = self.with_detail(result, content, base) if self.init == "content" else resize(result, size)
+            latest = resize(result, size) if self.init == "noise" else self.with_detail(result, content, base)
             latest = latest.clamp(0, 1)
             # A frame of a video that follows another one has the mixture of the largest scale.
             progress = (scales - len(schedule) + scale - 1) / (scales - 1) if scales > 1 else 0.5 if held is None else 1.0
@@ -575,6 +587,27 @@ def _checked(styles_by_role: Mapping[str, Tensor], opacity: Mapping[str, Tensor]
         if image.max() < BLACK:
             raise InputError(f"The {role} is black everywhere; choose a brighter picture.")
     return styles
+
+
+def recoloured(
+    content: Tensor, styles: Sequence[Style], where: Tensor | None, opacity: Tensor | None, shares: Sequence[float]
+) -> Tensor:
+    """Return a content (1, 3, H, W) with the mean and the covariance of the styles' colours, by region.
+
+    `where` and `opacity` are as in `paint`, `shares` those of the styles in a mixture. The first steps from a picture in its own
+    colours would do little else than this.
+    """
+    where, opacity = (it if it is None else resize(it, size_of(content)).clamp(0, 1) for it in (where, opacity))
+    regions: Sequence[Tensor | float] = shares if where is None else where.split(1, 1)
+    seen = [opacity] * len(styles)
+    if where is not None:
+        seen = [part if opacity is None else part * opacity for part in where.split(1, 1)]
+    changes = [
+        region * (match_colours(content, style, part, opacity_of_style) - content)
+        for region, part, (style, opacity_of_style) in zip(regions, seen, styles, strict=True)
+        if part is None or part.sum() >= 1  # A smaller region has no colours to match.
+    ]
+    return sum(changes, content)
 
 
 def grey_noise(like: Tensor, generator: torch.Generator) -> Tensor:

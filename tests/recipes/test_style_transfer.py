@@ -11,10 +11,11 @@ from featviz.errors import FieldError, ImageError, InputError
 from featviz.media.images import open_picture, to_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.networks.table import BUNDLED, INPUT, NETWORKS
+from featviz.optimise.gradients import luminance
 from featviz.optimise.scaling import fit, resize
 from featviz.optimise.style_statistics import STATISTICS, moments, second_moment
 from featviz.recipes import presets, style_target
-from featviz.recipes.style_transfer import OPTIMISERS, StyleTransfer
+from featviz.recipes.style_transfer import OPTIMISERS, StyleTransfer, recoloured
 
 CAT, WAVE, TERRACE = (to_tensor(open_picture(presets.FOLDER / f"{name}.jpg")) for name in ("cat", "great_wave", "cafe_terrace"))
 QUICK = {"network": "efficientnet_lite0", "size": 160, "scales": 2, "steps": 10}
@@ -76,7 +77,7 @@ def test_more_style_strength_means_more_style_and_less_content():
 @pytest.mark.parametrize("network", BUNDLED)
 def test_one_strength_means_the_same_on_every_network_and_at_every_size(network, size):
     """The relative decrease of the style distance, and the content distance that results."""
-    recipe = StyleTransfer(**SHORT | {"network": network, "size": size, "steps": 10})
+    recipe = StyleTransfer(**SHORT | {"network": network, "size": size, "steps": 10}, init="content")
     first, *_, end = recipe.run(load(network), content=CAT, style=WAVE)
     weights = recipe.weights(load(network), "style_layers")
     before, after = (sum(weight * frame.measures[layer] for layer, weight in weights.items()) for frame in (first, end))
@@ -85,7 +86,7 @@ def test_one_strength_means_the_same_on_every_network_and_at_every_size(network,
 
 
 def test_the_measures_are_the_relative_distances_of_the_frame():
-    recipe = StyleTransfer(**SHORT | {"steps": 1}, statistic="gram")
+    recipe = StyleTransfer(**SHORT | {"steps": 1}, statistic="gram", init="content")
     frame = last(recipe)
     network, content = load(recipe.network), fit(CAT, 96, 32)  # The first step compares the content itself.
     layers = network.spec.style_layers
@@ -101,13 +102,13 @@ def test_the_measures_are_the_relative_distances_of_the_frame():
 def test_identical_content_and_style_is_a_fixed_point(statistic, optimiser, monkeypatch):
     monkeypatch.setattr(OPTIMISERS[optimiser], "jitter", 0)
     image = fit(CAT, 96, 32)
-    recipe = StyleTransfer(**SHORT, smoothness=0.0, statistic=statistic, optimiser=optimiser)
+    recipe = StyleTransfer(**SHORT, smoothness=0.0, statistic=statistic, optimiser=optimiser, init="content")
     assert (last(recipe, image, image).image - image).abs().max() < 1e-3
 
 
 def test_identical_content_and_style_is_a_fixed_point_of_optimal_transport_but_for_rounding():
     image = fit(CAT, 96, 32)
-    recipe = StyleTransfer(**SHORT, smoothness=0.0, statistic="wasserstein")
+    recipe = StyleTransfer(**SHORT, smoothness=0.0, statistic="wasserstein", init="content")
     result = last(recipe, image, image)
     assert (result.image - image).abs().mean() < 1e-3
     assert result.loss < 1e-3 * next(recipe.run(load(recipe.network), content=image, style=WAVE)).loss
@@ -205,6 +206,33 @@ def test_without_style_strength_noise_becomes_the_content():
     result = last(recipe)
     assert set(result.measures) == {"content"}
     assert distances(result.image, "vgg19")[1] < 0.5
+
+
+def test_the_start_has_the_colours_of_the_style_and_the_edges_of_the_content():
+    style = 0.25 + WAVE / 2  # Little of it is clipped.
+    start = recoloured(CAT, [(style, None)], None, None, [1.0])
+    assert torch.allclose(start.mean((2, 3)), style.mean((2, 3)), atol=0.01)
+    assert torch.allclose(start[0].flatten(1).cov(), style[0].flatten(1).cov(), atol=0.003)
+    assert torch.corrcoef(torch.stack([luminance(it).flatten() for it in (start, CAT)]))[0, 1] > 0.95
+    first = next(StyleTransfer(**SHORT, style_strength=0.01).run(load(QUICK["network"]), content=CAT, style=style))
+    small = first.image.shape[-2:]
+    assert (first.image - resize(start, small)).abs().mean() < 0.5 * (first.image - resize(CAT, small)).abs().mean()
+
+
+def test_each_region_starts_in_the_colours_of_its_style():
+    red, blue = (torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, 8, 8) for colour in ([1.0, 0, 0], [0, 0, 1.0]))
+    styles = [(red, None), (blue, None)]
+    left = torch.zeros(1, 1, *CAT.shape[-2:])
+    left[..., : CAT.shape[-1] // 2] = 1
+    where = torch.cat([left, 1 - left], 1)
+    start = recoloured(CAT, styles, where, None, [])
+    for part, colour in ((left, red), (1 - left, blue)):
+        mean = (part * start).sum((0, 2, 3)) / part.sum()
+        assert torch.allclose(mean, colour[0, :, 0, 0], atol=0.05)
+    only_right = torch.cat([torch.zeros_like(left), 1 - left], 1)  # An empty region keeps the content, and gives no NaN.
+    assert torch.equal((recoloured(CAT, styles, only_right, None, []) * left), CAT * left)
+    mixed = recoloured(CAT, styles, None, None, [0.75, 0.25])
+    assert torch.allclose(mixed.mean((0, 2, 3)), torch.tensor([0.75, 0, 0.25]), atol=0.05)
 
 
 def test_a_start_picture_skips_the_scales_up_to_its_size():
@@ -377,7 +405,7 @@ def test_the_distance_in_regions_is_the_mean_over_pixels_of_each_with_the_pixels
     )
     opaque = torch.ones(1, 1, 64, 64)
     opaque[..., :20, :20] = 0
-    recipe = StyleTransfer(**SHORT | {"size": 64, "steps": 1}, feather=0, statistic="gram", style_layers=INPUT)
+    recipe = StyleTransfer(**SHORT | {"size": 64, "steps": 1}, feather=0, statistic="gram", style_layers=INPUT, init="content")
     options = {"regions": painted, "style_regions": painted_style, "opacity": {"style": opaque}}
     frame = next(recipe.run(load(recipe.network), content=content, style=style, **options))
     expected = 0.0

@@ -604,7 +604,7 @@ def test_a_finish_is_relative_to_the_preset_and_says_its_time(page, photo):
     ]
 
 
-@pytest.mark.parametrize(("finish", "size", "steps"), [("Draft", 256, 7), ("Standard", 320, 10), ("Fine", 1024, 15)])
+@pytest.mark.parametrize(("finish", "size", "steps"), [("Draft", 256, 5), ("Standard", 320, 10), ("Fine", 1024, 15)])
 def test_a_finish_is_a_size_and_a_factor(finish, size, steps):
     recipe = RECIPES["deepdream"](size=320, steps=10)
     assert presets.FINISHES[finish].of(recipe) == {"size": size, "steps": steps}
