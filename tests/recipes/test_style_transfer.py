@@ -310,7 +310,7 @@ def test_a_style_of_weight_0_changes_nothing_and_one_of_weight_1_changes_the_mix
 
 
 def test_three_regions_have_three_styles_the_brightest_the_first():
-    recipe = StyleTransfer(**SHORT | {"steps": 1}, feather=0, statistic="gram", style_layers=INPUT)
+    recipe = StyleTransfer(**SHORT | {"steps": 1}, feather=0, statistic="gram", style_layers=INPUT, init="content")
     network, content, dark = load(recipe.network), fit(CAT, 96, 32), 0.2 * WAVE
     options = {"regions": areas(RED, WHITE, BLACK), "style2": dark, "style3": TERRACE}
     frame = next(recipe.run(network, content=CAT, style=WAVE, **options))
