@@ -98,7 +98,9 @@ def test_help_shows_every_field_with_its_range_and_default(recipe, capsys, monke
         cli.main([recipe.name.replace("_", "-"), "--help"])
     text = re.sub(r"\n {24}", " ", capsys.readouterr().out)  # Argparse gives a long option a line of its own.
     lines = {found[1]: found[0] for found in re.finditer(r"^  --([\w-]+) .*$", text, re.MULTILINE)}
-    common = {*["device", "estimate", "film", "finish", "frames", "network", "preset", "ray", "recipe", "shard", "sheet", "style"]}
+    common = {
+        *["device", "estimate", "film", "finish", "frames", "network", "preset", "ray", "recipe", "shard", "sheet", "style"]
+    }
     assert lines.keys() - common == {
         name.replace("_", "-") for name in (*recipe.model_fields, *recipe.optional_images) if name != "network"
     }

@@ -101,10 +101,11 @@ def test_the_gradients_are_read_for_transparency_alone(monkeypatch):
     assert read == [1, 2]
 
 
-def test_a_channel_that_is_inactive_at_the_start_becomes_active():
+@pytest.mark.parametrize(("layer", "channel", "least"), [("vgg19/relu3_1", 14, 100), ("efficientnet_lite0/head", 5, 1)])
+def test_a_channel_that_is_inactive_at_the_start_becomes_active(layer, channel, least):
     noise = Spectrum.noise((64, 64), torch.Generator().manual_seed(0))()
-    assert not means(noise, "vgg19/relu3_1")[0, 14]
-    assert means(last(layer="vgg19/relu3_1", channel=14).image, "vgg19/relu3_1")[0, 14] > 100
+    assert not means(noise, layer)[0, channel]
+    assert means(last(layer=layer, channel=channel).image, layer)[0, channel] > least
 
 
 def test_several_pictures_are_side_by_side_and_diversity_makes_them_unlike():
