@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,12 +136,22 @@ class Server:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{name}:"))
 
 
-@contextlib.contextmanager
-def serving(**environment: str) -> Iterator[Server]:
-    """Serve the app on loopback, as `make run` does, on the CPU. After a crash its log is printed."""
+def free_port() -> int:
+    """A port of loopback that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(
+    program: Sequence[str] = ("app.py", "--device", "cpu", "--port"), *, port: int = 0, kill: bool = False, **environment: str
+) -> Iterator[Server]:
+    """Serve the app on loopback, by default as `make run` does, on the CPU. After a crash its log is printed.
+
+    `program` is what Python runs; the port is its last argument. `kill` ends it by force, since ending politely takes seconds.
+    """
+    port = port or free_port()
     with tempfile.TemporaryDirectory() as place, Path(place, "log.txt").open("w", encoding="utf-8") as log:
         (folder := Path(place, "temporary")).mkdir()
         quiet = {
@@ -152,10 +162,10 @@ def serving(**environment: str) -> Iterator[Server]:
             "PYTHONFAULTHANDLER": "1",  # After a crash the log shows where.
         }
         inherited = {name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"}
-        command = [sys.executable, "app.py", "--device", "cpu", "--port", str(port)]
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**inherited, **quiet, **environment}, stdout=log, stderr=subprocess.STDOUT
-        )
+            [sys.executable, *program, str(port)], cwd=ROOT, env={**inherited, **quiet, **environment}, stdout=log,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
         server = Server(f"http://127.0.0.1:{port}/", process, folder, Path(place, "log.txt"))
         try:
             while not _answers(server.address):
@@ -164,13 +174,13 @@ def serving(**environment: str) -> Iterator[Server]:
                 time.sleep(0.2)
             yield server
         finally:
-            process.terminate()
+            (process.kill if kill else process.terminate)()
             try:
                 ended = process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 ended = process.wait()
-            if ended:
+            if ended and not kill:
                 print(f"The server ended with {process.returncode}:\n{server.log.read_text(encoding='utf-8')}", file=sys.stderr)
 
 

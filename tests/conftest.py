@@ -3,11 +3,8 @@
 import asyncio
 import contextlib
 import json
-import os
 import shutil
-import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -23,6 +20,7 @@ from loopback_hub import LoopbackHub
 from featviz.networks import cache, hub, table
 from featviz.networks.user_network import remove_network
 from featviz.recipes import presets
+from scripts.visitor import serving
 
 QUICK = {
     "deepdream": {"size": 192},
@@ -144,23 +142,10 @@ def answering(address: str, process: subprocess.Popen, log: Path | None = None) 
 
 
 @pytest.fixture(scope="session")
-def server(quick_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(quick_examples: Path) -> Iterator[str]:
     """The address of the app on loopback, in a process of its own: its warnings and threads are not the tests'."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1"}
-    quiet |= {"FEATVIZ_QUEUE": "64", "FEATVIZ_RUNS_PER_MINUTE": "100000"}  # All tests are one visitor.
-    environment = os.environ | quiet | {"GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio"))}
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(quick_examples), str(port)],
-            cwd=Path(__file__).parent.parent, env=environment, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        yield answering(f"http://127.0.0.1:{port}/", process, log)
-    finally:
-        process.kill()  # tests/test_faults.py ends a server politely, which takes seconds.
-        process.wait()
-    assert "Traceback" not in log.read_text(), log.read_text()
+    one_visitor = {"FEATVIZ_QUEUE": "64", "FEATVIZ_RUNS_PER_MINUTE": "100000"}  # All tests are one.
+    with serving(("-c", SERVE, str(quick_examples)), kill=True, **one_visitor) as server:
+        yield server.address
+        log = server.log.read_text(encoding="utf-8")
+    assert "Traceback" not in log, log

@@ -6,22 +6,16 @@ import re
 import subprocess
 import sys
 from importlib import import_module
-from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.cuda import __main__ as cuda
-from benchmarks.cuda.bench import Bench, attempt
-from benchmarks.cuda.correctness import small_runs
 from benchmarks.cuda.plan import FULL, QUESTIONS, TOTAL
 from benchmarks.cuda.waiting import Reads
-from benchmarks.measure import Row
-from featviz.errors import InputError
 from featviz.networks.table import BUNDLED
 from featviz.optimise.gradients import soften
-from featviz.recipes.table import RECIPES
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,27 +82,8 @@ def test_a_question_that_hangs_or_ends_its_process_costs_only_itself(tmp_path, m
     assert failures == {"waiting": "Ended by force, since the time is up.", "precision": "The process ended."}
 
 
-def test_a_process_that_never_starts_is_not_tried_for_ever(tmp_path):
-    with cuda.Report(tmp_path / "out.md") as report:
-        cuda.answer_all([sys.executable, "-c", "raise SystemExit(1)"], ["rate", "memory"], report)
-    assert (tmp_path / "out.md").read_text().count("The process ended.") == 2
-
-
-def test_a_case_that_fails_is_a_row_and_the_next_one_follows():
-    def rows():
-        yield Row("first", "s", [1.0])
-        raise InputError("Too large.")
-
-    assert [row.note for row in attempt("case", rows)] == ["", "InputError: Too large."]
-
-
 def test_a_wait_is_found_with_the_line_that_waits():
     with Reads(torch.device("cpu")) as reads:
         soften(torch.ones(1, 3, 8, 8), 0)
     (line,) = reads.lines
     assert line.startswith("featviz/optimise/gradients.py:")
-
-
-def test_every_recipe_is_compared_on_every_network_that_it_can_be_run_on():
-    runs = [(recipe.name, recipe.network_name) for recipe in small_runs(Bench(torch.device("cpu"), FULL))]
-    assert {*runs} == {*product(RECIPES, BUNDLED)} - {(name, "vgg19") for name in ("classification", "evidence", "ablation")}

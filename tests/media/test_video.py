@@ -402,26 +402,27 @@ from featviz.media.video import Video
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-noise = np.random.default_rng(0)
-message = ""
-try:
-    with Video(Path({path!r}), 10) as video:
-        for _ in range(80):
-            video.write(Image.fromarray(noise.integers(0, 256, (64, 96, 3), dtype=np.uint8)))
-except FeatvizError as error:
-    message = str(error)
-print(json.dumps(message))
+noise, messages = np.random.default_rng(0), []
+for path in {paths!r}:
+    try:
+        with Video(Path(path), 10) as video:
+            for _ in range(80):
+                video.write(Image.fromarray(noise.integers(0, 256, (64, 96, 3), dtype=np.uint8)))
+    except FeatvizError as error:
+        messages.append(str(error))
+print(json.dumps(messages))
 """
 
 
-@every_format
-def test_on_a_full_disk_the_video_before_stays_and_there_is_no_other(extension, tmp_path):
-    path = tmp_path / f"a{extension}"
-    path.write_bytes(b"as it was")
-    message = limited.printed(FULL_DISK.format(path=str(path)))
-    assert message.startswith(f"The video '{path}' could not be written: ")
-    assert path.read_bytes() == b"as it was"
-    assert list(tmp_path.iterdir()) == [path]
+def test_on_a_full_disk_the_video_before_stays_and_there_is_no_other(tmp_path):
+    paths = [tmp_path / f"a{extension}" for extension in VIDEO_FORMATS]
+    for path in paths:
+        path.write_bytes(b"as it was")
+    messages = limited.printed(FULL_DISK.format(paths=list(map(str, paths))))
+    for path, message in zip(paths, messages, strict=True):
+        assert message.startswith(f"The video '{path}' could not be written: ")
+        assert path.read_bytes() == b"as it was"
+    assert {*tmp_path.iterdir()} == {*paths}
 
 
 def test_a_video_replaces_another_only_when_it_is_closed(tmp_path):

@@ -108,12 +108,6 @@ def test_another_run_does_not_go_on_from_it(source, tmp_path):
         assert times(out) == TIMES
 
 
-def test_a_video_that_is_complete_is_made_anew(source, tmp_path):
-    out = tmp_path / "out.mp4"
-    for _ in range(2):
-        assert made(out, source, every=0)[0].stage == "frame 1 of 6"
-
-
 def test_a_run_that_was_stopped_after_its_last_frame_is_completed(source, tmp_path, monkeypatch):
     out = tmp_path / "out.mp4"
     stopped_at(out, source, 5)

@@ -77,17 +77,6 @@ def test_smaller_pictures_are_enlarged_and_nothing_is_larger_than_the_limit():
     assert errors[-1] < 1
 
 
-def test_the_frames_are_the_pictures_of_the_run():
-    pictures = [Image.fromarray(np.random.default_rng(seed).integers(90, 160, (24, 32, 3), np.uint8)) for seed in range(5)]
-    film = History()
-    for picture in pictures:
-        film.add(picture)
-    frames = [np.asarray(next(same), int) for _, same in groupby(film.frames(), key=Image.Image.tobytes)]
-    assert len(frames) == 5
-    assert np.array_equal(frames[-1], pictures[-1])
-    assert all(np.abs(frame - pictures[i]).mean() < 4 for i, frame in enumerate(frames))  # Other pictures differ by over 20.
-
-
 def test_a_stored_history_gives_the_same_film_and_holds_nothing(tmp_path):
     pictures = [Image.effect_noise((32, 24), 20 * step).convert("RGB") for step in range(1, 5)]
     film = History()

@@ -250,14 +250,6 @@ def test_sixteen_threads_never_hold_the_device_together_and_all_are_admitted():
     assert scheduler._serving is None
 
 
-def test_a_failing_step_releases_the_device():
-    slot = Scheduler().slot()
-    with pytest.raises(RuntimeError, match="broken"), slot:
-        raise RuntimeError("broken")
-    with slot:
-        pass
-
-
 def test_a_run_that_is_interrupted_while_it_waits_is_withdrawn():
     scheduler, outcome = Scheduler(), []
 
