@@ -6,10 +6,10 @@ from importlib import import_module
 
 import pytest
 import torch
+from fair_queue import FairQueue
 
 from benchmarks import demand, judges, measure, quality
 from benchmarks.__main__ import QUESTIONS
-from benchmarks.fair_queue import FairQueue
 from benchmarks.measure import apart, memory_of, peak_memory
 from benchmarks.simulation import Simulation, Visit
 from featviz.media.images import open_picture, to_picture, to_tensor

@@ -8,11 +8,11 @@ from collections import Counter
 from functools import partial
 
 import pytest
+from fair_queue import FairQueue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standins import together
 
-from benchmarks.fair_queue import FairQueue
 from benchmarks.simulation import MIX, PAUSE_SECONDS, Simulation, Visit
 from featviz.runtime import scheduler as scheduler_module
 from featviz.runtime.scheduler import MOST_PASSED, NEW_SECONDS, Scheduler, Slot, StoppedError, Waiting

@@ -1,4 +1,4 @@
-"""The scheduler that featviz had before: equal shares of the device, step by step. To compare with, in `sharing`."""
+"""A scheduler of equal shares, step by step: what `Scheduler` is compared with."""
 
 from collections.abc import Callable
 from itertools import count
