@@ -81,6 +81,6 @@ def nearest(value: object, accepted: list[str] | tuple[str, ...]) -> str:
     return f"accepted: {shown}{' …' if len(accepted) > 6 else ''}"
 
 
-def reason(error: BaseException, longest: int = 160) -> str:
+def reason(error: BaseException) -> str:
     """Return the message of an error from other code as a part of a sentence; the name of its class if it has none."""
-    return short(" ".join(str(error).split()).rstrip(".") or type(error).__name__, longest)
+    return short(" ".join(str(error).split()).rstrip(".") or type(error).__name__, longest=160)

@@ -15,6 +15,7 @@ from featviz.errors import FieldError, InputError, nearest, reason, short
 from featviz.networks.cache import unload
 from featviz.networks.measurement import (
     MIN_SIDE_RESIZED,
+    AcceptedSizes,
     Layout,
     Maps,
     Probe,
@@ -101,15 +102,9 @@ def describe_network(
             hold, or `classes` do not match.
         InputError: the module does not run on images, or has no layer that returns a map with a gradient of the image.
     """
-    if not isinstance(module, nn.Module):
-        raise InputError(f"A network has to be a torch.nn.Module; this is {type(module).__name__}.")
+    module = _copied(module)
     mean = _three("mean", IMAGENET["mean"] if mean is None else mean)
     std = _three("std", IMAGENET["std"] if std is None else std, positive=True)
-    try:
-        module = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
-    except Exception as error:  # A module may hold anything.
-        raise InputError(f"The module cannot be copied: {reason(error)}.") from None
-    switch_off_in_place(module)
     probe = Probe(module, may_fail_late=classes is None)
     shapes, sizes = probe.sizes()
     differentiable = probe.differentiable(sizes.base)
@@ -139,6 +134,23 @@ def describe_network(
         fixed_size=sizes.fixed,
         multiple=sizes.multiple,
     )
+    return _measured(row, sizes)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """Return a copy on the CPU for inference in float32. Raises InputError if there can be none."""
+    if not isinstance(module, nn.Module):
+        raise InputError(f"A network has to be a torch.nn.Module; this is {type(module).__name__}.")
+    try:
+        copied = copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
+    except Exception as error:  # A module may hold anything.
+        raise InputError(f"The module cannot be copied: {reason(error)}.") from None
+    switch_off_in_place(copied)
+    return copied
+
+
+def _measured(row: NetworkSpec, sizes: AcceptedSizes) -> NetworkSpec:
+    """Return a row with what follows from the maps of its layers: receptive fields, the smallest size, layers for style transfer."""
     network = Network(row, row.build())
     map_size = map_sizes(network, sizes.base)
     content_layer, style_layers = _style_transfer_layers(map_size)

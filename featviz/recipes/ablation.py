@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
@@ -124,7 +123,7 @@ To learn what a part is for, **take it away and see what changes**.
         names: Mapping[str, Tensor],
         before: Mapping[str, Tensor],
         image: Tensor,
-        effects: Mapping[str, Tensor] = MappingProxyType({}),
+        effects: Mapping[str, Tensor],
     ) -> Frame:
         likeliest = next(iter(names.values()))
         earlier = {f"{BEFORE}{name}": probability for name, probability in before.items()}

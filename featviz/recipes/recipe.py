@@ -6,7 +6,6 @@ Every surface (page, API, MCP, command line, README) is generated from these fie
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -186,10 +185,10 @@ class Rule:
         """Return whether the rule applies if the fields and pictures of these names are set."""
         return self.beside in given or bool(self.without and self.without not in given)
 
-    def full_reason(self, format_name: Callable[[str], str] = str) -> str:
+    def full_reason(self) -> str:
         """Return when and why they have no effect, e.g. "beside class_name: a class is shown"."""
         relation, name = ("beside", self.beside) if self.beside else ("without", self.without)
-        return f"{relation} {format_name(name)}: {self.reason}"
+        return f"{relation} {name}: {self.reason}"
 
     def refusal(self, name: str) -> str:
         """Return the message of the error for setting `name`."""
@@ -522,23 +521,6 @@ def increment(field: FieldInfo) -> float:
 def usual(field: FieldInfo) -> float | None:
     """Return the greatest value of a field's slider, if it is less than the field accepts."""
     return _noted(field)["usual"]
-
-
-def largest_size(recipe: Recipe, possible: Callable[[Recipe], bool]) -> int | None:
-    """Return the largest value of the field `size` at which a recipe is possible, found by bisection.
-
-    Returns None if no size is possible, or if the recipe has no field `size` with a range. The field `full_size` is switched off.
-
-    `possible` has to be monotonic: what is possible at one size is possible at every smaller one.
-    """
-    fields = type(recipe).model_fields
-    low, high = bounds(fields["size"]) if "size" in fields else (None, None)
-    if low is None or high is None:
-        return None
-    sizes = range(int(low), int(high) + 1, int(increment(fields["size"])))
-    change = {"full_size": False} if "full_size" in fields else {}
-    count = bisect_right(sizes, False, key=lambda size: not possible(recipe.replace(**change, size=size)))
-    return sizes[count - 1] if count else None
 
 
 def group(field: FieldInfo) -> str:

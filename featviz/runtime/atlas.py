@@ -91,9 +91,9 @@ def read_sheet(path: Path) -> Sheet:
 
 
 @cache
-def sheets(folder: Path = FOLDER) -> dict[str, Sheet]:
+def sheets() -> dict[str, Sheet]:
     """Return all sheets by the addresses of their layers."""
-    return {sheet.layer: sheet for sheet in map(read_sheet, sorted(folder.glob("*.json")))}
+    return {sheet.layer: sheet for sheet in map(read_sheet, sorted(FOLDER.glob("*.json")))}
 
 
 @cache

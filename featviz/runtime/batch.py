@@ -237,7 +237,8 @@ def _frames(source: Path) -> Iterator[tuple[str, Picture]]:
     return ((f"{number:06d}", picture) for number, picture in enumerate(pictures, start=1))
 
 
-def _first_names(names: list[str], most: int = 3) -> str:
-    """Join the first names, and count the others."""
+def _first_names(names: list[str]) -> str:
+    """Join the first three names, and count the others."""
+    most = 3
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -39,8 +39,8 @@ class History:
     Kept pictures are JPEGs without chroma subsampling. The last one is kept as it is.
     """
 
-    def __init__(self, most: int = MOVING_FRAMES, longest: int = LONGEST):
-        self._most, self._longest = most, longest
+    def __init__(self, most: int = MOVING_FRAMES):
+        self._most = most
         self._kept: list[bytes] = []
         """All kept pictures but the last."""
         self._positions: list[float] = []
@@ -52,7 +52,7 @@ class History:
         """Append the picture of a step. Its size may differ from those before, and its transparency is ignored."""
         self._note = picture.info.get(NOTE, "")
         scaled = picture.convert("RGB")
-        scaled.thumbnail((self._longest, self._longest))
+        scaled.thumbnail((LONGEST, LONGEST))
         if self._last is None:
             self._positions.append(0.0)
         else:

@@ -11,7 +11,8 @@ from featviz import limits
 from featviz.errors import LimitError
 from featviz.media.images import Header, Picture
 from featviz.networks.network import zero_gpu
-from featviz.recipes.recipe import Recipe, largest_size
+from featviz.recipes.recipe import Recipe
+from featviz.recipes.sizes import largest_size
 from featviz.runtime.clip import read_headers
 from featviz.runtime.devices import resolve
 from featviz.runtime.estimate import LEAST_RECORDED, duration, estimate, record_throughput, video_demand

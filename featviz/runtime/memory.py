@@ -15,7 +15,8 @@ from featviz.errors import LimitError
 from featviz.media.images import Picture, open_picture
 from featviz.networks.network import zero_gpu
 from featviz.optimise.tiles import Budget, release_free_memory
-from featviz.recipes.recipe import Recipe, largest_size
+from featviz.recipes.recipe import Recipe
+from featviz.recipes.sizes import largest_size
 from featviz.runtime.capacity import free_memory
 from featviz.runtime.devices import Device, resolve
 from featviz.runtime.estimate import Sizes, demand, gigabytes

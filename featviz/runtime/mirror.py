@@ -52,10 +52,10 @@ class Mirror:
     Thread-safe.
     """
 
-    def __init__(self, *, device: Device = "auto", seconds: float | None = None):
-        """`seconds`: how long the mirror may run from its first frame on; by default the server's limit."""
+    def __init__(self, *, device: Device = "auto"):
         self._device = device
-        self._seconds = limits.MIRROR_SECONDS.value if seconds is None else seconds
+        self._seconds = limits.MIRROR_SECONDS.value
+        """How long the mirror may run from its first frame on."""
         self._began: float | None = None
         self._slot: Slot | None = None
         self._last: Reflection | None = None
@@ -100,7 +100,7 @@ class Mirror:
         now = time.monotonic()
         self._began = now if self._began is None else self._began
         if now - self._began > self._seconds:
-            raise LimitError(f"The mirror ends after {self._seconds:.0f} s; start it again.")
+            raise LimitError(f"The mirror ends after {self._seconds} s; start it again.")
         dream = self._dream(frame, recipe)
         self.seconds = time.monotonic() - now
         return dream

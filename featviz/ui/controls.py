@@ -1,8 +1,6 @@
 """Controls, API signature and API docstring of a recipe, made from its fields."""
 
-import inspect
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -15,12 +13,6 @@ from featviz.ui.serving.admission import values_by_name
 
 MAX_SLIDER_STEPS = 10_000
 """A slider with more steps cannot be set by hand, so such a field is a number box."""
-
-RETURNS = {
-    "picture": "The picture: previews during the run, then the final one as a PNG of full quality.",
-    "video": "The video as an MP4, at the end of the run.",
-    "numbers": "The names and their probabilities, most likely first.",
-}
 
 
 def label(name: str) -> str:
@@ -125,47 +117,3 @@ def _describe(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return label(name).lower() if value else f"no {label(name).lower()}"
     return spoken(value) if isinstance(value, str) else f"{label(name).lower()} {value:g}"
-
-
-def api_function(
-    recipe: type[Recipe],
-    call: Callable[[Sequence[Any]], AsyncGenerator[Any, None]],
-    name: str = "",
-    meaning: str = "",
-    produces: str = "",
-) -> Callable[..., AsyncGenerator[Any, None]]:
-    """Give `call` the signature and docstring of a recipe, which Gradio publishes. Returns an async generator function.
-
-    `name`, `meaning` and `produces` default to those of the recipe.
-    """
-
-    async def endpoint(*values: Any) -> AsyncGenerator[Any, None]:
-        async with aclosing(call(values)) as outputs:
-            async for output in outputs:
-                yield output
-
-    parameters = [inspect.Parameter(role, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str) for role in recipe.images] + [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=field.annotation)
-        for name, field in recipe.model_fields.items()
-    ]
-    parameters += [
-        inspect.Parameter(role, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=str | None)
-        for role in recipe.optional_images
-    ]
-    endpoint.__name__ = endpoint.__qualname__ = name or recipe.name
-    endpoint.__signature__ = inspect.Signature(parameters)
-    endpoint.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    endpoint.__doc__ = "\n".join(
-        [
-            meaning or inspect.getdoc(recipe),
-            "",
-            "Args:",
-            *(f"    {role}: {meaning}" for role, meaning in recipe.images.items()),
-            *(f"    {name}: {field.description}" for name, field in recipe.model_fields.items()),
-            *(f"    {role}: {meaning}" for role, meaning in recipe.optional_images.items()),
-            "",
-            "Returns:",
-            f"    {RETURNS[produces or recipe.produces]}",
-        ]
-    )
-    return endpoint

@@ -1,7 +1,6 @@
 """The estimate of a run before it starts, and the largest size that fits this machine."""
 
 import logging
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -15,7 +14,8 @@ from featviz.errors import FeatvizError, ImageError
 from featviz.media.images import MASK, Header
 from featviz.media.video import read_video_header
 from featviz.recipes.presets import FINISHES, finishable
-from featviz.recipes.recipe import Recipe, bounds, increment, largest_size
+from featviz.recipes.recipe import Recipe
+from featviz.recipes.sizes import SHORT_SIDE, largest_size, size_for_short_side
 from featviz.runtime.clip import check_length, read_headers, takes_video
 from featviz.runtime.estimate import Estimate, duration, gigabytes
 from featviz.runtime.lease import longest_run
@@ -39,9 +39,6 @@ PATIENCE = 1.0
 
 MOST = 64
 """The most predictions that are under way, or finished and not yet asked for again."""
-
-SHORT_SIDE = 128
-"""Pixels of the shorter side below which a layer has too few positions for a good result."""
 
 
 class Forecast:
@@ -139,20 +136,6 @@ def known_inputs(kind: type[Recipe], sent: Mapping[str, Any]) -> dict[str, Any]:
     if sent.get(PAINTED) is not None and MASK not in found:
         found[MASK] = Header((LONGEST, LONGEST))
     return {"pictures": found} | ({"count": count} if count > 1 else {})
-
-
-def size_for_short_side(recipe: Recipe, size: tuple[int, int] | None) -> int | None:
-    """Return the size at which the shorter side of the result has `SHORT_SIDE` pixels, None if it has as many already.
-
-    `size`: (width, height) of the first picture. No more than the picture and the field allow.
-    """
-    if size is None or "size" not in type(recipe).model_fields or getattr(recipe, "full_size", False):
-        return None
-    field = type(recipe).model_fields["size"]
-    step, longest = int(increment(field)), max(size)
-    needed = step * math.ceil(min(SHORT_SIDE, min(size)) * longest / min(size) / step)
-    larger = int(min(needed, bounds(field)[1] or needed))
-    return larger if larger > recipe.size and recipe.size * min(size) < SHORT_SIDE * longest else None
 
 
 def fits(needed: Estimate, free: float) -> bool:

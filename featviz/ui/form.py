@@ -73,6 +73,13 @@ class Form:
             visible=finishable(recipe),
             elem_classes="finish",
         )
+        self._add_controls()
+        with gr.Accordion(text.label("how"), open=False, elem_classes="prose-block"):
+            self.how = gr.Markdown(how(recipe))
+
+    def _add_controls(self) -> None:
+        """Add the controls in sight, and those that are folded away, by groups."""
+        recipe = self.recipe
         plain = [name for name, field in recipe.model_fields.items() if not group(field)]
         with gr.Row(elem_classes="in-sight"):
             for name in plain[:IN_SIGHT]:
@@ -95,8 +102,6 @@ class Form:
                 for role in recipe.optional_images:
                     if BESIDE.get(role) == title:
                         self._picture(role, recipe.optional_images[role], height=150)
-        with gr.Accordion(text.label("how"), open=False, elem_classes="prose-block"):
-            self.how = gr.Markdown(how(recipe))
 
     def _control(self, name: str) -> None:
         self.parts[name] = control(name, self.recipe.model_fields[name])

@@ -1,4 +1,4 @@
-"""Settings restored from the address of the page, or from a picture that featviz made."""
+"""Settings restored from the address of the page, or from a picture that featviz made, and what is said about them."""
 
 from collections.abc import Mapping
 from html import escape
@@ -38,3 +38,34 @@ def read_file(sent: Mapping[str, Any] | None) -> tuple[Recipe | None, str]:
         return None, ""  # The run reports what is wrong with the picture.
     missing = [f"Its {role} is not in the file." for role in restored.optional_images]
     return restored.recipe, " ".join([*restored.remarks, *missing])
+
+
+class Origin:
+    """A row that says where the settings are from. Its buttons undo the restoring, or open the tab of the recipe that was found."""
+
+    def __init__(self) -> None:
+        shared = {"visible": False, "size": "sm", "min_width": 80, "scale": 0, "elem_classes": "quiet"}
+        with gr.Row(visible=False, elem_classes="origin") as self.row:
+            self.line = gr.HTML()
+            self.undo = gr.Button(text.label("undo"), **shared)
+            self.there = gr.Button(text.label("open_there"), **shared)
+        self.found = gr.State()
+        """The recipe that the buttons set."""
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.row, self.line, self.undo, self.there, self.found]
+
+    def shown(self, message: str, found: Recipe | None, *, undo: bool = False, there: bool = False) -> dict:
+        """Show a message and the buttons that apply; no row for an empty message."""
+        return {
+            self.row: gr.update(visible=bool(message)),
+            self.line: f'<p role="status">{escape(message, quote=False)}</p>',
+            self.undo: gr.update(visible=undo),
+            self.there: gr.update(visible=there),
+            self.found: found,
+        }
+
+    def cleared(self) -> dict:
+        """Hide the row."""
+        return self.shown("", None)

@@ -4,10 +4,8 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from html import escape
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,16 @@ from featviz.media.images import MASK
 from featviz.media.video import is_video
 from featviz.networks.table import NETWORKS
 from featviz.recipes import metadata, presets
-from featviz.recipes.presets import Example
-from featviz.recipes.recipe import Recipe, bounds, live, usual
+from featviz.recipes.presets import Example, Preset
+from featviz.recipes.recipe import Recipe, bounds, usual
 from featviz.recipes.table import RECIPES, TABS
 from featviz.runtime.jobs import Job
-from featviz.ui import animation, text
+from featviz.ui import animation, events, text
+from featviz.ui.api.calls import publish_calls
 from featviz.ui.api.endpoints import publish
-from featviz.ui.api.job_endpoints import publish_runs
+from featviz.ui.api.job_endpoints import publish_jobs
 from featviz.ui.controls import caption, without_disabled
+from featviz.ui.events import unique
 from featviz.ui.forecast import PAINTED, Forecast
 from featviz.ui.form import Form, picture_input
 from featviz.ui.instruments.atlas import chosen, of_atlas
@@ -36,31 +36,18 @@ from featviz.ui.instruments.explorer import TAB, TAB_GROUP, Explorer
 from featviz.ui.instruments.game import Game
 from featviz.ui.instruments.lesson import Lesson
 from featviz.ui.instruments.mirror import MirrorBox
-from featviz.ui.links import read_file, read_link
+from featviz.ui.links import Origin, read_file, read_link
 from featviz.ui.look_inside import ChannelBox, gram_picture
 from featviz.ui.masks import Painting, mention_stretching
+from featviz.ui.navigation import Navigation
 from featviz.ui.result import ENTRIES, Panel, entry, film, history, status_line
 from featviz.ui.runs import Gallery, Runs, Tile
 from featviz.ui.serving.admission import validate_request
 from featviz.ui.serving.engine import Engine
 from featviz.ui.serving.errors import Runner, error_sentences
-from featviz.ui.serving.files import address, displayable, file_of
-from featviz.ui.serving.request_limits import Blocks
+from featviz.ui.serving.files import address, file_of
+from featviz.ui.serving.gradio_internals import Blocks
 from featviz.ui.serving.shutdown import SWEPT_EVERY
-
-PAGE_EVENT = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
-"""Options of events that only the page uses. Progress is shown in the status line, so that nothing covers the preview.
-`show_progress_on` is empty because Gradio otherwise updates every output of every event, which took most of the browser's time."""
-
-EVENT = {"preprocess": False, "concurrency_limit": None, **PAGE_EVENT}
-"""Options of an event that has a word for the visitor. Gradio shows words of queued events only."""
-
-IMMEDIATE = {"preprocess": False, "queue": False, **PAGE_EVENT}
-"""Options of an event without words."""
-
-
-SHOW, TO_RESULT = ("(...values) => featviz.showResult(values)", "(...values) => featviz.toResult(values)")
-"""Scroll to the result where it is below the controls: of a run, and of what has no Stop."""
 
 
 def build(
@@ -85,13 +72,28 @@ def build(
         delete_cache=(SWEPT_EVERY, limits.HOURS_KEPT.value * 3600),
     ) as demo:
         page = Page(engine, folder)
-        page.events(demo)
-        publish_runs({name: form.parts for name, form in page.forms.items()}, engine)
+        events.connect(page, demo)
+        publish_calls({name: form.parts for name, form in page.forms.items()}, engine)
+        publish_jobs(engine)
         publish(presets.read_presets(folder), engine.estimate)
         _footer(folder, engine.limitations())
         demo.narrowed = page.narrowed
     demo.instrument = page
     return demo
+
+
+def told(begin: Callable[..., dict]) -> Callable[..., Iterator[dict]]:
+    """Return a method of the page that shows an error in the status line as well."""
+
+    @wraps(begin)
+    def wrapped(page: "Page", *arguments: Any) -> Iterator[dict]:
+        try:
+            yield begin(page, *arguments)
+        except gr.Error as error:
+            yield {page.panel.status: status_line(error.message)}
+            raise
+
+    return wrapped
 
 
 class Page:
@@ -101,14 +103,11 @@ class Page:
     """
 
     def __init__(self, engine: Engine, folder: Path):
-        examples, all_presets = presets.read_examples(folder), presets.read_presets(folder)
-        self.engine = engine
-        self.jobs = engine.jobs
-        self.runs = Runs(engine)
+        self.engine, self.jobs, self.runs = engine, engine.jobs, Runs(engine)
         self.forecast = Forecast(engine.estimate, engine.memory_left)
         self.visitor = gr.BrowserState("", storage_key="featviz_visitor", secret="featviz")
         self.history = gr.BrowserState([], storage_key="featviz_history", secret="featviz")
-        self.job, self.gallery, self.found, self.fitting = gr.State(""), gr.State(Gallery()), gr.State(), gr.State()
+        self.job, self.gallery, self.fitting = gr.State(""), gr.State(Gallery()), gr.State()
         self.name = gr.Textbox(next(iter(TABS)), visible=False)
         """The recipe of the open tab. The browser sets it, so it is true before the server answers."""
         self.revision = gr.Number(0, visible=False)
@@ -122,41 +121,45 @@ class Page:
             self.masthead = gr.HTML(masthead())
         with gr.Row(equal_height=False, elem_id="instrument"):
             with gr.Column(scale=5, min_width=320, elem_id="inputs"):
-                self.picture = picture_input(text.label("picture"), "Your picture.", height=170, elem_id="picture")
-                self.clip = gr.Video(label="Video", sources=["upload"], buttons=[], height=170, elem_id="clip")
-                with gr.Row(visible=False, elem_classes="origin") as self.origin:
-                    self.origin_line = gr.HTML()
-                    shared = {"size": "sm", "min_width": 80, "scale": 0, "elem_classes": "quiet"}
-                    self.undo = gr.Button(text.label("undo"), visible=False, **shared)
-                    self.there = gr.Button(text.label("open_there"), visible=False, **shared)
-                self.painting = Painting(RECIPES[self.name.value].mask_action)
-                self.navigation = Navigation({
-                    TAB_GROUP: {TAB: partial(self.explorer.add_tab, examples)},
-                    "Learn": {"lesson": self.lesson.add_tab, "game": self.game.add_tab},
-                })  # fmt: skip
-                self.forms = {
-                    recipe.name: Form(
-                        recipe, self.picture, self.clip, self.painting, *(_of(recipe, items) for items in (examples, all_presets))
-                    )
-                    for recipe in self.navigation.tabs_of(TABS.values())
-                }
-                with self.navigation.tabs["deepdream"]:
-                    self.mirror = MirrorBox(engine.mirror)
-                with gr.Column(elem_id="bar"):  # Start is last: the text above it may grow, and it stays where it is.
-                    with gr.Row(elem_id="forecast"):
-                        self.line = gr.HTML(elem_classes="forecast", elem_id="estimate")
-                        self.smaller = gr.Button(visible=False, size="sm", scale=0, min_width=110, elem_classes="quiet")
-                    with gr.Row():
-                        self.start = gr.Button(RECIPES[self.name.value].action, variant="primary", elem_id="start")
-                        self.stop = gr.Button(text.label("stop"), variant="stop", visible=False, elem_id="stop")
+                self._add_inputs(presets.read_examples(folder), presets.read_presets(folder))
+                self._add_bar()
             with gr.Column(scale=6, min_width=320, elem_id="result"):
-                for component in self.instead.values():
-                    component.render()
-                self.premade = next(item for item in presets.read_examples() if item.recipe.name == self.name.value)
-                self.panel = Panel(self.runs, self.premade)
-                self.anew = gr.Button(text.label("anew"), size="sm", elem_classes="quiet")
-                self.channel = ChannelBox()
-                self.panel.add_history()
+                self._add_result()
+
+    def _add_inputs(self, examples: Sequence[Example], all_presets: Sequence[Preset]) -> None:
+        self.picture = picture_input(text.label("picture"), "Your picture.", height=170, elem_id="picture")
+        self.clip = gr.Video(label="Video", sources=["upload"], buttons=[], height=170, elem_id="clip")
+        self.origin = Origin()
+        self.painting = Painting(RECIPES[self.name.value].mask_action)
+        self.navigation = Navigation({
+            TAB_GROUP: {TAB: partial(self.explorer.add_tab, examples)},
+            "Learn": {"lesson": self.lesson.add_tab, "game": self.game.add_tab},
+        })  # fmt: skip
+        self.forms = {
+            recipe.name: Form(recipe, self.picture, self.clip, self.painting, _of(recipe, examples), _of(recipe, all_presets))
+            for recipe in self.navigation.tabs_of(TABS.values())
+        }
+        with self.navigation.tabs["deepdream"]:
+            self.mirror = MirrorBox(self.engine.mirror)
+
+    def _add_bar(self) -> None:
+        """Add Start and what is said above it. Start is last: the text may grow, and the button stays where it is."""
+        with gr.Column(elem_id="bar"):
+            with gr.Row(elem_id="forecast"):
+                self.line = gr.HTML(elem_classes="forecast", elem_id="estimate")
+                self.smaller = gr.Button(visible=False, size="sm", scale=0, min_width=110, elem_classes="quiet")
+            with gr.Row():
+                self.start = gr.Button(RECIPES[self.name.value].action, variant="primary", elem_id="start")
+                self.stop = gr.Button(text.label("stop"), variant="stop", visible=False, elem_id="stop")
+
+    def _add_result(self) -> None:
+        for component in self.instead.values():
+            component.render()
+        self.premade = next(item for item in presets.read_examples() if item.recipe.name == self.name.value)
+        self.panel = Panel(self.runs, self.premade)
+        self.anew = gr.Button(text.label("anew"), size="sm", elem_classes="quiet")
+        self.channel = ChannelBox()
+        self.panel.add_history()
 
     @property
     def everything(self) -> set[gr.components.Component]:
@@ -167,7 +170,7 @@ class Page:
     @property
     def inputs(self) -> list[gr.components.Component]:
         """The boxes of pictures, that of a video, and the controls of all recipes, each once."""
-        return _unique([self.clip], *(form.parts.values() for form in self.forms.values()))
+        return unique([self.clip], *(form.parts.values() for form in self.forms.values()))
 
     @property
     def style(self) -> gr.Image:
@@ -180,120 +183,20 @@ class Page:
         of_forms = [part for f in self.forms.values() for part in (f.finish, f.preset_cards.html, f.layer_cards.html)]
         return [self.line, self.smaller, self.fitting, self.painting.button, *of_forms, *self.disableable]
 
-    def events(self, demo: gr.Blocks) -> None:
-        """Connect all events."""
-        forms, panel = list(self.forms.values()), self.panel
-        run_outputs = [*panel.outputs, self.start, self.stop, self.anew, self.channel.box]
-        begun = [self.job, *run_outputs, *self.inputs]
-        started = {"outputs": begun, **EVENT}
-        kept = [self.visitor, self.history, panel.history_box, panel.history_cards.html]
-        self.job.change(
-            self.watch, [self.job, self.history, self.visitor], [*run_outputs, self.gallery, *kept],
-            trigger_mode="always_last", **EVENT,
-        ).then(None, None, None, js="() => featviz.ended()", **PAGE_EVENT)  # fmt: skip
-        demo.load(
-            self.arrive, [self.visitor, self.history, self.job, *self.pictures],
-            _unique(begun, self.channel.outputs, self.tab, kept), js="(...values) => featviz.arrive(values)", **EVENT,
-        ).then(None, None, self.revision, js="() => featviz.arrived()", **PAGE_EVENT)  # fmt: skip
-        demo.load(None, self.masthead, [self.masthead, panel.status], js="(html) => featviz.translate(html)", **PAGE_EVENT)
-        demo.load(None, None, self.menus, js="() => featviz.menus()", **PAGE_EVENT)
-        demo.load(None, None, [*self.texts(str), *self.of_tab], js="() => featviz.texts()", **PAGE_EVENT).then(
-            None, None, self.revision, js="() => featviz.changed()", **PAGE_EVENT
-        )  # For the reasons of what is disabled.
-        self.start.click(self.begin, self.everything, js=SHOW, trigger_mode="multiple", **started)
-        self.stop.click(self.end, self.job, None, **IMMEDIATE)
-        gr.on([f.example_cards.html.select for f in forms], self.begin_example, self.everything, js=SHOW, **started)
-        gr.on([f.sweep_button.click for f in forms], self.begin_sweep, self.everything, js=SHOW, **started)
-        panel.refine.click(self.begin_refinement, self.everything, js=SHOW, **started)
-        self.mirror.html.select(self.keep, {self.job, self.visitor}, **started)
-        self.anew.click(self.begin_premade, self.everything, js=SHOW, **started)
+    @property
+    def run_outputs(self) -> list[Any]:
+        """What a run changes."""
+        return [*self.panel.outputs, self.start, self.stop, self.anew, self.channel.box]
 
-        gr.on(self.navigation.selects, None, None, self.of_tab, js="() => featviz.opened()", **PAGE_EVENT)
-        # Gradio calls the listeners of an event one after the other, so those in the browser come first: they never wait.
-        gr.on(
-            [picture.change for picture in self.pictures], None, self.pictures, None,
-            js="(...files) => featviz.keep(files)", **PAGE_EVENT,
-        )  # fmt: skip
-        # Gradio 6.31 notices the change of a state by an event of the queue only.
-        gr.on(
-            [*(part.change for part in self.inputs), self.name.change, self.painting.source.change], None, None, self.revision,
-            js="() => featviz.changed()", **PAGE_EVENT,
-        )  # fmt: skip
-        refreshed = self.revision.change(self.refresh, self.everything, self.following, **IMMEDIATE)
-        for ended in (refreshed.success, refreshed.failure):
-            ended(None, None, self.revision, js="() => featviz.refreshed()", **PAGE_EVENT)
-        gr.on([f.preset_cards.html.select for f in forms], self.choose_preset, self.everything, self.inputs, **IMMEDIATE)
-        gr.on([f.layer_cards.html.select for f in forms], self.choose_layer, self.name, self.inputs, **IMMEDIATE)
-        gr.on([f.finish.input for f in forms], self.apply_finish, self.everything, self.inputs, **IMMEDIATE)
-        self.smaller.click(self.choose_size, [self.name, self.fitting], self.inputs, **IMMEDIATE)
-        moved = [
-            getattr(form.parts[name], event) for form in forms for name in live(form.recipe) for event in ("input", "release")
-        ]
-        gr.on(moved, self.steer, self.everything, None, trigger_mode="always_last", **EVENT)
+    @property
+    def begun(self) -> list[Any]:
+        """What the start of a run changes."""
+        return [self.job, *self.run_outputs, *self.inputs]
 
-        origin = [self.origin, self.origin_line, self.undo, self.there, self.found]
-        same = f"file => Array({len(self.instead)}).fill(file)"
-        self.picture.change(None, self.picture, list(self.instead.values()), js=same, **PAGE_EVENT)
-        self.explorer.cards.html.select(self.explorer.take, None, self.picture, **IMMEDIATE)
-        seen = gr.on(
-            [picture.upload for picture in self.pictures], displayable, self.pictures, self.uploads,
-            trigger_mode="multiple", **EVENT,
-        )  # fmt: skip
-        for ended in (seen.success, seen.failure):
-            ended(None, [self.uploads, *self.pictures], self.pictures, js="(...given) => featviz.uploaded(given)", **PAGE_EVENT)
-        gr.on(
-            [self.picture.upload, self.clip.upload], self.read_picture, self.everything, [*origin, *self.inputs],
-            trigger_mode="multiple", **EVENT,
-        )  # fmt: skip
-        gr.on(
-            [self.undo.click, self.there.click],
-            self.restore,
-            self.found,
-            _unique(origin, self.inputs, self.tab),
-            **EVENT,
-        )
-        self.painting.button.click(self.paint, self.everything, self.painting.outputs, **EVENT)
-        gr.on(
-            [self.picture.change, self.clip.change], self.close_painting, self.everything, self.painting.outputs,
-            trigger_mode="multiple", **IMMEDIATE,
-        )  # fmt: skip
-        self.style.change(self.paint_style, self.everything, self.painting.style_editor, **IMMEDIATE)
-        panel.use.click(self.use, self.job, [self.picture, self.clip, *origin], **EVENT)
-
-        panel.share.click(lambda: gr.update(visible=True), None, panel.sharing, **IMMEDIATE)
-        panel.link.click(None, None, panel.linked, js="() => featviz.copyLink()", **PAGE_EVENT)
-        panel.send.click(None, panel.download, panel.linked, js="(file) => featviz.send(file)", **PAGE_EVENT)
-        panel.film.click(self.film, self.job, panel.linked, **EVENT)
-        panel.animate.click(self.animate, self.job, panel.linked, **EVENT)
-        panel.history_cards.html.select(
-            self.open_history,
-            {self.history, *self.everything},
-            _unique([self.job, panel.status], self.tab, self.inputs),
-            **EVENT,
-        )
-        panel.forget.click(
-            lambda: ({}, [], gr.update(visible=False), ""), None, kept,
-            js="() => featviz.forget()", **IMMEDIATE,
-        )  # fmt: skip
-
-        for view, strongest in ((panel.tiles, False), (panel.strongest, True)):
-            view.select(
-                self.choose_strongest if strongest else self.choose_tile, self.gallery, [*self.channel.outputs, *self.inputs],
-                **EVENT,
-            ).success(None, None, None, js="() => featviz.showChannel()", **PAGE_EVENT)  # fmt: skip
-        opened = _unique(self.tab, self.inputs)
-        self.channel.dream.click(self.dream_channel, self.channel.chosen, opened, **EVENT)
-        self.channel.visualize.click(
-            self.see_channel, self.everything | {self.channel.chosen}, _unique(begun, self.tab), js=SHOW, **EVENT
-        )
-        panel.gram.click(self.show_gram, self.everything, [*panel.views], js=TO_RESULT, **EVENT)
-        gr.on(
-            [form.atlas_button.click for form in forms], self.show_atlas, self.everything,
-            [*panel.views, panel.status, self.anew], js=TO_RESULT, **EVENT,
-        )  # fmt: skip
-        panel.atlas.html.select(self.choose_channel, None, [*self.channel.outputs, *self.inputs], **EVENT).success(
-            None, None, None, js="() => featviz.showChannel()", **PAGE_EVENT
-        )
+    @property
+    def kept(self) -> list[Any]:
+        """What the browser keeps, and the components that show it."""
+        return [self.visitor, self.history, self.panel.history_box, self.panel.history_cards.html]
 
     @property
     def pictures(self) -> list[gr.Image]:
@@ -305,10 +208,10 @@ class Page:
         return [part for part in self.inputs if isinstance(part, gr.Dropdown)]
 
     @property
-    def narrowed(self) -> dict[int, dict[str, Any]]:
-        """The sliders that end before what their field accepts: id → the maximum of the slider. Greater values are typed."""
+    def narrowed(self) -> dict[gr.components.Component, dict[str, Any]]:
+        """The sliders that end before what their field accepts → the maximum of the slider. Greater values are typed."""
         fields = [(form.parts[name], field) for form in self.forms.values() for name, field in form.recipe.model_fields.items()]
-        return {part._id: {"maximum": usual(field)} for part, field in fields if usual(field)}
+        return {part: {"maximum": usual(field)} for part, field in fields if usual(field)}
 
     @property
     def of_tab(self) -> list[gr.components.Component]:
@@ -447,22 +350,41 @@ class Page:
 
     # Runs
 
-    def begin(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
+    @told
+    def begin(self, sent: Mapping[Any, Any]) -> dict:
         """Start a run with the settings of the open tab."""
-        yield from self._told(lambda: self._begin(self.form(sent), self.values(sent), sent))
+        return self._begin(self.form(sent), self.values(sent), sent)
 
-    def begin_sweep(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
+    @told
+    def begin_sweep(self, sent: Mapping[Any, Any]) -> dict:
         """Start small versions of the run that differ in a few fields."""
-        yield from self._told(lambda: self._begin(self.form(sent), self.values(sent), sent, sweep=True))
+        return self._begin(self.form(sent), self.values(sent), sent, sweep=True)
 
-    def begin_example(self, sent: Mapping[Any, Any], event: gr.SelectData) -> Iterator[dict]:
+    @told
+    def begin_example(self, sent: Mapping[Any, Any], event: gr.SelectData) -> dict:
         """Set the controls and pictures to those of an example, and start its run."""
-        form = self.form(sent)
-        yield from self._told(lambda: self._begin_example(form.examples[event.index], sent))
+        return self._begin_example(self.form(sent).examples[event.index], sent)
 
-    def begin_premade(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
+    @told
+    def begin_premade(self, sent: Mapping[Any, Any]) -> dict:
         """Start the run whose result, made earlier, is shown on the first visit."""
-        yield from self._told(lambda: self._begin_example(self.premade, sent))
+        return self._begin_example(self.premade, sent)
+
+    @told
+    def begin_refinement(self, sent: Mapping[Any, Any]) -> dict:
+        """Continue from the result at double its size, up to the greatest size."""
+        result = self._result(sent[self.job])
+        form = self.forms[result.recipe.name]
+        _, greatest = bounds(form.recipe.model_fields["size"])
+        size = min(2 * result.recipe.size, int(greatest))
+        values = self.values({**sent, self.name: form.recipe.name}) | {"size": size, "start": {"path": result.file()}}
+        return {form.parts["size"]: size} | self._begin(form, values, sent)
+
+    @told
+    def keep(self, sent: Mapping[Any, Any], event: gr.SelectData) -> dict:
+        """Keep what the mirror shows, as the result of a run."""
+        with error_sentences():
+            return self._show_job(self.mirror.mirrors.keep(event.value, self.runs, self._id(sent)), sent)
 
     def _begin_example(self, example: Example, sent: Mapping[Any, Any]) -> dict:
         form = self.forms[example.recipe.name]
@@ -477,19 +399,6 @@ class Page:
         filled[self.clip] = None
         return filled | form.set(example.recipe) | self._begin(form, {name: given.get(name) for name in names}, sent)
 
-    def begin_refinement(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
-        """Continue from the result at double its size, up to the greatest size."""
-
-        def begin() -> dict:
-            result = self._result(sent[self.job])
-            form = self.forms[result.recipe.name]
-            _, greatest = bounds(form.recipe.model_fields["size"])
-            size = min(2 * result.recipe.size, int(greatest))
-            values = self.values({**sent, self.name: form.recipe.name}) | {"size": size, "start": {"path": result.file()}}
-            return {form.parts["size"]: size} | self._begin(form, values, sent)
-
-        yield from self._told(begin)
-
     def _begin(self, form: Form, values: Mapping[str, Any], sent: Mapping[Any, Any], *, sweep: bool = False) -> dict:
         request = validate_request(form.recipe, without_disabled(form.recipe, list(values.values())))
         mention_stretching(request.pictures)
@@ -497,15 +406,6 @@ class Page:
             source = file_of(values[next(iter(form.recipe.images))]) if form.recipe.images else None
             job = self.runs.start(request, source, self._id(sent), sweep=sweep)
         return self._show_job(job, sent)
-
-    def keep(self, sent: Mapping[Any, Any], event: gr.SelectData) -> Iterator[dict]:
-        """Keep what the mirror shows, as the result of a run."""
-
-        def begin() -> dict:
-            with error_sentences():
-                return self._show_job(self.mirror.mirrors.keep(event.value, self.runs, self._id(sent)), sent)
-
-        yield from self._told(begin)
 
     def _show_job(self, job: Job, sent: Mapping[Any, Any]) -> dict:
         self.end(sent[self.job])  # A page shows one run.
@@ -517,14 +417,6 @@ class Page:
         changes = {self.start: gr.update(visible=not working), self.stop: gr.update(visible=working)}
         hidden = gr.update(visible=False)
         return changes | ({self.anew: hidden, self.channel.box: hidden} if working else {})
-
-    def _told(self, begin: Callable[[], dict]) -> Iterator[dict]:
-        """Show an error in the status line as well."""
-        try:
-            yield begin()
-        except gr.Error as error:
-            yield {self.panel.status: status_line(error.message)}
-            raise
 
     def _id(self, sent: Mapping[Any, Any]) -> str:
         return (sent[self.visitor] or {}).get("id", "")
@@ -625,28 +517,19 @@ class Page:
         form = self.form(sent)
         stored, message = read_file(sent[self.clip if self._clip(sent) else self.picture])
         if stored is None:
-            return self._origin("", None)
+            return self.origin.cleared()
         if type(stored) is not form.recipe:
             said = f"{text.say('made_elsewhere', title=text.translated(stored.title))} {message}"
-            return self._origin(said, stored, there=True)
+            return self.origin.shown(said, stored, there=True)
         current = form.recipe_or_none(form.values(sent)) or form.recipe()
         if current == stored:
-            return self._origin(f"{text.say('made_here')} {message}", None)
+            return self.origin.shown(f"{text.say('made_here')} {message}", None)
         said = f"{text.say('made_restored')} {message}"
-        return self._origin(said, current, undo=True) | form.set(stored)
-
-    def _origin(self, message: str, found: Recipe | None, *, undo: bool = False, there: bool = False) -> dict:
-        return {
-            self.origin: gr.update(visible=bool(message)),
-            self.origin_line: f'<p role="status">{escape(message, quote=False)}</p>',
-            self.undo: gr.update(visible=undo),
-            self.there: gr.update(visible=there),
-            self.found: found,
-        }
+        return self.origin.shown(said, current, undo=True) | form.set(stored)
 
     def restore(self, found: Recipe) -> dict:
         """Set the settings that `read_picture` found, or those from before it."""
-        return self.open(found) | self._origin("", None)
+        return self.open(found) | self.origin.cleared()
 
     def paint(self, sent: Mapping[Any, Any]) -> dict:
         action = text.translated(self.form(sent).recipe.mask_action)
@@ -670,7 +553,7 @@ class Page:
         result = self._result(job_id)
         with error_sentences():
             file = result.file()
-        return ({self.clip: file} if is_video(file) else {self.picture: file, self.clip: None}) | self._origin("", None)
+        return ({self.clip: file} if is_video(file) else {self.picture: file, self.clip: None}) | self.origin.cleared()
 
     def film(self, job_id: str) -> str:
         """Show the film of how the result came about, with a link to save it."""
@@ -706,12 +589,13 @@ class Page:
         channel = {form.parts["layer"]: layer, form.parts["channels"]: str(channel)}
         return self._opened("deepdream") | form.reset_conflicts("channels") | channel
 
-    def see_channel(self, sent: Mapping[Any, Any]) -> Iterator[dict]:
+    @told
+    def see_channel(self, sent: Mapping[Any, Any]) -> dict:
         """Open the visualisation of the channel and run it."""
         chosen, form = sent[self.channel.chosen], self.forms["feature_visualization"]
         channel = form.reset_conflicts("channel") | dict(zip([form.parts["layer"], form.parts["channel"]], chosen, strict=True))
         values = form.values({**sent, **channel})
-        yield from self._told(lambda: self._opened(form.recipe.name) | channel | self._begin(form, values, sent))
+        return self._opened(form.recipe.name) | channel | self._begin(form, values, sent)
 
     def _opened(self, name: str) -> dict:
         """Open the tab of a recipe, and leave its settings."""
@@ -744,82 +628,11 @@ class Page:
         return self.panel.only(self.panel.picture) | {self.panel.picture: gr.update(value=picture, visible=True)}
 
 
-class Navigation:
-    """A tab for each group of recipes and, in a group of several recipes, one for each of them."""
-
-    def __init__(self, others: Mapping[str, Mapping[str, Callable[[], object]]]) -> None:
-        """`others`: group → {id of a tab without a recipe: what fills it}. They come before those of the group's recipes."""
-        self.others = others
-        self.outer = gr.Tabs()
-        self.inner: dict[str, gr.Tabs] = {}
-        """By tab group."""
-        self.tabs: dict[str, gr.Tab] = {}
-        """By the name of the recipe; of a recipe without an inner tab by its group."""
-        self.titles: dict[gr.Tab, str] = {}
-        self.selects: list[Any] = []
-
-    @property
-    def outputs(self) -> list[gr.Tabs]:
-        return [self.outer, *self.inner.values()]
-
-    def tabs_of(self, recipes: Iterable[type[Recipe]]) -> Iterator[type[Recipe]]:
-        """Yield every recipe inside its tab. The id of the tab in the page has the name of the recipe."""
-        with self.outer:
-            for tab_group, side_by_side in groupby(recipes, lambda recipe: recipe.tab_group):
-                first, *others = side_by_side
-                if not others:
-                    with self._tab(tab_group, id=tab_group, elem_id=f"tab_{first.name}"):
-                        yield first
-                    continue
-                with self._group(tab_group):
-                    for recipe in (first, *others):
-                        with self._tab(inner_title(recipe), id=recipe.name, elem_id=f"tab_{recipe.name}"):
-                            yield recipe
-            for tab_group in self.others:
-                if tab_group not in self.inner:
-                    with self._group(tab_group):
-                        pass
-
-    @contextmanager
-    def _group(self, tab_group: str) -> Iterator[None]:
-        """Add the tab of a group with its tabs that have no recipe. Inside this context those of its recipes are added."""
-        with self._tab(tab_group, id=tab_group), gr.Tabs() as self.inner[tab_group]:
-            for name, fill in self.others.get(tab_group, {}).items():
-                with self._tab(name.capitalize(), id=name, elem_id=f"tab_{name}"):
-                    fill()
-            yield
-
-    def _tab(self, title: str, **options: Any) -> gr.Tab:
-        tab = self.tabs[options["id"]] = gr.Tab(title, **options)
-        self.titles[tab] = title
-        self.selects.append(tab.select)
-        return tab
-
-    def select(self, recipe: type[Recipe]) -> dict:
-        """Open the tab of a recipe."""
-        return self.select_tab(recipe.tab_group, recipe.name)
-
-    def select_tab(self, tab_group: str, name: str) -> dict:
-        """Open a tab of a group."""
-        inner = self.inner.get(tab_group)
-        return {self.outer: gr.Tabs(selected=tab_group)} | ({inner: gr.Tabs(selected=name)} if inner else {})
-
-
 def masthead() -> str:
     """The title, and a link that moves the focus to Start."""
     start = "(document.getElementById('start') || document.getElementById('stop')).focus(); return false"
     skip = f'<a class="skip" href="#start" onclick="{start}">{text.say("skip")}</a>'
     return f"<h1>{text.TITLE}</h1><span>{text.say('tagline')}</span>{skip}"
-
-
-def inner_title(recipe: type[Recipe]) -> str:
-    """Title of a recipe inside its group: its product, e.g. "Picture", if its own title is that of the group."""
-    return recipe.title if recipe.title != recipe.tab_group else recipe.produces.capitalize()
-
-
-def _unique(*parts: Iterable[Any]) -> list[Any]:
-    """Return every component once."""
-    return list(dict.fromkeys(part for some in parts for part in some))
 
 
 def _of(recipe: type[Recipe], items: Iterable[Any]) -> list[Any]:

@@ -1,6 +1,5 @@
 """The result panel: whichever run is meant, its preview, its result, and what can be done with it."""
 
-import base64
 import time
 from html import escape
 from typing import Any
@@ -24,7 +23,7 @@ from featviz.ui.instruments.atlas import AtlasBox
 from featviz.ui.measures import bars
 from featviz.ui.runs import Gallery, Runs, compares_results
 from featviz.ui.serving.errors import error_sentences
-from featviz.ui.serving.files import address, in_cache
+from featviz.ui.serving.files import address, data_url_of, in_cache
 
 ENTRIES = 12
 """Results in the history of a browser."""
@@ -212,12 +211,11 @@ def entry(job: Job) -> dict[str, Any] | None:
         picture = b""
     if not picture:
         return None
-    source = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
     described = f"{result.recipe.title}: {caption(result.recipe)}"
     return {
         "id": job.id,
         "title": described,
-        "source": source,
+        "source": data_url_of(picture, "jpeg"),
         **metadata.as_json(result.recipe),
         "time": round(time.time() - time.monotonic() + job.started),
     }

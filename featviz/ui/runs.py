@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from PIL import Image
@@ -84,13 +84,7 @@ class Runs:
         recipe, pictures, clip = request
         work, write, options = self._work(recipe, pictures, None if sweep else clip, source, sweep)
         shown: list[Gallery] = []
-
-        def run(recipe: Recipe, **given: Any) -> Iterator[Any]:
-            yield from self.engine.prepare(recipe, **pictures)
-            yield from work(shown.append, recipe, **given)
-
-        expected = self.engine.expected(request, sweep=sweep)
-        job = self.jobs.start(recipe, pictures, run=run, owner=owner, write=write, expected=expected, **options)
+        job = self.engine.start(request, partial(work, shown.append), sweep=sweep, owner=owner, write=write, **options)
         self._galleries[job] = shown
         return job
 

@@ -178,7 +178,7 @@ def test_fields_that_exclude_each_other_are_refused_on_construction():
 def test_unused_fields_are_found_among_invalid_values():
     assert list(Menu.unused({"surprise": "perhaps", "carrots": None}, None)) == ["wish", "tip"]
     assert set(Menu.unused({"salt": 2}, ())) == {"tip", "carrots"}
-    assert Menu.unused({"salt": 2}, ())["tip"].full_reason(str.upper) == "without BILL: there is nothing to add to"
+    assert Menu.unused({"salt": 2}, ())["tip"].full_reason() == "without bill: there is nothing to add to"
 
 
 # Frames

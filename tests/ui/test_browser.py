@@ -25,7 +25,7 @@ from benchmarks.clips import fake_camera, write_mjpeg
 from featviz.recipes import metadata, presets
 from featviz.recipes.recipe import bounds
 from featviz.recipes.table import RECIPES, TABS
-from featviz.ui.page import inner_title
+from featviz.ui.navigation import inner_title
 from featviz.ui.serving.files import displayable
 
 try:

@@ -845,16 +845,16 @@ def test_a_picture_made_here_restores_its_settings_which_can_be_undone(page, tmp
     save(compute(stored, image=CAT["path"]), tmp_path / "dream.png")
     dropped = {"path": str(tmp_path / "dream.png")}
     changes = page.read_picture(sent(page, image=dropped))
-    assert "its settings are restored below" in changes[page.origin_line]
+    assert "its settings are restored below" in changes[page.origin.line]
     assert changes[page.forms["deepdream"].parts["strength"]] == 4
-    assert page.restore(changes[page.found])[page.forms["deepdream"].parts["strength"]] == DeepDream().strength
-    assert "with the settings below" in page.read_picture(sent(page, image=dropped, **dict(stored)))[page.origin_line]
+    assert page.restore(changes[page.origin.found])[page.forms["deepdream"].parts["strength"]] == DeepDream().strength
+    assert "with the settings below" in page.read_picture(sent(page, image=dropped, **dict(stored)))[page.origin.line]
     elsewhere = page.read_picture(sent(page, "style_transfer", content=dropped))
-    assert "Made here, with DeepDream." in elsewhere[page.origin_line]
-    assert elsewhere[page.there]["visible"]
-    opened = page.restore(elsewhere[page.found])
+    assert "Made here, with DeepDream." in elsewhere[page.origin.line]
+    assert elsewhere[page.origin.there]["visible"]
+    opened = page.restore(elsewhere[page.origin.found])
     assert (opened[page.name], opened[page.forms["deepdream"].parts["strength"]]) == ("deepdream", 4)
-    assert not page.read_picture(sent(page, image=CAT))[page.origin]["visible"]
+    assert not page.read_picture(sent(page, image=CAT))[page.origin.row]["visible"]
 
 
 # During and after a run

@@ -10,6 +10,7 @@ from featviz.errors import InputError, nearest, short
 from featviz.media.images import Header, check_size
 from featviz.recipes import metadata
 from featviz.recipes.presets import FINISHES, STANDARD, Preset
+from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.ui.forecast import Estimator
 from featviz.ui.serving.errors import error_sentences
@@ -35,14 +36,12 @@ def publish(presets: list[Preset], estimator: Estimator) -> None:
             The seconds, the bytes of memory, and a sentence with both: {"seconds", "bytes", "words"}.
         """
         with error_sentences():
-            restored = metadata.from_json({"recipe": recipe, "fields": fields}, RECIPES)
-            if restored.remarks:
-                raise InputError(restored.remarks[0])
-            first = dict.fromkeys([*restored.recipe.images][:1], (width, height))
+            asked = named_recipe(recipe, fields)
+            first = dict.fromkeys([*asked.images][:1], (width, height))
             headers = {role: _header(role, size) for role, size in (first | _sizes(others)).items()}
-            if frames < 1 or (frames > 1 and not restored.recipe.follows_video):
-                raise InputError(f"frames is {frames}; expected at least 1, and 1 for {restored.recipe.title}.")
-            needed = estimator(restored.recipe, headers, **({"count": frames} if frames > 1 else {}))
+            if frames < 1 or (frames > 1 and not asked.follows_video):
+                raise InputError(f"frames is {frames}; expected at least 1, and 1 for {asked.title}.")
+            needed = estimator(asked, headers, **({"count": frames} if frames > 1 else {}))
             return {"seconds": needed.seconds, "bytes": needed.bytes, "words": str(needed)}
 
     def recipe(file: str) -> dict:
@@ -64,6 +63,14 @@ def publish(presets: list[Preset], estimator: Estimator) -> None:
     gr.api(estimate, api_name="estimate")
     file, found = gr.File(label="File", visible=False), gr.JSON(label="Recipe", visible=False)
     gr.on([], recipe, file, found, api_name="recipe", preprocess=False)
+
+
+def named_recipe(name: str, fields: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a name and of fields. Raises InputError as `metadata.from_json`, and for a field that cannot be used."""
+    restored = metadata.from_json({"recipe": name, "fields": fields}, RECIPES)
+    if restored.remarks:
+        raise InputError(restored.remarks[0])
+    return restored.recipe
 
 
 def _sizes(others: Any) -> dict[str, Any]:

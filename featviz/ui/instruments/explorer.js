@@ -1,6 +1,6 @@
 // The explorer, drawn from data that the server sends once for a picture and a layer. `element`, `props`, `server` and `watch` are
 // those of Gradio's HTML component.
-featviz.explore = (element, props, server, watch) => {
+featviz.explorer = (element, props, server, watch) => {
     const words = (key, values = {}) => featviz.say(`explore_${key}`, values);
     const {make} = featviz;
     const button = (text, options = {}) => make("button", {type: "button", textContent: text, ...options});

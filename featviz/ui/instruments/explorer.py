@@ -23,7 +23,7 @@ from featviz.ui import text
 from featviz.ui.cards import Card, Cards, thumbnail
 from featviz.ui.controls import needs_download
 from featviz.ui.instruments.atlas import channels_json
-from featviz.ui.instruments.server_functions import answered, picture_of
+from featviz.ui.instruments.server_functions import instead, picture_of
 from featviz.ui.serving.admission import unqueued_run
 from featviz.ui.serving.engine import Engine
 from featviz.ui.serving.files import data_url, file_of, in_cache
@@ -45,63 +45,11 @@ class Explorer:
     """The component, and the functions that its script calls."""
 
     def __init__(self, engine: Engine):
+        self.engine = engine
         starts = [f"{name}/{STARTS.get(name, spec.content_layer)}" for name, spec in NETWORKS.items()]
         ordered = sorted(starts, key=lambda layer: (needs_download(layer), split(layer)[0] != FASTEST))
         networks = [(f"{NETWORKS[split(layer)[0]].title}{' (download)' * needs_download(layer)}", layer) for layer in ordered]
-
-        def look(sent: Any) -> dict:
-            """Return everything about a picture that is drawn at once. `sent`: {"picture", "layer"}."""
-            recipe = Exploration(layer=sent.get("layer"), size=SIZE, count=PER_PLACE)
-            explored = engine.explore(recipe, image=picture_of(sent))
-            last = list(NETWORKS[recipe.network_name].layers)[-1]
-            return {
-                "picture": {"path": in_cache(explored.image)},
-                "size": explored.image.size,
-                "layers": [
-                    {"layer": it.layer, "shape": it.shape, "map": encoded(it.activity), "side": it.size} for it in explored.layers
-                ],
-                "names": list(explored.names.items()),
-                "last": f"{recipe.network_name}/{last}",
-                "places": places_json(explored.places),
-                "atlas": {layer: channels_json(layer) for layer in (recipe.layer, f"{recipe.network_name}/{last}")},
-            }
-
-        def explain(sent: Any) -> dict:
-            """Return why a picture has a name. `sent`: {"picture", "network", "name", "rather"}."""
-            fields = {"class_name": sent.get("name", ""), "rather_than": sent.get("rather", "")}
-            recipe = Evidence(network=sent.get("network"), count=CHANNELS, size=SIZE, **fields)
-            found = engine.explain_name(recipe, image=picture_of(sent))
-            sums = {"logit": found.logit, "bias": found.bias, "rest": found.rest}
-            channels = [
-                {"channel": channel, "value": value, "map": map_}
-                for (channel, value), map_ in zip(found.channels.items(), found.maps, strict=True)
-            ]
-            return {"name": found.name, **sums, "channels": channels, "side": found.size, "map": found.places}
-
-        def without(sent: Any) -> dict:
-            """Return the names without a part. `sent`: {"picture", "layer", "channels", "names", "mask"}."""
-            recipe = Ablation(layer=sent.get("layer"), channels=sent.get("channels", ""), size=SIZE)
-            mask = {"mask": file_of({"url": str(sent["mask"]), "path": None})} if sent.get("mask") else {}
-            names, off = engine.switch_off(recipe, sent.get("names", []), image=picture_of(sent), **mask)
-            return {"names": list(names.items()), "channels": off}
-
-        def accentuate(sent: Any) -> dict:
-            """Return what a channel sees in a picture, and where it responds most. `sent`: {"picture", "layer", "channel"}."""
-            layer, channel, picture = sent.get("layer"), sent.get("channel"), picture_of(sent)
-            recipe = FeatureAccentuation(layer=layer, channel=channel, size=SIZE)
-            with unqueued_run():
-                (cell,) = engine.inspect_layer(ActivationMaps(layer=layer, size=SIZE), [recipe.channel], image=picture).cells
-                *_, last = engine.run(recipe, image=picture)
-            return {
-                "picture": data_url(last.picture),
-                "map": data_url(cell.picture),
-                "patches": list(map(data_url, cell.patches)),
-            }
-
-        self.html = gr.HTML(
-            html_template="", js_on_load="featviz.explore(element, props, server, watch)", apply_default_css=False, visible="hidden",
-            elem_id="explorer", elem_classes="instead", render=False, networks=networks, server_functions=[answered(f) for f in (look, explain, without, accentuate)],
-        )  # fmt: skip
+        self.html = instead("explorer", self.look, self.explain, self.without, self.accentuate, networks=networks)
 
     def add_tab(self, examples: Sequence[Example]) -> None:
         """Add what stands in the tab: how it is used, and some pictures."""
@@ -115,6 +63,55 @@ class Explorer:
     def take(self, event: gr.SelectData) -> str:
         """Return the example picture that was clicked."""
         return self.pictures[event.index]
+
+    def look(self, sent: Any) -> dict:
+        """Return everything about a picture that is drawn at once. `sent`: {"picture", "layer"}."""
+        recipe = Exploration(layer=sent.get("layer"), size=SIZE, count=PER_PLACE)
+        explored = self.engine.explore(recipe, image=picture_of(sent))
+        last = list(NETWORKS[recipe.network_name].layers)[-1]
+        return {
+            "picture": {"path": in_cache(explored.image)},
+            "size": explored.image.size,
+            "layers": [
+                {"layer": it.layer, "shape": it.shape, "map": encoded(it.activity), "side": it.size} for it in explored.layers
+            ],
+            "names": list(explored.names.items()),
+            "last": f"{recipe.network_name}/{last}",
+            "places": places_json(explored.places),
+            "atlas": {layer: channels_json(layer) for layer in (recipe.layer, f"{recipe.network_name}/{last}")},
+        }
+
+    def explain(self, sent: Any) -> dict:
+        """Return why a picture has a name. `sent`: {"picture", "network", "name", "rather"}."""
+        fields = {"class_name": sent.get("name", ""), "rather_than": sent.get("rather", "")}
+        recipe = Evidence(network=sent.get("network"), count=CHANNELS, size=SIZE, **fields)
+        found = self.engine.explain_name(recipe, image=picture_of(sent))
+        sums = {"logit": found.logit, "bias": found.bias, "rest": found.rest}
+        channels = [
+            {"channel": channel, "value": value, "map": map_}
+            for (channel, value), map_ in zip(found.channels.items(), found.maps, strict=True)
+        ]
+        return {"name": found.name, **sums, "channels": channels, "side": found.size, "map": found.places}
+
+    def without(self, sent: Any) -> dict:
+        """Return the names without a part. `sent`: {"picture", "layer", "channels", "names", "mask"}."""
+        recipe = Ablation(layer=sent.get("layer"), channels=sent.get("channels", ""), size=SIZE)
+        mask = {"mask": file_of({"url": str(sent["mask"]), "path": None})} if sent.get("mask") else {}
+        names, off = self.engine.switch_off(recipe, sent.get("names", []), image=picture_of(sent), **mask)
+        return {"names": list(names.items()), "channels": off}
+
+    def accentuate(self, sent: Any) -> dict:
+        """Return what a channel sees in a picture, and where it responds most. `sent`: {"picture", "layer", "channel"}."""
+        layer, channel, picture = sent.get("layer"), sent.get("channel"), picture_of(sent)
+        recipe = FeatureAccentuation(layer=layer, channel=channel, size=SIZE)
+        with unqueued_run():
+            (cell,) = self.engine.inspect_layer(ActivationMaps(layer=layer, size=SIZE), [recipe.channel], image=picture).cells
+            *_, last = self.engine.run(recipe, image=picture)
+        return {
+            "picture": data_url(last.picture),
+            "map": data_url(cell.picture),
+            "patches": list(map(data_url, cell.patches)),
+        }
 
 
 def places_json(places: Places) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from featviz.runtime.exploration import Exploration
 from featviz.runtime.game import FIXED, ROUNDS, Peaks, Round, Tally, kind_of, rounds
 from featviz.ui import text
 from featviz.ui.instruments.lesson import SIZE, small
-from featviz.ui.instruments.server_functions import answered, picture_of
+from featviz.ui.instruments.server_functions import instead, picture_of
 from featviz.ui.runs import enlarged, thumbnail
 from featviz.ui.serving.engine import Engine
 from featviz.ui.serving.files import data_url
@@ -36,10 +36,7 @@ class Game:
         self._layers = [layer for layer in atlas.sheets() if split(layer)[0] == FASTEST]
         self._known: dict[str, Peaks] = {}
         """The peaks of pictures of the atlas."""
-        self.html = gr.HTML(
-            html_template="", js_on_load="featviz.game(element, props, server, watch)", apply_default_css=False, visible="hidden",
-            elem_id="game", elem_classes="instead", render=False, server_functions=[answered(self.game_rounds), answered(self.game_answers)],
-        )  # fmt: skip
+        self.html = instead("game", self.game_rounds, self.game_answers)
 
     def add_tab(self) -> None:
         """Add the text of the tab."""

@@ -22,7 +22,7 @@ from featviz.recipes.style_transfer import StyleTransfer
 from featviz.runtime.memory import open_reserved
 from featviz.runtime.stream import Preview
 from featviz.ui import text
-from featviz.ui.instruments.server_functions import answered, picture_of
+from featviz.ui.instruments.server_functions import instead, picture_of
 from featviz.ui.runs import thumbnail
 from featviz.ui.serving.admission import unqueued, unqueued_run
 from featviz.ui.serving.engine import Engine
@@ -145,10 +145,7 @@ class Lesson:
             return {"figures": figures, **computed}
 
         steps = [{"name": step.name, "values": [named(value) for value in step.values], "first": step.first} for step in STEPS]
-        self.html = gr.HTML(
-            html_template="", js_on_load="featviz.lesson(element, props, server, watch)", apply_default_css=False, visible="hidden",
-            elem_id="lesson", elem_classes="instead", render=False, steps=steps, server_functions=[answered(lesson_step)],
-        )  # fmt: skip
+        self.html = instead("lesson", lesson_step, steps=steps)
 
     def add_tab(self) -> None:
         """Add the text of the tab."""

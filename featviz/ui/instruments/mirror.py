@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 import json
 import threading
 import time
@@ -25,7 +24,7 @@ from featviz.runtime.mirror import DREAM, Mirror
 from featviz.ui.runs import Runs
 from featviz.ui.serving.admission import count_run
 from featviz.ui.serving.errors import explain
-from featviz.ui.serving.files import in_cache
+from featviz.ui.serving.files import encoded, in_cache
 
 MOST = 16
 """The most mirrors of a server. With more, each would show less than a frame a second on two cores."""
@@ -93,9 +92,7 @@ class Mirrors:
         if dream is None:
             return ""
         visit.latest, visit.recipe = (picture, dream), recipe
-        file = io.BytesIO()
-        dream.save(file, "JPEG", quality=88)
-        return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+        return encoded(dream, "jpeg", quality=88)
 
     def end(self, name: Any) -> None:
         """End the mirror of a page, if there is one."""

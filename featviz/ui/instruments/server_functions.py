@@ -1,4 +1,4 @@
-"""Functions that the scripts of the page call: limited for each visitor, and every error as a sentence."""
+"""Instruments that scripts draw, and the functions that these call: limited for each visitor, and every error as a sentence."""
 
 from collections.abc import Callable, Mapping
 from html import unescape
@@ -11,6 +11,17 @@ from featviz.errors import InputError
 from featviz.recipes import presets
 from featviz.ui.serving.admission import count_pass
 from featviz.ui.serving.errors import error_sentences
+
+
+def instead(name: str, *functions: Callable[[Any], dict], **properties: Any) -> gr.HTML:
+    """Build an instrument that stands in place of the result, drawn by `featviz.NAME` of the script `NAME.js`.
+
+    `functions`: what the script calls. `properties`: what it reads.
+    """
+    return gr.HTML(
+        html_template="", js_on_load=f"featviz.{name}(element, props, server, watch)", server_functions=list(map(answered, functions)),
+        apply_default_css=False, visible="hidden", elem_id=name, elem_classes="instead", render=False, **properties,
+    )  # fmt: skip
 
 
 def answered(function: Callable[[Any], dict]) -> Callable[[Any], dict]:

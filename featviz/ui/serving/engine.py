@@ -1,7 +1,7 @@
 """The functions of the library that the page calls, on a device that may be lent."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from featviz.runtime.estimate import Estimate, estimate, expected_run
 from featviz.runtime.exploration import Explanation, Explored, explain_name, explore, switch_off
 from featviz.runtime.game import peak_activations
 from featviz.runtime.inspection import ChannelResponse, LayerInspection, gram_picture, inspect_layer, strongest_channels
-from featviz.runtime.jobs import Jobs
+from featviz.runtime.jobs import Job, Jobs
 from featviz.runtime.lesson import CorrelatedMaps, KernelResponse, correlated_maps, kernel_response
 from featviz.runtime.memory import Parts, available_memory, single_run
 from featviz.runtime.mirror import Mirror
@@ -30,10 +30,8 @@ from featviz.ui.serving.admission import Request
 from featviz.ui.serving.errors import Runner, error_sentences, explain, with_error_sentences
 from featviz.ui.serving.files import in_cache
 
-TRY_OUT = partial(try_out, every=0.5)
-"""Show each small picture as it is made."""
-
-RUN_STEPS = partial(stream, every=0)
+TRY_OUT, RUN_STEPS = partial(try_out, every=0.5), partial(stream, every=0)
+"""Show each small picture as it is made, and every step."""
 
 INSPECTIONS = (
     "inspect_layer",
@@ -90,33 +88,25 @@ class Engine:
     @classmethod
     def on(cls, device: Device) -> "Engine":
         """The library on a device, each run within the time limit."""
-        stills, clips = (partial(run, seconds=limits.RUN_SECONDS.value) for run in (stream, film_clip))
-        functions = (
-            stills,
-            TRY_OUT,
-            estimate,
-            inspect_layer,
-            strongest_channels,
-            gram_picture,
-            explore,
-            explain_name,
-            switch_off,
-            kernel_response,
-            correlated_maps,
-            peak_activations,
-        )
-        return cls(
-            *(partial(function, device=device) for function in functions),
-            expected_run=partial(expected_run, device=device),
-            run_steps=partial(stills, device=device, every=0),
-            prepare=partial(prepare, device=device),
-            limitations=partial(limitations, device),
-            memory_left=partial(available_memory, device),
-            follow=partial(clips, device=device),
-            mirror=partial(Mirror, device=device),
-        )
+        limited = {"seconds": limits.RUN_SECONDS.value}
+        options = {"run": limited, "run_steps": limited, "follow": limited}
+        functions = [each.name for each in fields(cls) if each.name not in ("in_process", "jobs")]
+        return cls(**{name: partial(getattr(cls, name), device=device, **options.get(name, {})) for name in functions})
 
-    def expected(self, request: "Request", *, sweep: bool = False) -> float:
+    def start(self, request: Request, run: Runner, *, sweep: bool = False, **options: Any) -> Job:
+        """Start a job that loads the network of a request and then does `run`.
+
+        `sweep`: whether that is the run of its small variants. `options` go to `Jobs.start`, whose errors this raises.
+        """
+        recipe, pictures, _ = request
+
+        def prepared(recipe: Recipe, **given: Any) -> Iterator[Preview | DownloadProgress]:
+            yield from self.prepare(recipe, **pictures)
+            yield from run(recipe, **given)
+
+        return self.jobs.start(recipe, pictures, run=prepared, expected=self.expected(request, sweep=sweep), **options)
+
+    def expected(self, request: Request, *, sweep: bool = False) -> float:
         """Return the seconds that a run is expected to take. `sweep`: of its small variants."""
         recipe, pictures, clip = request
         count = clip.header.frames if clip and not sweep else 1

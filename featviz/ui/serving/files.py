@@ -41,9 +41,19 @@ def data_url(picture: Image.Image | None) -> str:
     if picture is None:
         return ""
     kind = "png" if max(picture.size) <= LOSSLESS else "jpeg"
+    return encoded(picture, kind, quality=85)
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> str:
+    """Return a picture as a data URL of a kind of file. `options`: those of Pillow for it."""
     file = io.BytesIO()
-    picture.save(file, kind, quality=85)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    picture.save(file, kind, **options)
+    return data_url_of(file.getvalue(), kind)
+
+
+def data_url_of(content: bytes, kind: str) -> str:
+    """Return the content of a picture's file as a data URL."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def keep_file(path: Path) -> str:

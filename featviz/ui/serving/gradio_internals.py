@@ -7,12 +7,13 @@
 | `McpServer` | Gradio waits for a tool in a thread that cannot be interrupted, so a run goes on after its client has left. |
 | `McpSessions` | Gradio serves MCP without sessions, so `notifications/cancelled` says nothing about whose call it means. |
 | `Reader` | Gradio runs a call to its end even if its client never asks for the answer. |
-| `Blocks` | Gradio sends the page the API's schemas of all components, which it does not read, and a long list once for each menu. A slider's maximum is also the greatest value that the API accepts. |
+| `Blocks` | Gradio sends the page the API's schemas of all components, which it does not read, and a long list once for each menu. A slider's maximum is also the greatest value that the API accepts. Input that does not fit is a traceback in the log, with the input. |
 | `Queue` | Gradio notices a lost connection, but lets the step under way and one more go on. It loses an event that is sent while a stream of messages ends: a click on Start shows nothing. |
 """
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,8 +26,11 @@ from anyio.to_thread import run_sync
 from gradio import mcp, queueing
 from gradio.components.api_component import Api
 from gradio.context import LocalContext, get_blocks_context
+from gradio.exceptions import InvalidPathError
 from gradio.server_messages import ProcessCompletedMessage
 from gradio_client.utils import is_file_obj_with_meta, python_type_to_json_schema
+
+logger = logging.getLogger(__name__)
 
 SESSION = b"mcp-session-id"
 
@@ -42,19 +46,19 @@ UNREAD = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs
 
 
 class Blocks(gr.Blocks):
-    """Blocks that send the page a small configuration.
+    """Blocks that send the page a small configuration, and refuse input that does not fit with a sentence.
 
     A menu has its chosen entry only. The page gets the lists of all menus once, from `Page.script`.
     """
 
-    narrowed: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
-    """Id of a component → properties that the page gets instead of its own ones. The API keeps its own ones."""
+    narrowed: Mapping[gr.components.Component, Mapping[str, Any]] = MappingProxyType({})
+    """Component → properties that the page gets instead of its own ones. The API keeps its own ones."""
 
     def get_config_file(self) -> Any:
-        config = super().get_config_file()
+        config, narrowed = super().get_config_file(), {part._id: properties for part, properties in self.narrowed.items()}
         for component in config["components"]:
             props = component["props"]
-            props.update(self.narrowed.get(component["id"], {}))
+            props.update(narrowed.get(component["id"], {}))
             props.pop("preserved_by_key", None)
             if component["type"] == "dropdown":
                 props["choices"] = [choice for choice in props["choices"] if choice[1] == props["value"]]
@@ -63,13 +67,25 @@ class Blocks(gr.Blocks):
             component["props"].pop("_api_info", None)
         return config
 
-    def get_api_info(self, *arguments: Any, **options: Any) -> Any:
-        """Describe the API, which needs the schemas."""
+    def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
+        """Describe the API, which needs the schemas. Undocumented endpoints too: clients read names and defaults of parameters here."""
         sent, self.config = self.config, super().get_config_file()
         try:
-            return super().get_api_info(*arguments, **options)
+            return super().get_api_info(all_endpoints=True, page=page)
         finally:
             self.config = sent
+
+    async def preprocess_data(self, *arguments: Any, **options: Any) -> Any:
+        """Refuse input that does not fit with one sentence, and log no input."""
+        try:
+            return await super().preprocess_data(*arguments, **options)
+        except gr.Error:
+            raise
+        except InvalidPathError:
+            raise gr.Error("Only files that were uploaded here can be used; upload it first.", print_exception=False) from None
+        except Exception:
+            logger.debug("The input does not fit.", exc_info=True)
+            raise gr.Error("The input does not fit the parameters; see 'Use via API'.", print_exception=False) from None
 
 
 def endpoint(

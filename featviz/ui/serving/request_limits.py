@@ -13,7 +13,6 @@ from typing import Any
 import gradio as gr
 import httpx
 from gradio import processing_utils
-from gradio.exceptions import InvalidPathError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -134,25 +133,6 @@ class QuietDisconnects:
             logger.debug("A request ended early.", exc_info=True)
             if not left:
                 await send({"type": "http.response.body"})
-
-
-class Blocks(gradio_internals.Blocks):
-    """Gradio's Blocks, with one sentence for input that does not fit, and no input in the log."""
-
-    def get_api_info(self, all_endpoints: bool = False, page: str | None = None) -> Any:
-        """Describe undocumented endpoints as well, since clients read the names and defaults of parameters here."""
-        return super().get_api_info(all_endpoints=True, page=page)
-
-    async def preprocess_data(self, *arguments: Any, **options: Any) -> Any:
-        try:
-            return await super().preprocess_data(*arguments, **options)
-        except gr.Error:
-            raise
-        except InvalidPathError:
-            raise gr.Error("Only files that were uploaded here can be used; upload it first.", print_exception=False) from None
-        except Exception:
-            logger.debug("The input does not fit.", exc_info=True)
-            raise gr.Error("The input does not fit the parameters; see 'Use via API'.", print_exception=False) from None
 
 
 class PublicTransport(httpx.AsyncBaseTransport):

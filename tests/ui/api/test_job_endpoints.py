@@ -33,9 +33,10 @@ from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
 from featviz.runtime.stream import Preview
-from featviz.ui.api.job_endpoints import publish_runs
+from featviz.ui.api.calls import publish_calls
+from featviz.ui.api.job_endpoints import publish_jobs
 from featviz.ui.serving.engine import Engine
-from featviz.ui.serving.request_limits import Blocks
+from featviz.ui.serving.gradio_internals import Blocks
 from scripts.visitor import serving
 
 PATIENCE = 20.0
@@ -292,7 +293,8 @@ def greying(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
 def published(engine: Engine) -> dict[str, Callable]:
     """The functions of all endpoints by name."""
     with Blocks(analytics_enabled=False) as demo:
-        publish_runs({}, engine.with_device(lambda run: run))
+        publish_calls({}, engine.with_device(lambda run: run))
+        publish_jobs(engine.with_device(lambda run: run))
     return {event.api_name: event.fn for event in demo.fns.values()}
 
 

@@ -11,7 +11,7 @@ from featviz.recipes import presets
 from featviz.runtime import atlas
 from featviz.runtime.game import Round
 from featviz.runtime.rate_limit import RateLimit
-from featviz.ui.api.job_endpoints import publish_runs
+from featviz.ui.api.job_endpoints import publish_jobs
 from featviz.ui.instruments import game
 from featviz.ui.instruments.atlas import AtlasBox
 from featviz.ui.instruments.game import Game
@@ -21,7 +21,7 @@ from featviz.ui.runs import enlarged
 from featviz.ui.serving import admission
 from featviz.ui.serving.engine import Engine
 from featviz.ui.serving.files import data_url
-from featviz.ui.serving.request_limits import Blocks
+from featviz.ui.serving.gradio_internals import Blocks
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_search_for_channels_counts_as_a_pass(two_passes):
 
 def test_asking_for_a_gradient_counts_as_a_pass(two_passes):
     with Blocks(analytics_enabled=False) as demo:
-        publish_runs({}, Engine())
+        publish_jobs(Engine())
     (gradient,) = (event.fn for event in demo.fns.values() if event.api_name == "gradient")
     for _ in range(2):
         with pytest.raises(gr.Error, match="There is no such run"):
