@@ -185,8 +185,10 @@ def matching_cost(sizes: Sequence[tuple[int, int]], size: tuple[int, int], chann
     cell = cell_side(size)
     ours = math.prod(grid(size, cell))
     theirs = [turns * math.prod(grid(style, cell)) for style in sizes]
-    # Of each style: its columns and unit vectors; of one of them its columns a second time. Of the image: also its maps and targets.
-    held = 4.0 * channels * (2 * sum(theirs) + max(theirs) + 4 * ours * len(theirs))
+    # Of each style: its columns and unit vectors; of one of them its columns a second time. Of the image: its maps, columns and unit
+    # vectors for one style at a time, targets for each, and those of a mixture.
+    targets = len(theirs) + (len(theirs) > 1)
+    held = 4.0 * channels * (2 * sum(theirs) + max(theirs) + (3 + targets) * ours)
     return 2.0 * channels * ours * sum(theirs), held + 8 * CHUNK**2
 
 

@@ -89,10 +89,11 @@ def matched(
         parts, missing = parts | {missing[0]: rest}, missing * (not rest.any())
     if missing and not others:
         raise InputError(f"The style has no {', '.join(missing)} region; its regions are {', '.join(parts)}.")
+    if others and not missing:
+        raise InputError("The first style has all regions of the content; expected no further style.")
     if len(missing) != len(others):
         raise InputError(
-            f"The styles after the first are {len(others)}, for regions of the content that the first has not: "
-            f"{', '.join(missing) or 'none'}; expected a style for each."
+            f"The first style has no {', '.join(missing)} region; expected a further style for each of these, not {len(others)}."
         )
     chosen = dict(zip(missing, others, strict=True))
     for colour in areas:

@@ -283,8 +283,9 @@ A network sees two things in a picture that can be separated: **what is in it, a
         in all statistics.
 
         `further_styles` have the roles of `STYLES`; all styles are mixed. With a mask the second one applies outside the mask; without
-        a second style, the content outside the mask stays unchanged. `regions` and `style_regions` are as in `featviz.optimise.regions.matched`. Differs from
-        Gatys et al. (2016): coarse to fine, and distances are relative to their target.
+        a second style, the content outside the mask stays unchanged. `regions` and `style_regions` are as in
+        `featviz.optimise.regions.matched`. Differs from Gatys et al. (2016): coarse to fine, and distances are relative to their
+        target.
 
         Raises:
             InputError: a picture is too narrow for the network, a style is black everywhere, the mask selects nothing, or regions
@@ -459,8 +460,8 @@ A network sees two things in a picture that can be separated: **what is in it, a
         """
         if styles == 1:
             return [1.0]
-        equal = [1 - self.style_blend, self.style_blend] if styles == 2 else [1.0] * styles
-        weights = self._weights_of_styles() or equal
+        unweighted = [1 - self.style_blend, self.style_blend] if styles == 2 else [1.0] * styles
+        weights = self._weights_of_styles() or unweighted
         change = self.blend_change * (progress - 0.5)
         tilted = [
             max(0.0, weight / sum(weights) + change * (2 * place / (styles - 1) - 1)) for place, weight in enumerate(weights)
@@ -468,7 +469,7 @@ A network sees two things in a picture that can be separated: **what is in it, a
         return [share / sum(tilted) for share in tilted]
 
     def _weights_of_styles(self) -> list[float]:
-        """The numbers of `style_weights`; empty if it is empty. Raises FieldError if they are no weights."""
+        """Return the numbers of `style_weights`; empty if it is empty. Raises FieldError if they are no weights."""
         try:
             weights = [float(number) for number in self.style_weights.split(",")] if self.style_weights.strip() else []
         except ValueError:

@@ -1,6 +1,7 @@
 """The endpoints `start`, `job`, `stop`, `gradient` and `film`: for runs that outlive a call."""
 
 import asyncio
+import inspect
 import time
 from collections.abc import Iterator
 from contextlib import aclosing, suppress
@@ -11,7 +12,6 @@ import gradio as gr
 
 from featviz.errors import InputError
 from featviz.recipes.recipe import Recipe
-from featviz.recipes.table import RECIPES
 from featviz.runtime.jobs import Job, Update
 from featviz.runtime.result_files import film_of, name_of
 from featviz.runtime.sheet import on_one_sheet
@@ -28,15 +28,13 @@ from featviz.ui.serving.gradio_internals import endpoint, value
 LONGEST_WAIT = 50
 """Seconds for which `job` waits at most. MCP clients usually give up after 60."""
 
-ROLES = tuple(dict.fromkeys(role for recipe in RECIPES.values() for role in (*recipe.images, *recipe.optional_images)))
-"""The pictures of all recipes, in the order of the arguments of `start`."""
-
 
 def publish_jobs(engine: Engine) -> None:
     """Add the endpoints."""
     jobs = JobEndpoints(engine)
+    roles = [*inspect.signature(jobs.start).parameters][2:]  # Inputs go to the parameters by position.
     endpoint(
-        jobs.start, [value(str, "Recipe"), value(dict, "Fields"), *map(picture_box, ROLES)], [value(dict, "State")],
+        jobs.start, [value(str, "Recipe"), value(dict, "Fields"), *map(picture_box, roles)], [value(dict, "State")],
         api_name="start", concurrency_limit=None,
     )  # fmt: skip
     asked, file = [value(str, "Id"), value(float, "Wait", 0)], gr.File(label="File", visible=False)
@@ -89,8 +87,10 @@ class JobEndpoints:
         Returns:
             The id of the run, and its state as `job` returns it.
         """
-        given = (image, content, style, guide, mask, style2, style3, style4, start, regions, style_regions)
-        sent = dict(zip(ROLES, given, strict=True))
+        sent = {
+            "image": image, "content": content, "style": style, "guide": guide, "mask": mask, "style2": style2, "style3": style3,
+            "style4": style4, "start": start, "regions": regions, "style_regions": style_regions,
+        }  # fmt: skip
         with error_sentences():
             request = admit(lambda: named_recipe(recipe, fields), sent)
             return _state(job := start_job(self._engine, request, keep_steps=True), job.now)

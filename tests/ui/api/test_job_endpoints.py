@@ -5,6 +5,7 @@ The runs are stand-ins that note each step in a file, in a server of their own.
 
 import asyncio
 import base64
+import inspect
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -305,6 +306,13 @@ def called(name: str, *pictures: object, engine: Engine | None = None, **fields:
     values = {name: field.default for name, field in recipe.model_fields.items()} | fields
     optional = [*pictures[len(recipe.images) :], *[None] * len(recipe.optional_images)][: len(recipe.optional_images)]
     return outputs(endpoint(*pictures[: len(recipe.images)], *values.values(), *optional))
+
+
+def test_start_takes_the_pictures_of_every_recipe_by_their_names(photo):
+    start = published(Engine(greying))["start"]
+    roles = {role for recipe in RECIPES.values() for role in (*recipe.images, *recipe.optional_images)}
+    assert {*inspect.signature(start).parameters} == {"recipe", "fields", *roles}
+    assert start("style_transfer", {}, content=photo, style=photo, style2=photo)["state"] in ("waiting", "running", "done")
 
 
 SMALL = {"layer": "efficientnet_lite0/block2", "size": 64, "octaves": 1, "steps": 1}
