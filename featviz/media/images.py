@@ -168,7 +168,7 @@ def _decoded(opened: Image.Image, header: Header, role: str, longest: int | None
     except MemoryError:
         raise
     except Exception as error:  # Decoders raise errors of many types.
-        raise ImageError(f"The {role} is damaged and cannot be decoded ({reason(error)}).") from error
+        raise ImageError(f"The {role} is damaged and cannot be decoded: {reason(error)}.") from error
 
 
 def _header(opened: Image.Image, role: str, *, is_file: bool) -> Header:
@@ -224,7 +224,7 @@ def frames(file: str | os.PathLike, role: str = "picture") -> Iterator[Image.Ima
                     opened.seek(number)
                 except Exception as error:
                     raise ImageError(
-                        f"Frame {number + 1} of the {role} is damaged and cannot be decoded ({reason(error)})."
+                        f"Frame {number + 1} of the {role} is damaged and cannot be decoded: {reason(error)}."
                     ) from error
                 frame = open_picture(opened, role)
             yield frame
@@ -239,7 +239,7 @@ def open_header(picture: Picture | None, role: str = "picture") -> Iterator[Imag
         MissingExtraError: it is HEIC and pillow-heif is not installed.
     """
     if picture is None:
-        raise ImageError(f"There is no {role} yet: choose one, or click an example.")
+        raise ImageError(f"The {role} is missing: choose a picture, or click an example.")
     if isinstance(picture, Image.Image):
         yield picture
     elif isinstance(picture, (np.ndarray, Tensor)):

@@ -88,7 +88,7 @@ def test_a_run_holds_the_device_from_one_preview_to_the_next_unless_another_goes
 
 
 def test_unusable_pictures_are_refused_before_any_work():
-    with pytest.raises(ImageError, match="There is no image yet"):
+    with pytest.raises(ImageError, match="The image is missing"):
         next(stream(Count()))
     with pytest.raises(ImageError, match="image is 1×1 pixels"):
         next(stream(Count(), image=Image.new("RGB", (1, 1))))

@@ -343,7 +343,7 @@ def test_a_wrong_value_is_named_with_what_is_accepted(page, photo):
     low, high = bounds(DeepDream.model_fields["steps"])
     for value in (0, None, "many"):
         assert refused(page, image=photo, steps=value) == f"steps is {value!r}; expected a whole number from {low} to {high}."
-    assert refused(page, "style_transfer", content=None, style=photo).startswith("There is no content yet: choose one")
+    assert refused(page, "style_transfer", content=None, style=photo).startswith("The content is missing: choose a picture")
 
 
 def test_the_film_of_a_result_shows_its_steps_and_runs_nothing_again(page, photo, monkeypatch):
@@ -753,7 +753,7 @@ def test_the_picture_is_opened_for_painting_and_closed_by_another(page, photo):
         page.paint(sent(page, image=photo) | source),
     ):
         assert (closed[painting.editor]["visible"], closed[painting.source]) == (False, None)
-    with pytest.raises(gr.Error, match="There is no picture yet"):
+    with pytest.raises(gr.Error, match="The picture is missing"):
         page.paint(sent(page))
 
 
