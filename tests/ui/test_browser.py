@@ -798,7 +798,7 @@ def test_a_game_of_ten_rounds_ends_with_the_score_against_chance_and_others(visi
             game.get_by_role("button", name="Next round").click()
     expect(game.locator(".result")).to_contain_text(f"{score} of 10 right. Guessing gets 5 on average, and {score} or more in ")
     assert kinds in ([True, False] * 5, [False, True] * 5)
-    counted = re.compile(r"All visitors .* right when they saw a part of a photograph \(5 answers\)")
+    counted = re.compile(r"All visitors .* right when they saw a part of another picture \(5 answers\)")
     expect(game.locator(".result")).to_have_text(counted)
     game.get_by_role("button", name="Play again").click()
     expect(game.locator(".note").first).to_contain_text("Round 1 of 10 · 0 right")

@@ -73,7 +73,7 @@ featviz.game = (element, props, server, watch) => {
         localStorage.setItem(counted, "yes");
         if (mine !== asked) return; // Another game has begun.
         const values = Object.entries(got).flatMap(([name, [right, all]]) => [[name, all ? percent(right / all) : "–"], [`${name}_answers`, all]]);
-        answer.append(" ", words("crowd", Object.fromEntries(values)));
+        answer.append(make("span", {className: "crowd", textContent: words("crowd", Object.fromEntries(values))}));
     };
 
     // The score against chance: the share of games in which guessing gets as many right, or more.
