@@ -11,8 +11,8 @@ import time
 from benchmarks.measure import RESULTS, put
 
 QUESTIONS = (
-    "step_rate", "textbook", "feed_forward", "quality", "page", "explorer", "mirror", "starting", "growth", "demand", "estimates", "users",
-    "simulation", "video",
+    "step_rate", "textbook", "feed_forward", "quality", "page", "gaps", "explorer", "mirror", "starting", "growth", "demand", "estimates",
+    "users", "simulation", "video",
 )  # fmt: skip
 """Files of this folder, each with a docstring that is the question and a generator `rows()`."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from featviz.optimise import tiles
 from featviz.optimise.objectives import Objective
 from featviz.optimise.scaling import size_of
+from featviz.optimise.tile_reports import report
 
 if TYPE_CHECKING:
     from featviz.networks.network import Network
@@ -25,12 +26,15 @@ def ascent(
     `shift`: as in `tiles.grid`.
     """
     value, gradient = image.new_zeros(()), torch.empty_like(image)
-    for tile in tiles.grid(size_of(image), side, shift=shift):
+    pieces = [*tiles.grid(size_of(image), side, shift=shift)]
+    for number, tile in enumerate(pieces, start=1):
         seen = image[(..., *tile.seen)].detach().requires_grad_()
         part = objective(network.activations(seen, objective.layers))
+        report(number, len(pieces), tile.core)
         (change,) = torch.autograd.grad(part, seen)
         gradient[(..., *tile.core)] = change[(..., *tile.core_in_seen)]
         value = value + tile.share * part.detach()
+        report(number, len(pieces), tile.core, gradient)
     return value, gradient
 
 
@@ -50,10 +54,12 @@ def exact_ascent(network: Network, objective: Objective, image: Tensor, side: in
     value = objective(leaves)
     output_gradients = dict(zip(layers, torch.autograd.grad(value, [leaves[layer] for layer in layers]), strict=True))
     gradient = torch.zeros_like(image)
-    for tile in pieces:
+    for number, tile in enumerate(pieces, start=1):
         seen = image[(..., *tile.seen)].detach().requires_grad_()
         activations_of_tile = tiles.tile_activations(network, tile, seen, layers, continued=False)
+        report(number, len(pieces), tile.core)
         outputs = [values for _, values in activations_of_tile.values()]
         gradients = [output_gradients[layer][(..., *area)] for layer, (area, _) in activations_of_tile.items()]
         gradient[(..., *tile.seen)] += torch.autograd.grad(outputs, seen, gradients)[0]
+        report(number, len(pieces), tile.seen, gradient)
     return value.detach(), gradient

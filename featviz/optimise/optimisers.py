@@ -14,6 +14,7 @@ from torch import Tensor
 
 from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import resize, size_of
+from featviz.optimise.tiles import Area
 
 STEP_SIZE = 0.05
 """Learning rate of Adam at the start of each scale: about the change of a pixel in a step, of a range of 1."""
@@ -100,6 +101,9 @@ class Optimiser(Protocol):
     def step(self, gradient: Tensor, loss: Tensor, progress: float) -> None:
         """Move the image. `gradient` and `loss`, (), are those of `image`; `progress` through the scale is in (0, 1]."""
 
+    def moved(self, area: Area, gradient: Tensor) -> Tensor | None:
+        """Return an area of the image after the next step, as far as it follows from the gradient there; None if it does not."""
+
     def forget_loss(self) -> None:
         """Drop what depends on a loss that has changed."""
 
@@ -128,6 +132,10 @@ class LBFGS(Optimiser):
         step = torch.where(self._curvature.scale > 0, self._curvature.direction(gradient), first)
         self._latest = step, gradient
         self.image = (self.image + step.view_as(self.image)).clamp_(0, 1)
+
+    def moved(self, area: Area, gradient: Tensor) -> Tensor:
+        """Return an area after a step down the gradient, as long as the mean curvature says. The history needs the whole gradient."""
+        return self.image[(..., *area)] - self._curvature.scale * gradient
 
     def forget_loss(self) -> None:
         """Drop the history: gradients of the old loss give no curvature of the new one."""
@@ -169,6 +177,9 @@ class Adam(Optimiser):
         self._adam.param_groups[0]["lr"] = STEP_SIZE * (1 - 0.8 * progress)  # Settle before the next scale.
         self._adam.step()
         self.image.clamp_(0, 1)
+
+    def moved(self, area: Area, gradient: Tensor) -> None:
+        """Return None: the gradient is that of a shifted image, and the result an average of several."""
 
     def forget_loss(self) -> None:
         """Keep everything: Adam adapts to another loss within a few steps."""

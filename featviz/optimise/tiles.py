@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from featviz.errors import InputError
 from featviz.limits import TILE_ALIGNMENT
+from featviz.optimise.tile_reports import report
 
 if TYPE_CHECKING:
     from featviz.networks.network import Network
@@ -57,6 +58,9 @@ Shift = Sequence[float]
 
 Area = tuple[slice, slice]
 """The rows and the columns of a part of an image, or of a feature map."""
+
+EVERYWHERE: Area = slice(None), slice(None)
+"""The area of a whole image or feature map."""
 
 OUT_OF_MEMORY = (
     "can't allocate memory",  # torch's CPU allocator
@@ -319,11 +323,12 @@ def activations_of(
     `reduce` is applied to the activations of each layer in each tile before they are joined.
     """
     rows: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    for _, side_by_side in groupby(tiling(network, image, layers, side), key=lambda tile: tile.core[0].start):
-        row = [
-            tile_activations(network, tile, image[(..., *tile.seen)], layers, continued=continued, native=native)
-            for tile in side_by_side
-        ]
+    pieces = [*tiling(network, image, layers, side)]
+    for _, side_by_side in groupby(enumerate(pieces, start=1), key=lambda numbered: numbered[1].core[0].start):
+        row = []
+        for number, tile in side_by_side:
+            row.append(tile_activations(network, tile, image[(..., *tile.seen)], layers, continued=continued, native=native))
+            report(number, len(pieces), tile.core)
         for layer, parts in rows.items():
             parts.append(_joined([reduce(layer, placed[layer][1]) for placed in row], -1))
     return {layer: _joined(rows.pop(layer), -2) for layer in list(rows)}

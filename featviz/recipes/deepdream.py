@@ -17,11 +17,12 @@ from featviz.networks.network import Network
 from featviz.networks.table import LOGITS, NETWORKS, Address, AddressOrNone, check_class, class_index, split
 from featviz.optimise import tiles
 from featviz.optimise.ascent import ascent, exact_ascent
-from featviz.optimise.gradients import AUTO, SHAPERS, Shape, luminance, soften
+from featviz.optimise.gradients import AUTO, SHAPERS, Shape, Shaper, luminance, soften
 from featviz.optimise.objectives import CHUNK, Objective, channel, energy, guided_by_channels, guided_by_match
 from featviz.optimise.parameterization import pyramid
 from featviz.optimise.precision import TINY
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
+from featviz.optimise.tile_reports import View, viewed
 from featviz.optimise.transforms import Surround
 from featviz.recipes.following import STEADINESS, Before, Follower
 from featviz.recipes.objective_recipe import ObjectiveRecipe
@@ -309,25 +310,38 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         total, result = dream.new_zeros(()), dream
         shape = SHAPERS[network.spec.gradient if self.gradient == AUTO else self.gradient]
         for objective, mask in regions:
-            shifted = partial(self.shifted_ascent, network, objective, dream, generator)
+            moved = partial(self.moved, result, mask, shape, progress)
+            shifted = partial(self.shifted_ascent, network, objective, dream, generator, moved)
             value, gradient = allowance.fit(shifted, network.cost(objective.layers).bytes)
             total = total + value
-            shaped = shape(luminance(gradient) if self.keep_colours else gradient, progress)
-            result = torch.addcmul(result, mask, shaped, value=self.strength / 255)
+            result = moved(tiles.EVERYWHERE, gradient)
         added = (result - dream) * (255 / self.strength) if self.show_gradient else None
         return total, result.clamp_(0, 1), added
 
+    def moved(self, dream: Tensor, mask: Tensor, shape: Shaper, progress: float, area: tiles.Area, gradient: Tensor) -> Tensor:
+        """Return an area of a dream after a step, not clamped. `gradient` is that of the area, which alone is shaped."""
+        shaped = shape(luminance(gradient) if self.keep_colours else gradient, progress)
+        return torch.addcmul(dream[(..., *area)], mask[(..., *area)], shaped, value=self.strength / 255)
+
     def shifted_ascent(
-        self, network: Network, objective: Objective, image: Tensor, generator: torch.Generator, side: int
+        self,
+        network: Network,
+        objective: Objective,
+        image: Tensor,
+        generator: torch.Generator,
+        moved: Callable[[tiles.Area, Tensor], Tensor],
+        side: int,
     ) -> tuple[Tensor, Tensor]:
         """Return the value of an objective for the image with its mirror image around it, at a random shift, and the gradient.
 
-        Tiles, if there are several, meet at other places in each step, so that no seam shows.
+        Tiles, if there are several, meet at other places in each step, so that no seam shows. `moved` returns an area of the image
+        after the step.
         """
         surround = Surround.random(SURROUND, self.jitter, generator)
         shift = torch.rand(2, generator=generator).tolist()
         differentiate = partial(ascent, shift=shift) if self.objective is None else exact_ascent
-        value, gradient = differentiate(network, objective, surround(image), side)
+        with viewed(View(size_of(image), lambda area: image[(..., *area)], moved, (surround.above, surround.left))):
+            value, gradient = differentiate(network, objective, surround(image), side)
         return value, surround.undo(gradient)
 
     def scaled_side(self, role: str) -> int | None:

@@ -25,6 +25,7 @@ from featviz.optimise.scaling import fitted_size, mirrored, resize, size_of
 from featviz.optimise.self_similarity import SelfSimilarity
 from featviz.optimise.squares import energy, squared_distance
 from featviz.optimise.style_statistics import STATISTICS, Distance, blend, moments, wasserstein_distance
+from featviz.optimise.tile_reports import report, viewed
 
 if TYPE_CHECKING:
     from featviz.recipes.style_transfer import StyleTransfer
@@ -38,9 +39,6 @@ NEIGHBOURS = 0.5
 
 STRIDE_EXPONENT = 1.0
 """Default weights of style layers are 1 / stride^1: each layer of half the size weighs half of the one before."""
-
-EVERYWHERE = slice(None), slice(None)
-"""The area of a whole feature map."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,10 @@ class Comparison:
             content, guide = luminance(content), guide if guide is None else luminance(guide)
         if size_of(content) not in prepared:
             prepared.clear()  # A smaller size does not come again.
-            prepared[size_of(content)] = self.prepare(content, styles, opacity, side, shares=shares if where is None else None)
+            with viewed(None):
+                prepared[size_of(content)] = self.prepare(
+                    content, styles, opacity, side, shares=shares if where is None else None
+                )
         all_cells, all_distances = prepared[size_of(content)]
         image = content if guide is None else guide
         neighbours = [neighbours_of(network, image, cells, side, visible=opacity) for cells in all_cells]
@@ -143,7 +144,7 @@ class Comparison:
             regions.append(Region(share, counts, distances, neighbours[len(regions)] if neighbours else None))
         activations = tiles.activations_of(network, content, self.content_layers, side, continued=True, native=True)
         counts = {} if opacity is None else counts_of(network, opacity, self.content_layers)
-        weights_of = {layer: at(counts, layer, EVERYWHERE, maps) for layer, maps in activations.items()}
+        weights_of = {layer: at(counts, layer, tiles.EVERYWHERE, maps) for layer, maps in activations.items()}
         similarities = {}
         if self.content_comparison == "self-similarity":
             similarities = {
@@ -260,8 +261,11 @@ class Target:
             (gradient,) = torch.autograd.grad(variation, whole)
         loss, gradient = (settings.smoothness * SMOOTHNESS * value for value in (variation.detach(), gradient))
         pieces = [(tile, leaf(image, tile)) for tile in tiles.tiling(self.network, image, [*style_layers, *content_layers], side)]
+        sums_of_tiles = []
         with torch.no_grad():
-            sums_of_tiles = [self._sums(*piece, *layers) for piece in pieces[:-1]]
+            for number, piece in enumerate(pieces[:-1], start=1):
+                sums_of_tiles.append(self._sums(*piece, *layers))
+                report(number, len(pieces), piece[0].core)
         with torch.enable_grad():
             sums_of_tiles.append(self._sums(*pieces[-1], *layers))  # The graph of one tile fits into memory.
             totals = [sum(values).detach().requires_grad_() for values in zip(*sums_of_tiles, strict=True)]
@@ -271,9 +275,11 @@ class Target:
             if content_layers:
                 loss = loss + settings.content_strength * CONTENT * measures["content"]
             sum_gradients = torch.autograd.grad(loss, totals)
-            for tile, part in reversed(pieces):
+            for number, (tile, part) in enumerate(reversed(pieces), start=1):
                 sums = sums_of_tiles[-1] if part is pieces[-1][1] else self._sums(tile, part, *layers)
+                report(number, len(pieces), tile.core)
                 gradient[(..., *tile.seen)] += torch.autograd.grad(sums, part, sum_gradients)[0]
+                report(number, len(pieces), tile.seen, gradient)
         return {name: value.detach() for name, value in measures.items()}, loss.detach(), gradient
 
     def _sums(self, tile: tiles.Tile, part: Tensor, style_layers: Sequence[str], content_layers: Sequence[str]) -> list[Tensor]:
@@ -353,12 +359,14 @@ def moments_of(
     """Return {layer: moments of its activations over the whole image}, by tiles; opacity weighs the positions."""
     sums = dict.fromkeys(layers, image.new_zeros(()))
     counts = {} if opacity is None else counts_of(network, opacity, layers)
-    for tile in tiles.tiling(network, image, layers, side):
+    pieces = [*tiles.tiling(network, image, layers, side)]
+    for number, tile in enumerate(pieces, start=1):
         activations_of_layer = tiles.tile_activations(
             network, tile, image[(..., *tile.seen)], layers, continued=True, native=True
         )
         for layer, (place, activations) in activations_of_layer.items():
             sums[layer] = sums[layer] + moments(activations, at(counts, layer, place, activations))
+        report(number, len(pieces), tile.core)
     return sums
 
 

@@ -24,6 +24,7 @@ from featviz.optimise.regions import Style, matched
 from featviz.optimise.scaling import fit, fitted_size, resize, size_of
 from featviz.optimise.self_similarity import PAIR_BYTES
 from featviz.optimise.style_statistics import BLACK, Statistic
+from featviz.optimise.tile_reports import View, viewed
 from featviz.optimise.transforms import Roll
 from featviz.recipes.following import STEADINESS, Before, Follower
 from featviz.recipes.recipe import (
@@ -359,15 +360,18 @@ A network sees two things in a picture that can be separated: **what is in it, a
                 comparison.target, base, styles, scaled_where, scaled_opacity,
                 guide=guide, prepared=prepared, shares=self.shares(len(styles), progress),
             )  # fmt: skip
-            target = allowance.fit(target_of, cost)
-            tiles.release_free_memory()  # Small blocks of the passes over styles and content: 0.4 GB at 2048 pixels.
             optimiser = OPTIMISERS[self.optimiser](latest, optimiser)
+            result = optimiser.image if region is None else torch.lerp(base, optimiser.image, region)
+            with viewed(self.view(optimiser, result, base, region)):
+                target = allowance.fit(target_of, cost)
+            tiles.release_free_memory()  # Small blocks of the passes over styles and content: 0.4 GB at 2048 pixels.
             del latest, guide, target_of  # The steps do not need these images.
             average = Average(optimiser.averaged)
             for step_of_scale in range(1, count + 1):
                 roll = Roll.random(optimiser.jitter, generator)
                 painted = optimiser.image if region is None else torch.lerp(base, optimiser.image, region)
-                measures, loss, gradient = allowance.fit(partial(target.compare, roll(painted), settings), cost)
+                with viewed(self.view(optimiser, result, base, region)):
+                    measures, loss, gradient = allowance.fit(partial(target.compare, roll(painted), settings), cost)
                 gradient = roll.undo(gradient)
                 if held is not None:
                     loss, gradient = loss + held.loss(painted), gradient + held.gradient(painted)
@@ -387,6 +391,18 @@ A network sees two things in a picture that can be separated: **what is in it, a
                     ),
                     optimiser,
                 )
+
+    def view(self, optimiser: Optimiser, result: Tensor, base: Tensor, region: Tensor | None) -> View:
+        """Return what the result of the step before looks like in the middle of a step. Arguments are those of `paint`."""
+
+        def after(area: tiles.Area, gradient: Tensor) -> Tensor | None:
+            moved = optimiser.moved(area, gradient)
+            if moved is None:
+                return None
+            content, moved = base[(..., *area)], moved.clamp(0, 1)
+            return self.coloured(moved if region is None else torch.lerp(content, moved, region[(..., *area)]), content)
+
+        return View(size_of(base), lambda area: self.coloured(result[(..., *area)], base[(..., *area)]), after)
 
     def steered(self, frame: Frame, optimiser: Optimiser) -> Generator[Frame, Recipe | None, "StyleTransfer"]:
         """Yield a frame, and return the settings from the next step on: those that the caller has sent, or else these."""

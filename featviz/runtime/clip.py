@@ -32,7 +32,7 @@ from featviz.runtime.devices import Device, resolve
 from featviz.runtime.estimate import Estimate, demand, duration, estimate, video_demand
 from featviz.runtime.memory import reserve, reserve_video
 from featviz.runtime.scheduler import Waiting
-from featviz.runtime.stream import Preview, Previews, RunOptions, open_pictures, pace, sizes_of, tensors
+from featviz.runtime.stream import Part, Preview, Previews, RunOptions, open_pictures, pace, sizes_of, tensors
 
 EXTENSION = ".mp4"
 """The only format of videos that are made from videos: the others have no sound."""
@@ -131,6 +131,7 @@ def film_clip(
     steer: Callable[[], Recipe] | None = None,
     stopped: Callable[[], bool] | None = None,
     on_wait: Callable[[Waiting], object] | None = None,
+    on_part: Callable[[Part], object] | None = None,
     **pictures: Pictures | None,
 ) -> Previews:
     """Run a recipe on a video, write an MP4 with its sound to `path`, and yield previews as `stream` does.
@@ -170,7 +171,7 @@ def film_clip(
             _numbered(frames, source, output.count, clip.header.frames, first / later),
             video_demand(recipe, torch_device, sizes, count, budget),
             recipe, clip.opened, torch_device, budget,
-            RunOptions(every=every, seconds=seconds, steer=steer, stopped=stopped, on_wait=on_wait),
+            RunOptions(every=every, seconds=seconds, steer=steer, stopped=stopped, on_wait=on_wait, on_part=on_part),
         )  # fmt: skip
         due = 0.0
         with output, closing(previews):

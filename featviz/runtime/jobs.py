@@ -25,7 +25,7 @@ from featviz.errors import FeatvizError, JobError, LimitError
 from featviz.networks.hub import DownloadProgress
 from featviz.recipes.recipe import Recipe
 from featviz.runtime.scheduler import Waiting
-from featviz.runtime.stream import Preview
+from featviz.runtime.stream import Part, Preview
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 """`waiting`: for other runs, before it begins. The last three are final."""
@@ -113,6 +113,8 @@ class Update:
     """Set while the run's network is downloaded."""
     waiting: Waiting | None = None
     """What the run has waited for since the latest preview, or waits for before it begins; None if it has not waited."""
+    part: Part | None = None
+    """The middle of the step under way, if it is long. Never the result."""
     result: Result | None = None
     """The latest picture after the end; None if there was no step."""
     error: str = ""
@@ -149,7 +151,9 @@ class Job:
         self._settings = recipe
         """Its live fields are those that the run uses, if it can be steered."""
         steering: dict[str, Callable] = {"steer": lambda: self._settings} if steerable else {}
-        interruption: dict[str, Callable] = {"stopped": self._must_end, "on_wait": self.publish_waiting} if interruptible else {}
+        interruption: dict[str, Callable] = {}
+        if interruptible:
+            interruption = {"stopped": self._must_end, "on_wait": self.publish_waiting, "on_part": self.publish_part}
         self._run: Run | None = partial(run, **steering, **interruption)
         self._unattended, self._write, self._explain = unattended, write, explain
         self._update = Update("waiting")
@@ -283,6 +287,11 @@ class Job:
             if before is None or (before.ahead, round(before.seconds)) != (waiting.ahead, round(waiting.seconds)):
                 self._advance(replace(self._update, waiting=waiting))
 
+    def publish_part(self, part: Part) -> None:
+        """Show the watchers the middle of a step."""
+        with self._lock:
+            self._advance(replace(self._update, part=part, waiting=None))
+
     def _must_end(self) -> bool:
         """Return whether the run has been ended, or end it if nobody has attended it for too long."""
         with self._lock:
@@ -379,8 +388,8 @@ class Jobs:
             unattended: seconds for which the run goes on with nobody attached; by default the server's limit. 0 ends it at its
                 next step once its last watcher has left.
             steerable: whether `run` takes `steer`, as `stream` does; then `Job.steer` has an effect.
-            interruptible: whether `run` takes `stopped` and `on_wait`, as `stream` does; then the run ends in the middle of a
-                step or while it waits, and updates say what it waits for.
+            interruptible: whether `run` takes `stopped`, `on_wait` and `on_part`, as `stream` does; then the run ends in the middle
+                of a step or while it waits, and updates say what it waits for and show the middle of long steps.
             write: writes the latest picture to a file and returns its path; by default that of the server.
 
         Raises:

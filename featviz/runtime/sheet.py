@@ -17,7 +17,7 @@ from featviz.recipes.recipe import Recipe, differing
 from featviz.runtime.devices import Device, resolve
 from featviz.runtime.memory import reserve
 from featviz.runtime.scheduler import Waiting
-from featviz.runtime.stream import Preview, Previews, RunOptions, open_pictures, preview_frames, sizes_of
+from featviz.runtime.stream import Part, Preview, Previews, RunOptions, open_pictures, preview_frames, sizes_of
 
 
 def try_out(
@@ -27,6 +27,7 @@ def try_out(
     every: float = math.inf,
     stopped: Callable[[], bool] | None = None,
     on_wait: Callable[[Waiting], object] | None = None,
+    on_part: Callable[[Part], object] | None = None,
     **pictures: Pictures,
 ) -> Generator[tuple[Recipe, Preview], None, None]:
     """Run the small variants of a recipe, such as a dream at every layer, and yield each with its last preview.
@@ -37,7 +38,7 @@ def try_out(
     opened, torch_device = open_pictures(recipe, pictures), resolve(device)
     with reserve(recipe, torch_device, sizes_of(opened), parts=type(recipe).variants) as budget:
         for number, variant in enumerate(recipe.variants()):
-            options = RunOptions(every=every, stopped=stopped, on_wait=on_wait, new=number == 0)
+            options = RunOptions(every=every, stopped=stopped, on_wait=on_wait, on_part=on_part, new=number == 0)
             previews = preview_frames(variant, opened, torch_device, budget, options)
             with closing(previews):  # Before the memory is released.
                 for preview in previews:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from featviz.errors import DivergedError, LimitError
 from featviz.media.images import Picture, Pictures, on_white, opacity_of, remarks, to_pixels, to_tensor, with_alpha
@@ -20,7 +21,8 @@ from featviz.media.saving import NOTE
 from featviz.networks.cache import load, load_untrained, load_with_progress
 from featviz.networks.table import BUNDLED
 from featviz.optimise.gradients import gradient_image
-from featviz.optimise.tiles import Budget, enough_memory, granted
+from featviz.optimise.tile_reports import Report, View, heard
+from featviz.optimise.tiles import Area, Budget, enough_memory, granted
 from featviz.optimise.transfers import Read
 from featviz.recipes import metadata
 from featviz.recipes.recipe import Demand, Frame, Frames, Recipe, live
@@ -37,6 +39,18 @@ if TYPE_CHECKING:
 LONG_STEP = 0.1
 """Seconds of the device from which on a step gives way to other runs. The steps of a run get longer by at most ten times at once."""
 
+
+PART_SECONDS = 1.0
+"""Least seconds between two parts of a step that are shown."""
+
+PART_SHARE = 0.02
+"""The most of a run's time that goes into drawing its parts."""
+
+OUTLINE = 400
+"""Longest side of a picture, relative to the width of the outline of a tile."""
+
+STRIP = 256
+"""Rows of a picture that are read at once in the middle of a step: the float32 copies of all rows would take memory of the step."""
 
 AHEAD = 2
 """The most steps of a run that a card may have before it: the one it computes, and the next, so that it never waits."""
@@ -72,6 +86,20 @@ class Preview:
         return self.step == self.steps
 
 
+@dataclass(frozen=True)
+class Part:
+    """The middle of a long step, after one of its tiles."""
+
+    number: int
+    """From 1 to `count`. A step may pass over its tiles several times."""
+    count: int
+    seconds: float
+    """Seconds for which the run has had the device since the latest preview."""
+    picture: Image.Image | None
+    """The picture before the step, with the parts that are known already, and the tile outlined. A part is moved down its own
+    gradient: the exact step needs the gradient of the whole picture. None for the tile of another picture, such as a style."""
+
+
 Previews = Generator[Preview, None, None]
 """The previews of a run. Closing the generator stops the run."""
 
@@ -85,6 +113,7 @@ class RunOptions:
     steer: Callable[[], Recipe] | None = None
     stopped: Callable[[], bool] | None = None
     on_wait: Callable[[Waiting], object] | None = None
+    on_part: Callable[[Part], object] | None = None
     new: bool = True
     """Whether the run goes before others until its first preview."""
 
@@ -98,6 +127,7 @@ def stream(
     steer: Callable[[], Recipe] | None = None,
     stopped: Callable[[], bool] | None = None,
     on_wait: Callable[[Waiting], object] | None = None,
+    on_part: Callable[[Part], object] | None = None,
     **pictures: Pictures,
 ) -> Previews:
     """Run a recipe and yield previews: the first step, then one at most every `every` seconds, and always the last.
@@ -117,6 +147,7 @@ def stream(
         stopped: whether the run is to end. Called while it waits and during its steps, of which a long one ends early; then the
             generator ends without another preview.
         on_wait: called four times a second while the run waits for the device.
+        on_part: called in the middle of a long step on a CPU, after a tile, at most every second. The result does not depend on it.
         pictures: the pictures that the recipe takes, by role, e.g. `image=`: a path, a PIL image, bytes, an open file, a NumPy
             array (H, W, C) or a tensor (C, H, W), as uint8 or floats in [0, 1].
 
@@ -126,7 +157,7 @@ def stream(
         DivergedError: the loss became NaN or infinite. All previews before are good.
         LimitError: the run does not fit into the free memory, before any work is done; or it has used up its seconds.
     """
-    options = RunOptions(every=every, seconds=seconds, steer=steer, stopped=stopped, on_wait=on_wait)
+    options = RunOptions(every=every, seconds=seconds, steer=steer, stopped=stopped, on_wait=on_wait, on_part=on_part)
     opened, torch_device = open_pictures(recipe, pictures), resolve(device)
     with reserve(recipe, torch_device, sizes_of(opened)) as budget:
         yield from preview_frames(recipe, opened, torch_device, budget, options)
@@ -230,6 +261,7 @@ def pace(
     """
     work = expected_seconds(needs, device, recipe)
     timer = _StepTimer(device, slot(device, work, new=options.new, stopped=options.stopped, on_wait=options.on_wait))
+    parts = _Parts(timer, options.on_part) if options.on_part and device.type == "cpu" else None
     steered: Recipe | None = None  # A generator's first step takes nothing.
     unaltered, gradient = True, getattr(recipe, "show_gradient", False)
     share_done = due = 0.0
@@ -237,13 +269,15 @@ def pace(
         while True:
             # Steps follow each other at once until there is a preview. The device is released before each yield: a slow or
             # stopped consumer must not block other runs.
-            with timer.slot, enough_memory(), granted(budget):
+            with timer.slot, enough_memory(), granted(budget), heard(parts):
                 while True:
                     with timer.step():
                         frame = frames.send(steered)
                         is_last = frame.step == frame.steps
                         shown = timer.started >= due or frame.is_video_frame or is_last
                         preview = _read(frame, timer, alpha_source, gradient) if shown else None
+                    if parts:
+                        parts.end_step()
                     timer.slot.progress(frame.work)
                     share_done = frame.work if frame.steps > 1 else 0.0  # A single step says little about speed.
                     unaltered = unaltered and steered in (None, recipe)
@@ -309,6 +343,54 @@ class _StepTimer:
         if self._device.type == "cuda":
             self._queued.append(torch.cuda.Event())
             self._queued[-1].record(torch.cuda.current_stream(self._device))
+
+
+class _Parts:
+    """Draw the middle of long steps, and call a function with it now and then."""
+
+    def __init__(self, timer: _StepTimer, on_part: Callable[[Part], object]):
+        self._timer, self._on_part = timer, on_part
+        self._view: View | None = None
+        self._pixels = np.empty((0, 0, 3), np.uint8)
+        """Of `_view`, so far."""
+        self._reports: list[Report] = []
+        """Those that are not drawn yet."""
+        self.end_step()
+
+    def end_step(self) -> None:
+        """Forget the parts of a step that has ended."""
+        self._view, self._held, self._due = None, self._timer.slot.held, time.monotonic() + PART_SECONDS
+        self._reports.clear()
+
+    @torch.no_grad()
+    def __call__(self, report: Report) -> None:
+        self._reports.append(report)
+        started = time.monotonic()
+        if started < self._due:
+            return
+        picture = self._picture(report.view, report.area) if report.view else None
+        self._on_part(Part(report.number, report.count, self._timer.slot.held - self._held, picture))
+        self._reports.clear()
+        ended = time.monotonic()
+        self._due = ended + max(PART_SECONDS, (ended - started) / PART_SHARE)
+
+    def _picture(self, view: View, outlined: Area) -> Image.Image:
+        if view is not self._view:
+            self._view, self._pixels = view, np.empty((*view.size, 3), np.uint8)
+            for first in range(0, view.size[0], STRIP):
+                rows = slice(first, first + STRIP)
+                self._pixels[rows] = to_pixels(view.before((rows, slice(None)))).numpy()
+        for report in self._reports:
+            if report.view is view and report.gradient is not None and report.gradient.numel():
+                after = view.after(report.area, report.gradient)
+                if after is not None:
+                    self._pixels[report.area] = to_pixels(after).numpy()
+        picture = Image.fromarray(self._pixels.copy())
+        (top, bottom), (left, right) = ((along.start, along.stop) for along in outlined)
+        if top < bottom and left < right:
+            width = max(1, max(view.size) // OUTLINE)
+            ImageDraw.Draw(picture).rectangle((left, top, right - 1, bottom - 1), outline="white", width=width)
+        return picture
 
 
 def _read(frame: Frame, timer: _StepTimer, alpha_source: Image.Image | None, gradient: bool) -> Preview:

@@ -1,6 +1,7 @@
 """The result panel: whichever run is meant, its preview, its result, and what can be done with it."""
 
 import time
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -15,7 +16,7 @@ from featviz.runtime.estimate import duration
 from featviz.runtime.jobs import Job, Result, Update
 from featviz.runtime.result_files import before, film_of, has_film, small
 from featviz.runtime.scheduler import Waiting
-from featviz.runtime.stream import Preview
+from featviz.runtime.stream import Part, Preview
 from featviz.ui import text
 from featviz.ui.cards import Card, Cards, drawn
 from featviz.ui.controls import caption, enumeration, label, lower_first
@@ -125,6 +126,8 @@ class Panel:
             changes = {self.status: status_line(str(update.download), update.download.share)}
         elif update.waiting:
             changes = {self.status: status_line(waiting_sentence(update.waiting), update.latest.work if update.latest else 0)}
+        elif update.part:
+            changes = self.in_step(update.part, update.latest) if not gallery.tiles else {}
         elif update.latest is None:
             changes = {self.status: status_line(text.say("waiting" if update.state == "waiting" else "getting_ready"), 0)}
         else:
@@ -146,6 +149,16 @@ class Panel:
         if preview.gradient is not None:
             changes[self.gradient] = gr.update(value=in_cache(preview.gradient, "jpeg"), visible=True)
         return changes | self.measured(recipe, preview.measures, hint)
+
+    def in_step(self, part: Part, latest: Preview | None) -> dict:
+        """Show the middle of a step after the latest preview."""
+        picture = part.picture or (latest and latest.picture)
+        changes = {self.view: gr.update(value=in_cache(picture.convert("RGB"), "jpeg"), visible=True)} if picture else {}
+        tile = text.say("tile", number=part.number, count=part.count)
+        if latest is None:
+            return changes | {self.status: status_line(f"{text.say('getting_ready')} {tile}", 0)}
+        before = replace(latest, stage=f"{latest.stage}, {tile}", seconds_left=max(0.0, latest.seconds_left - part.seconds))
+        return changes | {self.status: progress_line(before)}
 
     def measured(self, recipe: Recipe, measures: Any, hint: str = "") -> dict:
         """Show the measures of a run: as a sentence where the recipe has one, else as bars."""

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -22,7 +23,7 @@ from featviz.networks.hub import DownloadProgress
 from featviz.runtime import jobs as module
 from featviz.runtime.jobs import INTERNAL_ERROR, UNATTENDED, Job, Jobs, Update
 from featviz.runtime.scheduler import Waiting
-from featviz.runtime.stream import Preview
+from featviz.runtime.stream import Part, Preview
 
 RECIPE = Count()
 PATIENCE = 20.0
@@ -467,11 +468,12 @@ def test_beyond_so_many_at_once_runs_wait_in_order_and_beyond_so_many_they_are_r
     assert order[2:] == [4]
 
 
-def test_a_run_that_is_stopped_hears_it_in_the_middle_of_a_step_and_while_it_waits():
+def test_a_run_that_is_stopped_in_the_middle_of_a_step_hears_it_and_keeps_the_picture_of_the_step_before(jobs):
     inside, ended = threading.Event(), threading.Event()
 
-    def run(recipe: Count, *, stopped: Callable[[], bool], on_wait: Callable, **_: Image.Image) -> Generator:
+    def run(recipe: Count, *, stopped: Callable[[], bool], on_part: Callable, **_: Image.Image) -> Generator:
         yield preview(1, 2)
+        on_part(Part(1, 4, 1.0, PICTURE))
         inside.set()
         deadline = time.monotonic() + PATIENCE
         while not stopped():
@@ -479,11 +481,13 @@ def test_a_run_that_is_stopped_hears_it_in_the_middle_of_a_step_and_while_it_wai
             time.sleep(0.001)
         ended.set()
 
-    job = Jobs(lambda recipe, picture: "").start(RECIPE, {}, run=run, interruptible=True)
+    job = jobs.start(RECIPE, {}, run=run, interruptible=True)
     assert inside.wait(PATIENCE)
+    assert (job.now.part.picture, job.latest.step) == (PICTURE, 1)
     job.stop()
     assert ended.wait(PATIENCE)
-    assert (job.state, job.now.result.step) == ("stopped", 1)
+    assert (job.state, job.now.result.step, job.now.part) == ("stopped", 1, None)
+    assert grey(job.result.file()) == 1  # Of the last whole step.
 
 
 def test_a_run_in_the_queue_hears_how_many_go_before_it_and_how_long_they_take(jobs):
@@ -500,7 +504,7 @@ def test_a_run_in_the_queue_hears_how_many_go_before_it_and_how_long_they_take(j
 def test_updates_say_what_a_run_waits_for_until_its_next_preview():
     seen, begin, told, end = [], threading.Event(), threading.Event(), threading.Event()
 
-    def run(recipe: Count, *, stopped: Callable[[], bool], on_wait: Callable, **_: Image.Image) -> Generator:
+    def run(recipe: Count, *, on_wait: Callable, **_: Any) -> Generator:
         assert begin.wait(PATIENCE)
         yield preview(1, 2)
         for waiting in (Waiting(2, 9.0), Waiting(2, 8.9), Waiting(1, 4.0)):

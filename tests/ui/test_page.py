@@ -41,7 +41,7 @@ from featviz.runtime.estimate import Estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.runtime.scheduler import Waiting
-from featviz.runtime.stream import Preview
+from featviz.runtime.stream import Part, Preview
 from featviz.ui import forecast as forecasts
 from featviz.ui import text
 from featviz.ui.controls import caption, control, label, spoken
@@ -257,6 +257,16 @@ def test_a_preview_is_shown_with_its_progress(page, photo):
     assert f"Octave 1 of 1 · step 1 of 3 · about {counted} s left" in changes[page.panel.status]
     with Image.open(changes[page.panel.view]["value"]) as picture:
         assert (picture.mode, picture.format) == ("RGB", "JPEG")
+    part = Part(3, 9, 0.6, Image.new("RGB", (8, 4)))
+    changes, _ = page.panel.show(job, replace(update, part=part), None)
+    counted = '<featviz-seconds left="1"></featviz-seconds>'
+    assert f"Octave 1 of 1, tile 3 of 9 · step 1 of 3 · about {counted} s left" in changes[page.panel.status]
+    with Image.open(changes[page.panel.view]["value"]) as picture:
+        assert picture.size == (8, 4)
+    for latest in (preview, None):  # The tile of a style, after the first step and before it.
+        changes, _ = page.panel.show(job, replace(update, latest=latest, part=replace(part, picture=None)), None)
+        assert "tile 3 of 9" in changes[page.panel.status].lower()
+        assert (page.panel.view in changes) == (latest is not None)
 
 
 @pytest.mark.parametrize(
@@ -899,7 +909,8 @@ def test_a_result_is_refined_at_double_its_size_and_becomes_the_picture_of_anoth
         page,
         monkeypatch,
         run=lambda recipe, **pictures: (
-            given.append((recipe, {*pictures} - {"steer", "stopped", "on_wait"})) or fake(recipe, content=pictures["content"])
+            given.append((recipe, {*pictures} - {"steer", "stopped", "on_wait", "on_part"}))
+            or fake(recipe, content=pictures["content"])
         ),
     )
     values = sent(page, "style_transfer", content=photo, style=photo, size=2560)

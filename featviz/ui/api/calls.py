@@ -93,14 +93,15 @@ def _call(
             if recipe.follows_video and not sweep:
                 check_kind(request, produces)
             job = await asyncio.to_thread(start_job, engine, request, sweep=sweep, unattended=0)
-        reader = Reader()
+        reader, latest = Reader(), None
         async with aclosing(job.watch_async()) as updates:
             async for update in updates:
                 if reader.seconds_away() > limits.SECONDS_UNATTENDED.value:
                     return
                 if update.error and update.result and produces == "video":
                     yield await file_of_update(update)  # What there is of it, before the error.
-                if update.latest or update.final:
+                if update.final or update.latest is not latest:  # Other updates are about a wait or a part of a step.
+                    latest = update.latest
                     yield await _output(produces, update)
 
     return call

@@ -33,7 +33,7 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.presets import FOLDER
 from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
-from featviz.runtime.stream import Preview
+from featviz.runtime.stream import Part, Preview
 from featviz.ui.api.calls import publish_calls
 from featviz.ui.api.job_endpoints import publish_jobs
 from featviz.ui.serving.engine import Engine
@@ -52,7 +52,7 @@ from featviz.runtime.stream import Preview
 log = pathlib.Path(sys.argv[1])
 
 
-def run(recipe, stopped, on_wait, **pictures):
+def run(recipe, stopped, on_wait, on_part, **pictures):
     """Note each step in a file that is named after the seed. A seed of 30 or more is the seconds of a step but the first."""
     picture = next(iter(pictures.values()))
     for step in range(1, recipe.steps + 1):
@@ -313,6 +313,21 @@ def test_start_takes_the_pictures_of_every_recipe_by_their_names(photo):
     roles = {role for recipe in RECIPES.values() for role in (*recipe.images, *recipe.optional_images)}
     assert {*inspect.signature(start).parameters} == {"recipe", "fields", *roles}
     assert start("style_transfer", {}, content=photo, style=photo, style2=photo)["state"] in ("waiting", "running", "done")
+
+
+def test_a_call_yields_no_picture_twice(photo):
+    """A long step has parts, which only the page shows."""
+
+    def with_parts(recipe: Recipe, on_part: Callable, **pictures: Image.Image) -> Iterator[Preview]:
+        for preview in greying(recipe):
+            yield preview
+            for number in (1, 2):
+                on_part(Part(number, 2, 0.0, None))
+                time.sleep(0.02)
+
+    *previews, _ = called("style_transfer", photo, photo, engine=Engine(with_parts))
+    greys = [preview.getpixel((0, 0)) for preview in previews]
+    assert greys == sorted(set(greys), reverse=True)
 
 
 SMALL = {"layer": "efficientnet_lite0/block2", "size": 64, "octaves": 1, "steps": 1}
