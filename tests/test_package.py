@@ -104,6 +104,8 @@ def test_the_wheel_has_presets_examples_atlas_style_sheet_types_and_command(buil
     assert names - information == code | data_files("featviz/examples") | {
         "featviz/py.typed",
         "featviz/optimise/natural_spectrum.json",
+        "featviz/ui/first_screen.css",
+        "featviz/ui/first_screen.js",
         "featviz/ui/page.css",
         "featviz/ui/page.js",
         "featviz/ui/instruments/atlas.js",

@@ -179,7 +179,7 @@ def explain_name(recipe: Evidence, *, device: Device = "auto", image: Picture) -
         channels = {channel: sums[channel].item() for channel in strongest}
         rest = (sums.sum() - sums[strongest].sum()).item()
         return Explanation(
-            name=terms.name,
+            name=terms.class_name,
             logit=terms.value.item(),
             bias=terms.bias.item(),
             size=size_of(terms.places),

@@ -13,7 +13,9 @@ from featviz.ui.serving.files import address, in_cache
 SELECT = """element.addEventListener("click", ({target}) => {
     const card = target.closest("[data-index]");
     if (card) trigger("select", {index: Number(card.dataset.index), value: null});
-});"""
+});
+element.dataset.ready = "";"""
+"""Marks the element as ready for clicks, for the first screen."""
 
 
 CENTRING = (0.5, 0.1)

@@ -103,17 +103,26 @@ def without_disabled(recipe: type[Recipe], sent: Sequence[Any]) -> list[Any]:
 
 def full_reason(rule: Rule) -> str:
     """Return when and why a rule holds in the language of the request, e.g. "beside class name: a class is shown"."""
-    name = label(rule.beside or rule.without)
-    spoken_name = name.lower() if text.language() == "en" else text.translated(name)
-    return text.say("beside" if rule.beside else "without", name=spoken_name, reason=text.translated(rule.reason))
+    name = in_sentence(label(rule.beside or rule.without))
+    return text.say("beside" if rule.beside else "without", name=name, reason=text.translated(rule.reason))
 
 
-def caption(recipe: Recipe) -> str:
-    """Describe a run by its fields that are not at their defaults."""
-    return ", ".join(_describe(name, value) for name, value in recipe.changed_fields.items()) or "default settings"
+def in_sentence(name: str, tag: str = "") -> str:
+    """Return a label as part of a sentence. English writes it with a small letter; other languages may not."""
+    return name.lower() if (tag or text.language()) == "en" else text.translated(name, tag)
 
 
-def _describe(name: str, value: Any) -> str:
+def caption(recipe: Recipe, tag: str = "") -> str:
+    """Describe a run by its fields that are not at their defaults, by default in the language of the request."""
+    table = text.TABLES[tag or text.language()]
+    described = (_describe(name, value, tag, table["without_field"]) for name, value in recipe.changed_fields.items())
+    return ", ".join(described) or table["default_settings"]
+
+
+def _describe(name: str, value: Any, tag: str, without: str) -> str:
+    if isinstance(value, str):
+        return spoken(value)
+    name = in_sentence(label(name), tag)
     if isinstance(value, bool):
-        return label(name).lower() if value else f"no {label(name).lower()}"
-    return spoken(value) if isinstance(value, str) else f"{label(name).lower()} {value:g}"
+        return name if value else without.format(name=name)
+    return f"{name} {value:g}"

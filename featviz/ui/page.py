@@ -29,6 +29,7 @@ from featviz.ui.api.endpoints import publish
 from featviz.ui.api.job_endpoints import publish_jobs
 from featviz.ui.controls import caption, without_disabled
 from featviz.ui.events import unique
+from featviz.ui.first_screen import first_screen
 from featviz.ui.forecast import PAINTED, Forecast
 from featviz.ui.form import Form, picture_input
 from featviz.ui.instruments.atlas import chosen, of_atlas
@@ -76,7 +77,6 @@ def build(
         publish_calls({name: form.parts for name, form in page.forms.items()}, engine)
         publish_jobs(engine)
         publish(presets.read_presets(folder), engine.estimate)
-        _footer(folder, engine.limitations())
         demo.narrowed = page.narrowed
     demo.instrument = page
     return demo
@@ -125,6 +125,7 @@ class Page:
                 self._add_bar()
             with gr.Column(scale=6, min_width=320, elem_id="result"):
                 self._add_result()
+        self.footer = Footer(folder, engine.limitations())
 
     def _add_inputs(self, examples: Sequence[Example], all_presets: Sequence[Preset]) -> None:
         self.picture = picture_input(text.label("picture"), "Your picture.", height=170, elem_id="picture")
@@ -221,7 +222,8 @@ class Page:
     def texts(self, say: Callable[[str], str]) -> dict[gr.blocks.Block, dict[str, str]]:
         """Return what recipes and tabs say of themselves: component → {property: text}. `say` translates an English text."""
         tabs = {tab: {"label": say(title)} for tab, title in self.navigation.titles.items()}
-        return tabs | {component: texts for form in self.forms.values() for component, texts in form.texts(say).items()}
+        parts = (*self.forms.values(), self.explorer, self.footer)
+        return tabs | {component: texts for part in parts for component, texts in part.texts(say).items()}
 
     def translations(self, tag: str) -> str:
         """Return the address of all texts in another language, in JSON: updates, and {English: text} of what changes with the tab.
@@ -240,6 +242,17 @@ class Page:
     def tab(self) -> list[gr.components.Component]:
         """What opens another tab."""
         return [self.name, *self.navigation.outputs]
+
+    @property
+    def first_screen(self) -> str:
+        """HTML that is shown until the page is there."""
+        cards = self.forms[self.name.value].example_cards.cards
+        made = {tag: table["premade"].format(**self.premade_values(tag)) for tag, table in text.TABLES.items()}
+        return first_screen(cards, made, [address(file["path"]) for file in self.panel.compare.value])
+
+    def premade_values(self, tag: str) -> dict[str, str]:
+        """Return what the sentence about the first result says in a language."""
+        return {"title": text.translated(self.premade.title, tag), "caption": caption(self.premade.recipe, tag)}
 
     @property
     def script(self) -> str:
@@ -264,10 +277,7 @@ class Page:
             "boxes": [box.elem_id for box in self.pictures],
             "lists": lists,
             "menus": [lists.index(tuple(menu.choices)) for menu in self.menus],
-            "premade": {
-                tag: {"title": text.translated(self.premade.title, tag), "caption": caption(self.premade.recipe)}
-                for tag in text.TABLES
-            },
+            "premade": {tag: self.premade_values(tag) for tag in text.TABLES},
             "words": text.words(),
             "texts": {tag: self.translations(tag) for tag in text.TRANSLATIONS},
         }
@@ -639,16 +649,43 @@ def _of(recipe: type[Recipe], items: Iterable[Any]) -> list[Any]:
     return [item for item in items if type(item.recipe) is recipe]
 
 
-def _footer(folder: Path, limitations: Sequence[str]) -> None:
-    if limitations:
-        gr.HTML(f"<p>On this server: {escape(' '.join(limitations), quote=False)}</p>", elem_id="limitations")
-    networks = "\n".join(f"- **{spec.title}**: {spec.good_for} Weights: {spec.licence}." for spec in NETWORKS.values())
-    with gr.Accordion(text.label("about"), open=False, elem_classes="prose-block"):
-        gr.Markdown(f"#### The networks\n{networks}")
-        gr.Markdown(text.label("privacy"))
-        for title, file in (
-            ("The example pictures", folder),
-            ("The pictures of the atlas", presets.FOLDER / "atlas" / "pictures"),
-        ):
-            _, _, sources = (file / "SOURCES.md").read_text(encoding="utf-8").partition("\n")
-            gr.Markdown(f"#### {title}\n{sources}")
+class Footer:
+    """What this server cannot do, the networks, privacy, and where the pictures are from."""
+
+    def __init__(self, folder: Path, limitations: Sequence[str]):
+        self.limitations = limitations
+        self.limits = gr.HTML(self._limits(str), elem_id="limitations", visible=bool(limitations))
+        with gr.Accordion(text.label("about"), open=False, elem_classes="prose-block"):
+            self.networks = gr.Markdown(self._networks(str))
+            gr.Markdown(text.label("privacy"))
+            self.sources = {
+                gr.Markdown(self._titled(title, sources)): (title, sources)
+                for title, sources in (
+                    ("The example pictures", _sources(folder)),
+                    ("The pictures of the atlas", _sources(presets.FOLDER / "atlas" / "pictures")),
+                )
+            }
+
+    def texts(self, say: Callable[[str], str]) -> dict[gr.components.Component, dict[str, str]]:
+        """Return component → {property: text}. `say` translates an English text."""
+        sources = {markdown: {"value": self._titled(say(title), body)} for markdown, (title, body) in self.sources.items()}
+        return {self.limits: {"value": self._limits(say)}, self.networks: {"value": self._networks(say)}} | sources
+
+    def _limits(self, say: Callable[[str], str]) -> str:
+        sentences = " ".join(map(say, self.limitations))
+        return f"<p>{escape(say('On this server: {limitations}').format(limitations=sentences), quote=False)}</p>"
+
+    def _networks(self, say: Callable[[str], str]) -> str:
+        weights = say("Weights: {licence}.")
+        rows = (f"- **{spec.title}**: {say(spec.good_for)} {weights.format(licence=spec.licence)}" for spec in NETWORKS.values())
+        return self._titled(say("The networks"), "\n".join(rows))
+
+    @staticmethod
+    def _titled(title: str, body: str) -> str:
+        return f"#### {title}\n{body}"
+
+
+def _sources(folder: Path) -> str:
+    """Return the list of where the pictures of a folder are from."""
+    _, _, sources = (folder / "SOURCES.md").read_text(encoding="utf-8").partition("\n")
+    return sources

@@ -40,7 +40,7 @@ class Panel:
         """`premade`: the example whose result, made earlier by this program, is shown until there is another one."""
         self.runs = runs
         shared = {"height": 480, "interactive": False, "elem_classes": "view"}
-        made = text.TABLES["en"]["premade"].format(title=premade.title, caption=caption(premade.recipe))
+        made = text.TABLES["en"]["premade"].format(title=premade.title, caption=caption(premade.recipe, "en"))
         self.status = gr.HTML(status_line(escape(made, quote=False)), elem_classes="status")
         self.view = gr.Image(
             label=text.label("result"), format="jpeg", buttons=[], alt_text="The picture so far.", visible=False, **shared
@@ -224,7 +224,7 @@ def entry(job: Job) -> dict[str, Any] | None:
         picture = b""
     if not picture:
         return None
-    described = f"{result.recipe.title}: {caption(result.recipe)}"
+    described = f"{text.translated(result.recipe.title)}: {caption(result.recipe)}"
     return {
         "id": job.id,
         "title": described,

@@ -10,6 +10,7 @@ from featviz import limits
 from featviz.recipes import presets
 from featviz.runtime.jobs import AT_ONCE
 from featviz.ui import text
+from featviz.ui.first_screen import FirstScreen
 from featviz.ui.serving import gradio_internals, request_limits, shutdown
 
 FOLDER = Path(__file__).parent
@@ -76,7 +77,7 @@ def launch(demo: gr.Blocks, then: Callable[[], object] | None = None, **options:
         ssr_mode=False,
         state_session_capacity=limits.SESSIONS.value,  # Each API call makes a session of a megabyte or so, and Gradio keeps 10 000.
         max_file_size=limits.MEGABYTES.value * 10**6,
-        app_kwargs=request_limits.server_options() | shutdown.sweeping(demo),
+        app_kwargs=request_limits.server_options((FirstScreen, (demo.instrument.first_screen,), {})) | shutdown.sweeping(demo),
         prevent_thread_lock=True,
         **options,
     )

@@ -51,6 +51,10 @@ def test_the_explanation_adds_up_to_the_logit(explored):
     assert found.logit == pytest.approx(load("efficientnet_lite0").logits(to_tensor(explored.image))[0, 281].item(), rel=1e-6)
     assert sum(found.places) + found.bias == pytest.approx(found.logit, rel=1e-5)
     assert sum(found.channels.values()) + found.rest + found.bias == pytest.approx(found.logit, rel=1e-5)
+    assert (
+        explain_name(Evidence(class_name="tabby", rather_than="tiger cat", count=3, size=96), image=explored.image).name
+        == found.name
+    )
     assert [sum(map_) for map_ in found.maps] == pytest.approx(list(found.channels.values()), rel=1e-5)
 
 

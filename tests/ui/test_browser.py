@@ -83,13 +83,18 @@ class Visit:
 
     def open(self, address: str) -> "Page":
         """Open another window of the same browser."""
+        page = self.window()
+        page.goto(address)
+        expect(page.locator("#start")).to_be_visible()
+        expect(page).to_have_url(re.compile("recipe="))  # It has arrived, and its controls are set.
+        return page
+
+    def window(self) -> "Page":
+        """Return an empty window of the same browser."""
         page = self.context.new_page()
         page.on("request", lambda request: self.hosts.add(urlsplit(request.url).hostname or "127.0.0.1"))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
-        page.goto(address)
-        expect(page.locator("#start")).to_be_visible()
-        expect(page).to_have_url(re.compile("recipe="))  # It has arrived, and its controls are set.
         return page
 
     def reload(self) -> None:
@@ -423,15 +428,34 @@ def test_after_a_restart_of_the_server_one_click_starts_the_same_run_again(brows
         second.wait()
 
 
-def test_on_a_phone_the_result_comes_into_view_and_stop_is_within_reach(visit, quick_examples):
-    visit.page.set_viewport_size(PHONE)
-    visit.tab("style_transfer")
-    visit.card(first_example("style_transfer", quick_examples).title).click()
+def test_on_a_slow_phone_the_first_click_counts_the_result_comes_into_view_and_stop_is_within_reach(browser, server):
+    """A quarter of the processor. The page is built by scripts; until they come, there is the first screen alone."""
+    visit = Visit(browser, server, viewport=PHONE)
+    visit.page = page = visit.window()
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    scripts, held = "**/assets/*.js", []
+    page.route(scripts, lambda route: held.append(route))  # Playwright takes no method of a list.
+    page.goto(server, wait_until="commit")
+    screen = page.locator("#first-screen")
+    screen.locator(".card").first.click()
+    expect(screen.get_by_role("status")).to_have_text("It starts as soon as the page is complete.")
+    expect(visit.start).to_have_count(0)
+    page.route(scripts, lambda route: route.continue_())
+    for route in held:
+        route.continue_()
+    visit.says("Done in")
+    expect(screen).to_have_count(0)
+    expect(visit.result.get_by_test_id("imageslider-image").first).to_be_in_viewport()
+    visit.more()
+    visit.field("Steps").fill("100")
+    visit.start.click()
     expect(visit.preview).to_be_visible()
     expect(visit.preview).to_be_in_viewport()
     assert in_sight(visit.stop)
-    visit.says("Done in")
-    expect(visit.result.get_by_test_id("imageslider-image").first).to_be_in_viewport()
+    visit.stop.click()
+    visit.says("Stopped at step")
+    visit.context.close()
+    assert visit.complaints == []
 
 
 def test_a_zoom_plays_when_it_is_done_or_stopped(visit, quick_examples, tmp_path):
@@ -692,6 +716,13 @@ def test_a_picture_is_explored_by_pointer_touch_and_keyboard(browser, server, qu
     name.press("Enter")
     expect(explorer.locator(".sum")).to_contain_text("together")
     expect(name).to_be_focused()
+    other = explorer.get_by_label("Compare with")
+    total = explorer.locator(".sum").text_content()
+    other.select_option(index=1)
+    expect(explorer.locator(".sum")).not_to_have_text(total)
+    expect(explorer.locator(".why h3")).to_contain_text(f"rather than –{other.locator('option').nth(1).text_content()}")
+    other.select_option("")
+    expect(other).to_have_value("")
     channel = explorer.locator(".why .channel").first
     before = name.get_attribute("style")
     channel.click()

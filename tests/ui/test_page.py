@@ -30,6 +30,7 @@ from featviz import recipe_of, save, ui
 from featviz import run as compute
 from featviz.errors import FeatvizError, LimitError
 from featviz.media.images import open_picture, to_tensor
+from featviz.networks import hub
 from featviz.networks.table import BUNDLED, NETWORKS
 from featviz.optimise.regions import NAMES, colour_regions
 from featviz.recipes import metadata, presets
@@ -37,6 +38,7 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.recipe import Recipe, bounds, choices, group, param
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.recipes.table import RECIPES, TABS
+from featviz.runtime.devices import limitations
 from featviz.runtime.estimate import Estimate
 from featviz.runtime.inspection import ChannelResponse, LayerInspection
 from featviz.runtime.jobs import INTERNAL_ERROR
@@ -215,6 +217,12 @@ def test_bundled_networks_come_first_and_downloads_are_marked():
     )
     assert ("VGG-19 · relu1_1", "vgg19/relu1_1") == layers[0]
     assert [spoken(name) for name in ("vgg19/relu4_2", "vgg19", "none")] == ["VGG-19 · relu4_2", "VGG-19", "none"]
+
+
+def test_a_caption_names_what_was_changed():
+    changed = DeepDream(detail=False, full_size=True)
+    assert [caption(DeepDream()), caption(changed)] == ["default settings", "no detail, full size"]
+    assert [caption(DeepDream(), "de"), caption(changed, "de")] == ["Standardeinstellungen", "ohne Feinheiten, Volle Größe"]
 
 
 # The endpoint's own description
@@ -1056,6 +1064,8 @@ def test_every_language_has_all_that_recipes_and_tabs_say_of_themselves(page):
         return english
 
     page.texts(say)
+    said -= {*page.footer.limitations}  # Those of this machine. Two are usual.
+    said |= {hub.limitation(), limitations("cpu")[0], "Mountain"}
     for recipe in TABS.values():
         said |= {recipe.title, recipe.action, recipe.mask_action, recipe.sweep_caption} - {""}
         said |= {label(role) for role in (*recipe.images, *recipe.optional_images)}

@@ -5,6 +5,8 @@ featviz.explorer = (element, props, server, watch) => {
     const {make} = featviz;
     const button = (text, options = {}) => make("button", {type: "button", textContent: text, ...options});
     const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+    // The parts of a sentence, with an element in the place of its name.
+    const insert = (sentence, {other}) => sentence.split("{other}").flatMap((part, i) => i ? [other, part] : [part]);
     const percent = share => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
     const title = layer => layer.split("/")[1];
 
@@ -253,14 +255,14 @@ featviz.explorer = (element, props, server, watch) => {
         const terms = {for: sum(1), against: sum(-1), rest: why.rest, bias: why.bias, logit: why.logit};
         const signedText = value => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
         reasons.replaceChildren(...state,
-            make("h3", {}, words("why", {name: why.of}), " ", make("label", {}, words("rather"), " ", rather)),
+            make("h3", {}, ...insert(words("why_rather", {name: why.of}), {other: rather})),
             make("h4", {textContent: words("for")}), list(1), make("h4", {textContent: words("against")}), list(-1),
             make("p", {className: "sum", textContent: words("sum", Object.fromEntries(Object.entries(terms).map(([key, value]) => [key, signedText(value)])))}));
     };
     const explain = async (name, rather = "") => {
         const answer = await ask("explain", {picture: data.picture, network: places.layer.split("/")[0], name, rather});
         if (!answer) return;
-        why = {...answer, of: rather ? answer.name.split(" rather than ")[0] : answer.name, rather};
+        why = {...answer, of: answer.name, rather};
         redraw(drawAnswers);
     };
 

@@ -5,7 +5,7 @@ One component. `explorer.js` draws it from data that the functions below send, s
 
 import math
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from featviz.recipes.feature_accentuation import FeatureAccentuation
 from featviz.recipes.presets import Example
 from featviz.runtime.exploration import PER_PLACE, Exploration, Places
 from featviz.ui import text
-from featviz.ui.cards import Card, Cards, thumbnail
+from featviz.ui.cards import Card, Cards, drawn, thumbnail
 from featviz.ui.controls import needs_download
 from featviz.ui.instruments.atlas import channels_json
 from featviz.ui.instruments.server_functions import instead, picture_of
@@ -59,6 +59,10 @@ class Explorer:
         hint = gr.Markdown(text.label("explore_examples"), elem_classes="hint")
         cards = [Card(Path(file).stem.capitalize(), thumbnail([Image.open(file)], (240, 120), hint)) for file in self.pictures]
         self.cards = Cards(cards, kind="examples")
+
+    def texts(self, say: Callable[[str], str]) -> dict[gr.components.Component, dict[str, str]]:
+        """Return component → {property: text}. `say` translates an English text."""
+        return {self.cards.html: {"value": drawn(self.cards.cards, say=say)}}
 
     def take(self, event: gr.SelectData) -> str:
         """Return the example picture that was clicked."""

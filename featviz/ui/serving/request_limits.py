@@ -194,12 +194,17 @@ def _refused(what: str, host: str) -> gr.Error:
     return gr.Error(f"{what} ({escape(host[:80], quote=False)}); upload it instead.", print_exception=False)
 
 
-def server_options() -> dict[str, Any]:
-    """Install the transport, and return the middleware and the handlers of errors as options for the web server."""
+def server_options(*more: tuple[Callable, tuple, dict]) -> dict[str, Any]:
+    """Install the transport, and return the middleware and the handlers of errors as options for the web server.
+
+    `more`: other middleware, inside the cache: (class, arguments, options).
+    """
     processing_utils.async_transport = PublicTransport()
     return {
         "middleware": [
-            (app, (), {}) for app in (HttpCache, QuietDisconnects, BodyLimit, NoFileProxy, gradio_internals.McpSessions)
+            (HttpCache, (), {}),
+            *more,
+            *((app, (), {}) for app in (QuietDisconnects, BodyLimit, NoFileProxy, gradio_internals.McpSessions)),
         ],
         "exception_handlers": dict.fromkeys((TypeError, KeyError), refuse_arguments),
     }
