@@ -49,7 +49,8 @@ async def resolve_test_host(host):
     return "127.0.0.1" if host == {PUBLIC!r} else await resolve(host)
 
 request_limits.public_address = resolve_test_host
-ui.launch(ui.build(folder=pathlib.Path(sys.argv[1])), server_name="127.0.0.1", server_port=int(sys.argv[2]))
+examples = pathlib.Path(sys.argv[1])  # Outside the temporary folder of the server.
+ui.launch(ui.build(folder=examples), server_name="127.0.0.1", server_port=int(sys.argv[2]), allowed_paths=[str(examples)])
 """
 
 
