@@ -9,9 +9,10 @@ import struct
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -53,32 +54,38 @@ class Hostile:
 @cache
 def corpus() -> tuple[Hostile, ...]:
     """More than 300 files."""
-    return tuple(_files())
+    return tuple(chain.from_iterable(_kinds()))
 
 
-def _files() -> Iterator[Hostile]:
+def _kinds() -> Iterator[Iterable[Hostile]]:
     valid = list(_valid())
-    yield from valid
-    yield from _metadata()
-    yield from _ranges()
-    yield from _odd_sizes()
-    for one in valid:
-        yield from _truncated(one)
-    for one in valid:
-        yield from _scrambled(one)
-    yield from _bombs()
-    yield from _impostors()
+    yield from (valid, _metadata(), _ranges(), _odd_sizes())
+    yield from (chain.from_iterable(map(broken, valid)) for broken in (_truncated, _scrambled))
+    yield from (_bombs(), _impostors())
 
 
-def third() -> tuple[Hostile, ...]:
-    """More than 300 of them, which are sent the longer ways as well."""
-    return corpus()[::3]
+@cache
+def _parts() -> list[tuple[Hostile, ...]]:
+    """Two files of each kind, then a third of all files in nine parts."""
+    kinds = list(map(tuple, _kinds()))
+    return [tuple(kind[len(kind) * i // 3] for kind in kinds for i in (1, 2)), *(corpus()[3 * i :: 27] for i in range(9))]
+
+
+in_parts = pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.whole) for part in range(1, 10))])
+"""Of what is sent the longest ways, `make test` sends two files of each kind, and `make trust` over 300 files."""
+
+
+def sent(part: int) -> tuple[Hostile, ...]:
+    """The files of a part."""
+    return _parts()[part]
 
 
 PARTS = 9
 
-in_parts = pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.whole) for part in range(1, PARTS))])
-"""Of what is sent the longest ways, `make test` sends each ninth file, which is some of each kind, and `make trust` all of them."""
+
+def third() -> tuple[Hostile, ...]:
+    """More than 300 of them; the page is shown one part in nine."""
+    return corpus()[::3]
 
 
 def outcome(path: Path) -> tuple[str, str]:

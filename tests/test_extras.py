@@ -26,13 +26,10 @@ def test_the_command_names_the_extra(module, monkeypatch):
         extras.load(module)
 
 
-def test_other_missing_modules_are_not_blamed_on_an_extra():
+def test_a_lazy_module_is_imported_at_its_first_attribute_and_others_are_not_blamed_on_an_extra(monkeypatch):
     with pytest.raises(ModuleNotFoundError) as caught:
         extras.load("featviz.absent")
     assert not isinstance(caught.value, MissingExtraError)
-
-
-def test_a_lazy_module_is_imported_at_its_first_attribute(monkeypatch):
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     lazy = extras.Lazy("colorsys")
     assert "colorsys" not in sys.modules
@@ -41,12 +38,7 @@ def test_a_lazy_module_is_imported_at_its_first_attribute(monkeypatch):
 
 @pytest.mark.parametrize(
     "use",
-    [
-        lambda path: video.Video(path, 12),
-        lambda path: next(video.frames(path)),
-        video.count_frames,
-        video.read_note,
-    ],
+    [lambda path: video.Video(path, 12), lambda path: next(video.frames(path)), video.count_frames, video.read_note],
     ids=["write", "read", "count", "note"],
 )
 def test_videos_without_pyav(use, without_av, tmp_path):

@@ -10,22 +10,20 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import gradio as gr
 import hostile
 import pytest
-from PIL import Image
 from standins import small
 
 from featviz import limits
 from featviz.errors import DivergedError, FeatvizError, LimitError
 from featviz.media.video import VIDEO_FORMATS
-from featviz.networks.cache import load
 from featviz.networks.network import Network
-from featviz.recipes.recipe import Recipe
 from featviz.recipes.table import RECIPES
-from featviz.runtime.devices import _schedulers, resolve
+from featviz.runtime.devices import _schedulers
 from featviz.runtime.film import film
 from featviz.runtime.jobs import INTERNAL_ERROR
 from featviz.runtime.result_files import Film, recorded
@@ -45,36 +43,34 @@ PHOTO = hostile.gradient((80, 64))
 DREAM = small(RECIPES["deepdream"])
 
 
-@pytest.fixture(params=RECIPES.values(), ids=RECIPES)
-def recipe(request) -> Recipe:
-    return small(request.param)
+@cache
+def expected() -> bytes:
+    """What a run gives before any fault."""
+    return run(DREAM, device="cpu", image=PHOTO).tobytes()
 
 
 @pytest.fixture(autouse=True)
 def survives(record_property) -> Iterator[None]:
     """After each test: the device is free, the next run gives the same picture, and no thread remains."""
-    load("efficientnet_lite0", resolve("cpu"))
-    expected, before = run(DREAM, device="cpu", image=PHOTO).tobytes(), set(threading.enumerate())
+    expected()
+    before = set(threading.enumerate())
     yield
     assert not any(scheduler._serving or scheduler._waiting for scheduler in _schedulers.values())
-    assert run(DREAM, device="cpu", image=PHOTO).tobytes() == expected
+    assert run(DREAM, device="cpu", image=PHOTO).tobytes() == expected()
     assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
     record_property("faults survived", 1)
-
-
-def pictures(recipe: Recipe) -> dict[str, Image.Image]:
-    return dict.fromkeys(recipe.images, PHOTO)
 
 
 # A run
 
 
-@pytest.mark.parametrize("seen", [0, 2])
-def test_stopping_at_every_stage(recipe, seen):
-    previews = stream(recipe, device="cpu", every=0, **pictures(recipe))
-    for _ in range(seen):
-        next(previews, None)
-    previews.close()
+@pytest.mark.parametrize("recipe", list(map(small, RECIPES.values())), ids=RECIPES)
+def test_stopping_at_every_stage(recipe):
+    for seen in (0, 2):
+        previews = stream(recipe, device="cpu", every=0, **dict.fromkeys(recipe.images, PHOTO))
+        for _ in range(seen):
+            next(previews, None)
+        previews.close()
 
 
 def failing(monkeypatch, at: int, fault: BaseException | float) -> None:
@@ -108,16 +104,13 @@ def test_a_run_that_diverges(monkeypatch):
             shown.extend(stream(DREAM, device="cpu", every=0, image=PHOTO))
 
 
-def test_a_run_that_exceeds_its_time_limit(monkeypatch):
+def test_a_run_that_exceeds_its_time_limit_and_the_page_s_runs_have_one(monkeypatch):
+    monkeypatch.setenv(limits.RUN_SECONDS.variable, "7")
+    assert Engine.on("cpu").run.keywords["seconds"] == 7
     previews = stream(DREAM, device="cpu", every=0, seconds=0, image=PHOTO)
     assert next(previews).step == 1
     with pytest.raises(LimitError, match="A run may take 0 s here, and has reached step 1 of 4; the latest picture is kept"):
         next(previews)
-
-
-def test_the_page_s_runs_have_that_limit(monkeypatch):
-    monkeypatch.setenv(limits.RUN_SECONDS.variable, "7")
-    assert Engine.on("cpu").run.keywords["seconds"] == 7
 
 
 def test_the_clock_jumps(monkeypatch):
@@ -144,21 +137,20 @@ def test_no_run_starts_on_a_disk_that_is_nearly_full(monkeypatch, tmp_path):
     assert caught.value.message == DISK_FULL
 
 
-def test_the_disk_is_full_while_a_video_grows(monkeypatch, tmp_path):
-    recipe = small(RECIPES["deepdream_zoom"])
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        (lambda patch: patch.setattr("featviz.media.video.av.open", full), "could not be written: No space left on device"),
+        (lambda patch: patch.setitem(VIDEO_FORMATS, ".mp4", replace(VIDEO_FORMATS[".mp4"], codec="libx266")),
+         "This machine cannot write such videos: its FFmpeg lacks libx266"),
+    ],
+    ids=["full disk", "no codec"],
+)  # fmt: skip
+def test_a_video_that_cannot_be_written_leaves_no_file(broken, sentence, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
-        patch.setattr("featviz.media.video.av.open", full)
-        with pytest.raises(FeatvizError, match="could not be written: No space left on device"):
-            list(film(recipe, tmp_path / "a.mp4", device="cpu", image=PHOTO))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_there_is_no_codec(monkeypatch, tmp_path):
-    recipe = small(RECIPES["deepdream_zoom"])
-    with monkeypatch.context() as patch:
-        patch.setitem(VIDEO_FORMATS, ".mp4", replace(VIDEO_FORMATS[".mp4"], codec="libx266"))
-        with pytest.raises(FeatvizError, match="This machine cannot write such videos: its FFmpeg lacks libx266"):
-            list(film(recipe, tmp_path / "a.mp4", device="cpu", image=PHOTO))
+        broken(patch)
+        with pytest.raises(FeatvizError, match=sentence):
+            list(film(small(RECIPES["deepdream_zoom"]), tmp_path / "a.mp4", device="cpu", image=PHOTO))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -200,11 +192,6 @@ def photo(visitor: Visitor) -> dict:
     return visitor.upload("holiday in Rome.png", hostile.written(PHOTO, "png"))
 
 
-def test_a_home_that_cannot_be_written_to(own):
-    visitor = Visitor(own.address, "192.0.2.1")
-    assert visitor.run(image=photo(visitor), **QUICK).event == "complete"
-
-
 def test_a_visitor_who_leaves_midway(own):
     visitor = Visitor(own.address, "192.0.2.2")
     threads = own.threads()
@@ -226,15 +213,10 @@ def test_too_many_runs_of_one_visitor(own):
     assert other.run(image=photo(other), **QUICK).event == "complete"
 
 
-@pytest.mark.parametrize(
-    ("path", "kind"), [("call/v2/deepdream", "application/json"), ("upload", "multipart/form-data; boundary=x")]
-)
-def test_too_large_a_request(own, path, kind):
-    code, body = Visitor(own.address).status(path, b" " * 5_000_000, kind)
-    assert (code, json.loads(body)["detail"]) == (413, "A request may have 4 megabytes, and a picture 1.")
-
-
-def test_too_large_a_picture(own):
+def test_too_large_a_request_and_too_large_a_picture(own):
+    for path, kind in (("call/v2/deepdream", "application/json"), ("upload", "multipart/form-data; boundary=x")):
+        code, body = Visitor(own.address).status(path, b" " * 5_000_000, kind)
+        assert (code, json.loads(body)["detail"]) == (413, "A request may have 4 megabytes, and a picture 1.")
     visitor = Visitor(own.address, "192.0.2.6")
     assert visitor.run(image=inline(bytes(1_500_000)), **QUICK).sentence == "The picture has 2 megabytes; at most 1 are accepted."
     form = (

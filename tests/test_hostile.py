@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from featviz import cli, limits
-from featviz.errors import FeatvizError, FieldError, ImageError
+from featviz import cli
+from featviz.errors import FeatvizError, FieldError
 from featviz.media.images import open_picture
 from featviz.recipes.recipe import bounds, choices
 from featviz.recipes.table import RECIPES
@@ -28,7 +28,7 @@ from scripts.visitor import QUICK, Visitor, file, inline
 
 pytestmark = pytest.mark.trust
 
-CORPUS, THIRD = hostile.corpus(), hostile.third()
+CORPUS = hostile.corpus()
 MEMORY = 600e6
 """Bytes that opening any file of the corpus may add to the process at its peak."""
 FUZZED = 300
@@ -56,8 +56,11 @@ def test_every_file_is_a_picture_or_a_sentence(tmp_path, record_property):
 
 
 def test_every_sound_file_shows_its_picture(tmp_path):
-    """The left is blue and the right is red in every format."""
+    """The left is blue and the right is red in every format; without colours, the top is darker than the bottom."""
     for one in CORPUS:
+        if one.expected == PICTURE and one.name.split(".")[0] in ("1", "L", "LA", "I", "F", "I_16"):
+            pixels = np.asarray(open_picture(one.write(tmp_path)).convert("L")).astype(int)
+            assert pixels[-4:].mean() > pixels[:4].mean() + 60, one.name
         if one.expected == PICTURE and one.name.split(".")[0] in ("RGB", "CMYK", "LAB", "several", "progressive", "jpeg"):
             pixels = np.asarray(open_picture(one.write(tmp_path)).convert("RGB")).astype(int)
             assert pixels[:, :4, 2].mean() > pixels[:, :4, 0].mean() + 100, one.name
@@ -66,32 +69,18 @@ def test_every_sound_file_shows_its_picture(tmp_path):
 
 def test_pictures_come_upright_and_without_their_metadata(tmp_path):
     upright = hostile.gradient()
-    turns = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
-    transposed = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM}
-    transposed |= {
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-    for orientation in turns:
+    turn = Image.Transpose
+    transposed = [turn.FLIP_LEFT_RIGHT, turn.ROTATE_180, turn.FLIP_TOP_BOTTOM, turn.TRANSPOSE, turn.ROTATE_270, turn.TRANSVERSE,
+                  turn.ROTATE_90]  # fmt: skip
+    for orientation in range(1, 9):
         (one,) = [one for one in CORPUS if one.name == f"orientation_{orientation}.png"]
         assert hostile.SECRET in one.content
         path = tmp_path / "file.png"
         path.write_bytes(one.content)
-        expected = upright.transpose(transposed[orientation]) if orientation in transposed else upright
+        expected = upright.transpose(transposed[orientation - 2]) if orientation > 1 else upright
         opened = open_picture(path)
         assert opened.tobytes() == expected.tobytes()
         assert hostile.SECRET not in hostile.written(opened, "png")
-
-
-def test_infinite_numbers_do_not_darken_the_rest(tmp_path):
-    for name in ("hdr", "infinite", "tiny", "negative", "huge"):
-        (one,) = [one for one in CORPUS if one.name == f"range_{name}.tiff"]
-        (tmp_path / "file.tiff").write_bytes(one.content)
-        pixels = np.asarray(open_picture(tmp_path / "file.tiff"))
-        assert pixels[0].max() < 20, name
-        assert pixels[-1].min() > 200, name
 
 
 @pytest.mark.parametrize("kind", ["eps", "ico", "ppm", "jpeg2000", "icns"])
@@ -121,13 +110,6 @@ def test_random_changes_never_crash_the_loader(tmp_path, record_property):
 # Limits of a picture
 
 
-def test_too_large_a_file_is_refused_with_the_limit(tmp_path, monkeypatch):
-    monkeypatch.setenv(limits.MEGABYTES.variable, "1")
-    (tmp_path / "large.bmp").write_bytes(hostile.written(Image.new("RGB", (800, 600)), "bmp"))
-    with pytest.raises(ImageError, match=r"The style has 1 megabytes; at most 1 are accepted\."):
-        open_picture(tmp_path / "large.bmp", "style")
-
-
 # The command line
 
 
@@ -139,7 +121,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @hostile.in_parts
 def test_the_command_line_makes_a_picture_or_says_a_sentence(folder, capsys, monkeypatch, record_property, part):
-    files = THIRD[part :: hostile.PARTS]
+    files = hostile.sent(part)
     for one in files:
         given = one.write(Path())
         wanted, _ = outcome(given)
@@ -170,12 +152,13 @@ def answered(server: str, image: dict, visitor: str = "") -> tuple[str, str]:
 
 
 class Elsewhere(BaseHTTPRequestHandler):
-    """Another server, which has the files: `/7` is the eighth."""
+    """Another server, which has the files: `/0/7` is the eighth of part 0."""
 
     def do_GET(self) -> None:
+        part, i = map(int, self.path[1:].split("/"))
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(THIRD[int(self.path[1:])].content)
+        self.wfile.write(hostile.sent(part)[i].content)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -195,99 +178,34 @@ def elsewhere() -> Iterator[str]:
 def test_the_server_answers_with_a_picture_or_a_sentence_and_serves_the_next(
     server, elsewhere, tmp_path, record_property, part, way
 ):
-    sent = range(part, len(THIRD), hostile.PARTS)
-    for i in sent:
-        one = THIRD[i]
+    for i, one in enumerate(hostile.sent(part)):
         if way == "uploaded":
             image = Visitor(server).upload(one.name, one.content)
         else:
-            image = inline(one.content) if way == "as data" else file(path=f"{elsewhere}/{i}")
+            image = inline(one.content) if way == "as data" else file(path=f"{elsewhere}/{part}/{i}")
         wanted, _ = outcome(one.write(tmp_path))
         last, said = answered(server, image, f"198.51.100.{i % 200}")
         assert last == ("complete" if wanted == PICTURE else "error"), (one.name, said)
         assert last == "complete" or is_a_sentence(said), (one.name, said)
-    record_property(f"pictures over HTTP, {way}", len(sent))
+    record_property(f"pictures over HTTP, {way}", len(hostile.sent(part)))
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        "data:",
-        "data:image/png;base64,",
-        "data:image/png;base64,%%%",
-        "data:image/png,hello",
-        "data:text/html;base64,PGI+",
-        "data:image/png;base64,iVBORw0KGgo",
-    ],
-)
-def test_invalid_inline_data_is_refused_with_one_sentence(server, data):
-    last, said = answered(server, file(url=data))
-    assert last == "error"
-    assert is_a_sentence(said)
+ADDRESSES = [f"http://{host}/a.png" for host in ("127.0.0.1:1", "169.254.169.254", "nowhere.invalid")]
+PATHS = ["/etc/passwd", "../../../etc/passwd", "app.py", "", "\0", "file:///etc/passwd", "a" * 5000]
+DATA = ["data:", "data:image/png;base64,%%%", "data:image/png,hello", "data:text/html;base64,PGI+"]
+VALUES = [3, "hello", [], {}, {"path": 5}, {"url": "javascript:alert(1)"}]
+NO_FILES = [*(file(path=path) for path in (*ADDRESSES, *PATHS)), *(file(url=url) for url in DATA), *VALUES]
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "http://127.0.0.1:1/a.png",
-        "http://localhost/a.png",
-        "http://169.254.169.254/latest",
-        "http://[::1]/a.png",
-        "http://0.0.0.0/",
-        "http://nowhere.invalid/a.png",
-        "http://2130706433/",
-    ],
-)
-def test_addresses_inside_the_server_s_network_are_refused_in_a_sentence(server, address):
-    last, said = answered(server, file(path=address))
-    assert last == "error"
-    assert "upload it instead" in said
-    last, said = answered(server, file(url=address))
-    assert last == "error"
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/etc/passwd",
-        "../../../etc/passwd",
-        "app.py",
-        "requirements.txt",
-        "",
-        "\0",
-        "file:///etc/passwd",
-        "//etc/passwd",
-        "a" * 5000,
-    ],
-)
-def test_a_path_that_was_not_uploaded_is_refused(server, path):
-    last, said = answered(server, file(path=path))
-    assert last == "error"
-    assert said.endswith(".")
-    assert "our side" not in said
-    assert "/" not in said
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        3,
-        "hello",
-        [],
-        {},
-        {"path": 5},
-        {"path": None},
-        {"url": "javascript:alert(1)"},
-        {"meta": {"_type": "gradio.FileData"}},
-        file(url="ftp://localhost/a.png"),
-    ],
-    ids=str,
-)
-def test_a_value_that_is_not_a_file_is_refused_with_one_sentence(server, image):
+@pytest.mark.parametrize("image", NO_FILES)
+def test_what_is_no_uploaded_file_is_refused_with_one_sentence(server, image):
     last, said = answered(server, image)
     assert last == "error"
     assert said.endswith(".")
     assert "our side" not in said
+    path = image.get("path") if isinstance(image, dict) else None
+    assert path not in ADDRESSES or "upload it instead" in said
+    assert path not in PATHS or "/" not in said
 
 
 # Recipes: every field of every one
@@ -315,7 +233,7 @@ def accepted(field) -> st.SearchStrategy:
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-@settings(max_examples=200, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_field_takes_what_it_says_and_refuses_the_rest_in_a_sentence(recipe, data):
     name = data.draw(st.sampled_from(list(recipe.model_fields)))

@@ -170,15 +170,16 @@ from featviz.networks import cache
 from featviz.cli import main
 from featviz.recipes.deepdream import DeepDream
 from featviz.errors import LimitError
-from featviz.runtime.capacity import free_memory
+from featviz.runtime.capacity import free_memory, total_memory
 from featviz.runtime.memory import peak_memory
 from featviz.runtime.stream import run
-from featviz.runtime.tile_budget import tile_budgets
+from featviz.runtime.tile_budget import tile_budget, tile_budgets
 
 CPU, results = torch.device("cpu"), {{}}
 size = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmSize" in line).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (size + 1_500_000_000,) * 2)
-results["free"] = free_memory(CPU)
+results["free"], results["total"], results["tiles"] = free_memory(CPU), total_memory(CPU), tile_budget(CPU).bytes
+results["limit"] = size + 1_500_000_000
 recipe = DeepDream(size=4096, octaves_above=3, octave_scale=2)
 try:
     run(recipe, device="cpu", image="{CAT}")
@@ -204,6 +205,8 @@ def test_under_a_memory_limit_a_run_that_cannot_fit_is_refused_before_any_work(t
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert 0.5e9 < results["free"] <= 1.5e9
+    assert results["total"] == results["limit"]
+    assert results["limit"] / 12 < results["tiles"] <= results["limit"] / 6
     expected = r"This run takes \d+\.\d GB of memory, and [01]\.\d GB are free; the largest size that fits is (\d+)\."
     fitting = int(re.fullmatch(expected, results["sentence"])[1])
     assert results["fitting"][(fitting - 64) // 16] <= results["free"]

@@ -36,7 +36,7 @@ def result(recipe: Recipe) -> bytes:
     return run(recipe, device="cpu", **dict.fromkeys(recipe.images, PHOTO)).tobytes()
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", sorted({*RECIPES} - {"layer_time_lapse"}))  # It is eighteen dreams.
 def test_runs_that_take_turns_between_operations_give_the_same_pictures(name, monkeypatch):
     """A run of the recipe and a dream, each in its thread: after every operation, the one that has had the device less goes on."""
     recipes = (small(RECIPES[name]), DREAM)
