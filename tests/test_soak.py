@@ -29,6 +29,7 @@ MIXED = (
 """Recipe, pictures, fields; every second one is too large for what the server may take."""
 
 
+@pytest.mark.whole
 def test_visitors_of_every_kind_are_answered_or_refused_politely(record_property):
     with serving(FEATVIZ_RUNS_PER_MINUTE="100") as server:
         figures = soak.soak(server, SECONDS, visitors=4, settle=1)

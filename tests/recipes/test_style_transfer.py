@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from featviz import run
-from featviz.errors import FieldError, ImageError, InputError
+from featviz.errors import InputError
 from featviz.media.images import open_picture, to_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.networks.table import BUNDLED, INPUT, NETWORKS
@@ -73,8 +73,7 @@ def test_more_style_strength_means_more_style_and_less_content():
     assert contents[0] < contents[1] < contents[2]
 
 
-@pytest.mark.parametrize("size", [96, 160])
-@pytest.mark.parametrize("network", BUNDLED)
+@pytest.mark.parametrize(("network", "size"), list(zip(BUNDLED, (96, 160), strict=True)))
 def test_one_strength_means_the_same_on_every_network_and_at_every_size(network, size):
     """The relative decrease of the style distance, and the content distance that results."""
     recipe = StyleTransfer(**SHORT | {"network": network, "size": size, "steps": 10}, init="content")
@@ -120,12 +119,6 @@ def test_every_statistic_transfers_the_style(statistic):
     assert distances(result, "vgg19")[0] < 0.9 * distances(fit(CAT, 160, 32), "vgg19")[0]
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_every_optimiser_lowers_the_loss(optimiser):
-    frames = list(StyleTransfer(**QUICK | {"optimiser": optimiser}).run(load(QUICK["network"]), content=CAT, style=WAVE))
-    assert frames[9].loss < 0.7 * frames[0].loss
-
-
 def test_layers_can_be_chosen_and_weighed():
     network = load("vgg19")
     recipe = StyleTransfer(style_layers="relu1_1: 3, relu3_1", content_layers="relu2_2")
@@ -167,21 +160,6 @@ def test_nearest_neighbours_in_regions_mixtures_and_transparent_pictures_lower_t
     frames = list(recipe.run(load(recipe.network), content=CAT, style=style, **options))
     assert frames[-1].loss < 0.9 * frames[0].loss
     assert frames[-1].image.isfinite().all()
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({"style_layers": "relu9_1"}, "VGG-19 has no layer 'relu9_1'; did you mean 'relu"),
-        ({"style_layers": "relu1_1: much"}, "The weight of 'relu1_1' is 'much'; expected a number"),
-        ({"style_layers": "relu1_1: -1"}, "The weight of 'relu1_1' is -1; expected a number of at least 0."),
-        ({"content_layers": "relu4_2: 0"}, "All of content_layers weigh 0; at least one needs another weight."),
-        ({"style_strength": 0, "content_strength": 0}, "style_strength and content_strength are both 0; at least one has to be more."),
-    ],
-)  # fmt: skip
-def test_invalid_layers_and_weights_are_refused_with_one_sentence(fields, sentence):
-    with pytest.raises(FieldError, match=sentence):
-        StyleTransfer(**fields)
 
 
 def test_variants_are_small_and_have_three_strengths_and_three_sizes_of_strokes():
@@ -266,18 +244,7 @@ def test_a_larger_scale_starts_with_the_detail_of_the_content_that_the_smaller_o
     assert torch.equal(recipe.with_detail(WAVE, content, content), resize(WAVE, content.shape[-2:]))
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_another_picture():
-    one, two, other = (last(StyleTransfer(**SHORT, init="noise", seed=seed)).image for seed in (7, 7, 8))
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
-
-
 # Several styles, regions, colours
-
-
-def test_blending_a_style_with_itself_changes_nothing():
-    alone = last(StyleTransfer(**SHORT)).image
-    assert torch.allclose(last(StyleTransfer(**SHORT, style_blend=0.3), style2=WAVE).image, alone, atol=0.02)
 
 
 def test_a_blend_is_nearer_to_the_style_with_the_larger_share():
@@ -484,17 +451,6 @@ def test_the_transparent_part_of_an_image_of_regions_is_black():
     assert np.array_equal(np.asarray(transparent), np.asarray(black))
 
 
-def test_a_mask_of_white_everywhere_changes_nothing():
-    alone = last(StyleTransfer(**SHORT)).image
-    assert torch.allclose(last(StyleTransfer(**SHORT), mask=torch.ones(1, 3, 20, 30)).image, alone, atol=0.02)
-    assert torch.allclose(last(StyleTransfer(**SHORT), mask=torch.ones(1, 3, 20, 30), style2=TERRACE).image, alone, atol=0.02)
-
-
-def test_a_mask_that_selects_nothing_is_refused_before_any_work():
-    with pytest.raises(InputError, match="The mask is empty: paint white where it shall apply"):
-        last(StyleTransfer(**SHORT), mask=half(0.0))
-
-
 def chroma(image):
     """What is left of the colours when brightness is taken away."""
     return image - (image * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
@@ -552,16 +508,6 @@ def test_steering_keeps_the_moments_of_adam_and_drops_the_history_of_lbfgs(optim
     assert torch.equal(unsteered.image, after.image) == same
 
 
-def test_steering_towards_smoothness_smooths():
-    recipe = StyleTransfer(**SHORT | {"steps": 12})
-    frames = recipe.run(load(recipe.network), content=CAT, style=WAVE)
-    plain = last(recipe).image
-    next(frames)
-    for _ in range(11):
-        frame = frames.send(recipe.replace(smoothness=10.0))
-    assert frame.image.diff(dim=-1).abs().mean() < 0.8 * plain.diff(dim=-1).abs().mean()
-
-
 # Large pictures
 
 
@@ -588,26 +534,8 @@ def test_more_smoothness_means_less_variation():
     assert smooth.diff(dim=-1).abs().mean() < 0.9 * rough.diff(dim=-1).abs().mean()
 
 
-def test_style_scale_sets_the_size_of_strokes():
-    small, large = (last(StyleTransfer(**QUICK, style_scale=scale)).image for scale in (0.5, 2.0))
-    assert (small - large).abs().mean() > 0.02
-
-
-def test_every_frame_stays_in_range_and_counts_steps_stages_and_work():
-    frames = list(StyleTransfer(**QUICK).run(load("efficientnet_lite0"), content=CAT, style=WAVE))
-    assert [frame.step for frame in frames] == list(range(1, 10 + 7 + 1))  # Each scale takes 0.7 times the steps of the last.
-    assert frames[9].stage == "scale 1 of 2"
-    assert frames[10].stage == "scale 2 of 2"
-    assert frames[-1].step == frames[-1].steps
-    assert frames[-1].work == 1
-    assert all(0 <= frame.image.min() and frame.image.max() <= 1 and not frame.image.requires_grad for frame in frames)
-
-
-FLAT = {"dark": 0.1, "grey": 0.5, "white": 1.0}
-
-
 @pytest.mark.parametrize("statistic", STATISTICS)
-@pytest.mark.parametrize("value", FLAT.values(), ids=FLAT)
+@pytest.mark.parametrize("value", [0.1, 1.0])
 def test_a_flat_style_gives_a_picture_and_no_nan(statistic, value):
     result = last(StyleTransfer(**SHORT, statistic=statistic), style=torch.full((1, 3, 64, 64), value)).image
     assert result.isfinite().all()
@@ -619,14 +547,11 @@ def test_a_black_style_is_refused_in_one_sentence():
         last(StyleTransfer(**SHORT), style=torch.zeros(1, 3, 64, 64))
 
 
-@pytest.mark.parametrize("network", BUNDLED)
-@pytest.mark.parametrize("shape", [(1, 200), (200, 1), (20, 20), (16, 700)])
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [("vgg19", (1, 200)), ("efficientnet_lite0", (200, 1)), ("vgg19", (20, 20)), ("efficientnet_lite0", (16, 700))],
+)
 def test_a_style_narrower_than_the_network_can_see_gives_a_picture(network, shape):
     style = resize(WAVE, shape).clamp(0, 1)
     result = last(StyleTransfer(**SHORT | {"network": network, "steps": 2, "size": 64}), style=style).image
     assert result.isfinite().all()
-
-
-def test_a_content_that_is_too_narrow_is_refused_in_one_sentence():
-    with pytest.raises(ImageError, match="At size 96 this picture would be 96×10 pixels; the network needs at least 32"):
-        last(StyleTransfer(**SHORT), content=CAT[..., :30, :300])
