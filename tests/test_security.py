@@ -333,7 +333,7 @@ def test_the_limits_reach_the_server(monkeypatch):
     monkeypatch.setattr(gr.Blocks, "queue", lambda self, **said: seen.update(said) or self)
     monkeypatch.setattr(gr.Blocks, "launch", lambda self, **said: seen.update(said))
     with gr.Blocks(analytics_enabled=False) as demo:
-        demo.instrument = SimpleNamespace(jobs=None, script="")
+        demo.instrument = SimpleNamespace(jobs=None, script="", first_screen="")
     theme.launch(demo)
     assert (seen["max_size"], seen["max_file_size"], seen["state_session_capacity"]) == (3, 5_000_000, limits.SESSIONS.default)
     assert (request_limits.BodyLimit, (), {}) in seen["app_kwargs"]["middleware"]

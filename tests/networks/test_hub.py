@@ -224,8 +224,8 @@ def test_a_download_that_never_returns_is_restarted_for_all_callers(loopback, mo
 
     asked = first_download(monkeypatch, hang)
     assert together(*[lambda: return_value(fetch(FILE)).read_bytes()] * 3) == [CONTENT] * 3
-    assert len(asked) == 2
     over.set()
+    assert 2 <= len(asked) < 4  # Not one for each caller. On a busy machine, the second one may be slow as well.
 
 
 def test_a_caller_goes_on_with_the_restarted_download_whatever_becomes_of_the_first(loopback, monkeypatch):

@@ -1009,7 +1009,7 @@ def test_the_page_has_few_events_a_small_configuration_and_no_state_that_can_cha
     states = {type(block.value) for block in demo.blocks.values() if isinstance(block, gr.State)}
     assert states <= {str, tuple, type(None), Gallery}
     assert len(demo.fns) < 120
-    assert len(json.dumps(demo.get_config_file(), default=str)) < 310_000
+    assert len(json.dumps(demo.get_config_file(), default=str)) < 320_000
 
 
 def test_the_events_of_the_page_cost_the_browser_little(demo):
