@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test trust soak bench cuda lint format readme lock wheel rehearsal atlas clean
+.PHONY: help run test screens trust soak bench cuda lint format readme lock wheel rehearsal atlas clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ run: $(STAMP) ## Serve the page on port 7860; ARGS="--port 8000 --device cpu" an
 
 test: $(STAMP) ## Run every test, two files at a time with one thread each; ARGS="-k cli" and the like are passed on.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+screens: $(STAMP) ## Take the screenshots anew that the page is compared with; look at tests/screens/ before a commit.
+	APPROVE_SCREENS=1 $(BIN)/python -m pytest -m whole tests/ui/test_browser.py -k main_states
 
 trust: $(STAMP) ## Run the tests of bad input, faults, isolation and load, and print what they counted.
 	$(BIN)/python -m pytest -m "trust or whole" $(ARGS)

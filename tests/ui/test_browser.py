@@ -17,6 +17,7 @@ import av
 import clips
 import hostile
 import pytest
+import screens
 from conftest import SERVE, answering
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
@@ -328,6 +329,37 @@ def test_the_page_speaks_the_language_of_the_browser(browser, server):
     box.press("Tab")
     expect(visit.page.locator(".refused")).to_contain_text("wird nicht angenommen; erwartet wird eine Zahl von 0.1 bis 10")
     visit.context.close()
+
+
+# How it looks
+
+
+@pytest.mark.whole  # Fonts and drawing differ between machines.
+def test_the_main_states_look_as_when_they_were_last_approved(browser, server, quick_examples):
+    """And three changes that are seen are noticed."""
+    visit = Visit(browser, server, reduced_motion="reduce", color_scheme="light")
+    phone = Visit(browser, server, reduced_motion="reduce", color_scheme="dark", viewport=PHONE)
+    page = visit.page
+    visit.says("Made earlier by this program")
+    phone.says("Made earlier by this program")
+    found = {"first_screen": screens.changed("first_screen", page), "phone_dark": screens.changed("phone_dark", phone.page)}
+    phone.context.close()
+    first = screens.taken(page)
+    for change in ("#start { visibility: hidden }", "#start { background: green !important }", ".card { opacity: 0.7 }"):
+        style = page.add_style_tag(content=change)
+        assert screens.difference(screens.taken(page), first) > screens.TOLERANCE, change
+        style.evaluate("style => style.remove()")
+    visit.quick(quick_examples)
+    visit.start.click()
+    visit.says("Done in")
+    found["after_a_run"] = screens.changed("after_a_run", page)
+    page.get_by_role("tab", name="Look Inside", exact=True).click()
+    visit.card("Astronaut").click()
+    expect(page.locator(".explorer .caption")).to_contain_text("block6, row")
+    expect(page.locator(".explorer .here .channel")).to_have_count(8)
+    found["explore"] = screens.changed("explore", page)
+    visit.context.close()
+    assert {name: value for name, value in found.items() if value > screens.TOLERANCE} == {}
 
 
 # A run
