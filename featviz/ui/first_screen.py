@@ -4,6 +4,7 @@ Gradio builds the page by JavaScript, which takes seconds on a slow processor. T
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -15,6 +16,10 @@ from featviz.ui.cards import Card, drawn
 
 BEFORE = b"<gradio-app"
 """The place in Gradio's HTML, right before what becomes the page."""
+
+DATA = re.compile(rb"<script>window\.gradio_config.*(?=<link rel=.manifest)", re.DOTALL)
+"""The scripts in Gradio's head that hold the page's configuration, about 800 kB. They are moved behind the first screen, so that the
+browser need not read them first. What uses them runs after the whole HTML."""
 
 FOLDER = Path(__file__).parent
 
@@ -74,9 +79,15 @@ class FirstScreen:
             body.extend(message.get("body", b""))
             if message.get("more_body"):
                 return
-            page = bytes(body).replace(BEFORE, self.html + BEFORE, 1)
-            MutableHeaders(raw=start["headers"])["content-length"] = str(len(page))
+            data = DATA.search(body)
+            moved = data[0] if data else b""
+            first, page, rest = bytes(body).replace(moved, b"", 1).partition(BEFORE)
+            rest = moved + page + rest
+            if page:
+                first += self.html
+            MutableHeaders(raw=start["headers"])["content-length"] = str(len(first) + len(rest))
             await send(start)
-            await send({"type": "http.response.body", "body": page})
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+            await send({"type": "http.response.body", "body": rest})
 
         await self.app(scope, receive, collect)
