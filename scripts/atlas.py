@@ -28,7 +28,7 @@ LEFT_OUT = {"stem", "block0", "relu1_1", "relu1_2"}
 SIZES = {"block1": 48, "head": 64}
 """Sides of thumbnails in pixels, where they differ from `SIZE`: of a small receptive field, and of the layer with the most channels."""
 
-SIZE, VGG_SIZE, QUALITY = 80, 40, 65
+SIZE, VGG_SIZE, QUALITY, HEAD_QUALITY = 80, 40, 65, 50
 """So that all sheets together stay under 12 MB."""
 
 RECIPES = [
@@ -71,7 +71,8 @@ def make(recipe: FeatureVisualization, sheet: Path) -> None:
             kept.with_suffix(".json").write_text(json.dumps(activations), encoding="utf-8")
         picture.paste(Image.open(kept), (0, start // COLUMNS * size))
         peaks += json.loads(kept.with_suffix(".json").read_text(encoding="utf-8"))
-    picture.save(sheet.with_suffix(".webp"), quality=QUALITY, method=6)
+    quality = HEAD_QUALITY if sheet.name.endswith("_head") else QUALITY
+    picture.save(sheet.with_suffix(".webp"), quality=quality, method=6)
     fields = {name: value for name, value in recipe.model_dump().items() if name not in ("layer", "channel")}
     data = {"layer": recipe.layer, "fields": fields, "peaks": peaks}
     sheet.with_suffix(".json").write_text(json.dumps(data) + "\n", encoding="utf-8")
