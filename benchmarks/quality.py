@@ -300,7 +300,7 @@ def draw(board: Sequence[Line]) -> Image.Image:
         pen.ellipse([LEFT, y + 2, LEFT + 14, y + 16], fill=colour)
         pen.text(
             (LEFT + 24, y),
-            f"{line.results[0].program}, {line.results[0].size} px, {line.seconds:.{0 if line.seconds >= 10 else 1}f} s",
+            f"{line.results[0].program}, {line.results[0].size} px, {line.seconds:.{0 if line.seconds >= 10 else 1}f} s, pairs: {len(line.results)}",
             "black",
             font,
         )
