@@ -334,7 +334,7 @@ PORTRAITS = [next(pair for pair in _PAIRS if pair[0] == name) for name in FACES]
 
 
 def face(picture: Image.Image, name: str) -> Image.Image:
-    """Return the square around the face of a portrait, or of a picture painted of it."""
+    """Return the square around the face. `picture` is the portrait `name`, or a painting made from it."""
     side = FACE * max(picture.size)
     left, top = (round(share * length - side / 2) for share, length in zip(FACES[name], picture.size, strict=True))
     return picture.crop((left, top, left + round(side), top + round(side)))

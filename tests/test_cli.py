@@ -156,7 +156,7 @@ def test_it_prints_names_and_writes_nothing(capsys):
     [("a.png", "PNG", "RGBA"), ("a.jpg", "JPEG", "RGB"), ("a.JPEG", "JPEG", "RGB"), ("a.webp", "WEBP", "RGBA"), ("日本.png", "PNG", "RGBA")],
 )  # fmt: skip
 def test_the_extension_decides_the_format_and_whether_transparency_is_kept(out, kind, mode, streamed, monkeypatch):
-    """Whatever characters the terminal has."""
+    """Also if the terminal cannot show a character of the file name: here its encoding is cp1252."""
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252", write_through=True))
     streamed(preview(9, picture=Image.new("RGBA", (20, 10), (9, 9, 9, 100))))
     assert cli.main(command(RECIPES["deepdream"], out)) == 0

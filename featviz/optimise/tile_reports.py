@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """What the picture of a recipe looks like in the middle of a step."""
+    """How to draw the picture of a recipe while a step is not finished: each area before the step, or after it."""
 
     size: tuple[int, int]
     """(height, width) of the picture."""

@@ -47,9 +47,9 @@ class Comparison:
 
     network: Network
     style_layers: Mapping[str, float]
-    """Layer → weight. Weights add up to 1."""
+    """Layer → its weight in the distance. The weights add up to 1."""
     content_layers: Mapping[str, float]
-    """Layer → weight. Weights add up to 1."""
+    """Layer → its weight in the distance. The weights add up to 1."""
     statistic: str
     """A key of `STATISTICS`."""
     content_comparison: str

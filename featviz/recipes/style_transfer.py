@@ -616,14 +616,11 @@ def recoloured(
     """
     where, opacity = (it if it is None else resize(it, size_of(content)).clamp(0, 1) for it in (where, opacity))
     regions: Sequence[Tensor | float] = shares if where is None else where.split(1, 1)
-    seen = [opacity] * len(styles)
-    if where is not None:
-        seen = [part if opacity is None else part * opacity for part in where.split(1, 1)]
-    changes = [
-        region * (match_colours(content, style, part, opacity_of_style) - content)
-        for region, part, (style, opacity_of_style) in zip(regions, seen, styles, strict=True)
-        if part is None or part.sum() >= 1  # A smaller region has no colours to match.
-    ]
+    changes = []
+    for region, (style, opacity_of_style) in zip(regions, styles, strict=True):
+        seen = opacity if isinstance(region, float) else region if opacity is None else region * opacity
+        if seen is None or seen.sum() >= 1:  # A smaller region has no colours to match.
+            changes.append(region * (match_colours(content, style, seen, opacity_of_style) - content))
     return sum(changes, content)
 
 

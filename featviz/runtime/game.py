@@ -18,7 +18,8 @@ from featviz.runtime.inspection import network_and_image
 ROUNDS = 10
 
 CLEAR = 1.5
-"""The least ratio of the two activations of a round. If no pair that is drawn reaches it, the round has the largest ratio."""
+"""In each round, one activation is at least this many times the other. If no draw has such a pair, the draw with the largest ratio is
+used."""
 
 TRIES = 200
 """The most draws of a channel and a pair of pictures for a round."""

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from featviz.ui.page import Page
 
 PAGE_EVENT = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
-"""Options of events that only the page uses. Progress is shown in the status line, so that nothing covers the preview.
+"""Options of events that are not part of the API. Gradio's progress display is off, because it would cover the preview.
 `show_progress_on` is empty because Gradio otherwise updates every output of every event, which took most of the browser's time."""
 
 EVENT = {"preprocess": False, "concurrency_limit": None, **PAGE_EVENT}
-"""Options of an event that has a word for the visitor. Gradio shows words of queued events only."""
+"""Options of an event that can show a message to the visitor. Gradio shows messages of queued events only."""
 
 IMMEDIATE = {"preprocess": False, "queue": False, **PAGE_EVENT}
 """Options of an event without words."""

@@ -5,7 +5,7 @@ Gradio builds the page by JavaScript, which takes seconds on a slow processor. T
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from starlette.datastructures import MutableHeaders
 
 from featviz.ui import text
 from featviz.ui.cards import Card, drawn
+from featviz.ui.serving.http_cache import App, collected
 
 BEFORE = b"<gradio-app"
 """The place in Gradio's HTML, right before what becomes the page."""
@@ -25,8 +26,6 @@ FOLDER = Path(__file__).parent
 
 SAID = ("tagline", "examples", "first_kept")
 """Keys of the texts of the first screen, beside the titles of its cards."""
-
-App = Callable[..., Awaitable[None]]
 
 
 def first_screen(cards: Sequence[Card], premade: Mapping[str, str], pictures: Sequence[str]) -> str:
@@ -69,25 +68,13 @@ class FirstScreen:
         if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "GET":
             await self.app(scope, receive, send)
             return
-        start: dict = {}
-        body = bytearray()
 
-        async def collect(message: dict) -> None:
-            if message["type"] == "http.response.start":
-                start.update(message)
-                return
-            body.extend(message.get("body", b""))
-            if message.get("more_body"):
-                return
+        async def finish(start: dict, body: bytes) -> None:
             data = DATA.search(body)
-            moved = data[0] if data else b""
-            first, page, rest = bytes(body).replace(moved, b"", 1).partition(BEFORE)
-            rest = moved + page + rest
-            if page:
-                first += self.html
-            MutableHeaders(raw=start["headers"])["content-length"] = str(len(first) + len(rest))
+            moved = data[0] if data and BEFORE in body else b""
+            page = body.replace(moved, b"", 1).replace(BEFORE, self.html + moved + BEFORE, 1)
+            MutableHeaders(raw=start["headers"])["content-length"] = str(len(page))
             await send(start)
-            await send({"type": "http.response.body", "body": first, "more_body": True})
-            await send({"type": "http.response.body", "body": rest})
+            await send({"type": "http.response.body", "body": page})
 
-        await self.app(scope, receive, collect)
+        await self.app(scope, receive, collected(finish))

@@ -18,9 +18,9 @@ class Navigation:
         self.others = others
         self.outer = gr.Tabs()
         self.inner: dict[str, gr.Tabs] = {}
-        """By tab group."""
+        """Tab group → its inner tabs."""
         self.tabs: dict[str, gr.Tab] = {}
-        """By the name of the recipe; of a recipe without an inner tab by its group."""
+        """Name of a recipe, or of a group → its tab. A recipe that is alone in its group has the tab of the group."""
         self.titles: dict[gr.Tab, str] = {}
         self.selects: list[Any] = []
 

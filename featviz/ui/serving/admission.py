@@ -28,7 +28,7 @@ PASS_LIMIT = RateLimit("Each visitor can ask {limit} questions a minute; the nex
 """For single passes of a network, which take a tenth of a second."""
 
 UNQUEUED = 4
-"""The most runs at a time of all visitors together that do not go through the queue."""
+"""The most runs outside the queue at one time, for all visitors together."""
 
 _unqueued = threading.BoundedSemaphore(UNQUEUED)
 

@@ -49,16 +49,7 @@ class ETag:
         self.app = app
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        start: dict = {}
-        body = bytearray()
-
-        async def collect(message: dict) -> None:
-            if message["type"] == "http.response.start":
-                start.update(message)
-                return
-            body.extend(message.get("body", b""))
-            if message.get("more_body"):
-                return
+        async def finish(start: dict, body: bytes) -> None:
             headers = MutableHeaders(raw=start["headers"])
             if start["status"] == 200:
                 headers["etag"] = f'W/"{hashlib.sha256(body).hexdigest()}"'
@@ -66,11 +57,30 @@ class ETag:
                 if Headers(scope=scope).get("if-none-match") == headers["etag"]:
                     start["status"] = 304
                     del headers["content-length"]
-                    body.clear()
+                    body = b""
             await send(start)
-            await send({"type": "http.response.body", "body": bytes(body)})
+            await send({"type": "http.response.body", "body": body})
 
-        await self.app(scope, receive, collect)
+        await self.app(scope, receive, collected(finish))
+
+
+def collected(finish: Callable[[dict, bytes], Awaitable[None]]) -> Callable:
+    """Return what an ASGI app calls as `send`. It collects the body of a response and calls `finish` once that is whole.
+
+    `finish` takes the message that starts the response, with status and headers, and the body.
+    """
+    start: dict = {}
+    body = bytearray()
+
+    async def collect(message: dict) -> None:
+        if message["type"] == "http.response.start":
+            start.update(message)
+            return
+        body.extend(message.get("body", b""))
+        if not message.get("more_body"):
+            await finish(start, bytes(body))
+
+    return collect
 
 
 def _cached(send: Callable, seconds: float) -> Callable:
