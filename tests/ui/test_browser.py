@@ -151,6 +151,12 @@ class Visit:
     def field(self, label: str):
         return self.page.get_by_label(f"number input for {label}", exact=True).locator("visible=true")
 
+    def type(self, label: str, number: str) -> None:
+        """Type a number. Gradio 6.31 sets the value of a field a moment after it shows it, and would replace what is typed before."""
+        expect(self.field(label)).to_be_visible()
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.field(label).fill(number)
+
     def button(self, name: str):
         return self.page.get_by_role("button", name=name).locator("visible=true")
 
@@ -165,8 +171,8 @@ class Visit:
         """The cat, about to be dreamt in a second or two."""
         self.choose(folder / "cat.jpg")
         self.more()
-        self.field("Steps").fill("1")
-        self.field("Size").fill("96")
+        self.type("Steps", "1")
+        self.type("Size", "96")
         return folder / "cat.jpg"
 
     def saved(self, folder: Path, name: str) -> Path:
@@ -395,8 +401,8 @@ def test_an_example_runs_on_one_click_and_everything_is_there_after_a_reload(vis
 def test_a_run_goes_on_over_a_reload_a_lost_connection_and_in_a_second_window(visit, quick_examples, server):
     visit.choose(quick_examples / "cat.jpg")
     visit.more()
-    visit.field("Steps").fill("100")
-    visit.field("Size").fill("384")
+    visit.type("Steps", "100")
+    visit.type("Size", "384")
     visit.start.click()
     expect(visit.preview).to_be_visible()
     assert in_sight(visit.stop)
@@ -441,7 +447,7 @@ def test_after_a_restart_of_the_server_one_click_starts_the_same_run_again(brows
     visit = Visit(browser, f"http://127.0.0.1:{port}/")
     visit.choose(quick_examples / "cat.jpg")
     visit.more()
-    visit.field("Steps").fill("100")
+    visit.type("Steps", "100")
     visit.start.click()
     expect(visit.preview).to_be_visible()
     first.kill()
@@ -479,7 +485,7 @@ def test_on_a_slow_phone_the_first_click_counts_the_result_comes_into_view_and_s
     expect(screen).to_have_count(0)
     expect(visit.result.get_by_test_id("imageslider-image").first).to_be_in_viewport()
     visit.more()
-    visit.field("Steps").fill("100")
+    visit.type("Steps", "100")
     visit.start.click()
     expect(visit.preview).to_be_visible()
     expect(visit.preview).to_be_in_viewport()
@@ -500,7 +506,7 @@ def test_a_zoom_plays_when_it_is_done_or_stopped(visit, quick_examples, tmp_path
     assert player.evaluate("video => [video.videoWidth, video.duration]") == pytest.approx([96, 1], abs=0.01)
     assert frames(visit.saved(tmp_path, "featviz_deepdream_zoom.mp4")) == 12
     visit.more()
-    visit.field("Seconds").fill("60")
+    visit.type("Seconds", "60")
     visit.start.click()
     visit.says(re.compile(r"Frame ([3-9]|\d\d+) of 720"))
     visit.stop.click()
@@ -536,12 +542,12 @@ def test_strengths_can_be_changed_while_it_works(visit, quick_examples):
     visit.choose(quick_examples / "cat.jpg")
     visit.choose(quick_examples / "great_wave.jpg", "style_transfer_style")
     visit.more()
-    visit.field("Size").fill("96")
-    visit.field("Steps").fill("1000")
+    visit.type("Size", "96")
+    visit.type("Steps", "1000")
     visit.start.click()
     bars = visit.result.locator(".block.measures")
     expect(bars).to_contain_text("relu1_1")
-    visit.field("Style strength").fill("0")
+    visit.type("Style strength", "0")
     expect(bars).not_to_contain_text("relu1_1")  # A style that is not wanted is not looked at.
     expect(bars).to_contain_text("content")
     visit.stop.click()
@@ -592,7 +598,7 @@ def test_settings_are_marked_refused_disabled_and_in_the_address(visit, quick_ex
     expect(visit.page.get_by_role("option", selected=True).locator("visible=true")).to_be_in_viewport()
     assert visit.page.get_by_role("option").count() > 50
     visit.page.keyboard.press("Escape")
-    visit.field("Size").fill("2000")
+    visit.type("Size", "2000")
     visit.field("Size").press("Tab")
     expect(visit.page).to_have_url(re.compile("size=2000"))  # Beyond the slider.
     expect(visit.field("Size")).to_have_value("2000")
@@ -646,8 +652,8 @@ def test_an_estimate_appears_and_offers_what_fits(visit, quick_examples):
     expect(line).to_contain_text(re.compile(r"About \d+ \w+ and \d+\.\d GB"))
     expect(visit.page.locator(".finish:visible")).to_contain_text(re.compile(r"Draft · \d+ s"))
     visit.more()
-    visit.field("Steps").fill("100")
-    visit.field("Size").fill("4096")
+    visit.type("Steps", "100")
+    visit.type("Size", "4096")
     expect(line).to_contain_text("would fit")
     visit.button("Use size").click()
     expect(line).not_to_contain_text("would fit")
@@ -656,13 +662,13 @@ def test_an_estimate_appears_and_offers_what_fits(visit, quick_examples):
 
 def test_a_downloaded_result_restores_its_settings_when_it_is_dropped(visit, quick_examples, tmp_path):
     visit.quick(quick_examples)
-    visit.field("Strength").fill("4")
+    visit.type("Strength", "4")
     visit.start.click()
     visit.says("Done in")
     result = visit.saved(tmp_path, "featviz_deepdream.png")
     assert api.recipe_of(result) == RECIPES["deepdream"](size=96, steps=1, strength=4)
     visit.page.locator("#picture").get_by_label("Remove Image").click()
-    visit.field("Strength").fill("3")
+    visit.type("Strength", "3")
     visit.choose(result)
     expect(visit.page.get_by_text("its settings are restored")).to_be_visible()
     expect(visit.field("Strength")).to_have_value("4")
@@ -885,6 +891,7 @@ def test_from_a_channel_to_its_dream(visit, quick_examples):
     visit.says(re.compile(r"left|Done in"))  # It runs by itself.
     if visit.stop.is_visible():
         visit.stop.click()
+    expect(visit.start).to_be_visible()  # The run has ended, and its result does not replace what comes next.
     visit.button("Show what every channel").click()
     expect(visit.result.locator(".atlas button")).to_have_count(40)
 
@@ -936,8 +943,8 @@ def test_what_is_not_a_picture_gets_one_sentence_and_a_picture_chosen_meanwhile_
 def test_every_odd_picture_that_is_chosen_is_a_picture_or_a_sentence(visit, tmp_path, monkeypatch, record_property, part):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
     visit.more()
-    visit.field("Size").fill("64")
-    visit.field("Steps").fill("1")
+    visit.type("Size", "64")
+    visit.type("Steps", "1")
     files = hostile.third()[part :: hostile.PARTS]
     box, line, error = (
         visit.page.locator(of) for of in ("#picture", "#result .status p", ".toast-body.error [data-testid=toast-text]")
