@@ -126,9 +126,9 @@ def run_batch(
     here, there = place(source), place(folder)
     if recipe.produces != "picture" or not recipe.images:
         raise InputError(f"{recipe.title} cannot be run on many pictures; it has to take a picture and to make one.")
-    _check_places(here, there)
     role, pictures = next(iter(recipe.images)), recipe.by_role(pictures)
     check(recipe, {role, *pictures})
+    _check_places(here, there)
     settled: list[Outcome] = []
     """Outcomes that need no computation: the result exists, or a picture cannot be read."""
 

@@ -177,6 +177,16 @@ def default_correction(recipe: str, network: str) -> float:
     return DEFAULT_CORRECTIONS.get((recipe, network), geometric_mean(known) if known else 1.0)
 
 
+def count_bundled(device: Device = "auto") -> None:
+    """Count a run on every bundled network, without its weights, so that the first run need not.
+
+    torch imports its compiler when it first counts a network. On a busy server that takes up to a minute, and a click waits for it.
+    """
+    for name in BUNDLED:
+        recipe = DeepDream(layer=f"{name}/{list(NETWORKS[name].layers)[-1]}")
+        expected_run(recipe, {"image": (recipe.size, recipe.size)}, device=device)
+
+
 def warm_up(device: Device = "auto") -> None:
     """Load every bundled network and measure its speed, so that the first run need not."""
     if zero_gpu():

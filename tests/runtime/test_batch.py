@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from featviz import cli, recipe_of, run, save
-from featviz.errors import ImageError
+from featviz.errors import ImageError, InputError
 from featviz.media.video import Video
 from featviz.recipes import metadata
 from featviz.recipes.deepdream import DeepDream
@@ -85,6 +85,12 @@ def test_existing_results_are_skipped_and_other_files_are_not_overwritten(source
     assert "no recipe in this file" in str(outcomes["b"].error)
     assert "made by another recipe" in str(outcomes["c"].error)
     assert {name: Path("out", name).read_bytes() for name in files("out")} == before
+
+
+def test_a_refused_batch_makes_no_folder(source):
+    with pytest.raises(InputError, match="no channel 99999"):
+        next(run_batch(RECIPE.replace(channels="99999"), source, "out"))
+    assert not Path("out").exists()
 
 
 def test_an_interrupted_write_leaves_no_file(source, monkeypatch):
