@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 import featviz
-from featviz import aliases, cli, ui
+from featviz import aliases, cli
 from featviz.recipes import metadata, presets
 from featviz.recipes.table import RECIPES
 
@@ -61,9 +61,3 @@ def test_the_earlier_option_sets_the_preset_and_is_not_in_the_help(capsys):
         cli.main(["deepdream", "--help"])
     assert "--look" not in capsys.readouterr().out
     assert aliases.OPTIONS == {"look": "preset"}
-
-
-def test_earlier_endpoints_are_callable_and_undocumented():
-    visibility = {fn.api_name: fn.api_visibility for fn in ui.build().fns.values()}
-    for earlier, current in aliases.ENDPOINTS.items():
-        assert (visibility[earlier], visibility[current]) == ("undocumented", "public")

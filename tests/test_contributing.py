@@ -6,7 +6,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import pytest
 from PIL import Image
 from snippets import ROOT, run
 
@@ -43,51 +42,25 @@ def perform(title: str, folder: Path) -> int:
     return len(steps)
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project, without ignored files, on which all chapters were performed. Large folders are links."""
-    copy = tmp_path_factory.mktemp("copy") / "featviz"
-    left_out = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "atlas", "out", "benchmarks")
-    shutil.copytree(ROOT, copy, ignore=left_out)
-    (copy / "examples" / "atlas").symlink_to(ROOT / "examples" / "atlas")
-    (copy / "benchmarks").symlink_to(ROOT / "benchmarks")
-    assert [perform(title, copy) for title in ("A network", "An objective", "A recipe", "A preset")] == [3, 1, 3, 1]
-    (command,) = re.findall(r"^```bash\npython (.*)\n```", chapter("A preset"), re.MULTILINE)
-    assert typed(copy, *command.split()) == "9_scales.jpg\n"
-    typed(copy, "-m", "scripts.readme")
-    return copy
-
-
-def typed(copy: Path, *words: str) -> str:
-    """Run Python in the copy and return its output."""
-    return run([sys.executable, *words], copy, copy).stdout
-
-
-def test_the_tests_of_tables_and_documents_pass(copy):
-    assert "| `vgg13` | VGG-13 | `relu1_1` to `relu5_2`, 10 in all |" in (copy / "docs" / "networks.md").read_text("utf-8")
-    files = [
-        "networks/test_hub_networks.py",
-        "networks/test_table.py",
-        "recipes/test_table.py",
-        "test_readme.py",
-        "test_reference.py",
-    ]
-    named = "vgg13 or (recipes and table) or (readme and not typed) or reference"
-    done = typed(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{file}" for file in files), "-k", named)
-    assert "passed" in done
-
-
 USED = """
-import io, json
+import io, json, runpy, sys
 from contextlib import redirect_stdout, suppress
 
+import pytest
 from importlinter.cli import lint_imports
+
+files, named, *commands = sys.argv[1:]
+for command in commands:
+    sys.argv = command.split()
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+assert pytest.main(["-q", "-p", "no:cacheprovider", "-k", named, *(f"tests/{file}" for file in files.split())]) == 0
+assert lint_imports() == 0
+
 from featviz import cli, ui
 from featviz.media.images import open_picture, to_tensor
 from featviz.networks.cache import load
 from featviz.optimise.objectives import contrast
 
-assert lint_imports() == 0
 assert cli.main(["forget", "examples/cat.jpg", "gone.png", "--size=96", "--steps=8"]) == 0
 objective = contrast("block4")
 images = [to_tensor(open_picture(file).resize((96, 72))) for file in ("examples/cat.jpg", "gone.png")]
@@ -100,19 +73,31 @@ print(json.dumps({
 }))
 """
 
+TESTED = "networks/test_hub_networks.py networks/test_table.py recipes/test_table.py test_readme.py test_reference.py"
+"""The tests of tables and documents."""
 
-def test_the_command_line_and_the_page_have_what_was_added(copy):
-    results = json.loads(typed(copy, "-c", USED).splitlines()[-1])
+
+def test_a_copy_on_which_all_chapters_were_performed_passes_its_tests_and_has_what_was_added(tmp_path):
+    """The copy has no ignored files, and its large folders are links. All runs in one process, which imports torch once."""
+    copy = tmp_path / "featviz"
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "atlas", "out", "benchmarks")
+    shutil.copytree(ROOT, copy, ignore=left_out)
+    (copy / "examples" / "atlas").symlink_to(ROOT / "examples" / "atlas")
+    (copy / "benchmarks").symlink_to(ROOT / "benchmarks")
+    assert [perform(title, copy) for title in ("A network", "An objective", "A recipe", "A preset")] == [3, 1, 3, 1]
+    (thumbnail,) = re.findall(r"^```bash\npython -m (.*)\n```", chapter("A preset"), re.MULTILINE)
+    named = "vgg13 or (recipes and table) or (readme and not typed) or reference"
+    lines = run([sys.executable, "-c", USED, TESTED, named, thumbnail, "scripts.readme"], copy, copy).stdout.splitlines()
+    assert lines[0] == "9_scales.jpg"
+    assert "| `vgg13` | VGG-13 | `relu1_1` to `relu5_2`, 10 in all |" in (copy / "docs" / "networks.md").read_text("utf-8")
+    results = json.loads(lines[-1])
     before, after = results["variances"]
     assert after < before / 2
     assert all(name in results["help"] for name in ("vgg13/relu1_1", "scales"))
     assert {"forget", "deepdream"} <= set(results["endpoints"])
-
-
-def test_a_preset_gets_its_thumbnail(copy):
-    with Image.open(copy / "examples" / "presets" / "9_scales.jpg") as thumbnail:
-        assert thumbnail.size == (240, 160)
-        assert sum(thumbnail.convert("L").histogram()[:5]) < thumbnail.width * thumbnail.height / 2
+    with Image.open(copy / "examples" / "presets" / "9_scales.jpg") as picture:
+        assert picture.size == (240, 160)
+        assert sum(picture.convert("L").histogram()[:5]) < picture.width * picture.height / 2
 
 
 def test_every_make_target_in_the_text_exists():

@@ -99,7 +99,7 @@ def test_runs_are_ordered_by_their_estimate_and_by_their_operations_where_no_spe
     ("recipe", "tolerance"),
     [
         (DeepDream(layer="efficientnet_lite0/block2", size=320, octaves=2, steps=2), 0.1),
-        (StyleTransfer(network="efficientnet_lite0", size=256, scales=2, steps=4), 0.5),
+        (StyleTransfer(network="efficientnet_lite0", size=160, scales=2, steps=2), 0.5),
     ],
     ids=["dream", "style"],
 )

@@ -222,7 +222,7 @@ def test_a_mirror_that_is_alone_waits_for_nobody():
 
 def await_queue(scheduler: Scheduler, length: int) -> None:
     """Wait until that many runs are queued."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(scheduler._waiting) < length:
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -265,7 +265,7 @@ def test_a_run_that_is_interrupted_while_it_waits_is_withdrawn():
         thread.start()
         await_queue(scheduler, 1)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         assert outcome == ["gave up"]
         assert not scheduler._waiting
     with scheduler.slot():
@@ -315,7 +315,7 @@ def test_a_waiting_run_hears_that_it_was_stopped_and_says_what_it_waits_for(monk
         while not reports:
             time.sleep(0.001)
         stopped.set()
-        thread.join(timeout=10)
+        thread.join(timeout=60)
     assert reports[0] == Waiting(ahead=2, seconds=11, own=20)
     assert reports[0].until_done == 31
     assert [*scheduler._waiting] == []

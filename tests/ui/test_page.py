@@ -26,7 +26,7 @@ from gradio.context import LocalContext
 from PIL import Image, ImageColor
 from standins import outputs
 
-from featviz import recipe_of, save, ui
+from featviz import aliases, recipe_of, save, ui
 from featviz import run as compute
 from featviz.errors import FeatvizError, LimitError
 from featviz.media.images import open_picture, to_tensor
@@ -1010,6 +1010,12 @@ def test_the_page_has_few_events_a_small_configuration_and_no_state_that_can_cha
     assert states <= {str, tuple, type(None), Gallery}
     assert len(demo.fns) < 120
     assert len(json.dumps(demo.get_config_file(), default=str)) < 320_000
+
+
+def test_earlier_names_of_endpoints_are_callable_and_undocumented(demo):
+    visibility = {fn.api_name: fn.api_visibility for fn in demo.fns.values()}
+    for earlier, current in aliases.ENDPOINTS.items():
+        assert (visibility[earlier], visibility[current]) == ("undocumented", "public")
 
 
 def test_the_events_of_the_page_cost_the_browser_little(demo):
