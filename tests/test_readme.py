@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,11 +34,6 @@ def test_generated_pages_are_fresh(path, text):
     assert path.read_text(encoding="utf-8") == text, "run `make readme`"
 
 
-@pytest.mark.parametrize(("name", "table"), [("networks", "networks"), ("space", "variables")])
-def test_every_table_is_there_once(name, table):
-    assert page(name).count(f"<!-- table: {table} -->") == 1
-
-
 def test_every_recipe_has_a_table_of_parameters():
     parameters = readme.pages()[reference.PARAMETERS]
     assert re.findall(r"^## (.+)$", parameters, re.MULTILINE) == [recipe.title for recipe in RECIPES.values()]
@@ -50,6 +44,9 @@ def test_every_recipe_has_a_table_of_parameters():
 
 def test_a_stale_table_is_noticed():
     networks = page("networks")
+    assert [
+        page(name).count(f"<!-- table: {table} -->") for name, table in (("networks", "networks"), ("space", "variables"))
+    ] == [1, 1]
     stale = re.sub(r"\| `(\w+)` \|.*\n", "", networks, count=1)
     assert stale != networks
     assert readme.fresh(stale) == networks
@@ -103,32 +100,21 @@ def test_the_guide_to_layers_has_every_layer_of_the_bundled_networks_with_its_re
         assert covered == layers
 
 
-def test_on_windows_the_same_is_typed_as_make_runs():
-    recipes = (ROOT / "Makefile").read_text(encoding="utf-8")
-    commands = re.findall(r"\.venv\\Scripts\\python ([^#\n]+?) *(?:#.*)?$", *snippets("README.md", "powershell"), re.MULTILINE)
-    assert commands == ["-m pip install --requirement requirements.txt", "app.py"]
-    assert all(command in recipes.replace("--disable-pip-version-check ", "") for command in commands)
-
-
 DOCUMENTS = [path for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md")]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
-def test_links_lead_to_files(document):
-    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
-        assert (document.parent / link).is_file(), link
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
-def test_links_lead_to_headings(document):
-    for file, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", document.read_text(encoding="utf-8")):
-        headings = re.findall(
-            r"^#+ (.+)$", (document.parent / file if file else document).read_text(encoding="utf-8"), re.MULTILINE
-        )
+def test_links_lead_to_files_and_headings(document):
+    text = document.read_text(encoding="utf-8")
+    assert [link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) if not (document.parent / link).is_file()] == []
+    for file, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", text):
+        target = document.parent / file if file else document
+        headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
         assert anchor in [heading.lower().replace(" ", "-") for heading in headings], (file, anchor)
 
 
-def test_every_document_is_reached_from_the_readme():
+def test_every_document_is_reached_from_the_readme_which_has_less_than_150_lines():
+    assert len(TEXT.splitlines()) < 150
     reached, waiting = set(), [ROOT / "README.md"]
     while waiting:
         document = waiting.pop()
@@ -136,10 +122,6 @@ def test_every_document_is_reached_from_the_readme():
         links = re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
         waiting += {(document.parent / link).resolve() for link in links} - reached
     assert set(DOCUMENTS) <= reached
-
-
-def test_the_readme_has_less_than_150_lines():
-    assert len(TEXT.splitlines()) < 150
 
 
 def test_the_changelog_and_the_citation_name_this_version():
@@ -150,19 +132,17 @@ def test_the_changelog_and_the_citation_name_this_version():
     assert released[0][0] == __version__
 
 
-def test_python_runs_as_typed(tmp_path):
-    """tests/test_package.py runs that of README.md."""
-    code, *_ = snippets("docs/python.md", "python")
-    done = run([sys.executable, "-W", "error", "-c", code], tmp_path)
-    assert done.stdout.splitlines()[-1] == "frame 6 of 6"
-    assert (tmp_path / "journey.mp4").stat().st_size > 1000
+def test_python_and_the_command_line_run_as_typed(tmp_path, monkeypatch, capsys):
+    """The first command in a process of its own, the others in this one: each start would import torch again.
 
-
-def test_the_command_line_runs_as_typed(tmp_path, monkeypatch, capsys):
-    """The first command in a process of its own, the others in this one: each start would import torch again."""
+    tests/test_package.py runs the Python of README.md.
+    """
     first, *others = snippets("docs/command_line.md", "bash")[0].splitlines()
     written = run(["bash", "-euc", first], tmp_path).stdout.splitlines()
     monkeypatch.chdir(tmp_path)
+    exec(snippets("docs/python.md", "python")[0], {})
+    assert capsys.readouterr().out.splitlines()[-1] == "frame 6 of 6"
+    assert (tmp_path / "journey.mp4").stat().st_size > 1000
     for command in others:
         _, _, program, *arguments = shlex.split(command)
         assert program == "featviz"

@@ -112,7 +112,7 @@ from featviz.runtime import capacity
 
 capacity._free_address_space = lambda: float("inf")  # As where memory is gone only after a run has reserved it.
 PHOTO = Image.effect_noise((640, 640), 60).convert("RGB")
-DREAM = {"layer": "vgg19/relu2_1", "octaves": 1, "steps": 1}
+DREAM = {"layer": "vgg19/relu1_1", "octaves": 1, "steps": 1}
 STYLE = {"network": "efficientnet_lite0", "scales": 1, "steps": 1}
 MAPS = {"layer": "vgg19/relu1_1", "count": 2}
 

@@ -79,7 +79,7 @@ CELLS = {"statistic": "neighbours", "content_comparison": "self-similarity"}
 
 @pytest.mark.parametrize(
     ("name", "layers"),
-    [("vgg19", SHALLOW), ("efficientnet_lite0", CELLS), ("inception_v3", UNPADDED)],
+    [pytest.param("vgg19", SHALLOW, marks=pytest.mark.whole), ("efficientnet_lite0", CELLS), ("inception_v3", UNPADDED)],
 )
 def test_tiled_equals_untiled(name, layers):
     """The loss, its gradient and every measure, with a mask and two styles, at a size that no stride divides."""
