@@ -32,6 +32,10 @@ def test_the_average_weighs_the_past_exponentially():
     assert result.item() == pytest.approx(((weights * values).sum() / weights.sum()).item())
 
 
+def test_brightness_is_the_longest_of_the_directions_of_colour():
+    assert COLOURS.norm(dim=0).tolist() == pytest.approx([1, 0.276, 0.133], abs=1e-3)
+
+
 @pytest.mark.parametrize("size", [(8, 12), (9, 12), (8, 13), (7, 11)])
 def test_a_spectrum_is_the_image_that_numpy_makes_of_its_waves(size):
     spectrum = Spectrum.noise(size, torch.Generator().manual_seed(0), batch=2)

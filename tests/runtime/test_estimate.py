@@ -19,7 +19,15 @@ from featviz.recipes.deepdream import DeepDream
 from featviz.recipes.style_transfer import StyleTransfer
 from featviz.runtime import devices
 from featviz.runtime.devices import limitations, resolve, slot
-from featviz.runtime.estimate import DEFAULT_CORRECTIONS, START, demand, estimate, expected_seconds, record_throughput
+from featviz.runtime.estimate import (
+    DEFAULT_CORRECTIONS,
+    START,
+    demand,
+    estimate,
+    expected_seconds,
+    record_throughput,
+    video_demand,
+)
 from featviz.runtime.stream import run
 from featviz.runtime.throughput import Corrections, Speed
 
@@ -112,6 +120,15 @@ def test_the_operations_of_a_run_are_those_of_its_demand(recipe, tolerance, mega
                 pass
         counted = recipe.demand(network, (recipe.size, recipe.size)).flops
     assert 1 <= counter.get_total_flops() / counted < 1 + tolerance
+
+
+def test_a_video_is_its_first_frame_and_the_shorter_runs_of_the_others():
+    recipe, cpu, sizes = StyleTransfer(size=96), torch.device("cpu"), {"content": (96, 96), "style": (96, 64)}
+    video, first, later = video_demand(recipe, cpu, sizes, 5), demand(recipe, cpu, sizes), demand(recipe.following, cpu, sizes)
+    assert later.flops < first.flops
+    for field in ("flops", "fixed_work", "eigen"):
+        assert getattr(video, field) == getattr(first, field) + 4 * getattr(later, field)
+    assert video.bytes == max(first.bytes, later.bytes)
 
 
 def test_the_estimate_is_counted_work_at_the_speed_of_the_last_run(monkeypatch, fresh):
