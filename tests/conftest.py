@@ -103,8 +103,9 @@ def unfinished() -> list[hub._Download]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the browser's file first. It takes longest, and one worker runs a whole file: at the end the other would have nothing."""
-    items.sort(key=lambda item: item.path.name != "test_browser.py")
+    """Put the browser's file first, then large files before small ones. One worker runs a whole file: at the end of a long one the
+    other would have nothing."""
+    items.sort(key=lambda item: (item.path.name != "test_browser.py", -item.path.stat().st_size, item.path))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

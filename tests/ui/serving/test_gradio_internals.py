@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from gradio import mcp, networking, queueing
 from gradio.data_classes import PredictBodyInternal
 from gradio.server_messages import ProcessCompletedMessage
 
@@ -39,3 +40,12 @@ def test_an_event_sent_while_the_stream_of_messages_ends_is_answered_after_its_e
 
     asyncio.run(events())
     assert waits == [queue.CLOSING] * (not left)
+
+
+def test_a_slow_first_answer_does_not_end_the_start(monkeypatch):
+    for module, name in ((mcp, "GradioMCPServer"), (queueing, "Queue"), (networking, "url_ok")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # Restored at the end.
+    nowhere = "http://127.0.0.1:1/"
+    assert not networking.url_ok(nowhere)
+    gradio_internals.install()
+    assert networking.url_ok(nowhere)
