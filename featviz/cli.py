@@ -331,8 +331,9 @@ def _rerun(arguments: Arguments) -> int:
     restored = metadata.read(made, RECIPES)
     recipe, kind = restored.recipe, type(restored.recipe)
     if len(typed) != len(kind.images):
-        needed = ", ".join(kind.images) or "no picture"
-        raise InputError(f"'{made}' was made by {kind.title}, which takes {needed}; {len(typed)} given.")
+        count, roles = len(kind.images), f" ({', '.join(kind.images)})" if kind.images else ""
+        needed = f"{count} picture{'s' * (count != 1)}{roles}"
+        raise InputError(f"'{made}' was made by {kind.title}, which takes {needed}, not {len(typed)}.")
     pictures = dict(zip(kind.images, typed, strict=True)) | {
         role: arguments[role] for each in RECIPES.values() for role in each.optional_images if role in arguments
     }

@@ -355,7 +355,7 @@ def reading(path: str | os.PathLike) -> Iterator[av.container.InputContainer]:
         with open_local(path) as file:
             yield file
     except (OSError, av.FFmpegError) as error:
-        raise InputError(f"'{path}' is no video that can be read ({error.strerror or error}).") from error
+        raise InputError(f"'{path}' cannot be read as a video: {error.strerror or error}.") from error
 
 
 def _pictures(path: str | os.PathLike, file: av.container.InputContainer) -> av.VideoStream:

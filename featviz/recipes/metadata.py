@@ -202,7 +202,7 @@ def from_json(data: object, recipes: Recipes, pictures: Collection[Any] | None =
         InputError: the data has another format, no recipe has that name, or it was made with an objective.
     """
     if not isinstance(data, dict) or "recipe" not in data or not isinstance(data.get("fields", {}), dict):
-        raise InputError('This is no recipe; expected {"recipe": name, "fields": {name: value}}.')
+        raise InputError('This is not a recipe; expected {"recipe": name, "fields": {name: value}}.')
     kind = _kind(data["recipe"], recipes)
     if objective := data.get("objective"):
         raise InputError(

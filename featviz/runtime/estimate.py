@@ -1,7 +1,7 @@
 """Predict the time and the memory of a run on this machine."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import geometric_mean
@@ -177,14 +177,13 @@ def default_correction(recipe: str, network: str) -> float:
     return DEFAULT_CORRECTIONS.get((recipe, network), geometric_mean(known) if known else 1.0)
 
 
-def count_bundled(device: Device = "auto") -> None:
-    """Count a run on every bundled network, without its weights, so that the first run need not.
+def count_runs(recipes: Iterable[Recipe], device: Device = "auto") -> None:
+    """Count the operations of runs, without weights, so that the first such run need not: it is done once for each set of layers.
 
-    torch imports its compiler when it first counts a network. On a busy server that takes up to a minute, and a click waits for it.
+    The first count of a process imports torch's compiler, which takes up to a minute on a busy server.
     """
-    for name in BUNDLED:
-        recipe = DeepDream(layer=f"{name}/{list(NETWORKS[name].layers)[-1]}")
-        expected_run(recipe, {"image": (recipe.size, recipe.size)}, device=device)
+    for recipe in recipes:
+        expected_run(recipe, dict.fromkeys(recipe.images, (640, 480)), device=device)
 
 
 def warm_up(device: Device = "auto") -> None:

@@ -52,6 +52,10 @@ OUTLINE = 400
 STRIP = 256
 """Rows of a picture that are read at once in the middle of a step: the float32 copies of all rows would take memory of the step."""
 
+EXPECTED_SHARE = 0.02
+"""The share of a run's work that counts as done at the expected speed. Its first steps alone say little: they prepare the kernels, and
+the first layers of a network are a thousandth of the work."""
+
 AHEAD = 2
 """The most steps of a run that a card may have before it: the one it computes, and the next, so that it never waits."""
 
@@ -68,7 +72,7 @@ class Preview:
     work: float
     """The share of the run's work that is done, in (0, 1]."""
     seconds_left: float
-    """At the speed of the run so far, without waiting for other runs."""
+    """At the speed of the run so far, and at first at the expected speed, without waiting for other runs."""
     loss: float
     picture: Image.Image
     is_video_frame: bool = False
@@ -260,7 +264,7 @@ def pace(
     `needs` is the demand of all frames, `budget` that of tiles. Previews get the opacity of `alpha_source`.
     """
     work = expected_seconds(needs, device, recipe)
-    timer = _StepTimer(device, slot(device, work, new=options.new, stopped=options.stopped, on_wait=options.on_wait))
+    timer = _StepTimer(device, slot(device, work, new=options.new, stopped=options.stopped, on_wait=options.on_wait), work)
     parts = _Parts(timer, options.on_part) if options.on_part and device.type == "cpu" else None
     steered: Recipe | None = None  # A generator's first step takes nothing.
     unaltered, gradient = True, getattr(recipe, "show_gradient", False)
@@ -310,8 +314,9 @@ def pace(
 class _StepTimer:
     """Measure the steps of a run while it holds its slot of a device, and let long ones give way to other runs."""
 
-    def __init__(self, device: torch.device, slot: Slot):
-        self._device, self.slot = device, slot
+    def __init__(self, device: torch.device, slot: Slot, expected: float):
+        """`expected`: seconds that the run is expected to take."""
+        self._device, self.slot, self._expected = device, slot, expected
         self._latest = math.inf  # Of the first step, nothing is known.
         self._queued: deque[torch.cuda.Event] = deque()
         """The ends of the steps that a card may still be computing, the oldest first."""
@@ -333,6 +338,10 @@ class _StepTimer:
         self._latest = self.slot.held - held
         paused = time.monotonic() - self.started - self._latest
         self.computed += clock(self._device) - computed - (0 if self._device.type == "cpu" else paused)
+
+    def seconds_left(self, share: float) -> float:
+        """Return the seconds that the rest of the run takes, once a share of its work is done."""
+        return (self.slot.held + EXPECTED_SHARE * self._expected) / (share + EXPECTED_SHARE) * (1 - share)
 
     def _wait_for_card(self) -> None:
         """Wait until fewer than `AHEAD` steps are queued on a card, so that Stop and other runs wait for no more than these."""
@@ -409,7 +418,7 @@ def _read(frame: Frame, timer: _StepTimer, alpha_source: Image.Image | None, gra
         steps=frame.steps,
         stage=frame.stage,
         work=frame.work,
-        seconds_left=timer.slot.held * (1 - frame.work) / frame.work,
+        seconds_left=timer.seconds_left(frame.work),
         loss=loss,
         picture=with_alpha(picture, alpha_source) if alpha_source else picture,
         is_video_frame=frame.is_video_frame,

@@ -72,11 +72,12 @@ def _runs(page: Page) -> None:
     in_browser(watched.then, "() => featviz.ended()")
     page.start.click(page.begin, js=SHOW, trigger_mode="multiple", **begins)
     page.stop.click(page.end, page.job, None, **IMMEDIATE)
-    gr.on([form.example_cards.html.select for form in forms], page.begin_example, js=SHOW, **begins)
+    replacing = begins | {"outputs": [*page.begun, *page.origin.outputs]}
+    gr.on([form.example_cards.html.select for form in forms], page.begin_example, js=SHOW, **replacing)
     gr.on([form.sweep_button.click for form in forms], page.begin_sweep, js=SHOW, **begins)
     page.panel.refine.click(page.begin_refinement, js=SHOW, **begins)
     page.mirror.html.select(page.keep, {page.job, page.visitor}, page.begun, **EVENT)
-    page.anew.click(page.begin_premade, js=SHOW, **begins)
+    page.anew.click(page.begin_premade, js=SHOW, **replacing)
     moved = [getattr(form.parts[name], event) for form in forms for name in live(form.recipe) for event in ("input", "release")]
     gr.on(moved, page.steer, page.everything, None, trigger_mode="always_last", **EVENT)
 
@@ -101,7 +102,11 @@ def _settings(page: Page) -> None:
 def _pictures(page: Page) -> None:
     same = f"file => Array({len(page.instead)}).fill(file)"
     in_browser(page.picture.change, same, page.picture, list(page.instead.values()))
-    page.explorer.cards.html.select(page.explorer.take, None, page.picture, **IMMEDIATE)
+    boxes = {
+        "inputs": {page.job, page.picture, page.clip, page.origin.found},
+        "outputs": [page.picture, page.clip, *page.origin.outputs],
+    }
+    page.explorer.cards.html.select(page.take, **boxes, **IMMEDIATE)
     uploads = [picture.upload for picture in page.pictures]
     seen = gr.on(uploads, displayable, page.pictures, page.uploads, trigger_mode="multiple", **EVENT)
     for ended in (seen.success, seen.failure):
@@ -112,7 +117,7 @@ def _pictures(page: Page) -> None:
     )  # fmt: skip
     restored = unique(page.origin.outputs, page.inputs, page.tab)
     gr.on([page.origin.undo.click, page.origin.there.click], page.restore, page.origin.found, restored, **EVENT)
-    page.panel.use.click(page.use, page.job, [page.picture, page.clip, *page.origin.outputs], **EVENT)
+    page.panel.use.click(page.use, **boxes, **EVENT)
 
 
 def _painting(page: Page) -> None:

@@ -96,17 +96,16 @@ class Forecast:
         except Exception:
             logger.exception("No estimate.")
             return "", None
-        message = str(needed)
         if fits(needed, free):
             larger = size_for_short_side(recipe, first and first.size)
             if larger is None or not fits(estimate(recipe.replace(size=larger)), free):
-                return message, None
-            return f"{message} The shorter side has fewer than {SHORT_SIDE} pixels; size {larger} is better.", larger
-        reasons = [f"there are {gigabytes(free)} free"] if min(needed.bytes, needed.least_bytes) > free else []
+                return _joined(str(needed)), None
+            return _joined(str(needed), f"The shorter side has fewer than {SHORT_SIDE} pixels; size {larger} is better."), larger
+        reasons = [f"Only {gigabytes(free)} are free."] if min(needed.bytes, needed.least_bytes) > free else []
         if needed.seconds > longest_run():
-            reasons.append(f"that is over {duration(longest_run())}")
+            reasons.append(f"A run may take {duration(longest_run())}.")
         fitting = largest_size(recipe, lambda smaller: fits(estimate(smaller), free))
-        return f"{message[:-1]}; {' and '.join(reasons)}." + (f" Size {fitting} would fit." if fitting else ""), fitting
+        return _joined(str(needed), *reasons, *([f"Size {fitting} would fit."] if fitting else [])), fitting
 
     def finishes(self, recipe: Recipe | None, sent: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the levels of finish as choices, each with the time that it takes on this machine where that is known."""
@@ -117,6 +116,11 @@ class Forecast:
                 seconds = {name: self.estimate(level, **known).seconds for name, level in levels.items()}
                 return [(f"{text.translated(name)} · {duration(seconds[name])}", name) for name in FINISHES]
         return [(text.translated(name), name) for name in FINISHES]
+
+
+def _joined(*sentences: str) -> str:
+    """Return sentences as one text in the language of the request."""
+    return " ".join(map(text.translated_pattern, sentences))
 
 
 def known_inputs(kind: type[Recipe], sent: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def read_file(sent: Mapping[str, Any] | None) -> tuple[Recipe | None, str]:
 
 
 class Origin:
-    """A row that says where the settings are from. Its buttons undo the restoring, or open the tab of the recipe that was found."""
+    """A row that says where the settings are from, or that own pictures were replaced. Its buttons undo that, or open the tab of the
+    recipe that was found."""
 
     def __init__(self) -> None:
         shared = {"visible": False, "size": "sm", "min_width": 80, "scale": 0, "elem_classes": "quiet"}
@@ -50,13 +51,13 @@ class Origin:
             self.undo = gr.Button(text.label("undo"), **shared)
             self.there = gr.Button(text.label("open_there"), **shared)
         self.found = gr.State()
-        """The recipe that the buttons set."""
+        """The recipe that the buttons set; or the pictures that Undo puts back, as the id of a box → a file."""
 
     @property
     def outputs(self) -> list[Any]:
         return [self.row, self.line, self.undo, self.there, self.found]
 
-    def shown(self, message: str, found: Recipe | None, *, undo: bool = False, there: bool = False) -> dict:
+    def shown(self, message: str, found: Recipe | dict[str, str] | None, *, undo: bool = False, there: bool = False) -> dict:
         """Show a message and the buttons that apply; no row for an empty message."""
         return {
             self.row: gr.update(visible=bool(message)),
@@ -65,6 +66,10 @@ class Origin:
             self.there: gr.update(visible=there),
             self.found: found,
         }
+
+    def replaced(self, pictures: Mapping[str, str]) -> dict:
+        """Say that own pictures were replaced, and offer to put them back; hide the row if there are none."""
+        return self.shown(text.say("replaced") if pictures else "", dict(pictures), undo=bool(pictures))
 
     def cleared(self) -> dict:
         """Hide the row."""

@@ -195,9 +195,9 @@ const featviz = {
         featviz.replace("stop", "start", () => document.activeElement === document.body);
     },
 
-    // Move the focus when a button has taken the place of another one.
+    // Move the focus when a button has taken the place of another one, which takes a busy server up to minutes.
     async replace(before, after, wanted) {
-        for (let tries = 0; tries < 200; tries++, await featviz.wait(50)) {
+        for (let tries = 0; tries < 6000; tries++, await featviz.wait(50)) {
             const button = document.getElementById(after);
             if (!button || document.getElementById(before)) continue;
             if (wanted()) button.focus({preventScroll: true});

@@ -1,6 +1,7 @@
 """The page: one picture, one result, and a tab with the controls of each recipe."""
 
 import asyncio
+import filecmp
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -131,6 +132,8 @@ class Page:
         self.picture = picture_input(text.label("picture"), "Your picture.", height=170, elem_id="picture")
         self.clip = gr.Video(label="Video", sources=["upload"], buttons=[], height=170, elem_id="clip")
         self.origin = Origin()
+        self.example_pictures = {path for example in examples for path in example.pictures.values()}
+        """The files of the examples. Any other picture is the visitor's own."""
         self.painting = Painting(RECIPES[self.name.value].mask_action)
         self.navigation = Navigation({
             TAB_GROUP: {TAB: partial(self.explorer.add_tab, examples)},
@@ -166,7 +169,7 @@ class Page:
     def everything(self) -> set[gr.components.Component]:
         """All inputs. An event with them gets a dict."""
         states = [self.name, self.job, self.visitor, self.painting.editor, self.painting.style_editor, self.painting.source]
-        return {*states, *self.inputs, *(form.finish for form in self.forms.values())}
+        return {*states, self.origin.found, *self.inputs, *(form.finish for form in self.forms.values())}
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -406,7 +409,7 @@ class Page:
             for role in (*form.recipe.images, *form.recipe.optional_images)
             if role in form.parts
         }
-        filled[self.clip] = None
+        filled = self._replaced(filled | {self.clip: None}, sent)
         return filled | form.set(example.recipe) | self._begin(form, {name: given.get(name) for name in names}, sent)
 
     def _begin(self, form: Form, values: Mapping[str, Any], sent: Mapping[Any, Any], *, sweep: bool = False) -> dict:
@@ -537,9 +540,28 @@ class Page:
         said = f"{text.say('made_restored')} {message}"
         return self.origin.shown(said, current, undo=True) | form.set(stored)
 
-    def restore(self, found: Recipe) -> dict:
-        """Set the settings that `read_picture` found, or those from before it."""
-        return self.open(found) | self.origin.cleared()
+    def _replaced(self, changes: dict, sent: Mapping[Any, Any]) -> dict:
+        """Return changes of boxes, and offer to undo them if they replace pictures of the visitor, now or since the latest upload."""
+        found = sent[self.origin.found]
+        own = dict(found) if isinstance(found, dict) else {}
+        return changes | self.origin.replaced(own | {box.elem_id: file for box in changes if (file := self._own(sent[box]))})
+
+    def _own(self, picture: Mapping[str, Any] | None) -> str | None:
+        """Return the file of a picture in a box; None if there is none, or if it is an example's."""
+        file = file_of(picture)
+        if not file or not Path(file).is_file():
+            return None
+        return None if any(filecmp.cmp(file, path, shallow=False) for path in self.example_pictures) else file
+
+    def restore(self, found: Recipe | Mapping[str, str]) -> dict:
+        """Set the settings that `read_picture` found, or those from before it; or put replaced pictures back."""
+        if isinstance(found, Recipe):
+            return self.open(found) | self.origin.cleared()
+        return {box: found[box.elem_id] for box in (*self.pictures, self.clip) if box.elem_id in found} | self.origin.cleared()
+
+    def take(self, sent: Mapping[Any, Any], event: gr.SelectData) -> dict:
+        """Take an example picture to explore."""
+        return self._replaced({self.picture: self.explorer.take(event)}, sent)
 
     def paint(self, sent: Mapping[Any, Any]) -> dict:
         action = text.translated(self.form(sent).recipe.mask_action)
@@ -558,12 +580,12 @@ class Page:
             return {self.painting.source: gr.skip()}
         return self.painting.closed(text.translated(self.form(sent).recipe.mask_action))
 
-    def use(self, job_id: str) -> dict:
+    def use(self, sent: Mapping[Any, Any]) -> dict:
         """Use the result as the picture."""
-        result = self._result(job_id)
+        result = self._result(sent[self.job])
         with error_sentences():
             file = result.file()
-        return ({self.clip: file} if is_video(file) else {self.picture: file, self.clip: None}) | self.origin.cleared()
+        return self._replaced({self.clip: file} if is_video(file) else {self.picture: file, self.clip: None}, sent)
 
     def film(self, job_id: str) -> str:
         """Show the film of how the result came about, with a link to save it."""

@@ -254,8 +254,9 @@ def status_line(sentence: str, share: float | None = None) -> str:
 
 def progress_line(preview: Preview) -> str:
     """The status line of a run under way."""
-    first = preview.stage.partition(" ")[0]
-    stage = preview.stage[:1].upper() + preview.stage[1:] if first.isalpha() else preview.stage  # `relu1_2` is a name.
+    stage = text.translated_pattern(preview.stage)
+    if stage.partition(" ")[0].isalpha():  # `relu1_2` is a name.
+        stage = stage[:1].upper() + stage[1:]
     seconds = (
         f'<featviz-seconds left="{max(1, round(preview.seconds_left))}"></featviz-seconds>'  # They count down in the browser.
     )

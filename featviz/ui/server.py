@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from featviz import ui
 from featviz.errors import InputError
+from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.table import TABS
 from featviz.runtime.devices import find_devices
-from featviz.runtime.estimate import count_bundled, warm_up
+from featviz.runtime.estimate import count_runs, warm_up
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -47,7 +49,7 @@ def build(args: argparse.Namespace, **lent: Any) -> gr.Blocks:
 
 
 def serve(demo: gr.Blocks, args: argparse.Namespace, *, zero_gpu: bool = False) -> None:
-    """Serve the app until it is interrupted. The bundled networks are counted first, and loaded in the background.
+    """Serve the app until it is interrupted. A click waits for no import; the bundled networks are loaded in the background.
 
     On ZeroGPU each run is a fork of this process, so the networks are loaded first and no thread may run.
     """
@@ -55,10 +57,15 @@ def serve(demo: gr.Blocks, args: argparse.Namespace, *, zero_gpu: bool = False) 
     logging.getLogger("featviz").setLevel(logging.INFO)
     with contextlib.suppress(OSError, AttributeError):  # Not glibc.
         ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX: glibc keeps a heap per thread, each as large as its largest run.
-    count_bundled(args.device)
-    loading = threading.Thread(target=warm_up, args=(args.device,), daemon=True)
-    if zero_gpu:
+    count_runs([DeepDream()], args.device)
+
+    def load() -> None:
         warm_up(args.device)
+        count_runs([recipe() for recipe in TABS.values()], args.device)
+
+    loading = threading.Thread(target=load, daemon=True)
+    if zero_gpu:
+        load()
     ui.launch(demo, None if zero_gpu else loading.start, server_name=args.host, server_port=args.port, share=args.share)
 
 

@@ -23,11 +23,14 @@ TRANSLATIONS: dict[str, dict[str, str]] = {
     path.stem.replace("_", "-"): json.loads(path.read_text(encoding="utf-8"))
     for path in sorted(Path(__file__).with_name("languages").joinpath("fields").glob("*.json"))
 }
-"""Language tag → {English: translation} of the texts of recipes and examples: titles, actions and explanations; and the labels,
-meanings, groups, ranges and reasons of rules of their fields."""
+"""Language tag → {English: translation} of the texts of recipes and examples: titles, actions, explanations, stages and estimates;
+and the labels, meanings, groups, ranges and reasons of rules of their fields."""
 
 RANGE = re.compile(r"(?P<meaning>.+) (?:From (?P<low>\S+) to (?P<high>\S+)|At least (?P<least>\S+))\.")
 """The meaning of a field and its range, as `param` writes it."""
+
+VALUE = re.compile(r"(?<=out of ).+|\S*\d\S*(?: (?:s|min|h|GB)\b)?")
+"""What differs between two sentences of one pattern: numbers with their unit, and the names of layers."""
 
 IN_SCRIPT = re.compile(
     "tagline|skip|premade|copied|copy_from|no_sharing|refused.*|explore_.*|atlas_.*|lesson_.*|game_.*|mirror.*|camera_.*"
@@ -72,6 +75,16 @@ def translated(english: str, tag: str = "") -> str:
         bounds = "From {low} to {high}." if high else "At least {low}."
         return f"{table.get(meaning, meaning)} {table.get(bounds, bounds).format(low=low or least, high=high)}"
     return table.get(english, english)
+
+
+def translated_pattern(english: str) -> str:
+    """Translate a text with values, such as "octave 2 of 4", by its pattern "octave {} of {}"; else each part of it between commas."""
+    pattern = VALUE.sub("{}", english)
+    known = translated(pattern)
+    if known != pattern:
+        return known.format(*VALUE.findall(english))
+    first, comma, others = english.partition(", ")
+    return f"{translated_pattern(first)}{comma}{translated_pattern(others)}" if comma else english
 
 
 def words() -> dict[str, dict[str, str]]:

@@ -316,7 +316,7 @@ def test_what_a_file_names_on_another_machine_is_not_fetched(manifest, tmp_path)
         threading.Thread(target=answer, daemon=True).start()
         path = tmp_path / "a.mp4"
         path.write_text(MANIFESTS[manifest].format(address=f"http://127.0.0.1:{server.getsockname()[1]}/a.mp4"))
-        with pytest.raises(InputError, match=r"a\.mp4' is no video that can be read"):
+        with pytest.raises(InputError, match=r"a\.mp4' cannot be read as a video"):
             list(frames(path))
     assert asked == []
 

@@ -169,7 +169,7 @@ def test_runs_on_a_full_disk_and_in_a_process_that_was_killed_go_on_later(source
 
 def test_a_video_that_is_damaged_in_the_middle_gives_everything_before_and_a_sentence(source, tmp_path):
     video, out = damaged(source, tmp_path / "clip.mp4", 3), tmp_path / "out.mp4"
-    with pytest.raises(InputError, match=r"clip\.mp4' is no video that can be read .* The result ends there, after "):
+    with pytest.raises(InputError, match=r"clip\.mp4' cannot be read as a video: .* The result ends there, after "):
         made(out, video)
     assert times(out) == TIMES[:3]
     assert length(out, "audio") > 0.3

@@ -1,6 +1,7 @@
 """Device, lock, pacing and stopping, with a recipe that only counts."""
 
 import sys
+from types import SimpleNamespace
 from typing import ClassVar, Literal
 
 import av
@@ -33,6 +34,14 @@ def test_frames_become_pictures_and_numbers():
     assert [preview.picture.getpixel((0, 0)) for preview in previews] == [(150, 75, 38), (100, 50, 25), (50, 25, 12), (0, 0, 0)]
     assert [preview.done for preview in previews] == [False, False, False, True]
     assert previews[-1].seconds_left == 0
+
+
+def test_the_first_step_says_little_about_the_time_that_is_left():
+    """3 s for a ten-thousandth of the work, most of them spent on preparing kernels, said "about 30000 s left"."""
+    timer = sys.modules["featviz.runtime.stream"]._StepTimer(torch.device("cpu"), SimpleNamespace(held=3.0), 10.0)
+    assert timer.seconds_left(1e-4) == pytest.approx(159, abs=1)
+    assert timer.seconds_left(0.5) == pytest.approx(3, rel=0.03)
+    assert timer.seconds_left(1.0) == 0
 
 
 def test_the_first_step_and_the_last_are_always_shown_and_the_rest_paced():
@@ -243,7 +252,7 @@ def test_a_card_has_at_most_two_steps_of_a_run_before_it(monkeypatch):
     """So Stop waits for no more than these, and between two steps the card has something to do."""
     monkeypatch.setattr(torch.cuda, "Event", End)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
-    timer = sys.modules["featviz.runtime.stream"]._StepTimer(torch.device("cuda", 7), Scheduler().slot())
+    timer = sys.modules["featviz.runtime.stream"]._StepTimer(torch.device("cuda", 7), Scheduler().slot(), 1.0)
     for _ in range(4):
         with timer.slot, timer.step():
             pass

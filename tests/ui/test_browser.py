@@ -373,8 +373,12 @@ def test_the_main_states_look_as_when_they_were_last_approved(browser, server, q
 
 def test_an_example_runs_on_one_click_and_everything_is_there_after_a_reload(visit, quick_examples, tmp_path):
     example = first_example("deepdream", quick_examples)
+    Image.new("RGB", (64, 48), (200, 100, 50)).save(tmp_path / "own.png")
+    visit.choose(tmp_path / "own.png")
     visit.card(example.title).click()
     visit.says("Done in")
+    visit.page.locator(".origin").get_by_text("Undo").click()
+    expect(visit.page.locator("#picture img")).to_have_attribute("src", re.compile("own.png"))
     picture = visit.downloaded(tmp_path)
     assert (picture.format, max(picture.size)) == ("PNG", example.recipe.size)
     assert api.recipe_of(picture) == example.recipe

@@ -315,6 +315,26 @@ def test_an_example_fills_every_input_and_runs(page, monkeypatch):
     assert {type(example.recipe) for form in page.forms.values() for example in form.examples} == set(TABS.values())
 
 
+def test_own_pictures_that_an_example_or_a_result_replaces_can_be_put_back(page, photo, video):
+    """Also after a second example. The picture of an example is no loss."""
+    values = sent(page, "style_transfer", content=photo, style=CAT)
+    (changes,) = page.begin_example(values, click(0))
+    assert "Your own picture was replaced." in changes[page.origin.line]
+    assert changes[page.origin.undo]["visible"]
+    values |= {page.picture: {"path": changes[page.picture]}, page.origin.found: changes[page.origin.found]}
+    (changes,) = page.begin_example(values, click(1))
+    values[page.origin.found] = changes[page.origin.found]
+    assert page.restore(page.take(values, click(0))[page.origin.found]).items() >= {page.picture: photo["path"]}.items()
+    assert page.style not in page.restore(changes[page.origin.found])
+    shown(page, changes[page.job])
+    used = page.use(values | {page.job: changes[page.job], page.picture: photo, page.origin.found: None})
+    assert page.restore(used[page.origin.found])[page.picture] == photo["path"]
+    (changes,) = page.begin_example(video, click(0))
+    assert page.restore(changes[page.origin.found])[page.clip] == video[page.clip]["path"]
+    (changes,) = page.begin_example(sent(page, image=CAT), click(0))
+    assert not changes[page.origin.row]["visible"]
+
+
 def endless(recipe: Recipe, **pictures: Image.Image) -> Iterator[Preview]:
     """A run that works until it is stopped."""
     while True:
@@ -602,10 +622,10 @@ def test_an_estimate_is_one_line_and_what_is_too_much_is_offered_smaller(page, p
     assert forecast(DeepDream, photo, size=80) == ("About 80 s and 0.1 GB on this machine.", None)
     assert forecast(DeepDream, None) == forecast(DeepDream, {"path": __file__}) == ("", None)
     message, fitting = forecast(DeepDream, photo, size=1600)
-    assert message == "About 27 min and 0.1 GB on this machine; that is over 15 min. Size 896 would fit."
+    assert message == "About 27 min and 0.1 GB on this machine. A run may take 15 min. Size 896 would fit."
     assert fitting == 896
     message, fitting = forecast(DeepDream, photo, among=Forecast(fake_estimate, lambda: 100e3), size=400)
-    assert message == "About 7 min and 0.1 GB on this machine; there are 0.1 GB free. Size 96 would fit."
+    assert message == "About 7 min and 0.1 GB on this machine. Only 0.1 GB are free. Size 96 would fit."
     assert fitting == 96
     assert forecast(DeepDream, photo, among=Forecast(fake_estimate, lambda: 0), size=400)[1] is None
     assert forecast(DeepDream, photo, class_name="dragonfish")[0].startswith("There is no class 'dragonfish'")
@@ -797,7 +817,7 @@ def test_a_video_becomes_a_video_with_its_sound_that_can_be_used_again(page, vid
     assert clips.times(file) == clips.TIMES
     assert clips.packets(file)
     assert recipe_of(file) == DeepDream(**SMALL)
-    assert page.use(begun[page.job])[page.clip] == file
+    assert page.use(video | {page.job: begun[page.job]})[page.clip] == file
 
 
 def test_the_estimate_of_a_video_counts_its_frames_and_a_long_one_is_refused(page, video, monkeypatch):
@@ -931,7 +951,7 @@ def test_a_result_is_refined_at_double_its_size_and_becomes_the_picture_of_anoth
         (StyleTransfer(size=2560), {"content", "style"}),
         (StyleTransfer(size=4096), {"content", "style", "start"}),
     ]
-    used = page.use(begun[page.job])
+    used = page.use(values | {page.job: begun[page.job]})
     assert used[page.picture] == page.jobs.find(begun[page.job]).result.file()
 
 
@@ -1083,6 +1103,47 @@ def test_every_language_has_all_that_recipes_and_tabs_say_of_themselves(page):
         assert [english for english, words in table.items() if _values(english) != _values(words) or not words.strip()] == []
     assert text.translated(DeepDream.model_fields["strength"].description, "de").endswith(" je Schritt, von 255. Von 0.1 bis 10.")
     assert text.translated("Not translated yet. From 1 to 2.", "de") == "Not translated yet. Von 1 bis 2."
+
+
+@pytest.mark.parametrize(
+    ("english", "german"),
+    [
+        ("octave 1 of 5", "Oktave 1 von 5"),
+        (
+            "scale 2 of 4, in smaller tiles, since memory is short",
+            "Größe 2 von 4, in kleineren Kacheln, da der Speicher knapp ist",
+        ),
+        (
+            "octave 1 of 1, in one piece, since its layers see the whole picture",
+            "Oktave 1 von 1, in einem Stück, da seine Schichten das ganze Bild sehen",
+        ),
+        ("colours", "Farben"),
+        ("frame 3 of 48", "Einzelbild 3 von 48"),
+        ("frame 3", "Einzelbild 3"),
+        ("channel 93", "Kanal 93"),
+        ("objective", "Ziel"),
+        ("out of relu4_1 + stem", "aus relu4_1 + stem"),
+        ("About 5 s and 0.5 GB on this machine.", "Etwa 5 s und 0.5 GB auf diesem Rechner."),
+        (
+            "About 27 min and 0.1 GB on this machine, once the network has been downloaded.",
+            "Etwa 27 min und 0.1 GB auf diesem Rechner, sobald das Netz heruntergeladen ist.",
+        ),
+        ("A run may take 15 min.", "Ein Lauf darf 15 min dauern."),
+        ("Only 0.1 GB are free.", "Nur 0.1 GB sind frei."),
+        ("Size 896 would fit.", "Größe 896 würde passen."),
+        (
+            "The shorter side has fewer than 128 pixels; size 1280 is better.",
+            "Die kürzere Seite hat weniger als 128 Pixel; Größe 1280 ist besser.",
+        ),
+        ("relu1_2", "relu1_2"),
+    ],
+)
+def test_the_stage_of_a_run_and_its_estimate_are_said_in_the_language_of_the_visitor(monkeypatch, english, german):
+    monkeypatch.setattr(text, "language", lambda: "de")
+    assert text.translated_pattern(english) == german
+    for tag in text.TRANSLATIONS:
+        monkeypatch.setattr(text, "language", lambda tag=tag: tag)
+        assert (text.translated_pattern(english) == english) == (english == "relu1_2"), tag
 
 
 def _values(words: str) -> set[str]:

@@ -199,7 +199,7 @@ def test_an_estimate_is_of_all_pictures(client):
     ("asked", "sentence"),
     [
         (("deepdreem", {}, 640, 480), "There is no recipe 'deepdreem'; did you mean 'deepdream'?"),
-        (("deepdream", [], 640, 480), "This is no recipe; expected"),
+        (("deepdream", [], 640, 480), "This is not a recipe; expected"),
         (("feature_visualization", {"channel": 112}, 0, 0), "EfficientNet-Lite0 block9 has no channel 112; it has 0 to 111."),
         (("deepdream", {}, 0, 0), "The image is 0×0 pixels; each side needs at least 16."),
         (("deepdream", {}, 640, 480, {"style": [90, 90]}), "DeepDream takes no picture 'style'; it takes image, guide, mask."),
