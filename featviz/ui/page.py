@@ -529,14 +529,14 @@ class Page:
         """Restore the settings of a picture or a video that was made here; the visitor can undo that."""
         form = self.form(sent)
         stored, message = read_file(sent[self.clip if self._clip(sent) else self.picture])
-        if stored is None:
-            return self.origin.cleared()
+        if stored is None:  # A row that is shown since the upload stays.
+            return self.origin.cleared() if sent[self.origin.found] else {self.origin.row: gr.skip()}
         if type(stored) is not form.recipe:
             said = f"{text.say('made_elsewhere', title=text.translated(stored.title))} {message}"
             return self.origin.shown(said, stored, there=True)
         current = form.recipe_or_none(form.values(sent)) or form.recipe()
         if current == stored:
-            return self.origin.shown(f"{text.say('made_here')} {message}", None)
+            return self.origin.shown(f"{text.say('made_here')} {message}", stored)
         said = f"{text.say('made_restored')} {message}"
         return self.origin.shown(said, current, undo=True) | form.set(stored)
 
