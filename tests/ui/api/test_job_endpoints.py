@@ -106,7 +106,7 @@ def assert_ends(server: Server, seed: int) -> None:
     """The client has gone: soon no step begins any more, before the run's hundredth. A step lasts 0.2 s."""
     begun, before = server.steps(seed), -1
     while begun != before:
-        time.sleep(1)
+        time.sleep(0.6)
         begun, before = server.steps(seed), begun
     assert begun < 100
 
@@ -218,6 +218,7 @@ def test_runs_that_nobody_asks_for_end_after_a_while(own, client, picture):
 def test_a_run_is_started_asked_for_and_stopped(own, client):
     started = client.predict("deepdream", {"steps": 100, "seed": 10}, image=handle_file(CAT), api_name="/start")
     assert started["state"] in ("waiting", "running")
+    until(lambda: own.steps(10) >= 2)  # The first one has been shown.
     state, preview = client.predict(started["id"], 0.5, api_name="/job")
     assert (state["id"], state["state"], state["stage"], state["steps"]) == (started["id"], "running", "octave 1 of 1", 100)
     assert 0 < state["step"] < 100
