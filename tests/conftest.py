@@ -1,13 +1,9 @@
 """Fixtures that several test files share, such as a live server with the real recipes."""
 
 import asyncio
-import contextlib
 import json
 import shutil
-import subprocess
 import threading
-import time
-import urllib.request
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,16 +127,6 @@ def quick_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data["fields"] |= QUICK[data["recipe"]]
         path.write_text(json.dumps(data), encoding="utf-8")
     return folder
-
-
-def answering(address: str, process: subprocess.Popen, log: Path | None = None) -> str:
-    """Wait until a server answers, and return its address."""
-    for _ in range(600):
-        assert process.poll() is None, f"The server ended: {log and log.read_text()}"
-        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
-            break
-        time.sleep(0.1)
-    return address
 
 
 @pytest.fixture(scope="session")

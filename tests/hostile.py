@@ -80,14 +80,6 @@ def sent(part: int) -> tuple[Hostile, ...]:
     return _parts()[part]
 
 
-PARTS = 9
-
-
-def third() -> tuple[Hostile, ...]:
-    """More than 300 of them; the page is shown one part in nine."""
-    return corpus()[::3]
-
-
 def outcome(path: Path) -> tuple[str, str]:
     """What becomes of a file in the loader: what it is, and the sentence if it is one."""
     before = time.process_time()
