@@ -635,7 +635,7 @@ def test_a_result_is_estimated_shared_and_restores_its_settings_when_it_is_dropp
     visit.button("Share").first.click()
     visit.button("Copy link").click()
     expect(visit.page.get_by_text("Copied.")).to_be_visible()
-    assert visit.page.evaluate("navigator.clipboard.readText()").endswith("?recipe=deepdream&strength=4&steps=1&size=96")
+    assert visit.page.evaluate("navigator.clipboard.readText()").endswith("?recipe=deepdream&strength=4.0&steps=1&size=96")
     visit.page.evaluate(
         "() => { navigator.canShare = () => true; navigator.share = async ({files}) => { window.shared = files[0]; }; }"
     )
