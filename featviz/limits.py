@@ -54,7 +54,7 @@ TILE_MEGABYTES = Limit(
     "FEATVIZ_TILE_MEMORY_MB",
     0,
     "Megabytes of activations in one step; larger pictures are computed by tiles. By default a sixth of the device's memory, rounded "
-    "down to a power of two.",
+    "down to a power of two, and at most 1480 on a CPU.",
 )
 NETWORK_MEGABYTES = Limit(
     "FEATVIZ_NETWORKS_MEMORY_MB",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, groupby, pairwise, product
 from typing import TYPE_CHECKING, TypeVar
 
@@ -170,9 +171,18 @@ def resident(live: float, share: float = HEAP_SHARE) -> float:
     return live + min(share * live, HEAP) + FIXED
 
 
-def peak(size: tuple[int, int], bytes_per_pixel: float, side: int, margin: float = MARGIN, *, share: float = HEAP_SHARE) -> float:
+def peak(
+    size: tuple[int, int],
+    bytes_per_pixel: float,
+    side: int,
+    margin: float = MARGIN,
+    shift: Shift | None = None,
+    *,
+    share: float = HEAP_SHARE,
+) -> float:
     """Return the peak bytes of a step for an image of (height, width), by tiles of at most `side` pixels."""
-    largest_tile = math.prod(max(seen.stop - seen.start for _, seen, _ in along) for along in _axes(size, side, margin))
+    axes = _axes(size, side, margin, shift)
+    largest_tile = math.prod(max(seen.stop - seen.start for _, seen, _ in along) for along in axes)
     return resident(largest_tile * bytes_per_pixel, share)
 
 
@@ -224,8 +234,9 @@ class Allowance:
 def grid(size: tuple[int, int], side: int, margin: float = MARGIN, shift: Shift | None = None) -> Iterator[Tile]:
     """Yield tiles of about equal size that cover (height, width) without overlap.
 
-    With its margin, which is rounded up to multiples of 32, a tile has about `side` pixels a side, and at most 63 more. It ends
-    where the units of networks with asymmetric padding are at the same positions as for the whole image.
+    With its margin, which is rounded up to multiples of 32, a tile has at most `side`² pixels, or is as small as possible. Of all
+    such tiles, these overlap least: strips of a picture that is not much larger than a tile. A tile ends where the units of
+    networks with asymmetric padding are at the same positions as for the whole image.
 
     `shift`: where, among all possible positions, the borders between tiles are. No tile gets larger by it.
     """
@@ -237,11 +248,36 @@ def grid(size: tuple[int, int], side: int, margin: float = MARGIN, shift: Shift 
 def _axes(size: tuple[int, int], side: int, margin: float, shift: Shift | None = None) -> list[list[tuple[slice, slice, slice]]]:
     """Return (core, seen, core_in_seen) of each tile along the height, and along the width."""
     margin = math.ceil(margin / TILE_ALIGNMENT) * TILE_ALIGNMENT
-    side = max(size) if fits(size, side) else side
     return [
-        [_around(*cut, length, margin) for cut in _cuts(length, side, margin, along)]
-        for length, along in zip(size, shift or (None, None), strict=True)
+        [_around(*cut, length, margin) for cut in _cuts(length, step, along)]
+        for length, step, along in zip(size, _steps(size, side, margin, shift is not None), shift or (None, None), strict=True)
     ]
+
+
+@lru_cache(maxsize=1024)
+def _steps(size: tuple[int, int], side: int, margin: int, shifted: bool) -> tuple[int, int]:
+    """Return the height and the width of the tiles of an image of (height, width), without their margins.
+
+    Of all tiles of at most `side`² pixels with their margins, those that together see the fewest pixels; where none are so small,
+    the smallest. `shifted`: whether they may be shifted, so that each may have a margin on both sides.
+    """
+
+    def ways(length: int) -> list[tuple[int, int, int]]:
+        """Return (all tiles together, the longest tile, step) along a side of the image, the shortest tiles of each sum."""
+        best: dict[int, tuple[int, int, int]] = {}
+        for step in range(MIN_CORE, max(MIN_CORE, length) + TILE_ALIGNMENT, TILE_ALIGNMENT):
+            seen = [beside.stop - beside.start for _, beside, _ in (_around(*cut, length, margin) for cut in _cuts(length, step))]
+            longest = min(length, step + 2 * margin + TILE_ALIGNMENT) if shifted else max(seen)
+            way = sum(seen), longest, step
+            best[way[0]] = min(way, best.get(way[0], way), key=lambda way: (way[1], -way[2]))
+        return [*best.values()]
+
+    def order(way: tuple[tuple[int, int, int], ...]) -> tuple[int, int, int]:
+        seen, longest, _ = (math.prod(lengths) for lengths in zip(*way, strict=True))
+        return max(longest, side**2), seen, longest
+
+    (*_, height), (*_, width) = min(product(*map(ways, size)), key=order)
+    return height, width
 
 
 def _around(start: int, stop: int, length: int, margin: int) -> tuple[slice, slice, slice]:
@@ -254,11 +290,10 @@ def _pixels(area: Area) -> int:
     return math.prod(along.stop - along.start for along in area)
 
 
-def _cuts(length: int, side: int, margin: int, shift: float | None) -> list[tuple[int, int]]:
-    if length <= side:
+def _cuts(length: int, step: int, shift: float | None = None) -> list[tuple[int, int]]:
+    """Return where tiles of `step` pixels start and stop. The last is shorter, or longer by less than `MIN_CORE`."""
+    if length <= step:
         return [(0, length)]
-    most = max(MIN_CORE, (side - 2 * margin) // TILE_ALIGNMENT * TILE_ALIGNMENT)
-    step = math.ceil(math.ceil(length / math.ceil(length / most)) / TILE_ALIGNMENT) * TILE_ALIGNMENT
     first = step
     if shift is not None:
         # The first tile takes part of the last one, or is so long that there is one tile less. No tile gets longer.

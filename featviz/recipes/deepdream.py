@@ -398,7 +398,10 @@ DeepDream amplifies this: **whatever a layer already detects in your picture, yo
         flops = self.steps * sum(cost.flops * seen for cost, seen in zip(costs, pixels, strict=True))
         fixed = self.steps * sum(cost.fixed_work * number for cost, number in zip(costs, passes, strict=True))
         if self.objective is None or tiles.fits(largest, sides[0]):
-            peaks = [tiles.peak(largest, cost.bytes, side) + cost.fixed_bytes for cost, side in zip(costs, sides, strict=True)]
+            peaks = [
+                tiles.peak(largest, cost.bytes, side, shift=tiles.HALF) + cost.fixed_bytes
+                for cost, side in zip(costs, sides, strict=True)
+            ]
             return PartDemand(flops, peak=max(peaks), fixed_work=fixed)
         # `exact_ascent` by tiles runs each tile forward twice, and holds the activations of the whole image and their gradient.
         layers = self.objective.layers

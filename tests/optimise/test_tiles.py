@@ -6,7 +6,7 @@ import torch
 from limited import printed
 
 from featviz.networks.table import NETWORKS
-from featviz.optimise.tiles import Allowance, Budget, granted, grid, largest, tile_activations
+from featviz.optimise.tiles import Allowance, Budget, granted, grid, largest, seen_pixels, tile_activations
 
 SIZES = [((300, 70), 128), ((128, 128), 128), ((129, 400), 128), ((7, 5), 128), ((4096, 3072), 500)]
 
@@ -20,7 +20,7 @@ def test_tiles_cover_every_pixel_once_start_aligned_and_are_seen_with_their_marg
         count[tile.core] += 1
         assert torch.equal(image[tile.seen][tile.core_in_seen], image[tile.core])
         assert all(part.start % 32 == 0 for part in (*tile.core, *tile.seen))
-        assert max(image[tile.seen].shape) <= side + 63
+        assert image[tile.seen].numel() <= max(side, 64 + 3 * 32) ** 2  # The least core with its margins, aligned.
         assert min(image[tile.seen].shape) >= min(max(spec.smallest for spec in NETWORKS.values()), *size)
         for kept, seen, length in zip(tile.core, tile.seen, size, strict=True):
             assert seen.start == max(0, kept.start - 32)
@@ -44,7 +44,21 @@ def test_a_shift_moves_the_borders_of_tiles_through_a_whole_tile_and_makes_none_
 
 def test_tiles_are_as_large_as_their_side_allows_so_that_there_are_few():
     assert [tile.share for size in ((100, 128), (256, 64), (64, 256)) for tile in grid(size, 128)] == [1] * 3
-    assert len(list(grid((4096, 3072), 500))) == 10 * 8  # 500 less twice the margin of 32, rounded down to 32.
+    assert len(list(grid((4096, 3072), 500))) == 10 * 7  # Of 416 × 448 pixels, and twice the margin of 32.
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "seen"),
+    [
+        ((1022, 1536), 875, [(1022, 608), (1022, 704), (1022, 608)]),  # Not six tiles of 640 × 704 pixels at most.
+        ((1364, 2048), 1237, [(1364, 1120), (1364, 1120)]),
+        ((700, 96), 192, [(284, 96), (380, 96), (380, 96), (316, 96)]),
+    ],
+)
+def test_tiles_are_strips_where_these_overlap_less(size, side, seen):
+    areas = [tile.seen for tile in grid(size, side, margin=86)]
+    assert [tuple(along.stop - along.start for along in area) for area in areas] == seen
+    assert seen_pixels(size, side, margin=86) == sum(height * width for height, width in seen)
 
 
 def test_the_largest_tile_fills_the_memory_it_may_take():

@@ -87,7 +87,7 @@ def test_tiled_equals_untiled(name, layers):
     network = Network(NETWORKS[name], copy.deepcopy(trunk).double())
     network._mean, network._std = network._mean.double(), network._std.double()
     recipe = StyleTransfer(network=name, **layers)
-    content, image, mask = (resize(one, (160, 237)).clamp(0, 1).double() for one in (CAT, WAVE, half()[:, :1]))
+    content, image, mask = (resize(one, (205, 237)).clamp(0, 1).double() for one in (CAT, WAVE, half()[:, :1]))
 
     def compared(side):
         opacity = half().double().flip(-1)[:, :1]
@@ -101,7 +101,7 @@ def test_tiled_equals_untiled(name, layers):
     one, measures, loss, gradient = compared(4096)
     many, tiled_measures, tiled_loss, tiled_gradient = compared(128)
     assert one == 1
-    assert many > 4
+    assert many >= 4
     assert tiled_loss.item() == pytest.approx(loss.item(), rel=1e-9)
     assert {name: value.item() for name, value in tiled_measures.items()} == pytest.approx(
         {name: value.item() for name, value in measures.items()}, rel=1e-8
@@ -124,7 +124,7 @@ def test_the_content_is_held_in_the_type_of_the_network_and_the_loss_is_that_of_
 
 def test_all_tiles_but_one_are_computed_twice(monkeypatch):
     network, recipe = load("efficientnet_lite0"), StyleTransfer(network="efficientnet_lite0")
-    content = fit(CAT, 237, 32)
+    content = fit(CAT, 320, 32)
     wanted, passes = recipe.comparison(network).target(content, [(WAVE, None)], None, None, 4096), []
     count = len(list(tiles.tiling(network, content, recipe.comparison(network).layers, 150)))
     activations = Network.activations

@@ -1,11 +1,16 @@
 """The budget of tiles follows from the memory of the whole device, and gets smaller only beside other runs."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from standins import PICTURE
 
 from featviz.errors import InputError
+from featviz.networks.cache import load
+from featviz.optimise.tiles import count, granted, largest
 from featviz.recipes.deepdream import DeepDream
+from featviz.recipes.style_transfer import StyleTransfer
 from featviz.runtime import memory, tile_budget
 from featviz.runtime.capacity import total_memory
 from featviz.runtime.memory import Ledger, peak_memory, reserve
@@ -29,22 +34,33 @@ def total(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("gigabytes", "megabytes"), [(0.2, 64), (4, 537), (16, 2147), (24, 2147), (80, 8590), (141, 17180)], ids=str
+    ("device", "gigabytes", "megabytes"),
+    [(CPU, 0.2, 64), (CPU, 4, 537), (CPU, 16, 1480), (CPU, 80, 1480), (CARD, 16, 2147), (CARD, 80, 8590), (CARD, 141, 17180)],
+    ids=str,
 )
-def test_the_budget_is_a_sixth_of_the_memory_rounded_down_to_a_power_of_two(gigabytes, megabytes, total):
+def test_the_budget_is_a_sixth_of_the_memory_rounded_down_to_a_power_of_two(device, gigabytes, megabytes, total):
     total(gigabytes * 1e9)
-    usual, *smaller = tile_budgets(CPU)
+    usual, *smaller = tile_budgets(device)
     assert (round(usual.bytes / 1e6 + 0.5), usual.short) == (pytest.approx(megabytes, abs=4), False)
-    assert [budget.bytes for budget in smaller] == [usual.bytes / 2**i for i in range(1, len(smaller) + 1)]
     assert all(budget.short for budget in smaller)
     assert [usual, *smaller][-1].bytes == 2**26
+    assert all(after.bytes == before.bytes / 2 for before, after in pairwise(smaller))
+    assert not smaller or usual.bytes / 2 <= smaller[0].bytes < usual.bytes
+
+
+def test_on_a_cpu_a_large_dream_is_several_tiles_and_a_style_transfer_at_1024_pixels_is_one(total):
+    total(24e9)
+    with granted(tile_budgets(CPU)[0]):
+        dream, style = load("vgg19").cost({"relu4_4"}).bytes, StyleTransfer().comparison(load("vgg19")).step_bytes
+        assert count((1055, 1568), largest(dream)) == 2
+        assert count((1024, 1024), largest(style), margin=86) == 1
 
 
 def test_it_does_not_depend_on_what_is_free(total):
     for free in (16e9, 12e9, 8e9):
         total(16e9, free)
         with reserve(LARGE, CPU, SIZE) as budget:
-            assert (budget.bytes, budget.short) == (2**31, False)
+            assert (budget.bytes, budget.short) == (tile_budget.MOST_ON_CPU, False)
 
 
 def test_where_a_run_does_not_fit_its_tiles_get_smaller_and_it_says_so(total, monkeypatch):
