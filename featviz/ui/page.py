@@ -527,10 +527,13 @@ class Page:
 
     def read_picture(self, sent: Mapping[Any, Any]) -> dict:
         """Restore the settings of a picture or a video that was made here; the visitor can undo that."""
-        form = self.form(sent)
-        stored, message = read_file(sent[self.clip if self._clip(sent) else self.picture])
-        if stored is None:  # A row that is shown since the upload stays.
-            return self.origin.cleared() if sent[self.origin.found] else {self.origin.row: gr.skip()}
+        form, found = self.form(sent), sent[self.origin.found]
+        uploaded = sent[self.clip if self._clip(sent) else self.picture]
+        stored, message = read_file(uploaded)
+        if stored is None:
+            # The state is of now, the upload of before: if an example has replaced it meanwhile, the row that says so stays.
+            stays = found is None or (isinstance(found, dict) and file_of(uploaded) in found.values())
+            return {self.origin.row: gr.skip()} if stays else self.origin.cleared()
         if type(stored) is not form.recipe:
             said = f"{text.say('made_elsewhere', title=text.translated(stored.title))} {message}"
             return self.origin.shown(said, stored, there=True)
