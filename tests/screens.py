@@ -16,7 +16,8 @@ BLUR = 4.0
 """Standard deviation of the blur, in these pixels: about the height of a button."""
 
 TOLERANCE = 25.0
-"""Largest accepted `difference`. Two runs on one machine differ by at most 1, a hidden button by 150, pale cards by 52."""
+"""The largest `difference` at which two screenshots count as equal. Measured on one machine: two screenshots of the same page, at most
+1; one with a hidden button, 150; one with pale cards, 52."""
 
 APPROVE = "APPROVE_SCREENS" in os.environ
 """Whether the screenshots of this run become the approved ones."""

@@ -78,7 +78,7 @@ TESTED = "networks/test_hub_networks.py networks/test_table.py recipes/test_tabl
 
 
 def test_a_copy_on_which_all_chapters_were_performed_passes_its_tests_and_has_what_was_added(tmp_path):
-    """The copy has no ignored files, and its large folders are links. All runs in one process, which imports torch once."""
+    """Files that git ignores are not copied; large folders are links. All tests run in one process, so that torch is imported once."""
     copy = tmp_path / "featviz"
     left_out = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "atlas", "out", "benchmarks")
     shutil.copytree(ROOT, copy, ignore=left_out)

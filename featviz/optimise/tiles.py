@@ -263,7 +263,10 @@ def _steps(size: tuple[int, int], side: int, margin: int, shifted: bool) -> tupl
     """
 
     def ways(length: int) -> list[tuple[int, int, int]]:
-        """Return (all tiles together, the longest tile, step) along a side of the image, the shortest tiles of each sum."""
+        """Return the ways to cut a side of the image: (sum of the lengths of all tiles, length of the longest tile, step).
+
+        Lengths include margins. Of the ways with the same sum, only the one with the shortest longest tile is returned.
+        """
         best: dict[int, tuple[int, int, int]] = {}
         for step in range(MIN_CORE, max(MIN_CORE, length) + TILE_ALIGNMENT, TILE_ALIGNMENT):
             seen = [beside.stop - beside.start for _, beside, _ in (_around(*cut, length, margin) for cut in _cuts(length, step))]

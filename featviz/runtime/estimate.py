@@ -178,7 +178,7 @@ def default_correction(recipe: str, network: str) -> float:
 
 
 def count_runs(recipes: Iterable[Recipe], device: Device = "auto") -> None:
-    """Count the operations of runs, without weights, so that the first such run need not: it is done once for each set of layers.
+    """Count the operations of runs, without weights. The counts are kept for each set of layers, so that the first run starts sooner.
 
     The first count of a process imports torch's compiler, which takes up to a minute on a busy server.
     """

@@ -17,8 +17,8 @@ SHARE = 1 / 6
 """The most of a device's memory that the activations of a step take."""
 
 MOST_ON_CPU = 1.48e9
-"""The largest budget on a CPU, in bytes. More would not make it faster, and a tile is the least that can be shown as it is computed: at
-1536 pixels, a dream of one tile by VGG-19 showed nothing new for 4 s. A style transfer at 1024×1024 pixels is still one tile."""
+"""The largest budget on a CPU, in bytes. Previews within a step are shown tile by tile, so smaller tiles give earlier previews: with one
+tile, a dream by VGG-19 at 1536 pixels showed nothing new for 4 s. A style transfer at 1024×1024 pixels is still one tile."""
 
 LEAST = 2**26
 """The least budget, in bytes: below, tiles consist of little but their margins."""

@@ -41,8 +41,8 @@ def read_file(sent: Mapping[str, Any] | None) -> tuple[Recipe | None, str]:
 
 
 class Origin:
-    """A row that says where the settings are from, or that own pictures were replaced. Its buttons undo that, or open the tab of the
-    recipe that was found."""
+    """A row with a message: where the settings are from, or that pictures of the visitor were replaced. Its buttons undo that, or open
+    the tab of the recipe that was found."""
 
     def __init__(self) -> None:
         shared = {"visible": False, "size": "sm", "min_width": 80, "scale": 0, "elem_classes": "quiet"}
@@ -68,7 +68,7 @@ class Origin:
         }
 
     def replaced(self, pictures: Mapping[str, str]) -> dict:
-        """Say that own pictures were replaced, and offer to put them back; hide the row if there are none."""
+        """Say that these pictures of the visitor were replaced, and offer Undo. Hide the row if there are none."""
         return self.shown(text.say("replaced") if pictures else "", dict(pictures), undo=bool(pictures))
 
     def cleared(self) -> dict:

@@ -18,9 +18,9 @@ class Navigation:
         self.others = others
         self.outer = gr.Tabs()
         self.inner: dict[str, gr.Tabs] = {}
-        """Tab group → its inner tabs."""
+        """The inner tabs of each tab group, by the name of the group."""
         self.tabs: dict[str, gr.Tab] = {}
-        """Name of a recipe, or of a group → its tab. A recipe that is alone in its group has the tab of the group."""
+        """The tab of each recipe, by its name. A recipe that is alone in its group has the tab of the group, by the name of the group."""
         self.titles: dict[gr.Tab, str] = {}
         self.selects: list[Any] = []
 

@@ -133,7 +133,7 @@ class Page:
         self.clip = gr.Video(label="Video", sources=["upload"], buttons=[], height=170, elem_id="clip")
         self.origin = Origin()
         self.example_pictures = {path for example in examples for path in example.pictures.values()}
-        """The files of the examples. Any other picture is the visitor's own."""
+        """The files of the pictures that come with the examples. A visitor has uploaded every other picture."""
         self.painting = Painting(RECIPES[self.name.value].mask_action)
         self.navigation = Navigation({
             TAB_GROUP: {TAB: partial(self.explorer.add_tab, examples)},
@@ -531,7 +531,7 @@ class Page:
         uploaded = sent[self.clip if self._clip(sent) else self.picture]
         stored, message = read_file(uploaded)
         if stored is None:
-            # The state is of now, the upload of before: if an example has replaced it meanwhile, the row that says so stays.
+            # An example may have replaced the upload before this function runs. The row then says so, and stays.
             stays = found is None or (isinstance(found, dict) and file_of(uploaded) in found.values())
             return {self.origin.row: gr.skip()} if stays else self.origin.cleared()
         if type(stored) is not form.recipe:
@@ -544,7 +544,7 @@ class Page:
         return self.origin.shown(said, current, undo=True) | form.set(stored)
 
     def _replaced(self, changes: dict, sent: Mapping[Any, Any]) -> dict:
-        """Return changes of boxes, and offer to undo them if they replace pictures of the visitor, now or since the latest upload."""
+        """Return changes of boxes. If they replace pictures of the visitor, offer Undo: for these, and for those that were replaced before."""
         found = sent[self.origin.found]
         own = dict(found) if isinstance(found, dict) else {}
         return changes | self.origin.replaced(own | {box.elem_id: file for box in changes if (file := self._own(sent[box]))})

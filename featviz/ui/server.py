@@ -49,7 +49,8 @@ def build(args: argparse.Namespace, **lent: Any) -> gr.Blocks:
 
 
 def serve(demo: gr.Blocks, args: argparse.Namespace, *, zero_gpu: bool = False) -> None:
-    """Serve the app until it is interrupted. A click waits for no import; the bundled networks are loaded in the background.
+    """Serve the app until it is interrupted. The modules that the first click needs are imported before; the bundled networks are loaded
+    in a background thread.
 
     On ZeroGPU each run is a fork of this process, so the networks are loaded first and no thread may run.
     """

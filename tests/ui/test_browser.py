@@ -185,6 +185,14 @@ class Visit:
         self.type("Size", "96")
         return folder / "cat.jpg"
 
+    def begin_long(self, size: int) -> None:
+        """Start a run of many steps, and wait for its first preview."""
+        self.more()
+        self.type("Steps", "100")
+        self.type("Size", str(size))
+        self.start.click()
+        expect(self.preview).to_be_visible()
+
     def saved(self, folder: Path, name: str) -> Path:
         with self.page.expect_download() as download:
             self.page.locator("#download").click()
@@ -385,11 +393,7 @@ def test_an_example_runs_on_one_click_and_everything_is_there_after_a_reload(vis
 
 def test_a_run_goes_on_over_a_reload_a_lost_connection_and_in_a_second_window(visit, quick_examples, server):
     visit.choose(quick_examples / "cat.jpg")
-    visit.more()
-    visit.type("Steps", "100")
-    visit.type("Size", "512")
-    visit.start.click()
-    expect(visit.preview).to_be_visible()
+    visit.begin_long(512)
     assert in_sight(visit.stop)
     visit.reload()
     visit.says(re.compile(r"step \d+ of \d+ · about \d+ s left"))
@@ -417,11 +421,7 @@ def test_after_a_restart_of_the_server_one_click_starts_the_same_run_again(brows
     with serving(program, port=port, kill=True) as server:
         visit = Visit(browser, server.address)
         visit.choose(quick_examples / "cat.jpg")
-        visit.more()
-        visit.type("Steps", "100")
-        visit.type("Size", "256")
-        visit.start.click()
-        expect(visit.preview).to_be_visible()
+        visit.begin_long(256)
     with serving(program, port=port, kill=True):
         visit.says("The server was restarted, and this run was lost. Press 'Start dreaming' to run it again.")
         expect(visit.page.locator("#picture img")).to_be_visible()
@@ -450,11 +450,7 @@ def test_on_a_phone_the_first_click_counts_the_result_comes_into_view_and_stop_i
     visit.says("Done in")
     expect(screen).to_have_count(0)
     expect(visit.result.get_by_test_id("imageslider-image").first).to_be_in_viewport()
-    visit.more()
-    visit.type("Steps", "100")
-    visit.type("Size", "256")
-    visit.start.click()
-    expect(visit.preview).to_be_visible()
+    visit.begin_long(256)
     expect(visit.preview).to_be_in_viewport()
     assert in_sight(visit.stop)
     visit.stop.click()

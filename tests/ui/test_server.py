@@ -37,7 +37,7 @@ server.serve(None, server.parse([]))
 
 
 def test_the_first_click_imports_nothing_and_what_others_need_is_prepared_meanwhile():
-    """torch imports its compiler when it first counts a network, and Layer Time Lapse counts every layer."""
+    """Two things are slow the first time: counting a network, for which torch imports its compiler, and counting all layers."""
     command = [sys.executable, "-c", SERVED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     assert json.loads(done.stdout) == [[], ["loaded", *TABS]]
